@@ -1,0 +1,1 @@
+"""From a table of data to a gated model in MLflow."""
