@@ -1,0 +1,1 @@
+"""What training writes and serving reads: the contract of a model, its files and how rows become a matrix."""

@@ -1,0 +1,201 @@
+"""The contract of a model: its columns, their kinds and policies, its labels."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Kind = Literal["number", "category", "text", "date"]
+Task = Literal["binary", "multiclass", "regression"]
+DatePart = Literal["year", "month", "day", "weekday", "day_of_year", "hour", "minute"]
+Label = bool | int | float | str
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One column of the raw table, as a client sends it.
+
+    Parameters
+    ----------
+    missing
+        What `null`, an absent key and `""` do: refused, or coded as missing.
+    unknown
+        What a category that training never saw does: refused, or coded as missing.
+    integer
+        Every training value was whole, so an example is shown whole.
+    minimum, maximum, median
+        Of the training rows, for numbers. They describe; no request is refused for them.
+    categories
+        For categories: canonical spellings; a category's code is its index.
+    mode
+        For categories: the most frequent one.
+    terms, idf, ngrams
+        For text: the vocabulary, its inverse document frequencies, and the most words that a term has.
+    parts, formats, middle
+        For dates: the calendar parts that are features, the data's own `strptime` formats (ISO 8601 is
+        always read), and a date in the middle of the training rows, in ISO 8601.
+    """
+
+    name: str
+    kind: Kind
+    missing: Literal["refuse", "allow"] = "refuse"
+    unknown: Literal["refuse", "missing"] = "refuse"
+    integer: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    median: float | None = None
+    categories: tuple[str, ...] = ()
+    mode: str | None = None
+    terms: tuple[str, ...] = ()
+    idf: tuple[float, ...] = ()
+    ngrams: int = 1
+    parts: tuple[DatePart, ...] = ()
+    formats: tuple[str, ...] = ()
+    middle: str | None = None
+
+    @property
+    def width(self) -> int:
+        """How many columns of the matrix this one becomes."""
+        return {"number": 1, "category": 1, "text": len(self.terms), "date": len(self.parts)}[self.kind]
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The names of its columns of the matrix, `width` of them."""
+        if self.kind == "text":
+            return [f"{self.name}: {term}" for term in self.terms]
+        if self.kind == "date":
+            return [f"{self.name}: {part}" for part in self.parts]
+        return [self.name]
+
+    @property
+    def example(self) -> float | str | None:
+        """A made value that the model accepts: the median, the mode, frequent words, a middle date."""
+        if self.kind == "number":
+            if self.median is None:
+                return None if self.missing == "allow" else 0.0
+            return round(self.median) if self.integer else self.median
+        if self.kind == "category":
+            return self.mode
+        if self.kind == "text":
+            commonest = sorted(range(len(self.terms)), key=lambda i: self.idf[i])[:4]
+            return " ".join(self.terms[i] for i in commonest) or "text"
+        return self.middle
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
+    """What a model takes and gives.
+
+    Parameters
+    ----------
+    classes
+        The data's own labels, in the order of the columns of the scores; empty for a regression.
+    positive
+        The label of a binary task whose probability `threshold` applies to.
+    threshold
+        Null: the label of the highest score, as scikit-learn's `predict` has it. Else `positive` from
+        this probability on.
+    ignored
+        Names that a client may send and that count for nothing: left-out, sensitive and target columns.
+    """
+
+    task: Task
+    target: str
+    columns: tuple[Column, ...]
+    classes: tuple[Label, ...] = ()
+    positive: Label | None = None
+    threshold: float | None = None
+    ignored: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        if not names:
+            raise ValueError("a signature needs at least one column")
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"columns stand twice in the signature: {', '.join(twice)}")
+        if self.task != "regression" and len(self.classes) < 2:
+            raise ValueError(f"a {self.task} signature needs two classes or more, got {list(self.classes)}")
+        if self.task == "binary" and self.positive not in self.classes:
+            raise ValueError(f"the positive label {self.positive!r} is none of {list(self.classes)}")
+
+    @cached_property
+    def width(self) -> int:
+        """How many columns the matrix has."""
+        return sum(column.width for column in self.columns)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the raw columns, in the order of `features` by position."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """The names of the matrix's columns."""
+        return [name for column in self.columns for name in column.feature_names]
+
+    @cached_property
+    def numeric(self) -> bool:
+        """Every column is a number, so that a row is already its line of the matrix."""
+        return all(column.kind == "number" for column in self.columns)
+
+    @cached_property
+    def outputs(self) -> int:
+        """How many scores a row has."""
+        return len(self.classes) or 1
+
+    @cached_property
+    def positive_index(self) -> int:
+        """The column of the scores that holds the positive label's probability; binary tasks only."""
+        return next(i for i, label in enumerate(self.classes) if same_label(label, self.positive))
+
+    @property
+    def example(self) -> dict[str, float | str | None]:
+        """A made record that the model accepts; never a row of the data."""
+        return {column.name: column.example for column in self.columns}
+
+
+def same_label(one: object, other: object) -> bool:
+    """Whether two labels are the same, where `True` is not `1`."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def decide(
+    signature: Signature, scores: NDArray[np.float64], threshold: float | None = None
+) -> NDArray[np.intp]:
+    """Index of each row's class in `signature.classes`.
+
+    Parameters
+    ----------
+    scores
+        Probabilities, shape (rows, classes).
+    threshold
+        Binary only: overrides the signature's own.
+
+    Returns
+    -------
+    Shape (rows,).
+    """
+    if threshold is None:
+        threshold = signature.threshold
+    if threshold is None or signature.task != "binary":
+        chosen: NDArray[np.intp] = scores.argmax(axis=1)
+        return chosen
+    positive = signature.positive_index
+    return np.where(scores[:, positive] >= threshold, positive, 1 - positive)
+
+
+def labels(
+    signature: Signature, scores: NDArray[np.float64], threshold: float | None = None
+) -> Sequence[Label]:
+    """Predictions of scores of shape (rows, outputs): the data's own labels, or numbers for a regression."""
+    if signature.task == "regression":
+        return scores[:, 0].tolist()  # type: ignore[no-any-return]
+    classes = signature.classes
+    return [classes[i] for i in decide(signature, scores, threshold).tolist()]
