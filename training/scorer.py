@@ -1,0 +1,129 @@
+"""The registered model: MLflow logs this one file and the `artifact` package, and scores raw rows with them.
+
+It stands alone: nothing of `training` is there where it runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PythonModel
+
+from artifact import manifest
+from artifact.encode import BadRows, Encoder
+from artifact.signature import labels
+from artifact.trusted import TRUSTED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from artifact.manifest import Artifact, Score
+
+
+def open_score(artifact: Artifact) -> Score:
+    """What turns matrices of shape (rows, width) into scores of shape (rows, outputs), as the manifest says.
+
+    Raises
+    ------
+    manifest.ArtifactError
+        The scikit-learn that is installed is not the one that fitted the model.
+    """
+    return _onnx(artifact) if artifact.manifest.runtime == "onnx" else _sklearn(artifact)
+
+
+def _onnx(artifact: Artifact) -> Score:
+    import onnxruntime  # noqa: PLC0415 - only where the model needs it
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(artifact.path / manifest.ONNX), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    output = session.get_outputs()[-1].name
+    dtype = np.dtype(artifact.manifest.precision)
+    outputs = artifact.signature.outputs
+
+    def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        (scores,) = session.run([output], {name: matrix.astype(dtype)})
+        return np.asarray(scores, np.float64).reshape(len(matrix), outputs)
+
+    return score
+
+
+def _sklearn(artifact: Artifact) -> Score:
+    import sklearn  # noqa: PLC0415 - only where the model needs it
+    import skops.io  # noqa: PLC0415
+
+    fitted = artifact.manifest.libraries.get("scikit-learn", "")
+    if fitted.split(".")[:2] != sklearn.__version__.split(".")[:2]:
+        raise manifest.ArtifactError(
+            f"{artifact.path} was fitted with scikit-learn {fitted}, installed is {sklearn.__version__}"
+        )
+    estimator = skops.io.load(artifact.path / manifest.SKOPS, trusted=list(TRUSTED))
+    answer = estimator.predict if artifact.signature.task == "regression" else estimator.predict_proba
+    outputs = artifact.signature.outputs
+
+    def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(answer(matrix), np.float64).reshape(len(matrix), outputs)
+
+    return score
+
+
+class Scorer(PythonModel):  # type: ignore[misc]
+    """Raw rows in a data frame to the data's own labels, or to numbers for a regression."""
+
+    def load_context(self, context: Any) -> None:
+        """Verify the artifact that was logged with the model, and open it."""
+        self.artifact = manifest.load(Path(context.artifacts["okamochi"]))
+        self.encoder = Encoder(self.artifact.signature)
+        self.score = open_score(self.artifact)
+        manifest.check_golden(self.artifact, self.score)
+
+    def predict(
+        self,
+        context: Any,  # noqa: ARG002 - MLflow's own signature
+        model_input: Any,
+        params: dict[str, Any] | None = None,
+    ) -> Any:
+        """Predictions, or with `{"probabilities": true}` a data frame with one column a class."""
+        signature = self.artifact.signature
+        probabilities = bool((params or {}).get("probabilities"))
+        if probabilities and signature.task == "regression":
+            raise MlflowException.invalid_parameter_value("a regression has no probabilities")
+        try:
+            scores = self.score(self._matrix(model_input))
+        except BadRows as error:
+            reasons = "; ".join(_place(each.row, each.column) + each.reason for each in error.errors)
+            raise MlflowException.invalid_parameter_value(reasons) from error
+        if probabilities:
+            return pd.DataFrame(scores, columns=[str(label) for label in signature.classes])
+        return np.array(labels(signature, scores))
+
+    def _matrix(self, rows: Any) -> NDArray[np.float64]:
+        if not isinstance(rows, pd.DataFrame):
+            return self.encoder.rows(np.asarray(rows, dtype=object).tolist())
+        return self.encoder.columns({str(name): _plain(rows[name]) for name in rows.columns})
+
+
+def _plain(column: pd.Series[Any]) -> list[Any]:
+    """Cells as JSON would have them: whatever pandas calls missing is None, a timestamp is ISO 8601."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        column = column.map(lambda moment: moment.isoformat(), na_action="ignore")
+    cells = column.astype(object)
+    return cells.where(cells.notna(), None).tolist()
+
+
+def _place(row: int | None, column: str | None) -> str:
+    parts = [f"row {row}"] if row is not None else []
+    parts += [f"column {column!r}"] if column is not None else []
+    return ", ".join(parts) + ": " if parts else ""
+
+
+mlflow.models.set_model(Scorer())
