@@ -1,0 +1,71 @@
+# Okamochi's commands. `make` alone lists them; each target's purpose stands after its `##`.
+# For GNU make 3.81 and later (macOS ships 3.81).
+
+# ---- what a user may set: make serve PORT=8080 USECASES="digits wine my.toml"
+USECASES = breast_cancer
+PORT = 3000
+MLFLOW_PORT = 5001
+PYTHON =
+TRIALS =
+ARGS =
+
+SHELL = /bin/sh
+.DEFAULT_GOAL = help
+RUN = .venv/bin/python
+
+# Nobody's laptop reports home because of us.
+export BENTOML_DO_NOT_TRACK = True
+export MLFLOW_DISABLE_TELEMETRY = true
+export PYTHONUNBUFFERED = 1
+
+environment = python=$$(sh deploy/find_python.sh "$(PYTHON)") && "$$python" -m deploy.environment
+trials = $(if $(TRIALS),--trials $(TRIALS))
+
+.PHONY: help
+help: ## list these commands
+	@echo 'Okamochi: from a table of data to a model that serves. Commands:'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo 'Settings: PORT=$(PORT) MLFLOW_PORT=$(MLFLOW_PORT) USECASES="$(USECASES)" TRIALS=n PYTHON=path'
+
+.PHONY: serve
+serve: ## train what has no champion yet, then serve USECASES on 127.0.0.1:PORT
+	@$(environment) training --port "$(PORT)" --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m deploy serve $(USECASES) --port $(PORT) --mlflow-port $(MLFLOW_PORT) $(trials)
+
+.PHONY: train
+train: ## train USECASES anew and promote those that pass the gate
+	@$(environment) training --rebuild-for "$(PYTHON)"
+	@for usecase in $(USECASES); do $(RUN) -m training run "$$usecase" $(trials) || exit $$?; done
+
+.PHONY: bundle
+bundle: ## put the champions of USECASES into BentoML's model store and write models.lock
+	@$(environment) training --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m deploy bundle $(USECASES)
+
+.PHONY: mlflow
+mlflow: ## open the experiments in the MLflow UI on 127.0.0.1:MLFLOW_PORT
+	@$(environment) training --port "$(MLFLOW_PORT)" --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m deploy mlflow --port $(MLFLOW_PORT)
+
+.PHONY: test
+test: ## run the test suite with real parts (ARGS="-k name" picks some)
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m pytest $(ARGS)
+
+.PHONY: check
+check: ## run the formatter, the linter and the type checker
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+
+.PHONY: lock
+lock: ## resolve pyproject.toml's groups into requirements/ (ARGS=--upgrade takes newer versions)
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m deploy lock $(ARGS)
+
+.PHONY: clean
+clean: ## forget this checkout's models, experiments and caches (.venv stays)
+	rm -rf mlflow.db* mlruns mlartifacts models.lock .okamochi reports target
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

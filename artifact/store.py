@@ -1,0 +1,107 @@
+"""Into and out of BentoML's model store, verified on both ways: `artifact`'s one door to bentoml."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bentoml
+from bentoml.exceptions import BentoMLException, NotFound
+
+from artifact import manifest
+from artifact.manifest import MANIFEST, ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DIGEST_CHARACTERS = 12
+FOLDER = "artifact"
+"""Where a stored model holds it, beside BentoML's model.yaml: an artifact has no unlisted file."""
+
+
+def put(directory: Path, *, name: str, version: str) -> str:
+    """Copy the artifact in `directory` into the model store and give its exact tag.
+
+    The tag is made of the name, the registry's version and the artifact's digest, so the same artifact always
+    has the same tag and is copied once; a copy that was cut short or damaged since is replaced.
+
+    Raises
+    ------
+    ArtifactError
+        The artifact is damaged or another use case's.
+    """
+    manifest.load(directory, name=name)
+    digest = manifest.digest(directory / MANIFEST)
+    tag = f"{model_name(name)}:{version}-{digest[:DIGEST_CHARACTERS]}"
+    with one_writer():
+        if is_whole(tag):
+            return tag
+        remove(tag)
+        metadata = {"name": name, "version": version, "manifest_sha256": digest}
+        with bentoml.models.create(tag, labels={"okamochi": name}, metadata=metadata) as model:
+            shutil.copytree(directory, Path(model.path) / FOLDER)
+    return tag
+
+
+def path_of(tag: str) -> tuple[Path, dict[str, Any]]:
+    """Give the folder of the artifact with exactly this tag, and `name`, `version`, `manifest_sha256`.
+
+    Raises
+    ------
+    ArtifactError
+        The store has no such tag, or what it has is not the artifact that was put there.
+    """
+    try:
+        model = bentoml.models.get(tag)
+    except (NotFound, BentoMLException) as error:
+        raise ArtifactError(
+            f"BentoML's model store has no {tag}: run `make bundle` again ({error})"
+        ) from error
+    if str(model.tag) != tag:  # the store answers `name:1` with `name:12` where that is its only match
+        raise ArtifactError(f"BentoML's model store has no {tag}, only {model.tag}: run `make bundle` again")
+    path, metadata = Path(model.path) / FOLDER, dict(model.info.metadata)
+    expected = metadata.get("manifest_sha256")
+    if not expected or "version" not in metadata:
+        raise ArtifactError(f"{tag} in BentoML's model store was not put there by `python -m deploy bundle`")
+    sealed = path / MANIFEST
+    if not sealed.is_file() or manifest.digest(sealed) != expected:
+        raise ArtifactError(f"{sealed} is not the one that was bundled as {tag}; run `make bundle` again")
+    return path, metadata
+
+
+def model_name(name: str) -> str:
+    """Give the model's name in BentoML and Kubernetes: `breast_cancer` is `okamochi-breast-cancer`."""
+    return f"okamochi-{name.replace('_', '-')}".rstrip("-")
+
+
+def is_whole(tag: str) -> bool:
+    try:
+        manifest.load(path_of(tag)[0])
+    except ArtifactError:
+        return False
+    return True
+
+
+def remove(tag: str) -> None:
+    """Forget the tag; a folder without model.yaml (a copy that was killed) goes as well."""
+    try:
+        bentoml.models.delete(tag)
+    except NotFound:
+        return
+
+
+@contextmanager
+def one_writer() -> Iterator[None]:
+    """Let one process at a time write: BentoML copies straight into the final folder."""
+    with (Path(bentoml_home()) / "okamochi.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def bentoml_home() -> str:
+    from bentoml._internal.configuration.containers import BentoMLContainer  # noqa: PLC0415 - no public way
+
+    return str(BentoMLContainer.bentoml_home.get())

@@ -1,0 +1,114 @@
+"""`python -m deploy COMMAND`: what stands between the registry and a running server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command: 0 done, 1 failed, 2 wrong usage or data, 3 refused by the gate, 4 registry."""
+    parser = argparse.ArgumentParser(prog="python -m deploy", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    bundle = commands.add_parser("bundle", help="put champions into BentoML's model store, write models.lock")
+    bundle.add_argument("names", nargs="+", metavar="NAME", help="a use case or its TOML file, default first")
+    bundle.set_defaults(run=run_bundle)
+
+    serve = commands.add_parser("serve", help="train what has no champion, bundle and serve")
+    serve.add_argument("names", nargs="+", metavar="NAME", help="a use case or its TOML file, default first")
+    serve.add_argument("--port", type=int, default=3000)
+    serve.add_argument("--mlflow-port", type=int, default=5001, help="named in the hint that is printed")
+    serve.add_argument("--trials", type=int, help="search budget of a training that is needed")
+    serve.set_defaults(run=run_serve)
+
+    mlflow = commands.add_parser("mlflow", help="the MLflow UI over the registry that training writes to")
+    mlflow.add_argument("--port", type=int, default=5001)
+    mlflow.set_defaults(run=run_mlflow)
+
+    lock = commands.add_parser("lock", help="resolve the dependency groups into requirements/")
+    lock.add_argument(
+        "--upgrade", action="store_true", help="take newer versions where the groups allow them"
+    )
+    lock.set_defaults(run=run_lock)
+
+    options = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    return run(options)
+
+
+# Each command imports what it needs: mlflow alone takes seconds.
+
+
+def run_bundle(options: argparse.Namespace) -> int:
+    from deploy.bundle import bundle  # noqa: PLC0415
+    from training.registry import Registry  # noqa: PLC0415
+
+    def run() -> int:
+        for model in bundle(options.names, Registry()):
+            print(f"{model.name}: version {model.version} is {model.tag}")
+        return 0
+
+    return explained(run)
+
+
+def run_serve(options: argparse.Namespace) -> int:
+    from deploy.serve import serve  # noqa: PLC0415
+
+    return explained(
+        lambda: serve(
+            options.names, port=options.port, mlflow_port=options.mlflow_port, trials=options.trials
+        )
+    )
+
+
+def run_mlflow(options: argparse.Namespace) -> int:
+    from training.registry import shown_uri, tracking_uri  # noqa: PLC0415
+
+    uri = tracking_uri()
+    if uri.startswith(("http:", "https:")):
+        print(f"MLFLOW_TRACKING_URI is a server of its own; its UI is at {shown_uri(uri)}")
+        return 0
+    print(
+        f"The experiments in {shown_uri(uri)}: http://127.0.0.1:{options.port}  (Ctrl-C stops it)", flush=True
+    )
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(options.port)]
+    os.execv(sys.executable, [*command, "--backend-store-uri", uri])  # noqa: S606 - signals go straight to it
+    return 0
+
+
+def run_lock(options: argparse.Namespace) -> int:
+    from deploy.lock import lock  # noqa: PLC0415
+
+    return lock(["--upgrade"] if options.upgrade else [])
+
+
+def explained(run: Callable[[], int]) -> int:
+    """Turn an error that was foreseen into its sentence and its exit code."""
+    from artifact.manifest import ArtifactError  # noqa: PLC0415
+    from deploy.bundle import NoChampionError  # noqa: PLC0415
+    from training.registry import RegistryError  # noqa: PLC0415
+    from training.settings import UseCaseError  # noqa: PLC0415
+
+    try:
+        return run()
+    except (ArtifactError, NoChampionError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except UseCaseError as error:
+        print(error, file=sys.stderr)
+        return UseCaseError.exit_code
+    except RegistryError as error:
+        print(error, file=sys.stderr)
+        return RegistryError.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""Make `.venv` hold a group of the locked dependencies. The system's Python runs it: standard library only.
+
+A stamp in `.venv` names the installed group and its lock's digest, so that a second run costs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+GROUPS = ("serving", "training", "dev")
+"""Each group holds all of the one before it."""
+FREE_MB = {"serving": 1000, "training": 2000, "dev": 2500}
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class NotPossible(Exception):  # noqa: N818 - it reads as a sentence where it is raised
+    """What stands in the way and how to remove it, in a sentence."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check the machine, then install: 0 if `.venv` is ready, 1 if pip fails, 2 if the machine is unfit."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.environment", description=__doc__)
+    parser.add_argument("group", choices=GROUPS)
+    parser.add_argument("--port", help="a port of 127.0.0.1 that has to be free")
+    parser.add_argument("--rebuild-for", metavar="PYTHON", default="", help="a PYTHON= that the user named")
+    options = parser.parse_args(arguments)
+    try:
+        if options.port is not None:
+            check_port(options.port)
+        return ensure(CHECKOUT / ".venv", options.group, named_python=bool(options.rebuild_for))
+    except NotPossible as reason:
+        print(reason, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped; the next run goes on from here.", file=sys.stderr)
+        return 130
+
+
+def ensure(environment: Path, group: str, *, named_python: bool = False) -> int:
+    """Install `group` into `environment` unless what its stamp names is there and enough."""
+    python = environment / "bin" / "python"
+    usable = runs(python, same_version=named_python)
+    stamp = environment / "okamochi-environment"
+    if usable and stamp.is_file() and stamp.read_text().strip() in satisfying(group):
+        return 0
+    check_path(environment)
+    check_venv_module()
+    check_disk(environment.parent, FREE_MB[group])
+    if not usable:
+        print(f"Making {environment.name} with Python {'.'.join(map(str, sys.version_info[:3]))}", flush=True)
+        try:
+            venv.create(environment, with_pip=True, clear=environment.exists())
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise NotPossible(f"Could not make {environment}: {error}") from error
+    code = install(python, lock_of(group))
+    if code == 0:
+        stamp.write_text(fingerprint(group) + "\n")
+    return code
+
+
+def satisfying(group: str) -> list[str]:
+    """Give the stamps that hold everything of `group`: its own and those of the larger groups."""
+    return [fingerprint(larger) for larger in GROUPS[GROUPS.index(group) :]]
+
+
+def fingerprint(group: str) -> str:
+    return f"{group} {hashlib.sha256(lock_of(group).read_bytes()).hexdigest()}"
+
+
+def lock_of(group: str) -> Path:
+    return CHECKOUT / "requirements" / f"{group}.txt"
+
+
+def runs(python: Path, *, same_version: bool) -> bool:
+    """Whether it starts (a moved or half-made .venv does not), has pip and is of a supported version."""
+    code = "import sys, pip; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    except OSError:
+        return False
+    version = done.stdout.strip()
+    ours = "{}.{}".format(*sys.version_info[:2])
+    return done.returncode == 0 and (version == ours if same_version else version in {"3.11", "3.12", "3.13"})
+
+
+def check_path(environment: Path) -> None:
+    if os.pathsep in str(environment):
+        raise NotPossible(
+            f"The path {environment.parent} has a '{os.pathsep}', where Python makes no virtual environment; "
+            "move the checkout to a path without one."
+        )
+
+
+def check_venv_module() -> None:
+    try:
+        import ensurepip  # noqa: F401, PLC0415 - Debian leaves it out of python3
+    except ImportError:
+        version = "{}.{}".format(*sys.version_info[:2])
+        raise NotPossible(
+            f"{sys.executable} cannot make a virtual environment (no ensurepip); on Debian or Ubuntu: "
+            f"apt install python{version}-venv, or name another Python: make PYTHON=/path/to/python3.12"
+        ) from None
+
+
+def check_disk(folder: Path, needed_mb: int) -> None:
+    free_mb = shutil.disk_usage(folder).free // 1_000_000
+    if free_mb < needed_mb:
+        raise NotPossible(
+            f"{folder} has {free_mb} MB free and the dependencies need {needed_mb} MB; free some space "
+            "or move the checkout to a larger disk."
+        )
+
+
+def check_port(text: str) -> None:
+    """Refuse a port that is no port or on which 127.0.0.1 cannot listen."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise NotPossible(f"PORT={text} is not a port; give a number from 1 to 65535, such as PORT=3000.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", int(text)))
+        except PermissionError:
+            raise NotPossible(f"Port {text} needs root; choose one above 1023, such as PORT=3000.") from None
+        except OSError:
+            another = int(text) + 1 if int(text) < 65535 else 3001
+            raise NotPossible(
+                f"Port {text} of 127.0.0.1 is in use; stop what listens there or choose another ({another})."
+            ) from None
+
+
+def install(python: Path, lock: Path) -> int:
+    """Have pip install the lock, hashes required; show a line of progress, and what pip said if it fails."""
+    total = len(re.findall(r"^[A-Za-z0-9][^ \n]*==", lock.read_text(), flags=re.MULTILINE))
+    print(f"Installing {lock.relative_to(CHECKOUT)} ({total} packages) into .venv, once", flush=True)
+    pip: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--require-hashes",
+        "--no-input",
+        "--progress-bar",
+        "off",
+    ]
+    said: list[str] = []
+    collected = 0
+    with subprocess.Popen(
+        [*pip, "--disable-pip-version-check", "-r", lock],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 - PIPE was asked for
+        try:
+            for line in process.stdout:
+                said.append(line)
+                if line.startswith(("Collecting ", "Requirement already satisfied")):
+                    collected += 1
+                    show(f"  fetching {collected} of {total}", last=collected % 20 == 0)
+                elif line.startswith("Installing collected"):
+                    show(f"  fetched {collected}; unpacking them takes about a minute", last=True)
+        except KeyboardInterrupt:
+            process.terminate()
+            raise
+    show("  done" if process.returncode == 0 else "  pip failed", last=True)
+    if process.returncode:
+        sys.stderr.writelines(said[-30:])
+        print(
+            "pip could not install the dependencies (its last lines are above); check the network and pip's "
+            "own settings, then run the same command again.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def show(text: str, *, last: bool) -> None:
+    """Rewrite the line on a terminal; elsewhere print only the lines worth keeping in a log."""
+    if sys.stdout.isatty():
+        print(f"\r{text:<70}", end="\n" if last and not text.startswith("  fetching") else "", flush=True)
+    elif last:
+        print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

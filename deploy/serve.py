@@ -1,0 +1,144 @@
+"""From nothing to a served prediction: train what has no champion, bundle, serve, say how to ask."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from deploy.bundle import bundle, name_of
+from training.registry import CHAMPION, Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+STOPPING_S = 30
+"""How long the server may take to answer what it has accepted before it is killed."""
+
+
+def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None) -> int:
+    """Serve the champions of use cases until a signal; the exit code of what failed, else 0.
+
+    Raises
+    ------
+    NoChampionError, ArtifactError, RegistryError, UseCaseError
+    """
+    registry = Registry()
+    for name in names:
+        if registry.version(name_of(name), CHAMPION) is None:
+            code = train(name, trials)
+            if code:
+                return code
+    for model in bundle(names, registry):
+        print(f"{model.name}: champion version {model.version} is bundled as {model.tag}", flush=True)
+    return run_server(port, mlflow_port)
+
+
+def train(name: str, trials: int | None) -> int:
+    """Run the training in a process of its own, whose memory goes with it."""
+    print(f"{name} has no champion yet: training one", flush=True)
+    budget = ["--trials", str(trials)] if trials is not None else []
+    return subprocess.run([sys.executable, "-m", "training", "run", name, *budget], check=False).returncode
+
+
+def run_server(port: int, mlflow_port: int) -> int:
+    """Start `bentoml serve`, say how to use it once it is ready, and stop with it."""
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda signum, _frame: stopped.append(signum))
+    command = [
+        sys.executable,
+        "-m",
+        "bentoml",
+        "serve",
+        "service:Okamochi",
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+    ]
+    # Its own process group: the terminal's Ctrl-C reaches it once, through us.
+    server = subprocess.Popen(command, cwd=CHECKOUT, start_new_session=True)
+    try:
+        greeted = False
+        while server.poll() is None and not stopped:
+            if not greeted and ready(port):
+                greeted = True
+                print("\n".join(greeting(port, mlflow_port)), flush=True)
+            time.sleep(0.2)
+    finally:
+        stop(server)
+    if stopped:
+        print("Stopped.", flush=True)
+        return 0
+    if not greeted:
+        print("bentoml serve ended before it was ready; its reason is above.", file=sys.stderr)
+    return server.returncode or 1
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """Let the server finish what it has accepted, then make sure that none of its processes is left."""
+    processes = family(server.pid)
+    if server.poll() is None:
+        server.terminate()
+        try:
+            server.wait(STOPPING_S)
+        except subprocess.TimeoutExpired:
+            print(f"The server did not stop within {STOPPING_S} s and is killed.", file=sys.stderr)
+            server.kill()
+            server.wait()
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Give what it started: each of BentoML's workers leads a process group of its own."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=2) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def greeting(port: int, mlflow_port: int) -> Iterator[str]:
+    """A request a model that works when pasted, and where everything else is."""
+    at = f"http://{HOST}:{port}"
+    models = fetch(f"{at}/models")
+    names = ", ".join(model["name"] for model in models)
+    yield f"\nReady: {at} serves {names}. Paste this into another terminal:"
+    for number, model in enumerate(models):
+        path = "/predict" if number == 0 else f"/models/{model['name']}/predict"
+        yield "\n" + curl(at + path, fetch(f"{at}/models/{model['name']}")["example"])
+    hint = "" if mlflow_port == 5001 else f" MLFLOW_PORT={mlflow_port}"
+    yield f"\nThe routes: {at}/docs   The experiments: make mlflow{hint}, then http://{HOST}:{mlflow_port}"
+    yield "Ctrl-C stops the server."
+
+
+def curl(url: str, example: dict[str, Any]) -> str:
+    body = json.dumps({"records": [example]}, ensure_ascii=False)
+    return f"curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+
+
+def fetch(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as reply:  # noqa: S310 - always ours
+        return json.load(reply)
