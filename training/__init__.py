@@ -1,1 +1,1 @@
-"""From a table of data to a gated model in MLflow."""
+"""From a use case and its data to a registered model: settings, data, search, export, gate, registry."""

@@ -1,0 +1,338 @@
+"""A use case: one TOML file that says where the data is, what to predict and what is good enough."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+USE_CASES = CHECKOUT / "usecases"
+NAME_RULE = re.compile(r"[a-z][a-z0-9_]{0,40}")
+
+Task = Literal["binary", "multiclass", "regression"]
+Label = str | bool | int | float
+KindSetting = Literal["number", "category", "text", "date", "leave_out"]
+
+METRIC_NAMES: dict[Task, tuple[str, ...]] = {
+    "binary": (
+        "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "log_loss", "brier",
+    ),
+    "multiclass": ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "log_loss", "brier"),
+    "regression": ("mae", "rmse", "r2"),
+}  # fmt: skip
+ALL_METRICS = tuple(dict.fromkeys(name for names in METRIC_NAMES.values() for name in names))
+
+
+class UseCaseError(Exception):
+    """A use case file cannot be used: one or two sentences for the person who wrote it (exit code 2)."""
+
+    exit_code = 2
+
+
+class Bundled(Struct, frozen=True, tag="bundled", tag_field="kind", forbid_unknown_fields=True):
+    """A set that ships with scikit-learn."""
+
+    name: Literal["breast_cancer", "iris", "wine", "digits", "diabetes"]
+
+
+class Synthetic(Struct, frozen=True, tag="synthetic", tag_field="kind", forbid_unknown_fields=True):
+    """Rows that `training/synthetic.py` makes."""
+
+    name: Literal["linear", "credit", "fraud", "sentiment", "recommend"]
+
+
+class Csv(Struct, frozen=True, tag="csv", tag_field="kind", forbid_unknown_fields=True):
+    """A delimited file, gzipped or not; `columns` names the columns of a file without a header line."""
+
+    path: str
+    delimiter: str | None = None
+    columns: tuple[str, ...] | None = None
+
+
+class Parquet(Struct, frozen=True, tag="parquet", tag_field="kind", forbid_unknown_fields=True):
+    """A Parquet file."""
+
+    path: str
+
+
+class OpenML(Struct, frozen=True, tag="openml", tag_field="kind", forbid_unknown_fields=True):
+    """A data set of openml.org by its number, kept in `OKAMOCHI_DATA` after the first download."""
+
+    id: Annotated[int, Meta(ge=1)]
+
+
+class Sql(Struct, frozen=True, tag="sql", tag_field="kind", forbid_unknown_fields=True):
+    """A query; `$NAME` in the URL is read from the environment, so that no password stands in the file."""
+
+    url: str
+    query: str
+
+
+Source = Bundled | Synthetic | Csv | Parquet | OpenML | Sql
+
+
+class Gate(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model must meet to become champion."""
+
+    floors: dict[str, float] = {}
+    max_size_mb: Annotated[float, Meta(gt=0)] | None = None
+    max_row_ms: Annotated[float, Meta(gt=0)] | None = None
+    max_slice_gap: Annotated[float, Meta(ge=0)] | None = None
+    min_gain: float = 0.0
+
+
+class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `usecases/NAME.toml` says, checked. Paths in `source` are absolute."""
+
+    name: str
+    target: str
+    source: Source
+    title: str = ""
+    description: str = ""
+    synthetic: bool = False
+    task: Task | None = None
+    positive: Label | None = None
+    metric: str | None = None
+    trials: Annotated[int, Meta(ge=1)] = 30
+    timeout_s: Annotated[float, Meta(gt=0)] | None = None
+    folds: Annotated[int, Meta(ge=2)] = 5
+    test_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.2
+    salt: str = ""
+    group: str | None = None
+    time: str | None = None
+    threshold: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    encoding: str = "utf-8"
+    leave_out: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
+    use_sensitive: bool = False
+    drop_classes: tuple[Label, ...] = ()
+    kinds: dict[str, KindSetting] = {}
+    unknown: dict[str, Literal["refuse", "missing"]] = {}
+    missing: dict[str, Literal["refuse", "allow"]] = {}
+    gate: Gate = Gate()
+    file: str = ""  # the TOML's own path, filled in here; not a key
+
+
+def load_use_case(name_or_path: str | Path) -> UseCase:
+    """Read `usecases/NAME.toml` of the checkout, or the TOML file at a path that ends in `.toml`.
+
+    Raises UseCaseError in a sentence or two: no such file, not TOML, an unknown key, a wrong value.
+    """
+    path = _locate(str(name_or_path))
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        settings = tomllib.loads(text)
+    except FileNotFoundError:
+        raise UseCaseError(f"{path}: there is no such file.") from None
+    except OSError as error:
+        raise UseCaseError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise UseCaseError(f"{path} is not UTF-8, which TOML must be: save it as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UseCaseError(f"{path} is not TOML: {error}.") from None
+    return _checked(settings, path)
+
+
+def all_use_cases() -> tuple[UseCase, ...]:
+    """Every use case of the checkout, by name."""
+    return tuple(load_use_case(path) for path in sorted(USE_CASES.glob("*.toml")))
+
+
+def nearest(wrong: str, right: Iterable[str]) -> str:
+    """` (did you mean "x"?)` for the closest of `right`, else nothing."""
+    choices = {choice.casefold(): choice for choice in right}
+    close = difflib.get_close_matches(wrong.casefold(), list(choices), n=1, cutoff=0.5)
+    return f' (did you mean "{choices[close[0]]}"?)' if close else ""
+
+
+def _locate(name: str) -> Path:
+    if name.endswith(".toml"):
+        return Path(name).expanduser().resolve()
+    path = USE_CASES / f"{name}.toml"
+    if not NAME_RULE.fullmatch(name):
+        raise UseCaseError(
+            f'"{name}" is no use case: expected a name such as "breast_cancer" '
+            "(a small letter, then at most 40 small letters, digits or _) or a file that ends in .toml."
+        )
+    if not path.is_file():
+        known = [found.stem for found in sorted(USE_CASES.glob("*.toml"))]
+        raise UseCaseError(
+            f'There is no use case "{name}"{nearest(name, known)}; '
+            f"there are {', '.join(known)}, or name your own file that ends in .toml."
+        )
+    return path
+
+
+def _checked(settings: dict[str, Any], path: Path) -> UseCase:
+    _refuse_unknown(settings, _fields(UseCase) - {"file"}, path, "")
+    for key in ("target", "source"):
+        if key not in settings:
+            raise UseCaseError(f"{path}: the key {key} is missing{_EXAMPLE[key]}.")
+    for key in ("source", "gate"):
+        if key in settings and not isinstance(settings[key], dict):
+            raise UseCaseError(f"{path}: {key} is {_shown(settings[key])}, expected a table [{key}].")
+    _check_source(settings["source"], path)
+    _refuse_unknown(settings.get("gate", {}), _fields(Gate), path, "gate.")
+    settings.setdefault("name", path.stem)
+    try:
+        use_case = msgspec.convert(settings, UseCase)
+    except msgspec.ValidationError as error:
+        raise UseCaseError(f"{path}: {_explained(str(error), settings)}") from None
+    _check_meaning(use_case, path)
+    source = use_case.source
+    if isinstance(source, Csv | Parquet):
+        absolute = str((path.parent / Path(source.path).expanduser()).resolve())
+        source = msgspec.structs.replace(source, path=absolute)
+    return msgspec.structs.replace(use_case, source=source, file=str(path))
+
+
+_EXAMPLE = {
+    "target": ': name the column to predict, for example target = "price"',
+    "source": ': say where the data is, for example [source] with kind = "csv" and path = "data.csv"',
+}
+_SOURCES: dict[str, type[Struct]] = {
+    "bundled": Bundled, "synthetic": Synthetic, "csv": Csv, "parquet": Parquet, "openml": OpenML, "sql": Sql,
+}  # fmt: skip
+
+
+def _check_source(source: dict[str, Any], path: Path) -> None:
+    kind = source.get("kind")
+    if kind not in _SOURCES:
+        found = "is missing" if kind is None else f"is {_shown(kind)}"
+        hint = nearest(str(kind), _SOURCES) if kind is not None else ""
+        raise UseCaseError(f"{path}: source.kind {found}, expected one of {', '.join(_SOURCES)}{hint}.")
+    struct = _SOURCES[kind]
+    _refuse_unknown(source, _fields(struct) | {"kind"}, path, "source.")
+    for field in msgspec.structs.fields(struct):
+        if field.required and field.name not in source:
+            raise UseCaseError(f"{path}: the key source.{field.name} is missing: kind = {kind!r} needs it.")
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: set[str], path: Path, prefix: str) -> None:
+    for key in table:
+        if key not in known:
+            raise UseCaseError(f'{path}: unknown key "{prefix}{key}"{nearest(key, sorted(known))}.')
+
+
+def _check_meaning(use_case: UseCase, path: Path) -> None:
+    """Refuse what has the right type and yet no sense."""
+    if not NAME_RULE.fullmatch(use_case.name):
+        raise UseCaseError(
+            f'{path}: name is "{use_case.name}", expected a small letter, then at most 40 small letters, '
+            "digits or _ (without the key, the file's own name is taken)."
+        )
+    if path.parent == USE_CASES and use_case.name != path.stem:
+        raise UseCaseError(f'{path}: name is "{use_case.name}", expected "{path.stem}" like the file.')
+    allowed = METRIC_NAMES[use_case.task] if use_case.task else ALL_METRICS
+    what = f"for a {use_case.task} task" if use_case.task else "as metric"
+    if use_case.metric is not None and use_case.metric not in allowed:
+        raise UseCaseError(
+            f'{path}: metric is "{use_case.metric}", expected {what} one of '
+            f"{', '.join(allowed)}{nearest(use_case.metric, allowed)}."
+        )
+    for metric in use_case.gate.floors:
+        if metric not in allowed:
+            raise UseCaseError(
+                f'{path}: unknown metric "{metric}" in gate.floors, expected {what} some of '
+                f"{', '.join(allowed)}{nearest(metric, allowed)}."
+            )
+    for key in ("positive", "threshold"):
+        if getattr(use_case, key) is not None and use_case.task not in {None, "binary"}:
+            raise UseCaseError(f'{path}: {key} is for a binary task, but task is "{use_case.task}".')
+    if use_case.group and use_case.time:
+        raise UseCaseError(f"{path}: group and time are both set; the split can go by one of them.")
+    for key in ("leave_out", "sensitive"):
+        if use_case.target in getattr(use_case, key):
+            raise UseCaseError(f'{path}: {key} names the target "{use_case.target}" itself.')
+
+
+def _fields(struct: type[Struct]) -> set[str]:
+    return {field.name for field in msgspec.structs.fields(struct)}
+
+
+_AT = re.compile(r"^(?P<reason>.*?)(?: - at `(?P<where>.*)`)?$", re.DOTALL)
+_EXPECTED = re.compile(r"Expected (.*?)(?:, got .*)?$", re.DOTALL)
+_TYPE_WORDS = {
+    "str": "a text in quotes",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list in [ ]",
+    "object": "a table",
+    "null": "nothing",
+}
+
+
+def _explained(message: str, settings: dict[str, Any]) -> str:
+    """Make msgspec's message name the key, what was there and what was expected."""
+    match = _AT.match(message)
+    reason, where = (match["reason"], match["where"] or "$") if match else (message, "$")
+    key = where.removeprefix("$").removeprefix(".") or "the file"
+    if "[...]" in key:
+        return _explained_entry(key.split("[...]")[0], reason, settings)
+    value: Any = settings
+    for step in re.findall(r"[^.\[\]]+", key):
+        try:
+            value = value[int(step)] if isinstance(value, list | tuple) else value[step]
+        except (KeyError, IndexError, ValueError, TypeError):
+            return f"{key}: {reason}."
+    return f"{key} is {_shown(value)}, expected {_expected(reason, key)}."
+
+
+def _explained_entry(key: str, reason: str, settings: dict[str, Any]) -> str:
+    """Msgspec hides which entry of a mapping is wrong: find it."""
+    value: Any = settings
+    for step in key.split("."):
+        value = value[step]
+    choices = _choices(key)
+    for name, entry in value.items():
+        wrong = (
+            entry not in choices if choices else isinstance(entry, bool) or not isinstance(entry, int | float)
+        )
+        if wrong:
+            hint = nearest(str(entry), choices) if isinstance(entry, str) else ""
+            return f'"{name}" in {key} is {_shown(entry)}, expected {_expected(reason, key)}{hint}.'
+    return f"{key}: {reason}."
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    return {
+        "kinds": get_args(KindSetting),
+        "unknown": ("refuse", "missing"),
+        "missing": ("refuse", "allow"),
+        "task": get_args(Task),
+        "source.name": (),
+    }.get(key, ())
+
+
+def _expected(reason: str, key: str) -> str:
+    choices = _choices(key)
+    if choices:
+        return f"one of {', '.join(choices)}"
+    if key == "source.name":
+        return "the name of a bundled or generated set (see usecases/)"
+    match = _EXPECTED.match(reason)
+    if match is None:
+        return f"something else ({reason})"
+    return re.sub(
+        r"`([^`]*)`",
+        lambda found: " or ".join(
+            _TYPE_WORDS.get(w.strip(), w.strip()) for w in found[1].split("|") if w.strip() != "null"
+        ),
+        match[1],
+    )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'the text "{value[:60]}"'
+    if isinstance(value, dict):
+        return "a table"
+    return str(value)[:60]
