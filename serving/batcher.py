@@ -1,0 +1,526 @@
+"""One queue a model: batch while busy.
+
+What arrives in one turn of the event loop is scored in one call: an idle model scores a lone request at
+once, a busy loop finds the requests that the sockets held meanwhile. A call expected to last over a
+millisecond runs in a thread, and what arrives while it runs is the next batch. Callbacks instead of futures:
+a lane below asyncio's tasks submits and is answered by plain calls.
+
+How many rows go into a call, and whether a request still can be answered in time, is decided by the pure
+functions at the top from what calls cost so far.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from artifact.encode import CellError
+from artifact.signature import decide
+from serving.errors import Problem, overloaded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from artifact.signature import Label, Signature
+    from serving.runtime import Score
+
+logger = logging.getLogger("bentoml.okamochi")
+
+INLINE_S = 0.001  # a longer call would hold up the event loop, so it runs in a thread
+MOST_BATCH_ROWS = 16_384
+WARM_UP_BYTES = 4 * 1024 * 1024  # what warming up may add to a worker's memory
+MAX_ERRORS = 20
+
+
+# ---- policy: figures in, decision out
+
+
+class Costs:
+    """What calls cost: for each power of two of rows, running means of rows and seconds, and the least."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, list[float]] = {}  # bits of rows: [rows, seconds, least seconds]
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Take in one call; one that was held up (by a busy machine) counts as at most four times."""
+        seen = self._seen.get(rows.bit_length())
+        if seen is None:
+            self._seen[rows.bit_length()] = [rows, seconds, seconds]
+            return
+        seen[0] += 0.2 * (rows - seen[0])
+        seen[1] += 0.2 * (min(seconds, 4 * seen[1]) - seen[1])
+        seen[2] = min(seen[2], seconds)
+
+    def points(self) -> list[tuple[float, float]]:
+        """Rows and seconds, by rows; seconds never fall."""
+        points: list[tuple[float, float]] = []
+        for rows, seconds, _ in sorted(self._seen.values()):
+            points.append((rows, max(seconds, points[-1][1]) if points else seconds))
+        return points
+
+    def least(self) -> float:
+        """The fewest seconds that any call took; 0 before the first."""
+        return min((seen[2] for seen in self._seen.values()), default=0.0)
+
+
+def expected_seconds(points: Sequence[tuple[float, float]], rows: float) -> float:
+    """What a call of so many rows should cost: between two points a line, beyond the last in proportion."""
+    if not points:
+        return 0.0
+    if rows <= points[0][0]:
+        return points[0][1]
+    for (low, cheap), (high, dear) in pairwise(points):
+        if rows <= high:
+            return cheap + (dear - cheap) * (rows - low) / (high - low)
+    most, seconds = points[-1]
+    return seconds * rows / most
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a batcher may do, from what calls cost.
+
+    Parameters
+    ----------
+    inline_rows
+        The most rows that are scored on the event loop; 0 where even one takes too long.
+    batch_rows
+        The most rows of one call.
+    row_s
+        Seconds a row, in full batches.
+    """
+
+    inline_rows: int
+    batch_rows: int
+    row_s: float
+
+
+def limits(points: Sequence[tuple[float, float]], objective_s: float) -> Limits:
+    """Decide the limits.
+
+    A call may last as long as the objective, or twice a lone row's where that alone exceeds it: for a model
+    that scores a hundred rows in the time of one, batches of one would waste nearly all of it.
+    """
+    allowed = max(objective_s, 2 * expected_seconds(points, 1))
+    sizes = [1 << bits for bits in range(MOST_BATCH_ROWS.bit_length())]
+    inline = max((n for n in sizes if expected_seconds(points, n) <= INLINE_S), default=0)
+    batch = max((n for n in sizes if expected_seconds(points, n) <= allowed), default=1)
+    return Limits(inline, batch, expected_seconds(points, batch) / batch)
+
+
+def wait_s(limits: Limits, queued_rows: int, rows: int) -> float:
+    """How long a request of `rows` will take behind `queued_rows`."""
+    return (queued_rows + rows) * limits.row_s
+
+
+# ---- what passes through
+
+
+class Scores:
+    """The scores of one call, for the requests that were in it.
+
+    `values` has shape (rows, outputs). What every reply of a batch needs is made once for all of them.
+    """
+
+    __slots__ = ("_chosen", "_numbers", "signature", "values")
+
+    def __init__(self, values: NDArray[np.float64], signature: Signature) -> None:
+        self.values = values
+        self.signature = signature
+        self._chosen: list[int] | None = None
+        self._numbers: list[float] | None = None
+
+    @property
+    def chosen(self) -> list[int]:
+        """Index of each row's class, by the signature's own threshold."""
+        if self._chosen is None:
+            self._chosen = decide(self.signature, self.values).tolist()
+        return self._chosen
+
+    @property
+    def numbers(self) -> list[float]:
+        """The first score of each row: a regression's predictions."""
+        if self._numbers is None:
+            self._numbers = self.values[:, 0].tolist()
+        return self._numbers
+
+    def labels(self, start: int, stop: int) -> list[Label]:
+        """Predictions of some rows, by the signature's own threshold."""
+        if self.signature.task == "regression":
+            return self.numbers[start:stop]  # type: ignore[return-value]
+        classes = self.signature.classes
+        return [classes[i] for i in self.chosen[start:stop]]
+
+
+# Scores and the first row that is the request's, or the reason why there are none.
+Done = Callable[["Scores | None", int, "Problem | None"], None]
+
+
+class Ticket:
+    """A request's place in the queue."""
+
+    __slots__ = ("deadline", "done", "explicit", "n", "open", "out", "rows", "scored", "taken")
+
+    def __init__(self, rows: Any, n: int, done: Done, deadline: float, *, explicit: bool) -> None:
+        self.rows = rows
+        self.n = n
+        self.done = done
+        self.deadline = deadline
+        self.explicit = explicit
+        self.taken = 0  # rows that went into a call
+        self.scored = 0  # rows that came back
+        self.out: NDArray[np.float64] | None = None  # of a request that needs several calls
+        self.open = True  # neither answered nor given up
+
+
+Part = tuple[Ticket, int, int]  # rows [start, stop) of a ticket
+
+
+class Batcher:
+    """The queue of one model.
+
+    Parameters
+    ----------
+    score
+        Matrix (n, width) to scores (n, outputs).
+    objective_s
+        How long one call may take.
+    most_rows
+        The most rows that wait.
+    observe_batch
+        Called with the rows and seconds of each call.
+    observe_queue
+        Called with the rows that wait, whenever a batch is taken.
+    """
+
+    def __init__(
+        self,
+        score: Score,
+        signature: Signature,
+        *,
+        objective_s: float,
+        most_rows: int,
+        observe_batch: Callable[[int, float], None] = lambda _rows, _seconds: None,
+        observe_queue: Callable[[int], None] = lambda _rows: None,
+    ) -> None:
+        self._score = score
+        self._signature = signature
+        self._objective_s = objective_s
+        self.most_rows = most_rows
+        self._observe_batch = observe_batch
+        self._observe_queue = observe_queue
+        self._costs = Costs()
+        self.limits = limits([], objective_s)
+        self._calls = 0
+        self._queue: deque[Ticket] = deque()
+        self._again: deque[list[Part]] = deque()  # halves of a batch that raised
+        self.queued_rows = 0
+        self._flushing = False  # a flush is due, or a call is running
+        self._in_thread = False
+        self._pool: ThreadPoolExecutor | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._expires = math.inf  # when the timer is due, by perf_counter
+
+    def warm_up(self, row: NDArray[np.float64]) -> None:
+        """Measure calls of 1, 4, 16, ... copies of a row of shape (1, width), as long as they stay short."""
+        most = max(1, min(MOST_BATCH_ROWS, WARM_UP_BYTES // (8 * row.shape[1])))
+        for rows in (4**power for power in range(8) if 4**power <= most):
+            matrix = np.repeat(row, rows, axis=0)
+            seconds = math.inf
+            for _ in range(3):
+                start = perf_counter()
+                self._score(matrix)
+                seconds = min(seconds, perf_counter() - start)
+                if seconds > self._objective_s:
+                    break
+            self._costs.observe(rows, seconds)
+            if seconds > self._objective_s and rows > 1:
+                break
+        self.limits = limits(self._costs.points(), self._objective_s)
+
+    @property
+    def slow(self) -> bool:
+        """Whether a request may wait for longer than a turn of the loop."""
+        return self._in_thread or self.limits.inline_rows == 0
+
+    # ---- in
+
+    def submit(self, rows: Any, n: int, done: Done, deadline: float, *, explicit: bool = False) -> Ticket:
+        """Queue `n` valid rows; `done` is called once, on the event loop, unless the ticket is cancelled.
+
+        Parameters
+        ----------
+        rows
+            A matrix of the encoder, or lists of floats that float32 holds.
+        deadline
+            By `time.perf_counter`.
+        explicit
+            The client asked for this deadline, so a late answer is none.
+
+        Raises
+        ------
+        Problem
+            429: the queue is full, or the deadline cannot be kept.
+        """
+        queued = self.queued_rows
+        if queued + n > self.most_rows and queued:
+            raise self._refusal(f"{queued} rows wait for this model already", "queue_full")
+        if queued or self._in_thread or explicit:
+            left = deadline - perf_counter()
+            # An idle model is never judged by an estimate, only by the best that it ever did: an estimate
+            # that went wrong would refuse everything and so never be corrected.
+            busy = queued or self._in_thread
+            needed = wait_s(self.limits, queued, n) if busy else self._costs.least()
+            if needed > left:
+                took = f"an answer would take about {1000 * needed:.0f} ms"
+                raise self._refusal(f"{took}, {1000 * max(left, 0):.0f} ms are left", "deadline")
+        ticket = Ticket(rows, n, done, deadline, explicit=explicit)
+        self._queue.append(ticket)
+        self.queued_rows = queued + n
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+        elif self._in_thread and deadline < self._expires:
+            self._expire_at(deadline)
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Give up the place of a request whose client has left; `done` is not called any more."""
+        if ticket.open:
+            ticket.open = False
+            self.queued_rows -= ticket.n - ticket.taken
+            if not ticket.taken:  # else a call is reading them
+                ticket.rows = None
+
+    def close(self) -> None:
+        """End the thread; what is in the queue is not scored."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # ---- through
+
+    def _flush(self) -> None:
+        """Score the next batch: on the loop if that is quick, else in the thread."""
+        parts = self._again.popleft() if self._again else self._next_batch()
+        if not parts:
+            self._flushing = False
+            return
+        rows = sum(stop - start for _, start, stop in parts)
+        if rows <= self.limits.inline_rows:
+            start = perf_counter()
+            try:
+                scores, error = self._score(_matrix(parts)), None
+            except Exception as raised:  # noqa: BLE001 - whatever a model raises is a failed batch
+                scores, error = None, raised
+            self._finish(parts, rows, perf_counter() - start, scores, error)
+            self._next()
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="okamochi-model")
+        self._in_thread = True
+        self._observe_queue(self.queued_rows)
+        loop = asyncio.get_running_loop()
+        future = self._pool.submit(self._call, parts)
+        future.add_done_callback(lambda done: _on_loop(loop, self._called, parts, rows, done))
+        if self._queue:
+            self._expire_at(min(ticket.deadline for ticket in self._queue))
+
+    def _next(self) -> None:
+        if self._queue or self._again:
+            asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            self._flushing = False
+
+    def _next_batch(self) -> list[Part]:
+        """Rows for one call, the oldest first.
+
+        A request of more rows than a call takes goes to the end after each call: it holds up no small one.
+        """
+        parts: list[Part] = []
+        room = most = self.limits.batch_rows
+        queue = self._queue
+        now = perf_counter()
+        while queue and room:
+            ticket = queue[0]
+            if not ticket.open:
+                queue.popleft()
+                continue
+            if ticket.deadline < now and not ticket.taken:
+                queue.popleft()
+                self._late(ticket)
+                continue
+            left = ticket.n - ticket.taken
+            if left > room and (ticket.n <= most or parts):
+                break  # it fits into the next one
+            queue.popleft()
+            count = min(left, room)
+            parts.append((ticket, ticket.taken, ticket.taken + count))
+            ticket.taken += count
+            room -= count
+            self.queued_rows -= count
+            if ticket.taken < ticket.n:
+                queue.append(ticket)
+                break
+        return parts
+
+    def _call(self, parts: list[Part]) -> tuple[NDArray[np.float64], float]:
+        start = perf_counter()
+        scores = self._score(_matrix(parts))
+        return scores, perf_counter() - start
+
+    def _called(
+        self, parts: list[Part], rows: int, future: Future[tuple[NDArray[np.float64], float]]
+    ) -> None:
+        self._in_thread = False
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry, self._expires = None, math.inf
+        error = future.exception()
+        scores, seconds = (None, 0.0) if error else future.result()
+        self._finish(parts, rows, seconds, scores, error)
+        self._observe_queue(self.queued_rows)
+        if self._queue or self._again:
+            self._flush()
+        else:
+            self._flushing = False
+
+    # ---- out
+
+    def _finish(
+        self,
+        parts: list[Part],
+        rows: int,
+        seconds: float,
+        scores: NDArray[np.float64] | None,
+        error: BaseException | None,
+    ) -> None:
+        if scores is None or scores.shape != (rows, self._signature.outputs):
+            self._failed(parts, error or ValueError(f"{rows} rows gave scores of another shape"))
+            return
+        self._costs.observe(rows, seconds)
+        self._calls += 1
+        if self._calls % 64 == 0 or (seconds > INLINE_S and self._calls % 4 == 0):
+            self.limits = limits(self._costs.points(), self._objective_s)
+        self._observe_batch(rows, seconds)
+        batch = Scores(scores, self._signature)
+        finite = bool(np.isfinite(scores).all())
+        place = 0
+        for ticket, start, stop in parts:
+            first = place
+            place += stop - start
+            if not ticket.open:
+                continue
+            if stop - start < ticket.n:
+                if ticket.out is None:
+                    ticket.out = np.empty((ticket.n, self._signature.outputs))
+                ticket.out[start:stop] = scores[first:place]
+                ticket.scored += stop - start
+                if ticket.scored < ticket.n:
+                    continue
+                whole = Scores(ticket.out, self._signature)
+                self._answer(ticket, whole, 0, finite=bool(np.isfinite(ticket.out).all()))
+            else:
+                self._answer(ticket, batch, first, finite=finite)
+
+    def _answer(self, ticket: Ticket, scores: Scores, first: int, *, finite: bool) -> None:
+        problem = None
+        if ticket.explicit and perf_counter() > ticket.deadline:
+            problem = self._refusal("the answer was late for its X-Deadline-Ms", "deadline")
+        elif not finite:
+            problem = _not_finite(scores.values[first : first + ticket.n])
+        self._reply(ticket, None if problem else scores, first, problem)
+
+    def _failed(self, parts: list[Part], error: BaseException) -> None:
+        """Bisect: only the request whose rows make the model raise may fail."""
+        if len(parts) > 1:
+            middle = len(parts) // 2
+            self._again.extend((parts[:middle], parts[middle:]))
+            return
+        ticket = parts[0][0]
+        logger.error("a model raised on %d valid rows", ticket.n, exc_info=error)
+        if ticket.open:
+            self.queued_rows -= ticket.n - ticket.taken
+            problem = Problem(500, "The model failed on these rows; the server's log has the reason.")
+            self._reply(ticket, None, 0, problem)
+
+    def _late(self, ticket: Ticket) -> None:
+        self.queued_rows -= ticket.n - ticket.taken
+        self._reply(ticket, None, 0, self._refusal("the request waited until its deadline", "deadline"))
+
+    def _reply(self, ticket: Ticket, scores: Scores | None, first: int, problem: Problem | None) -> None:
+        ticket.open = False
+        try:
+            ticket.done(scores, first, problem)
+        except Exception:
+            logger.exception("a reply could not be made")  # the other requests of the batch get theirs
+
+    def _refusal(self, what: str, reason: str) -> Problem:
+        after = max(1, math.ceil(wait_s(self.limits, self.queued_rows, 1)))
+        return overloaded(f"Too busy: {what}. Try again in {after} s.", reason, after)
+
+    # ---- deadlines of requests that wait for a call in the thread
+
+    def _expire_at(self, deadline: float) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        delay = max(0.0, deadline - perf_counter())
+        self._expires = deadline
+        self._expiry = asyncio.get_running_loop().call_later(delay + 0.001, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry, self._expires = None, math.inf
+        now = perf_counter()
+        waiting = [ticket for ticket in self._queue if ticket.open]
+        for ticket in waiting:
+            if ticket.deadline <= now and not ticket.taken:
+                self._late(ticket)
+        soonest = min((t.deadline for t in waiting if t.open and t.deadline > now), default=None)
+        if soonest is not None and self._in_thread:
+            self._expire_at(soonest)
+
+
+def _matrix(parts: list[Part]) -> Any:
+    """The rows of a batch; lists straight to float32, which is exact for what they may hold."""
+    if len(parts) == 1:
+        ticket, start, stop = parts[0]
+        rows = ticket.rows if stop - start == ticket.n else ticket.rows[start:stop]
+        return np.array(rows, np.float32) if isinstance(rows, list) else rows
+    lists: list[Any] = []
+    arrays: list[Any] = []
+    for ticket, start, stop in parts:
+        rows = ticket.rows if stop - start == ticket.n else ticket.rows[start:stop]
+        if isinstance(rows, list):
+            lists += rows
+        else:
+            if lists:
+                arrays.append(np.array(lists, np.float32))
+                lists = []
+            arrays.append(rows)
+    if lists:
+        arrays.append(np.array(lists, np.float32))
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _not_finite(scores: NDArray[np.float64]) -> Problem | None:
+    """422 for rows so extreme that the model has no number for them; the server itself is well."""
+    rows = np.flatnonzero(~np.isfinite(scores).all(axis=1)).tolist()
+    if not rows:
+        return None
+    reason = "the model gives no finite number for these values"
+    errors = [CellError(row, None, reason) for row in rows[:MAX_ERRORS]]
+    return Problem(422, f"row {rows[0]}: {reason}", errors=errors)
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: Any) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(callback, *arguments)

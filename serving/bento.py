@@ -1,0 +1,157 @@
+"""Where BentoML hands over: the one module of `serving` that imports it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bentoml
+from _bentoml_sdk import Service
+from bentoml.exceptions import BentoMLException
+from bentoml.models import BentoModel
+
+from serving.settings import Settings, SettingsError, read
+
+if TYPE_CHECKING:
+    # What is heavy is imported where it is used: the arbiter, BentoML's parent process, imports this as well.
+    from serving.catalog import Catalog
+    from serving.gateway import App
+
+logger = logging.getLogger("bentoml.okamochi")
+
+LOCK = "models.lock"
+SCORE_PATH = "/score"
+
+
+def settings() -> Settings:
+    """The settings of this process.
+
+    Raises
+    ------
+    BentoMLException
+        A variable holds what its setting does not take.
+    """
+    try:
+        return read(os.environ)
+    except SettingsError as error:
+        raise BentoMLException(str(error)) from None
+
+
+def locked_models(folder: Path) -> dict[str, str]:
+    """Names and exact tags of the models to serve: of `models.lock`, as `OKAMOCHI_MODELS` picks and orders.
+
+    Raises
+    ------
+    BentoMLException
+        There is nothing to serve.
+    """
+    path = folder / LOCK
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        lines = []
+    locked = dict(line.split() for line in lines if line.strip() and not line.startswith("#"))
+    if not locked:
+        raise BentoMLException(
+            f"{path} names no model; run `make bundle` (or `python -m deploy bundle NAME`) first."
+        )
+    wanted = settings().models or tuple(locked)
+    for name in wanted:
+        if name not in locked:
+            raise BentoMLException(
+                f"OKAMOCHI_MODELS names {name!r}, but {path} has only {', '.join(locked)}; bundle it first."
+            )
+    return {name: locked[name] for name in wanted}
+
+
+class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
+    """A BentoML service whose HTTP is ours: the gateway stands before BentoML's own application.
+
+    The class that it decorates has `models`, names to tags.
+    """
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self.models.extend(BentoModel(tag) for tag in self.inner.models.values())
+
+    @cached_property
+    def settings(self) -> Settings:
+        return settings()
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The models, opened in the process that asks first."""
+        from artifact import store  # noqa: PLC0415
+        from serving import catalog  # noqa: PLC0415
+
+        return catalog.load(self.inner.models.items(), store.path_of, self.settings)
+
+    def to_asgi(self, is_main: bool = True) -> App:
+        """The application of one worker; BentoML calls this just before it starts uvicorn.
+
+        The express lane goes here: `uvicorn.config.HTTP_PROTOCOLS["auto"]` is read right after.
+        """
+        from serving import metrics  # noqa: PLC0415
+        from serving.gateway import Gateway  # noqa: PLC0415
+
+        metrics.forget_dead_workers()
+        return Gateway(
+            super().to_asgi(is_main),
+            self.catalog,
+            self.settings,
+            passed_on={"/", "/docs.json", "/schema.json", *_static_paths()},
+            score_path=SCORE_PATH,
+            on_started=_freeze,
+        )
+
+
+class Scoring:
+    """BentoML's side of the service: a batchable API for BentoML's own clients.
+
+    It scores rows of the default model. HTTP requests reach it through the gateway, which has checked them.
+    """
+
+    models: dict[str, str]
+    bento_service: OkamochiService
+
+    @bentoml.api(  # type: ignore[untyped-decorator]
+        route=SCORE_PATH, batchable=True, max_batch_size=1000, max_latency_ms=60_000
+    )
+    def score(self, rows: list[list[Any]]) -> list[Any]:
+        """Predictions of rows by position; null where the model gives no finite number."""
+        import numpy as np  # noqa: PLC0415
+
+        catalog = self.bento_service.catalog
+        model = catalog.model(catalog.default)
+        scores = model.score(model.encoder.rows(rows))
+        finite: list[bool] = np.isfinite(scores).all(axis=1).tolist()  # type: ignore[assignment]
+        predictions = _labels(model.signature, np.nan_to_num(scores))
+        return [predictions[row] if finite[row] else None for row in range(len(rows))]
+
+
+def _labels(signature: Any, scores: Any) -> Any:
+    from artifact.signature import labels  # noqa: PLC0415
+
+    return labels(signature, scores)
+
+
+def _static_paths() -> list[str]:
+    """What BentoML's page at `/` loads: files that exist, since its metrics have a label for each path."""
+    from bentoml._internal import server  # noqa: PLC0415
+
+    folder = Path(server.__file__).parent / "static_content"
+    return [
+        f"/static_content/{path.relative_to(folder).as_posix()}"
+        for path in folder.rglob("*")
+        if path.is_file()
+    ]
+
+
+def _freeze() -> None:
+    """Keep full garbage collections off what start-up left: they stalled a worker for up to a second."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,92 @@
+"""What a client is told when it gets no answer: a status, and the place that is wrong (RFC 9457)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from artifact.encode import BadRows, CellError
+
+Headers = tuple[tuple[bytes, bytes], ...]
+PROBLEM_JSON = b"application/problem+json"
+
+
+class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
+    """A refusal that knows its status.
+
+    Parameters
+    ----------
+    status
+        Of HTTP.
+    detail
+        One or two sentences for the person who wrote the client.
+    errors
+        The places, at most 20.
+    headers
+        To send beside the body, such as `Allow` or `Retry-After`.
+    reason
+        A few words for the metric of rejected requests; "" where a refusal is none of overload or limits.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: Sequence[CellError] = (),
+        headers: Headers = (),
+        reason: str = "",
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.title = HTTPStatus(status).phrase
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = headers
+        self.reason = reason
+
+    def body(self) -> bytes:
+        """The problem as `application/problem+json`."""
+        return msgspec.json.encode(
+            {
+                "type": "about:blank",
+                "title": self.title,
+                "status": self.status,
+                "detail": self.detail,
+                "errors": [
+                    {"row": error.row, "column": error.column, "reason": error.reason}
+                    for error in self.errors
+                ],
+            }
+        )
+
+
+def bad_rows(error: BadRows) -> Problem:
+    """422 for rows that the signature refuses."""
+    more = "" if len(error.errors) == 1 else f" (and {len(error.errors) - 1} more, see `errors`)"
+    return Problem(422, f"{error}{more}", errors=error.errors)
+
+
+def too_many_rows(rows: int, most: int) -> Problem:
+    """413 for more rows than one request may hold."""
+    return Problem(
+        413,
+        f"{rows} rows in one request; this model takes at most {most} at once. Send them in parts.",
+        reason="too_many_rows",
+    )
+
+
+def overloaded(detail: str, reason: str, retry_after_s: int) -> Problem:
+    """429 with `Retry-After`, in whole seconds."""
+    return Problem(429, detail, headers=((b"retry-after", b"%d" % retry_after_s),), reason=reason)
+
+
+def method_not_allowed(method: str, path: str, allowed: Sequence[str]) -> Problem:
+    """405 with `Allow`."""
+    allow = ", ".join(allowed)
+    return Problem(405, f"{path} takes {allow}, not {method}.", headers=((b"allow", allow.encode()),))

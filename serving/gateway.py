@@ -1,0 +1,437 @@
+"""The ASGI application: every route, and whatever the express lane does not take.
+
+It is outermost, so a path that it does not know never reaches BentoML's own stack. Authentication and roles
+belong in `Gateway.__call__`, before a route is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from artifact.encode import BadRows
+from serving import metrics
+from serving.errors import Headers, Problem, bad_rows, method_not_allowed, too_many_rows
+from serving.openapi import docs_page, document
+from serving.protocols import Call, Endpoint, Reply, predict, problem_reply
+
+if TYPE_CHECKING:
+    from serving.catalog import Catalog, LiveModel
+    from serving.settings import Settings
+
+logger = logging.getLogger("bentoml.okamochi")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PROTOCOLS = (predict,)
+JSON = b"application/json"
+TEXT = b"text/plain; charset=utf-8"
+MOST_REQUEST_ID = 128
+# A larger body is decoded in a thread, so that the loop goes on answering others; a thread costs 0.1 ms.
+LARGE_BODY_BYTES = 256 * 1024
+
+
+class Head(NamedTuple):
+    """What the headers of a request say that we look at."""
+
+    content_type: bytes
+    length: int | None
+    request_id: bytes | None
+    deadline_ms: int | None
+    headers: Headers
+
+
+@dataclass(frozen=True)
+class Page:
+    """A route that is answered without a body being read: GET and HEAD."""
+
+    endpoint: str
+    answer: Callable[[], Reply | Awaitable[Reply]]
+
+
+class Gateway:
+    """See the module.
+
+    Parameters
+    ----------
+    bentoml_app
+        BentoML's own application, for the lifespan and for `passed_on`.
+    passed_on
+        Paths of BentoML's that GET and HEAD may reach.
+    score_path
+        BentoML's batchable API, guarded; empty for none.
+    on_started
+        Called once the application has started, before the first request.
+    """
+
+    def __init__(
+        self,
+        bentoml_app: App,
+        catalog: Catalog,
+        settings: Settings,
+        *,
+        passed_on: Iterable[str] = (),
+        score_path: str = "",
+        on_started: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._bentoml = bentoml_app
+        self.catalog = catalog
+        self.settings = settings
+        self._on_started = on_started
+        self._observe = metrics.observer("gateway")
+        self._passed_on = frozenset(passed_on)
+        self._score_path = score_path
+        self.endpoints: dict[str, Endpoint] = {}
+        for protocol in PROTOCOLS:
+            self.endpoints.update(protocol.endpoints(catalog))
+        openapi = msgspec.json.encode(document(catalog, settings))
+        page = docs_page(catalog).encode()
+        self._pages: dict[str, Page] = {
+            "/livez": Page("health", lambda: Reply(200, TEXT, b"alive\n")),
+            "/readyz": Page("health", self._readyz),
+            "/metrics": Page("metrics", _metrics),
+            "/models": Page("models", self._models),
+            "/openapi.json": Page("docs", lambda: Reply(200, JSON, openapi)),
+            "/docs": Page("docs", lambda: Reply(200, b"text/html; charset=utf-8", page)),
+        }
+        for name in catalog.names:
+            self._pages[f"/models/{name}"] = Page("models", lambda name=name: self._model(name))  # type: ignore[misc]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI 3."""
+        if scope["type"] == "http":
+            endpoint = self.endpoints.get(scope["path"])
+            if endpoint is not None and scope["method"] == "POST":
+                await self._predict(endpoint, scope, receive, send)
+            else:
+                await self._other(endpoint, scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+
+    # ---- predictions
+
+    async def _predict(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        request_id: bytes | None = None
+        try:
+            head = read_head(scope["headers"], endpoint.content_types)
+            request_id = head.request_id
+            explicit = head.deadline_ms is not None
+            settings = self.settings
+            ms = head.deadline_ms or settings.default_deadline_ms
+            call = Call(
+                started + min(ms, settings.max_deadline_ms) / 1000, explicit, head.content_type, head.headers
+            )
+            body = await read_body(receive, head.length, settings.max_body_bytes)
+            if body is None:
+                return  # the client left before it had sent all
+            reply = await self._answer(endpoint, body, call, receive)
+            if reply is None:
+                return
+        except Problem as problem:
+            reply = endpoint.refuse(problem)
+        except Exception:
+            logger.exception("a request to %s failed", scope["path"])
+            reply = endpoint.refuse(Problem(500, "The server failed; its log has the reason."))
+        if reply.reason:
+            metrics.REJECTED.labels(endpoint.model.name, reply.reason).inc()
+        self._observe(endpoint.model.name, endpoint.name, reply.status, perf_counter() - started)
+        await _send(send, reply, request_id)
+
+    async def _answer(self, endpoint: Endpoint, body: bytes, call: Call, receive: Receive) -> Reply | None:
+        """The reply, or None for a client that has left."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
+
+        def reply(answer: Reply) -> None:
+            if not future.done():
+                future.set_result(answer)
+
+        ticket = endpoint.start(body, call, reply)
+        try:
+            if not endpoint.model.batcher.slow and len(body) < LARGE_BODY_BYTES:
+                return await future
+            return await _unless_left(future, receive)
+        finally:
+            endpoint.model.batcher.cancel(ticket)
+
+    # ---- all else
+
+    async def _other(self, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        path, method = scope["path"], scope["method"]
+        request_id: bytes | None = None
+        page = self._pages.get(path)
+        try:
+            request_id = read_head(scope["headers"], None).request_id
+            if path in self._passed_on and method in ("GET", "HEAD"):
+                await self._bentoml(scope, receive, send)
+                return
+            if path == self._score_path and method == "POST":
+                await self._score(scope, receive, send)
+                return
+            reply = await self._page(page, path, method)
+        except Problem as problem:
+            reply = problem_reply(problem)
+        except Exception:
+            logger.exception("a request to %s failed", path)
+            reply = problem_reply(Problem(500, "The server failed; its log has the reason."))
+        if endpoint is not None:
+            self._observe(endpoint.model.name, endpoint.name, reply.status, perf_counter() - started)
+        else:
+            self._observe("", page.endpoint if page else "other", reply.status, perf_counter() - started)
+        await _send(send, reply, request_id)
+
+    async def _page(self, page: Page | None, path: str, method: str) -> Reply:
+        if page is not None and method in ("GET", "HEAD"):
+            reply = page.answer()
+            return reply if isinstance(reply, Reply) else await reply
+        allowed = self._allowed(path)
+        if not allowed:
+            raise self._not_found(path)
+        if method == "OPTIONS":
+            return Reply(204, b"", b"", ((b"allow", ", ".join(allowed).encode()),))
+        name = self._refused(path)
+        if name and method == "POST":
+            self.catalog.model(name)  # raises the reason
+        raise method_not_allowed(method, path, allowed)
+
+    def _allowed(self, path: str) -> tuple[str, ...]:
+        if path in self.endpoints or path == self._score_path or self._refused(path):
+            return ("POST", "OPTIONS")
+        if path in self._pages or path in self._passed_on:
+            return ("GET", "HEAD", "OPTIONS")
+        return ()
+
+    def _refused(self, path: str) -> str:
+        """The name of a model whose endpoint this would be, had it not been refused."""
+        for name in self.catalog.refused:
+            routes = {predict.route_of(name)} | ({"/predict"} if name == self.catalog.default else set())
+            if path in routes:
+                return name
+        return ""
+
+    def _not_found(self, path: str) -> Problem:
+        parts = path.split("/")
+        if path.startswith("/models/") and len(parts) > 2 and parts[2] not in self.catalog.names:
+            try:
+                self.catalog.model(parts[2][:100])
+            except Problem as problem:
+                return problem
+        return Problem(404, f"There is no {path[:200]!r} here; /docs lists what there is.")
+
+    async def _score(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """BentoML's batchable API, behind the checks that its own stack lacks: it would answer 500."""
+        head = read_head(scope["headers"], ("application/json",))
+        body = await read_body(receive, head.length, self.settings.max_body_bytes)
+        if body is None:
+            return
+        model = self.catalog.model(self.catalog.default)
+        check_score(predict.decode(body), model)
+        waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        await self._bentoml(scope, again, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._on_started()
+            elif message["type"] == "lifespan.shutdown.complete":
+                self.catalog.close()
+            await send(message)
+
+        await self._bentoml(scope, receive, tell)
+
+    # ---- pages
+
+    def _readyz(self) -> Reply:
+        if self.catalog.ready:
+            return Reply(200, TEXT, b"ready\n")
+        reasons = "; ".join(f"model {name!r}: {reason}" for name, reason in self.catalog.refused.items())
+        raise Problem(503, f"Not ready: {reasons or 'no model is live'}")
+
+    def _models(self) -> Reply:
+        models = [model.description() for model in self.catalog.live.values()]
+        return Reply(200, JSON, msgspec.json.encode({"default": self.catalog.default, "models": models}))
+
+    def _model(self, name: str) -> Reply:
+        return Reply(200, JSON, msgspec.json.encode(self.catalog.model(name).description()))
+
+
+async def _metrics() -> Reply:
+    # In a thread: it reads a file for each worker that ever was.
+    text = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition)
+    return Reply(200, metrics.CONTENT_TYPE, text)
+
+
+def check_score(body: object, model: LiveModel) -> None:
+    """Refuse what BentoML's `score` would stumble over.
+
+    Raises
+    ------
+    Problem
+        422, with the places.
+    """
+    rows = body.get("rows") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or not isinstance(rows, list) or len(body) != 1:
+        raise Problem(422, 'Expected {"rows": [[...], ...]}, each row by position.')
+    if len(rows) > model.most_rows:
+        raise too_many_rows(len(rows), model.most_rows)
+    try:
+        model.encoder.rows(rows)
+    except BadRows as error:
+        raise bad_rows(error) from None
+
+
+# ---- HTTP
+
+
+def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, ...] | None) -> Head:
+    """What we look at of the headers, checked.
+
+    Parameters
+    ----------
+    content_types
+        The media types that the route reads; None for a route that reads no body.
+
+    Raises
+    ------
+    Problem
+        400 for a header that is malformed, 415 for a body that the route does not read.
+    """
+    content_type = b""
+    length: int | None = None
+    request_id: bytes | None = None
+    deadline_ms: int | None = None
+    for name, value in headers:
+        if name == b"content-type":
+            content_type = value
+        elif name == b"content-length":
+            length = int(value) if value.isdigit() else None
+        elif name == b"x-request-id":
+            if (
+                not value.isascii()
+                or not value.decode().isprintable()
+                or not 0 < len(value) <= MOST_REQUEST_ID
+            ):
+                raise Problem(
+                    400, f"X-Request-Id: expected 1 to {MOST_REQUEST_ID} printable ASCII characters."
+                )
+            request_id = value
+        elif name == b"x-deadline-ms":
+            if not value.isdigit() or len(value) > 18 or int(value) == 0:
+                shown = value[:40].decode("latin-1")
+                raise Problem(
+                    400, f"X-Deadline-Ms: expected a whole number of milliseconds from 1, got {shown!r}."
+                )
+            deadline_ms = int(value)
+        elif name == b"content-encoding" and content_types is not None:
+            check_content_encoding(value)
+    if content_types is not None and content_type not in (b"", b"application/json"):
+        check_content_type(content_type, content_types)
+    return Head(content_type, length, request_id, deadline_ms, headers)  # type: ignore[arg-type]
+
+
+def check_content_encoding(value: bytes) -> None:
+    """Refuse a body that is compressed: its size is not known before it is unpacked.
+
+    Raises
+    ------
+    Problem
+        415.
+    """
+    if value.strip().lower() not in (b"identity", b""):
+        shown = value[:40].decode("latin-1")
+        raise Problem(415, f"Content-Encoding {shown!r} is not read here; send the body as it is.")
+
+
+def check_content_type(value: bytes, content_types: tuple[str, ...]) -> None:
+    """Refuse a media type that a route does not read, or a charset other than UTF-8.
+
+    Raises
+    ------
+    Problem
+        415.
+    """
+    media, *parameters = (part.strip().lower() for part in value.decode("latin-1").split(";"))
+    if media not in content_types:
+        raise Problem(
+            415, f"Content-Type {media[:80]!r} is not read here; expected {' or '.join(content_types)}."
+        )
+    for parameter in parameters:
+        key, _, charset = parameter.partition("=")
+        if key.strip() == "charset" and charset.strip(" \"'") not in ("utf-8", "utf8", "us-ascii"):
+            raise Problem(415, f"Charset {charset[:40]!r} is not read here; expected utf-8.")
+
+
+async def read_body(receive: Receive, length: int | None, most: int) -> bytes | None:
+    """The whole body, counted as it streams; None if the client leaves before its end.
+
+    Raises
+    ------
+    Problem
+        413, at the first byte too many or before the first one where the length says so.
+    """
+    if length is not None and length > most:
+        raise _too_large(most)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        return None
+    body: bytes = message.get("body", b"")
+    if len(body) > most:
+        raise _too_large(most)
+    if not message.get("more_body", False):
+        return body
+    chunks, size = [body], len(body)
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > most:
+            raise _too_large(most)
+    return b"".join(chunks)
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(
+        413, f"The body is larger than {most} bytes (OKAMOCHI_MAX_BODY_BYTES).", reason="body_too_large"
+    )
+
+
+async def _unless_left(future: asyncio.Future[Reply], receive: Receive) -> Reply | None:
+    """Wait for the reply; None as soon as the client leaves."""
+    left = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((future, left), return_when=asyncio.FIRST_COMPLETED)
+        return future.result() if future.done() else None
+    finally:
+        left.cancel()
+
+
+async def _send(send: Send, reply: Reply, request_id: bytes | None) -> None:
+    headers = [(b"content-type", reply.content_type)] if reply.content_type else []
+    if reply.status != 204:
+        headers.append((b"content-length", b"%d" % len(reply.body)))
+    if request_id is not None:
+        headers.append((b"x-request-id", request_id))
+    headers.extend(reply.headers)
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

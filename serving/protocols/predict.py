@@ -1,0 +1,315 @@
+"""`POST /predict`: rows as JSON, by position, by record or by column."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from artifact.encode import FLOAT32_MAX, BadRows, CellError
+from artifact.signature import labels
+from serving.errors import Problem, bad_rows, too_many_rows
+from serving.protocols import Reply, problem_reply
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from serving.batcher import Scores, Ticket
+    from serving.catalog import Catalog, LiveModel
+    from serving.protocols import Call
+
+JSON = b"application/json"
+FORMS = ("features", "records", "columns")
+OPTIONS = ("probabilities", "threshold")
+
+# Unique over workers and restarts, for 0.1 us: random bytes of the process, and a counter.
+ID_PREFIX = os.urandom(6).hex()
+_count = itertools.count(1).__next__
+
+_encode = msgspec.json.encode
+
+
+class PredictEndpoint:
+    """`/predict` of one model."""
+
+    name = "predict"
+    content_types = ("application/json",)
+
+    def __init__(self, model: LiveModel) -> None:
+        self.model = model
+        signature = model.signature
+        tail = f'],"model":{_json(model.name)},"version":{_json(model.version)},"id":"{ID_PREFIX}-'
+        self._tail = tail.encode()
+        # The whole reply to one row, but for the id: most replies are one of these.
+        self._one = [b'{"prediction":[' + _encode(label) + self._tail for label in signature.classes]
+        self._hot = _hot_decoder(len(signature.columns)) if signature.numeric else None
+
+    def start(self, body: bytes, call: Call, reply: Callable[[Reply], None]) -> Ticket:
+        """See `Endpoint`."""
+        model = self.model
+        if self._hot is not None:
+            # Numbers by position and nothing else: decoded and checked in one pass of C. Whatever is refused
+            # here is looked at again below, by what can say why.
+            try:
+                rows = self._hot(body).features
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                rows = None
+            if rows is not None:
+                n = len(rows)
+                if n > model.most_rows:
+                    raise too_many_rows(n, model.most_rows)
+                return model.batcher.submit(
+                    rows, n, self._answer(n, reply), call.deadline, explicit=call.explicit
+                )
+        query = parse(body, model)
+        return model.batcher.submit(
+            query.matrix,
+            len(query.matrix),
+            self._answer_query(query, reply),
+            call.deadline,
+            explicit=call.explicit,
+        )
+
+    def refuse(self, problem: Problem) -> Reply:
+        """See `Endpoint`."""
+        return problem_reply(problem)
+
+    def _answer(
+        self, n: int, reply: Callable[[Reply], None]
+    ) -> Callable[[Scores | None, int, Problem | None], None]:
+        def done(scores: Scores | None, first: int, problem: Problem | None) -> None:
+            if scores is None:
+                assert problem is not None  # noqa: S101 - one of the two
+                reply(problem_reply(problem))
+            elif n == 1 and self._one:
+                reply(Reply(200, JSON, b'%s%x"}' % (self._one[scores.chosen[first]], _count())))
+            else:
+                predictions = _encode(scores.labels(first, first + n))[:-1]
+                reply(Reply(200, JSON, b'{"prediction":%s%s%x"}' % (predictions, self._tail, _count())))
+
+        return done
+
+    def _answer_query(
+        self, query: Query, reply: Callable[[Reply], None]
+    ) -> Callable[[Scores | None, int, Problem | None], None]:
+        def done(scores: Scores | None, first: int, problem: Problem | None) -> None:
+            if scores is None:
+                assert problem is not None  # noqa: S101 - one of the two
+                reply(problem_reply(problem))
+                return
+            signature = self.model.signature
+            values = scores.values[first : first + len(query.matrix)]
+            predictions: Any = labels(signature, values, query.threshold)
+            answer = {"prediction": predictions[0] if query.scalar else predictions}
+            if query.probabilities:
+                chances = values.tolist()
+                answer["probabilities"] = chances[0] if query.scalar else chances
+                answer["classes"] = list(signature.classes)
+            answer |= {
+                "model": self.model.name,
+                "version": self.model.version,
+                "id": f"{ID_PREFIX}-{_count():x}",
+            }
+            reply(Reply(200, JSON, _encode(answer)))
+
+        return done
+
+
+def endpoints(catalog: Catalog) -> dict[str, PredictEndpoint]:
+    """The routes of the protocol: one a live model, and the default's without a name."""
+    routes = {f"/models/{name}/predict": PredictEndpoint(model) for name, model in catalog.live.items()}
+    if catalog.default in catalog.live:
+        routes["/predict"] = routes[f"/models/{catalog.default}/predict"]
+    return routes
+
+
+def route_of(name: str) -> str:
+    """The route of a model."""
+    return f"/models/{name}/predict"
+
+
+class Query:
+    """A request that was understood: the encoded rows and the options."""
+
+    __slots__ = ("matrix", "probabilities", "scalar", "threshold")
+
+    def __init__(
+        self, matrix: NDArray[Any], *, probabilities: bool, threshold: float | None, scalar: bool
+    ) -> None:
+        self.matrix = matrix
+        self.probabilities = probabilities
+        self.threshold = threshold
+        self.scalar = scalar
+
+
+def parse(body: bytes, model: LiveModel) -> Query:
+    """Any body of `/predict` to encoded rows.
+
+    Raises
+    ------
+    Problem
+        400 for what is not JSON, 413 for too many rows, 422 for what the signature refuses.
+    """
+    request = decode(body)
+    if not isinstance(request, dict):
+        raise Problem(422, f"Expected a JSON object with one of {_or(FORMS)}, got {_kind(request)}.")
+    signature = model.signature
+    one = signature.columns[0].name if len(signature.columns) == 1 else None
+    options = {key: request[key] for key in OPTIONS if key in request}
+    given = [key for key in request if key not in OPTIONS]
+    forms = [key for key in given if key in FORMS]
+    scalars = [key for key in given if one is not None and key in ("x", one) and key not in FORMS]
+    known = [*FORMS, *OPTIONS, *dict.fromkeys(("x", one) if one is not None else ())]
+    for key in given:
+        if key not in forms and key not in scalars:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {_or(FORMS)}"
+            raise _at(None, key[:100], f"unknown key; {hint}")
+    if len(forms) + len(scalars) != 1:
+        got = " and ".join(map(repr, forms + scalars)) or "none of them"
+        raise Problem(422, f"Expected exactly one of {_or([*FORMS, *known[len(FORMS) + 2 :]])}, got {got}.")
+    probabilities = _probabilities(options, model)
+    threshold = _threshold(options, model)
+    try:
+        matrix = _matrix(request[scalars[0]] if scalars else None, forms, request, model)
+    except BadRows as error:
+        raise bad_rows(error) from None
+    return Query(matrix, probabilities=probabilities, threshold=threshold, scalar=bool(scalars))
+
+
+def _matrix(value: object, forms: list[str], request: dict[str, Any], model: LiveModel) -> NDArray[Any]:
+    if not forms:
+        return model.encoder.rows([[value]])
+    form = forms[0]
+    rows = request[form]
+    if form == "columns":
+        if not isinstance(rows, Mapping):
+            raise _at(None, form, f"expected an object of columns, got {_kind(rows)}")
+        _check_rows(max((len(cells) for cells in rows.values() if isinstance(cells, list)), default=0), model)
+        return model.encoder.columns(rows)
+    if not isinstance(rows, list):
+        raise _at(None, form, f"expected a list of rows, got {_kind(rows)}")
+    _check_rows(len(rows), model)
+    return model.encoder.rows(rows) if form == "features" else model.encoder.records(rows)
+
+
+def _check_rows(rows: int, model: LiveModel) -> None:
+    if rows > model.most_rows:
+        raise too_many_rows(rows, model.most_rows)
+
+
+def _probabilities(options: dict[str, Any], model: LiveModel) -> bool:
+    wanted = options.get("probabilities", False)
+    if not isinstance(wanted, bool):
+        raise _at(None, "probabilities", f"expected true or false, got {_kind(wanted)}")
+    if wanted and model.signature.task == "regression":
+        raise _at(None, "probabilities", f"{model.name!r} is a regression, which has no probabilities")
+    return wanted
+
+
+def _threshold(options: dict[str, Any], model: LiveModel) -> float | None:
+    threshold = options.get("threshold")
+    if threshold is None:
+        return None
+    if model.signature.task != "binary":
+        raise _at(None, "threshold", f"only a binary model has one; {model.name!r} is {model.signature.task}")
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+        shown = threshold if isinstance(threshold, float) else _kind(threshold)
+        raise _at(None, "threshold", f"expected a number from 0 to 1, got {shown}")
+    return float(threshold)
+
+
+# ---- JSON
+
+
+def decode(body: bytes) -> Any:
+    """JSON to Python values; a number that float64 does not hold is an infinity, which the encoder refuses.
+
+    Raises
+    ------
+    Problem
+        400: not JSON, a NaN or Infinity literal, or too deep.
+    """
+    if not body.strip():
+        raise Problem(400, "The body is empty; expected JSON.")
+    try:
+        try:
+            return msgspec.json.decode(body)
+        except msgspec.DecodeError as error:
+            if "out of range" not in str(error):
+                raise
+            return json.loads(body, parse_constant=_no_constant, parse_int=_whole)
+    except RecursionError:
+        raise Problem(400, "The JSON is nested too deep.") from None
+    except (ValueError, msgspec.DecodeError) as error:
+        literal = _literal(body)
+        if literal:
+            raise Problem(
+                400, f"The body is not JSON: it has no {literal}; send null for a missing value."
+            ) from None
+        raise Problem(400, f"The body is not JSON: {error}") from None
+
+
+def _no_constant(literal: str) -> float:
+    raise ValueError(f"JSON has no {literal}")
+
+
+def _whole(digits: str) -> int | float:
+    """An int, unless it has more digits than Python reads (4,300); the encoder refuses either."""
+    return int(digits) if len(digits) < 400 else float(digits)
+
+
+def _literal(body: bytes) -> str:
+    """NaN or Infinity, where the body without them would be JSON: their writers are many."""
+    found: list[str] = []
+
+    def constant(literal: str) -> float:
+        found.append(literal)
+        return 0.0
+
+    try:
+        json.loads(body, parse_constant=constant, parse_int=_whole)
+    except (ValueError, RecursionError):
+        return ""
+    return found[0] if found else ""
+
+
+def _hot_decoder(width: int) -> Callable[[bytes], Any]:
+    """Decoder of `{"features": [[number, ...], ...]}`: rows as wide as the model, numbers within float32."""
+    number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+    row = Annotated[list[number], Meta(min_length=width, max_length=width)]
+    rows = Annotated[list[row], Meta(min_length=1)]
+    hot = msgspec.defstruct("Hot", [("features", rows)], forbid_unknown_fields=True)
+    return msgspec.json.Decoder(hot).decode
+
+
+# ---- words
+
+
+def _at(row: int | None, column: str | None, reason: str) -> Problem:
+    place = f"{column!r}: " if column is not None else ""
+    return Problem(422, f"{place}{reason}", errors=[CellError(row, column, reason)])
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    names: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
+    return names.get(type(value)) or f"the number {str(value)[:40]}"
+
+
+def _or(names: list[str] | tuple[str, ...]) -> str:
+    quoted = [f'"{name}"' for name in names]
+    return ", ".join(quoted[:-1]) + f" or {quoted[-1]}"
+
+
+def _json(text: str) -> str:
+    return _encode(text).decode()

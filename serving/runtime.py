@@ -1,0 +1,109 @@
+"""A verified artifact to a function that scores: by onnxruntime, or by scikit-learn itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from artifact.manifest import ONNX, SKOPS, ArtifactError, check_golden
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from artifact.manifest import Artifact
+
+Matrix = "NDArray[np.float32] | NDArray[np.float64]"
+
+# Rows of shape (n, width), each value one that float32 holds, in float32 or float64, to scores of shape
+# (n, outputs) in float64.
+Score = Callable[[Any], "NDArray[np.float64]"]
+
+
+def load(artifact: Artifact) -> Score:
+    """Open the model and score the golden rows.
+
+    Raises
+    ------
+    ArtifactError
+        The model cannot be opened here, or scores differ from those that training recorded.
+    """
+    score = _onnx(artifact) if artifact.manifest.runtime == "onnx" else _sklearn(artifact)
+    check_golden(artifact, score)
+    return score
+
+
+def _onnx(artifact: Artifact) -> Score:
+    import onnxruntime  # noqa: PLC0415 - 30 MB that a server without ONNX models never needs
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # a pod is one worker on one core; batches are its parallelism
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = False  # the arena keeps the largest batch's memory for good
+    path = str(artifact.path / ONNX)
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ArtifactError(f"onnxruntime cannot open {path}: {error}") from error
+    _check_shape(artifact, session)
+    precision = np.float32 if artifact.manifest.precision == "float32" else np.float64
+    run = session.run
+    outputs = ["scores"]
+
+    def score(matrix: Any) -> NDArray[np.float64]:
+        scores = run(outputs, {"X": matrix.astype(precision, copy=False)})[0]
+        return scores.astype(np.float64, copy=False)  # type: ignore[no-any-return]
+
+    return score
+
+
+def _check_shape(artifact: Artifact, session: Any) -> None:
+    inputs = {value.name: (value.type, value.shape) for value in session.get_inputs()}
+    outputs = {value.name: value.shape for value in session.get_outputs()}
+    expected = "tensor(float)" if artifact.manifest.precision == "float32" else "tensor(double)"
+    width, scores = artifact.signature.width, artifact.signature.outputs
+    kind, shape = inputs.get("X", ("", []))
+    if len(inputs) != 1 or kind != expected or shape[-1] != width:
+        raise ArtifactError(
+            f"{artifact.path / ONNX}: expected one input X of {expected}[None, {width}], got {inputs}"
+        )
+    if "scores" not in outputs or len(outputs["scores"]) != 2:
+        raise ArtifactError(
+            f"{artifact.path / ONNX}: expected an output scores of [None, {scores}], got {outputs}"
+        )
+
+
+def _sklearn(artifact: Artifact) -> Score:
+    path = artifact.path / SKOPS
+    fitted = artifact.manifest.libraries.get("scikit-learn", "")
+    here = version("scikit-learn")
+    if fitted.split(".")[:2] != here.split(".")[:2]:
+        raise ArtifactError(
+            f"{path} was fitted with scikit-learn {fitted or 'of an unknown version'} and this is {here}: "
+            "train the model again, or install that minor version"
+        )
+    # Both cost some 150 MB, so a worker whose models are all ONNX never imports them.
+    import skops.io  # noqa: PLC0415
+
+    from artifact.trusted import TRUSTED  # noqa: PLC0415
+
+    try:
+        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED))
+        model = None if unknown else skops.io.load(path, trusted=list(TRUSTED))
+    except Exception as error:
+        raise ArtifactError(f"skops cannot open {path}: {error}") from error
+    if model is None:
+        raise ArtifactError(f"{path} holds types that are not on our list: {', '.join(unknown)}")
+    if artifact.signature.task != "regression":
+        probabilities = model.predict_proba
+        return lambda matrix: np.ascontiguousarray(
+            probabilities(matrix.astype(np.float64, copy=False)), np.float64
+        )
+    predict = model.predict
+    return lambda matrix: np.asarray(predict(matrix.astype(np.float64, copy=False)), np.float64).reshape(
+        -1, 1
+    )

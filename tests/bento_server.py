@@ -1,0 +1,74 @@
+"""A real `bentoml serve` of given artifacts, in a folder and with a BENTOML_HOME of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tests.servers import CHECKOUT, Server, free_port, started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+_PUT = """
+import json, sys
+from pathlib import Path
+from artifact import store
+for name, (folder, version) in json.loads(sys.argv[1]).items():
+    print(name, store.put(Path(folder), name=name, version=version))
+"""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Of every process that belongs to the server in `folder`."""
+    return {
+        "BENTOML_HOME": str(folder / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(folder),
+    }
+
+
+def prepare(folder: Path, artifacts: Mapping[str, tuple[Path, str]]) -> None:
+    """Put artifacts (folder, version) into a model store of `folder`'s own, beside a service of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("serving", "artifact"):
+        (folder / name).symlink_to(CHECKOUT / name)
+    shutil.copy(CHECKOUT / "service.py", folder)  # BentoML follows a link to where it leads
+    (folder / "bentoml").mkdir()
+    wanted = json.dumps({name: (str(path), version) for name, (path, version) in artifacts.items()})
+    done = subprocess.run(
+        [sys.executable, "-c", _PUT, wanted],
+        cwd=folder,
+        env={**os.environ, **environment(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "models.lock").write_text(done.stdout)
+
+
+@contextmanager
+def bento_server(
+    folder: Path, *, settings: Mapping[str, str] | None = None, ready: str = "/readyz"
+) -> Iterator[Server]:
+    """Serve what `prepare` put into `folder`."""
+    port = free_port()
+    command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with started(
+        command,
+        url=f"http://127.0.0.1:{port}",
+        ready=ready,
+        log=folder / "server.log",
+        environment={**environment(folder), **(settings or {})},
+        cwd=folder,
+        seconds=90,
+    ) as server:
+        yield server

@@ -1,0 +1,216 @@
+"""Artifacts of real models, sealed as training seals them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import skops.io
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from artifact import manifest
+from artifact.encode import Encoder
+from artifact.manifest import ONNX, SKOPS, Golden
+from artifact.signature import Column, Signature
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Made:
+    """An artifact's folder, its fitted estimator and rows to ask it about."""
+
+    path: Path
+    estimator: Any
+    signature: Signature
+    rows: list[list[Any]]
+
+    def scores(self, rows: list[list[Any]]) -> NDArray[np.float64]:
+        """What the estimator itself says."""
+        matrix = Encoder(self.signature).rows(rows)
+        if self.signature.task == "regression":
+            return np.asarray(self.estimator.predict(matrix)).reshape(-1, 1)
+        return np.asarray(self.estimator.predict_proba(matrix))
+
+    def labels(self, rows: list[list[Any]]) -> list[Any]:
+        return [self.signature.classes[i] for i in self.scores(rows).argmax(axis=1)]
+
+
+def seal(
+    directory: Path,
+    name: str,
+    estimator: Any,
+    signature: Signature,
+    rows: list[list[Any]],
+    *,
+    runtime: str = "onnx",
+    precision: str = "float64",
+    libraries: dict[str, str] | None = None,
+) -> Made:
+    """Export an estimator that was fitted on the encoder's matrix of `signature`."""
+    directory.mkdir(parents=True)
+    skops.io.dump(estimator, directory / SKOPS)
+    if runtime == "onnx":
+        kind = FloatTensorType if precision == "float32" else DoubleTensorType
+        options = {} if signature.task == "regression" else {id(estimator): {"zipmap": False}}
+        model = to_onnx(
+            estimator, initial_types=[("X", kind([None, signature.width]))], options=options, target_opset=18
+        )
+        _rename_output(model, model.graph.output[-1].name)
+        (directory / ONNX).write_bytes(model.SerializeToString())
+    made = Made(directory, estimator, signature, rows)
+    few = rows[:8]
+    golden = Golden(
+        records=[dict(zip(signature.names, row, strict=True)) for row in few],
+        scores=made.scores(few).tolist(),
+        tolerance=1e-5,
+    )
+    import sklearn
+
+    manifest.write(
+        directory,
+        signature=signature,
+        golden=golden,
+        name=name,
+        run_id="0123456789abcdef",
+        created="2026-01-01T00:00:00Z",
+        runtime=runtime,
+        precision=precision,
+        algorithm=type(estimator).__name__,
+        metric="accuracy",
+        metrics={"accuracy": 0.97},
+        libraries={"scikit-learn": sklearn.__version__} if libraries is None else libraries,
+    )
+    return made
+
+
+def _rename_output(model: Any, old: str) -> None:
+    for node in model.graph.node:
+        for i, output in enumerate(node.output):
+            if output == old:
+                node.output[i] = "scores"
+    kept = model.graph.output[-1]
+    kept.name = "scores"
+    del model.graph.output[:-1]
+
+
+def numbers(names: list[str], rows: NDArray[np.float64], **policy: Any) -> tuple[Column, ...]:
+    return tuple(
+        Column(
+            name=name,
+            kind="number",
+            minimum=float(values.min()),
+            maximum=float(values.max()),
+            median=float(np.median(values)),
+            **policy,
+        )
+        for name, values in zip(names, rows.T, strict=True)
+    )
+
+
+def iris(directory: Path, *, runtime: str = "onnx") -> Made:
+    data = load_iris()
+    signature = Signature(
+        task="multiclass",
+        target="species",
+        columns=numbers(["sepal_length", "sepal_width", "petal_length", "petal_width"], data.data),
+        classes=("setosa", "versicolor", "virginica"),
+        ignored=("species", "flower_id"),
+    )
+    rows = data.data.tolist()
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+    model.fit(Encoder(signature).rows(rows), data.target)
+    return seal(directory, "iris", model, signature, rows, runtime=runtime)
+
+
+def breast_cancer(directory: Path, *, trees: int = 0) -> Made:
+    """Thirty columns, binary; a logistic regression, or a forest of so many trees."""
+    data = load_breast_cancer()
+    signature = Signature(
+        task="binary",
+        target="diagnosis",
+        columns=numbers([str(name).replace(" ", "_") for name in data.feature_names], data.data),
+        classes=("benign", "malignant"),
+        positive="malignant",
+    )
+    rows = data.data.tolist()
+    model: Any = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+    if trees:
+        model = RandomForestClassifier(trees, random_state=0, n_jobs=1)
+    model.fit(Encoder(signature).rows(rows), 1 - data.target)
+    name = "forest" if trees else "breast_cancer"
+    return seal(directory, name, model, signature, rows, precision="float32" if trees else "float64")
+
+
+def linear(directory: Path) -> Made:
+    """One column x, and y = 2x."""
+    rows = [[float(x)] for x in range(20)]
+    signature = Signature(task="regression", target="y", columns=numbers(["x"], np.array(rows), integer=True))
+    model = LinearRegression().fit(Encoder(signature).rows(rows), [2 * row[0] for row in rows])
+    return seal(directory, "linear", model, signature, rows)
+
+
+def loans(directory: Path) -> Made:
+    """Every kind of column and policy, served by scikit-learn itself."""
+    signature = Signature(
+        task="binary",
+        target="default",
+        columns=(
+            Column(name="age", kind="number", median=40.0, minimum=18.0, maximum=90.0, integer=True),
+            Column(name="income", kind="number", missing="allow", median=30_000.5),
+            Column(name="job", kind="category", categories=("clerk", "cook", "3"), mode="cook"),
+            Column(
+                name="city",
+                kind="category",
+                missing="allow",
+                unknown="missing",
+                categories=("Basel", "Ulm"),
+                mode="Ulm",
+            ),
+            Column(name="since", kind="date", parts=("year", "month", "weekday"), middle="2020-05-17"),
+            Column(
+                name="note", kind="text", missing="allow", terms=("late", "paid"), idf=(1.5, 1.25), ngrams=1
+            ),
+        ),
+        classes=(False, True),
+        positive=True,
+        ignored=("default", "gender"),
+    )
+    random = np.random.default_rng(7)
+    rows: list[list[Any]] = [
+        [
+            int(random.integers(18, 90)),
+            float(random.normal(30_000, 9_000)) if random.random() < 0.8 else None,
+            str(random.choice(["clerk", "cook", "3"])),
+            str(random.choice(["Basel", "Ulm"])),
+            f"20{random.integers(10, 24)}-{random.integers(1, 12):02d}-{random.integers(1, 28):02d}",
+            str(random.choice(["paid late", "paid", "never"])),
+        ]
+        for _ in range(200)
+    ]
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    model = HistGradientBoostingClassifier(max_iter=10, random_state=0)
+    model.fit(Encoder(signature).rows(rows), [int(row[0] > 50) for row in rows])
+    return seal(directory, "loans", model, signature, rows, runtime="sklearn")
+
+
+def reseal(directory: Path) -> None:
+    """Write the manifest anew over whatever stands in the folder now."""
+    found = msgspec.json.decode((directory / "manifest.json").read_bytes())["manifest"]
+    for key in ("files", "format"):
+        found.pop(key)
+    signature = msgspec.json.decode((directory / "signature.json").read_bytes(), type=Signature)
+    golden = msgspec.json.decode((directory / "golden.json").read_bytes(), type=Golden)
+    manifest.write(directory, signature=signature, golden=golden, **found)
