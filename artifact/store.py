@@ -33,21 +33,39 @@ def put(directory: Path, *, name: str, version: str) -> str:
     ArtifactError
         The artifact is damaged or another use case's.
     """
-    manifest.load(directory, name=name)
+    artifact = manifest.load(directory, name=name)
     digest = manifest.digest(directory / MANIFEST)
     tag = f"{model_name(name)}:{version}-{digest[:DIGEST_CHARACTERS]}"
     with one_writer():
         if is_whole(tag):
             return tag
         remove(tag)
-        metadata = {"name": name, "version": version, "manifest_sha256": digest}
+        metadata = {
+            "name": name,
+            "version": version,
+            "run_id": artifact.manifest.run_id,
+            "manifest_sha256": digest,
+        }
         with bentoml.models.create(tag, labels={"okamochi": name}, metadata=metadata) as model:
             shutil.copytree(directory, Path(model.path) / FOLDER)
     return tag
 
 
+def find(name: str, *, version: str, run_id: str) -> str | None:
+    """Give the tag of a registry's version if the store has it whole; the run tells registries apart."""
+    try:
+        models = bentoml.models.list(model_name(name))
+    except NotFound:
+        return None
+    wanted = {"name": name, "version": version, "run_id": run_id}
+    for model in models:
+        if wanted.items() <= model.info.metadata.items() and is_whole(str(model.tag)):
+            return str(model.tag)
+    return None
+
+
 def path_of(tag: str) -> tuple[Path, dict[str, Any]]:
-    """Give the folder of the artifact with exactly this tag, and `name`, `version`, `manifest_sha256`.
+    """Give the folder of the artifact with exactly this tag, and its metadata, `name` and `version` among it.
 
     Raises
     ------

@@ -47,10 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_bundle(options: argparse.Namespace) -> int:
     from deploy.bundle import bundle  # noqa: PLC0415
-    from training.registry import Registry  # noqa: PLC0415
 
     def run() -> int:
-        for model in bundle(options.names, Registry()):
+        for model in bundle(options.names):
             print(f"{model.name}: version {model.version} is {model.tag}")
         return 0
 

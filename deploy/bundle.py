@@ -9,7 +9,7 @@ from pathlib import Path
 
 from artifact import manifest, store
 from serving import runtime
-from training.registry import CHAMPION, Registry
+from training.registry import CHAMPION, Registry, peek
 from training.settings import load_use_case
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -29,7 +29,7 @@ class Bundled:
     tag: str
 
 
-def bundle(names: list[str], registry: Registry, lock: Path = MODELS_LOCK) -> list[Bundled]:
+def bundle(names: list[str], lock: Path = MODELS_LOCK) -> list[Bundled]:
     """Put the champion of each use case (a name or a TOML file) into the store, then write `lock`.
 
     The first is the default model. `lock` stays as it is unless all are whole; the same champions give the
@@ -39,7 +39,7 @@ def bundle(names: list[str], registry: Registry, lock: Path = MODELS_LOCK) -> li
     ------
     NoChampionError, ArtifactError, RegistryError, UseCaseError
     """
-    bundled = [put_champion(name, registry) for name in dict.fromkeys(map(name_of, names))]
+    bundled = [put_champion(name) for name in dict.fromkeys(map(name_of, names))]
     replace(lock, "".join(f"{model.name} {model.tag}\n" for model in bundled))
     return bundled
 
@@ -49,15 +49,18 @@ def name_of(name_or_path: str) -> str:
     return load_use_case(name_or_path).name if name_or_path.endswith(".toml") else name_or_path
 
 
-def put_champion(name: str, registry: Registry) -> Bundled:
-    """Download, open and score as a server would, store."""
-    version = registry.version(name, CHAMPION)
+def put_champion(name: str) -> Bundled:
+    """Download, open and score as a server would, store; nothing of it if the store has this version."""
+    version = peek(name, CHAMPION)
     if version is None:
         raise NoChampionError(
             f"{name} has no champion in the registry; train one: python -m training run {name}"
         )
+    stored = store.find(name, version=version.number, run_id=version.run_id)
+    if stored is not None:
+        return Bundled(name, version.number, stored)
     with tempfile.TemporaryDirectory(prefix="okamochi-bundle-") as folder:
-        directory = registry.download(version, Path(folder))
+        directory = Registry().download(version, Path(folder))
         runtime.load(manifest.load(directory, name=name))
         return Bundled(name, version.number, store.put(directory, name=name, version=version.number))
 

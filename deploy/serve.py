@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from deploy.bundle import bundle, name_of
-from training.registry import CHAMPION, Registry
+from training.registry import CHAMPION, peek
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,13 +35,12 @@ def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None) 
     ------
     NoChampionError, ArtifactError, RegistryError, UseCaseError
     """
-    registry = Registry()
     for name in names:
-        if registry.version(name_of(name), CHAMPION) is None:
+        if peek(name_of(name), CHAMPION) is None:
             code = train(name, trials)
             if code:
                 return code
-    for model in bundle(names, registry):
+    for model in bundle(names):
         print(f"{model.name}: champion version {model.version} is bundled as {model.tag}", flush=True)
     return run_server(port, mlflow_port)
 

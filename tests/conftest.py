@@ -1,0 +1,150 @@
+"""What every test may use: programs that a machine may lack, and champions that are trained once and kept."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+REQUIRE_ALL = os.environ.get("OKAMOCHI_REQUIRE_ALL") == "1"
+TRIALS = 3
+"""Enough for a model that does more than guess; the search itself has its own tests."""
+KEPT = 6
+"""Sets of champions that stay in the cache, for branches that take turns."""
+
+os.environ.update(
+    BENTOML_DO_NOT_TRACK="True",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    OMP_NUM_THREADS="1",
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where OKAMOCHI_REQUIRE_ALL=1 everything is installed, so a test that is skipped has failed."""
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, which OKAMOCHI_REQUIRE_ALL=1 forbids: {call.excinfo}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """Give the path of a program, or skip with a line that names it."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            pytest.skip(f"{name} is not installed")
+        return path
+
+    return find
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A use case with its champion in a registry of its own, for tests that only read it."""
+
+    name: str
+    state: Path
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"sqlite:///{self.state}/mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def trained() -> Callable[[str], Trained]:
+    """Train a use case of the checkout with few trials, once for each state of what a training reads."""
+
+    def train(name: str) -> Trained:
+        folder = cache() / "champions" / inputs_digest() / name
+        with locked(folder.with_name(f"{name}.lock")):
+            if not (folder / "done").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+                run_training(name, folder)
+                (folder / "done").touch()
+        forget_old(folder.parent)
+        return Trained(name, folder)
+
+    return train
+
+
+def run_training(name: str, state: Path) -> None:
+    """Run the command that a person runs."""
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    environment["OKAMOCHI_STATE_DIR"] = str(state)
+    command = [sys.executable, "-m", "training", "run", name, "--trials", str(TRIALS)]
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+
+
+def cache() -> Path:
+    """Outside the tree, as a clone is often a fresh one."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("OKAMOCHI_TEST_CACHE") or Path(home) / "okamochi")
+
+
+def inputs_digest() -> str:
+    """Everything that a champion follows from."""
+    digest = hashlib.sha256(f"{sys.version_info[:2]} {TRIALS}".encode())
+    files = [
+        *(CHECKOUT / "artifact").rglob("*.py"),
+        *(CHECKOUT / "training").rglob("*.py"),
+        *(CHECKOUT / "usecases").iterdir(),
+        CHECKOUT / "requirements" / "training.txt",
+    ]
+    for file in sorted(file for file in files if file.is_file()):
+        digest.update(f"{file.relative_to(CHECKOUT)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def forget_old(current: Path) -> None:
+    """Keep the cache small; a session that runs now has touched what it uses."""
+    os.utime(current)
+    by_age = sorted(current.parent.iterdir(), key=lambda folder: -folder.stat().st_mtime)
+    for folder in by_age[KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one session at a time in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def bentoml_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give this process, and those it starts, a BENTOML_HOME of the test's own."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models import ModelStore
+
+    home = tmp_path / "bentoml"
+    for folder in ("models", "bentos", "envs", "tmp"):
+        (home / folder).mkdir(parents=True)
+    monkeypatch.setenv("BENTOML_HOME", str(home))
+    BentoMLContainer.bentoml_home.set(str(home))
+    BentoMLContainer.model_store.set(ModelStore(home / "models"))
+    yield home
+    BentoMLContainer.bentoml_home.reset()
+    BentoMLContainer.model_store.reset()
