@@ -1,4 +1,4 @@
-"""The types that a model.skops may hold beside those that skops itself trusts; nothing else is ever opened."""
+"""What a model.skops may hold beside the types that skops itself trusts; nothing else is ever opened."""
 
 TRUSTED = (
     "numpy.dtype",

@@ -86,12 +86,8 @@ class Scorer(PythonModel):  # type: ignore[misc]
         self.score = open_score(self.artifact)
         manifest.check_golden(self.artifact, self.score)
 
-    def predict(
-        self,
-        context: Any,  # noqa: ARG002 - MLflow's own signature
-        model_input: Any,
-        params: dict[str, Any] | None = None,
-    ) -> Any:
+    # Without types: MLflow would read them as a schema, and warn that it cannot.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, ARG002
         """Predictions, or with `{"probabilities": true}` a data frame with one column a class."""
         signature = self.artifact.signature
         probabilities = bool((params or {}).get("probabilities"))

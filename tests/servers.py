@@ -1,0 +1,215 @@
+"""Real servers for tests: each on a free port, with its own state, gone when the test ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Server:
+    """A process that answers at `url`; its output is in `log`."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def freeze(self) -> None:
+        """Stop answering, as a machine that hangs does: connections open, nothing comes back."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on answering."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Die at once, children included."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def started(
+    command: Sequence[str],
+    *,
+    url: str,
+    ready: str,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path = CHECKOUT,
+    seconds: float = 120,
+) -> Iterator[Server]:
+    """Run `command` in its own process group until `url` + `ready` answers 200; end the group afterwards."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={**os.environ, **(environment or {})},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(url, process, log)
+    try:
+        _await(server, ready, seconds)
+        yield server
+    finally:
+        for ending in (signal.SIGCONT, signal.SIGTERM):
+            _signal_group(process, ending)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _await(server: Server, ready: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if server.process.poll() is not None:
+            raise AssertionError(f"{server.process.args} ended: {server.log.read_text()[-2000:]}")
+        try:
+            with urllib.request.urlopen(server.url + ready, timeout=5) as reply:
+                if reply.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"{server.url}{ready} did not answer: {server.log.read_text()[-2000:]}")
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[Server]:
+    """An MLflow tracking server with its database and files in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"),
+        *("--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"),
+    ]
+    url = f"http://127.0.0.1:{port}"
+    with started(
+        command,
+        url=url,
+        ready="/health",
+        log=folder / "server.log",
+        environment={"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+    ) as server:
+        yield server
+
+
+@contextmanager
+def mlflow_models_serve(model_uri: str, registry_uri: str, folder: Path) -> Iterator[Server]:
+    """`mlflow models serve` of a registered model, as its users start it."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "models", "serve", "-m", model_uri),
+        *("--host", "127.0.0.1", "--port", str(port), "--env-manager", "local"),
+    ]
+    with started(
+        command,
+        url=f"http://127.0.0.1:{port}",
+        ready="/ping",
+        log=folder / "serve.log",
+        environment={
+            "MLFLOW_TRACKING_URI": registry_uri,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            # It runs `uvicorn` by name, as in a venv that is activated.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        },
+        cwd=folder,
+    ) as server:
+        yield server
+
+
+class Cut:
+    """A TCP proxy that lets a number of requests through to a server, then cuts every connection."""
+
+    def __init__(self, target: str) -> None:
+        host, port = target.removeprefix("http://").split(":")
+        self._target = (host, int(port))
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.seen: list[str] = []
+        self.cut_at: str | None = None
+        """The beginning of the request line (`POST /api/...`) from which on everything is cut."""
+        self.skip = 0
+        """How many such requests still pass."""
+        self.cut = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def heal(self) -> None:
+        """Let everything through again."""
+        self.cut, self.cut_at = False, None
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.socket() as server:
+            if self.cut:
+                return
+            server.connect(self._target)
+            threading.Thread(target=self._pump, args=(server, client), daemon=True).start()
+            while data := self._receive(client):
+                line = data.split(b"\r\n", 1)[0].decode("latin-1")
+                if line.endswith("HTTP/1.1"):
+                    self.seen.append(line)
+                    if self.cut_at is not None and line.startswith(self.cut_at):
+                        self.skip -= 1
+                        self.cut = self.cut or self.skip < 0
+                if self.cut:
+                    break
+                server.sendall(data)
+            for side in (client, server):
+                with suppress(OSError):
+                    side.shutdown(socket.SHUT_RDWR)
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        while data := self._receive(source):
+            try:
+                sink.sendall(data)
+            except OSError:
+                return
+
+    @staticmethod
+    def _receive(side: socket.socket) -> bytes:
+        try:
+            return side.recv(65536)
+        except OSError:
+            return b""
