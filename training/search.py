@@ -1,0 +1,613 @@
+"""Which family with which parameters: Optuna over cross-validation, then perhaps a few of the best together.
+
+The choice is by the mean of the folds' figures. Every family that the table's size allows first runs with its
+default parameters; then TPE draws family and parameters. Two folds decide whether a trial goes on (median pruning).
+No decision looks at a clock but `timeout_s`, so that seed, data and versions decide the result.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from joblib import Parallel, delayed, parallel_config
+from sklearn.ensemble import VotingClassifier, VotingRegressor
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    TimeSeriesSplit,
+)
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from training.candidates import BASELINE, Layout, affordable_families, family, layout_of
+from training.evaluate import METRICS, Truth, truth_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from artifact.signature import Signature, Task
+    from training.candidates import Family
+
+ENSEMBLE = "ensemble"
+FIRST_FOLDS = 2
+"""Folds that run before a trial may be pruned: one for each core of a small machine."""
+MOST_SEARCH_ROWS = 20_000
+MOST_SEARCH_CELLS = 40_000_000
+ROWS_FOR_FEWER_FOLDS, FEWER_FOLDS = 5_000, 3
+POOL, MOST_MEMBERS, ROUNDS = 12, 4, 12
+IMBALANCE = 4.0
+
+Fold = tuple["NDArray[np.intp]", "NDArray[np.intp]"]
+
+
+class SearchError(ValueError):
+    """No model can come of this table, and why."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate.
+
+    Parameters
+    ----------
+    number
+        From 0; -1 is the baseline's, and an ensemble's is one more than the last.
+    family
+        Name of a family, or "ensemble": then `params["members"]` lists its members' family, params, weight.
+    fold_scores
+        The metric of each fold that ran, in its own units.
+    score
+        Their mean; NaN for a failed trial.
+    state
+        "complete", "pruned" or "failed".
+    reason
+        Why it failed or was pruned.
+    """
+
+    number: int
+    family: str
+    params: dict[str, Any]
+    fold_scores: tuple[float, ...]
+    score: float
+    seconds: float
+    state: str
+    reason: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its family's name for people."""
+        if self.family != ENSEMBLE:
+            return family(self.family).title
+        return "Ensemble of " + ", ".join(
+            family(member["family"]).title.lower() for member in self.params["members"]
+        )
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What the search found.
+
+    Parameters
+    ----------
+    best
+        The chosen candidate; `fit` makes it a model.
+    trials
+        In order, the ensemble last where one was made.
+    layout
+        Of the rows that were searched; the final fit builds by the same one.
+    """
+
+    best: Trial
+    trials: list[Trial]
+    baseline: Trial
+    layout: Layout
+    metric: str
+    folds: int
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What each fold needs; y are class indices or values."""
+
+    matrix: NDArray[np.float64]
+    y: NDArray[Any]
+    layout: Layout
+    task: Task
+    positive: int
+    threshold: float | None
+    seed: int
+
+
+def search(
+    matrix: NDArray[np.float64],
+    labels: Sequence[Any] | NDArray[Any],
+    signature: Signature,
+    *,
+    task: Task,
+    metric: str,
+    folds: int = 5,
+    groups: NDArray[Any] | None = None,
+    times: NDArray[Any] | None = None,
+    trials: int = 30,
+    timeout_s: float | None = None,
+    seed: int = 0,
+    storage: str | None = None,
+    study_name: str | None = None,
+    on_trial: Callable[[Trial], None] | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+    ensemble: bool = True,
+) -> SearchResult:
+    """Find the best candidate by cross-validation of these rows.
+
+    Parameters
+    ----------
+    matrix
+        Encoded training rows, shape (rows, signature.width).
+    labels
+        The data's own labels, or values, shape (rows,).
+    groups, times
+        Rows of one group stay in one fold; with times, each fold is scored by what came before it.
+    trials
+        Of the study in all, also where several processes share it by `storage` (a URL as Optuna takes it).
+    on_trial
+        Called with each finished trial of this process.
+    jobs
+        Folds at a time; by default 2 where there are two cores. The result does not depend on it.
+
+    Raises
+    ------
+    SearchError
+        Too few rows to cross-validate, or no trial succeeded.
+    """
+    table, splits = _prepare(matrix, labels, signature, task, folds, groups, times, seed)
+    jobs = min(jobs or min(2, os.cpu_count() or 1), len(splits))
+    with (
+        warnings.catch_warnings(),
+        threadpool_limits(1),
+        parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1),
+        Parallel() as parallel,
+    ):
+        warnings.simplefilter("ignore")
+        runner = _Runner(parallel, table, splits, metric)
+        baseline = runner.baseline()
+        study = _study(table.layout, task, metric, trials, seed, storage, study_name)
+        _run(study, runner, trials, timeout_s, on_trial, progress=progress)
+        done = _trials(study)
+        best = _best(done, metric)
+        if ensemble and _can_improve(best):
+            together = _ensemble(done, runner, metric)
+            if together is not None:
+                done.append(together)
+                best = together
+                if on_trial is not None:
+                    on_trial(together)
+    return SearchResult(best, done, baseline, table.layout, metric, len(splits))
+
+
+def _can_improve(best: Trial) -> bool:
+    """An ensemble of what fits perfectly already is only slower."""
+    return len(set(best.fold_scores)) > 1
+
+
+def fit(
+    trial: Trial,
+    matrix: NDArray[np.float64],
+    labels: Sequence[Any] | NDArray[Any],
+    signature: Signature,
+    layout: Layout,
+    *,
+    seed: int = 0,
+) -> Any:
+    """The candidate's pipeline, fitted on these rows with the data's labels as class indices.
+
+    `layout` is that of the search. `scores_of` gives its scores.
+    """
+    truth = truth_of(signature.task, labels, signature.classes, signature.positive)
+    pipeline = build(trial.family, trial.params, layout, signature.task, seed)
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore")
+        return pipeline.fit(matrix, truth.y)
+
+
+def build(name: str, params: Mapping[str, Any], layout: Layout, task: Task, seed: int) -> Any:
+    """An unfitted pipeline of a family, or of an ensemble's members."""
+    if name != ENSEMBLE:
+        return family(name).build(params, layout, task, seed)
+    members = [
+        (f"{i}_{member['family']}", build(member["family"], member["params"], layout, task, seed))
+        for i, member in enumerate(params["members"])
+    ]
+    weights = [member["weight"] for member in params["members"]]
+    if layout.classes:
+        return VotingClassifier(members, voting="soft", weights=weights)
+    return VotingRegressor(members, weights=weights)
+
+
+def scores_of(pipeline: Any, matrix: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
+    """Scores of shape (rows, k), k = classes or 1 for a regression (classes = 0)."""
+    if not classes:
+        return np.asarray(pipeline.predict(matrix), np.float64).reshape(len(matrix), 1)
+    found = np.asarray(pipeline.predict_proba(matrix), np.float64)
+    if found.shape[1] == classes:
+        return found
+    scores = np.zeros((len(matrix), classes))  # a fold without a row of some class
+    scores[:, np.asarray(pipeline.classes_, np.intp)] = found
+    return scores
+
+
+# --- rows and folds --------------------------------------------------------------------------------------------
+
+
+def _prepare(
+    matrix: NDArray[np.float64],
+    labels: Sequence[Any] | NDArray[Any],
+    signature: Signature,
+    task: Task,
+    folds: int,
+    groups: NDArray[Any] | None,
+    times: NDArray[Any] | None,
+    seed: int,
+) -> tuple[_Table, list[Fold]]:
+    truth = truth_of(task, labels, signature.classes, signature.positive, signature.threshold)
+    rows = np.arange(len(matrix))
+    most = int(np.clip(MOST_SEARCH_CELLS // max(1, matrix.shape[1]), 1_000, MOST_SEARCH_ROWS))
+    if len(rows) > most:
+        rows = np.sort(np.random.default_rng(seed).choice(len(matrix), most, replace=False))
+    y = truth.y[rows]
+    counts = np.bincount(y, minlength=len(signature.classes)) if signature.classes else np.array([])
+    present = counts[counts > 0]
+    skewed = bool(len(present)) and present.max() >= IMBALANCE * present.min()
+    layout = layout_of(signature, len(rows), imbalanced=skewed)
+    table = _Table(np.ascontiguousarray(matrix[rows]), y, layout, task, truth.positive, truth.threshold, seed)
+    count = folds if len(rows) <= ROWS_FOR_FEWER_FOLDS else min(folds, FEWER_FOLDS)
+    return table, _folds(
+        table, max(2, count), None if groups is None else groups[rows], None if times is None else times[rows]
+    )
+
+
+def _folds(table: _Table, count: int, groups: NDArray[Any] | None, times: NDArray[Any] | None) -> list[Fold]:
+    rows, y, classes = len(table.y), table.y, bool(table.layout.classes)
+    if rows < 2 * FIRST_FOLDS:
+        raise SearchError(f"{rows} rows are left to train on, expected at least {2 * FIRST_FOLDS}")
+    count = min(count, rows // 2)
+    places = np.zeros((rows, 1))
+    if times is not None:
+        order = np.argsort(times, kind="stable")
+        return [(order[a], order[b]) for a, b in TimeSeriesSplit(count).split(order)]
+    if groups is not None:
+        count = min(count, len(np.unique(groups)))
+        if count < 2:
+            raise SearchError("all training rows are of one group, expected two groups or more")
+        if not classes:
+            return list(GroupKFold(count).split(places, y, groups))
+        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=table.seed)
+        return list(splitter.split(places, y, groups))
+    if not classes:
+        return list(KFold(count, shuffle=True, random_state=table.seed).split(places, y))
+    smallest = int(np.bincount(y)[np.unique(y)].min())
+    count = max(2, min(count, smallest))
+    return list(StratifiedKFold(count, shuffle=True, random_state=table.seed).split(places, y))
+
+
+# --- one trial -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Outcome:
+    scores: NDArray[np.float64] | None
+    seconds: float
+    reason: str = ""
+
+
+def _fit_fold(
+    name: str,
+    params: Mapping[str, Any],
+    matrix: NDArray[np.float64],
+    y: NDArray[Any],
+    train: NDArray[np.intp],
+    test: NDArray[np.intp],
+    layout: Layout,
+    task: Task,
+    seed: int,
+) -> _Outcome:
+    """Scores of the fold's test rows, or why there are none."""
+    started = time.perf_counter()
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            pipeline = build(name, params, layout, task, seed).fit(matrix[train], y[train])
+            scores = scores_of(pipeline, matrix[test], layout.classes)
+        if not np.isfinite(scores).all():
+            return _Outcome(None, time.perf_counter() - started, "it gave scores that are not finite")
+    except Exception as error:  # noqa: BLE001 - whatever a library raises is this trial's failure alone
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        return _Outcome(None, time.perf_counter() - started, reason[:300])
+    return _Outcome(scores, time.perf_counter() - started)
+
+
+class _Failed(Exception):  # noqa: N818 - a message between functions of this module
+    pass
+
+
+class _Runner:
+    """Runs candidates on the folds and keeps what they said of each held-out row."""
+
+    def __init__(self, parallel: Parallel, table: _Table, splits: list[Fold], metric: str) -> None:
+        self.parallel, self.table, self.splits, self.metric = parallel, table, splits, metric
+        self.kept: dict[int, list[NDArray[np.float64]]] = {}
+
+    def figure(self, fold: int, scores: NDArray[np.float64]) -> float:
+        """The metric on a fold's held-out rows."""
+        y = self.table.y[self.splits[fold][1]]
+        truth = Truth(y, np.ones(len(y)), self.table.positive, self.table.threshold)
+        return METRICS[self.metric].compute(truth, scores)
+
+    def run(self, name: str, params: Mapping[str, Any], folds: Sequence[int]) -> list[_Outcome]:
+        """Fit and score those folds; raises _Failed with the first reason."""
+        table = self.table
+        outcomes = self.parallel(
+            delayed(_fit_fold)(
+                name, params, table.matrix, table.y, *self.splits[fold], table.layout, table.task, table.seed
+            )
+            for fold in folds
+        )
+        for outcome in outcomes:
+            if outcome.scores is None:
+                raise _Failed(outcome.reason)
+        return list(outcomes)
+
+    def scores(self, trial: Trial) -> list[NDArray[np.float64]]:
+        """Held-out scores of a trial, fold by fold; another process's are made again."""
+        if trial.number not in self.kept:
+            outcomes = self.run(trial.family, trial.params, range(len(self.splits)))
+            self.kept[trial.number] = [each.scores for each in outcomes if each.scores is not None]
+        return self.kept[trial.number]
+
+    def baseline(self) -> Trial:
+        """What a model that looks at no column reaches."""
+        table = self.table
+        outcomes = [
+            _fit_fold(
+                BASELINE.name,
+                {},
+                table.matrix,
+                table.y,
+                train,
+                test,
+                table.layout,
+                table.task,
+                table.seed,
+            )
+            for train, test in self.splits
+        ]
+        if any(each.scores is None for each in outcomes):
+            raise SearchError(f"not even the baseline can be fitted: {outcomes[0].reason}")
+        figures = tuple(
+            self.figure(i, each.scores) for i, each in enumerate(outcomes) if each.scores is not None
+        )
+        seconds = sum(each.seconds for each in outcomes)
+        return Trial(-1, BASELINE.name, {}, figures, _mean(figures), seconds, "complete")
+
+
+def _mean(figures: Sequence[float]) -> float:
+    """The mean of the folds on which the metric is defined."""
+    defined = [figure for figure in figures if np.isfinite(figure)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+# --- the study -------------------------------------------------------------------------------------------------
+
+
+def _study(
+    layout: Layout,
+    task: Task,
+    metric: str,
+    trials: int,
+    seed: int,
+    storage: str | None,
+    study_name: str | None,
+) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    families = affordable_families(layout, task)
+    study = optuna.create_study(
+        direction="maximize",
+        # Multivariate and grouped: each family's parameters are drawn together.
+        sampler=optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, group=True, n_startup_trials=len(families) + 2
+        ),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=min(5, len(families))),
+        storage=storage,
+        study_name=study_name,
+        load_if_exists=True,
+    )
+    # The Optuna UI then shows what the values are.
+    study.set_user_attr("metric", metric)
+    for each in families[: max(1, trials)]:
+        first = {f"{each.name}.{key}": value for key, value in each.default(layout).items()}
+        study.enqueue_trial({"family": each.name, **first}, skip_if_exists=True)
+    return study
+
+
+def _run(
+    study: optuna.Study,
+    runner: _Runner,
+    trials: int,
+    timeout_s: float | None,
+    on_trial: Callable[[Trial], None] | None,
+    *,
+    progress: bool,
+) -> None:
+    finished = (
+        optuna.trial.TrialState.COMPLETE,
+        optuna.trial.TrialState.PRUNED,
+        optuna.trial.TrialState.FAIL,
+    )
+    names = [each.name for each in affordable_families(runner.table.layout, runner.table.task)]
+    sign = METRICS[runner.metric].sign
+    started = time.monotonic()
+    best: float | None = None
+    with tqdm(total=trials, desc="search", unit="trial", disable=not progress, mininterval=0.5) as bar:
+        while True:
+            done = len(study.get_trials(deepcopy=False, states=finished))
+            bar.update(min(done, trials) - bar.n)
+            late = timeout_s is not None and done > 0 and time.monotonic() - started > timeout_s
+            if done >= trials or late:
+                return
+            trial = _one(study, runner, names, sign)
+            if trial.state == "complete" and (best is None or sign * trial.score > sign * best):
+                best = trial.score
+            if best is not None:
+                bar.set_postfix_str(f"best {runner.metric} {best:.4g}, {trial.family}")
+            if on_trial is not None:
+                on_trial(trial)
+
+
+def _one(study: optuna.Study, runner: _Runner, names: list[str], sign: int) -> Trial:
+    """Ask for a candidate, run it, tell how it did."""
+    asked = study.ask()
+    chosen: Family = family(asked.suggest_categorical("family", names))
+    params = chosen.suggest(asked, runner.table.layout)
+    asked.set_user_attr("family", chosen.name)
+    asked.set_user_attr("params", params)
+    started = time.perf_counter()
+    figures: list[float] = []
+    held: list[NDArray[np.float64]] = []
+    state, reason = optuna.trial.TrialState.COMPLETE, ""
+    first, rest = range(FIRST_FOLDS), range(FIRST_FOLDS, len(runner.splits))
+    try:
+        for part in (first, rest):
+            for fold, outcome in zip(part, runner.run(chosen.name, params, part), strict=True):
+                assert outcome.scores is not None  # noqa: S101 - run() raises
+                held.append(outcome.scores)
+                figures.append(runner.figure(fold, outcome.scores))
+            if part is first and rest:
+                asked.report(sign * _mean(figures), 0)
+                if asked.should_prune():
+                    state, reason = optuna.trial.TrialState.PRUNED, "below the median of the trials before"
+                    break
+        if not np.isfinite(_mean(figures)):
+            raise _Failed(f"{runner.metric} is undefined on every fold")
+    except (_Failed, ValueError, OSError, MemoryError) as error:
+        state, reason = optuna.trial.TrialState.FAIL, str(error) or type(error).__name__
+    seconds = time.perf_counter() - started
+    for key, value in (("fold_scores", figures), ("seconds", seconds), ("reason", reason)):
+        asked.set_user_attr(key, value)
+    if state == optuna.trial.TrialState.COMPLETE:
+        runner.kept[asked.number] = held
+        study.tell(asked, sign * _mean(figures))
+    else:
+        study.tell(asked, state=state)
+    return _trial(asked.number, state, asked.user_attrs)
+
+
+_STATES = {
+    optuna.trial.TrialState.COMPLETE: "complete",
+    optuna.trial.TrialState.PRUNED: "pruned",
+    optuna.trial.TrialState.FAIL: "failed",
+}
+
+
+def _trial(number: int, state: optuna.trial.TrialState, attributes: Mapping[str, Any]) -> Trial:
+    figures = tuple(attributes.get("fold_scores", ()))
+    failed = state == optuna.trial.TrialState.FAIL
+    return Trial(
+        number,
+        attributes["family"],
+        dict(attributes["params"]),
+        figures,
+        float("nan") if failed else _mean(figures),
+        float(attributes.get("seconds", 0.0)),
+        _STATES[state],
+        attributes.get("reason", ""),
+    )
+
+
+def _trials(study: optuna.Study) -> list[Trial]:
+    """Finished trials of every process, in order; one whose process died is none."""
+    return [
+        _trial(each.number, each.state, each.user_attrs)
+        for each in study.get_trials(deepcopy=False)
+        if each.state in _STATES and "family" in each.user_attrs
+    ]
+
+
+def _best(trials: list[Trial], metric: str) -> Trial:
+    """The highest mean; the earliest of equals, so that a default wins over a variant that does no better."""
+    complete = [each for each in trials if each.state == "complete"]
+    if not complete:
+        reasons = sorted({f"{each.family}: {each.reason}" for each in trials})
+        raise SearchError("no candidate could be trained: " + "; ".join(reasons or ["no trial ran"]))
+    sign = METRICS[metric].sign
+    return min(complete, key=lambda each: (-sign * each.score, each.number))
+
+
+# --- a few of the best together --------------------------------------------------------------------------------
+
+
+def _ensemble(trials: list[Trial], runner: _Runner, metric: str) -> Trial | None:
+    """Caruana's greedy selection among the best trials; None where no mean of them is measurably better.
+
+    Measurably: by more than one standard error of the folds' gains. Members count as often as they were picked.
+    """
+    sign = METRICS[metric].sign
+    complete = sorted(
+        (each for each in trials if each.state == "complete"),
+        key=lambda each: (-sign * each.score, each.number),
+    )
+    leaders = {each.family: each for each in reversed(complete)}
+    pool = sorted(
+        {each.number: each for each in (*complete[:POOL], *leaders.values())}.values(), key=lambda e: e.number
+    )
+    best = complete[0]
+    started = time.perf_counter()
+    picked: list[Trial] = [best]
+    total = [scores.copy() for scores in runner.scores(best)]
+    figures = sign * np.array(best.fold_scores)
+    chosen, chosen_figures = list(picked), figures
+    for _ in range(ROUNDS):
+        options = []
+        for each in pool:
+            if each not in picked and len({one.number for one in picked}) >= MOST_MEMBERS:
+                continue
+            mixed = [(a + b) / (len(picked) + 1) for a, b in zip(total, runner.scores(each), strict=True)]
+            found = sign * np.array([runner.figure(fold, scores) for fold, scores in enumerate(mixed)])
+            options.append((-_mean(found.tolist()), each.number, each, found))
+        if not options:
+            break
+        _, _, member, found = min(options, key=lambda option: option[:2])
+        picked.append(member)
+        total = [a + b for a, b in zip(total, runner.scores(member), strict=True)]
+        if _mean(found.tolist()) > _mean(chosen_figures.tolist()):
+            chosen, chosen_figures = list(picked), found
+    gains = chosen_figures - figures
+    gains = gains[np.isfinite(gains)]
+    members = {each.number: each for each in chosen}
+    if len(members) < 2 or len(gains) < 2 or gains.mean() <= gains.std(ddof=1) / np.sqrt(len(gains)):
+        return None
+    listed = [
+        {"family": each.family, "params": each.params, "weight": sum(one.number == number for one in chosen)}
+        for number, each in members.items()
+    ]
+    figures_of = tuple(float(sign * figure) for figure in chosen_figures)
+    return Trial(
+        max(each.number for each in trials) + 1,
+        ENSEMBLE,
+        {"members": listed},
+        figures_of,
+        _mean(figures_of),
+        time.perf_counter() - started,
+        "complete",
+    )
+
+
+__all__ = ["ENSEMBLE", "SearchError", "SearchResult", "Trial", "build", "fit", "scores_of", "search"]
