@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import bentoml
 import pytest
-from artifacts import iris, linear
+from tests.serving.artifacts import iris, linear
 
 from artifact import manifest, store
 from artifact.manifest import ArtifactError
