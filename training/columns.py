@@ -57,7 +57,7 @@ class Cleaned:
 
     Parameters
     ----------
-    values
+    cells
         Number: float64 with NaN. Else: object of `str` (categories canonical, dates ISO 8601) or None.
     formats
         Of dates that are not ISO 8601: the `strptime` formats that the data has.
@@ -70,7 +70,7 @@ class Cleaned:
     """
 
     kind: Kind
-    values: "pd.Series[Any]"
+    cells: "pd.Series[Any]"
     formats: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -156,7 +156,7 @@ def clean_labels(cells: "pd.Series[Any]", delimiter: str | None) -> tuple[NDArra
     if {word.lower() for word in tokens.distinct} == {"+"} and (cells.str.strip() == "-").any():
         tokens = _tokenised(cells, missing=MISSING_WORDS - {"-"})  # "+" and "-" are the two classes
     remarks: list[str] = []
-    distinct: list[Any] = [_unquoted(word) for word in tokens.distinct]
+    distinct: list[Any] = list(tokens.distinct)
     known = set(distinct)
     dotted = {word for word in known if word.endswith(".") and word[:-1] in known}
     if dotted:
@@ -216,19 +216,13 @@ def _objects(cells: "pd.Series[Any]") -> "pd.Series[Any]":
 
 def _tokenised(cells: "pd.Series[Any]", missing: frozenset[str] = MISSING_WORDS) -> _Tokens:
     raw_codes, raw = pd.factorize(cells.astype("str"), use_na_sentinel=True)
-    stripped = [str(word).strip() for word in raw]
+    stripped = [word.strip() for word in raw.to_numpy(object).tolist()]
     index: dict[str, int] = {}
     mapping = np.full(len(stripped) + 1, -1, np.intp)
     for i, word in enumerate(stripped):
         if len(word) > 7 or word.lower() not in missing:
             mapping[i] = index.setdefault(word, len(index))
     return _Tokens(mapping[raw_codes], list(index))
-
-
-def _unquoted(word: str) -> str:
-    if len(word) > 1 and word[0] == word[-1] and word[0] in "'\"":
-        return word[1:-1].strip()
-    return word
 
 
 # ------------------------------------------------------------------------------------------------- numbers
@@ -392,9 +386,7 @@ def _clean_text(cells: "pd.Series[Any]", name: str, wanted: Kind | None, delimit
     if wanted in {None, "number"} and (quick := _quick_numbers(cells)) is not None:
         return _clean_number(quick, name, wanted)
     tokens = _tokenised(cells)
-    distinct = (
-        [_unquoted(word) for word in tokens.distinct] if _all_quoted(tokens.distinct) else tokens.distinct
-    )
+    distinct = tokens.distinct
     if not distinct:
         nothing = pd.Series(np.nan, index=cells.index) if wanted in {None, "number"} else _nothing(len(cells))
         return Cleaned(wanted or "number", nothing)
@@ -431,19 +423,22 @@ def _category(word: str) -> str:
     return whole[1] if whole else word
 
 
-def _all_quoted(distinct: list[str]) -> bool:
-    return bool(distinct) and all(
-        len(word) > 1 and word[0] == word[-1] and word[0] in "'\"" for word in distinct
-    )
-
-
 def _quick_numbers(cells: "pd.Series[Any]") -> "pd.Series[Any] | None":
-    """The column as numbers if every cell plainly is one, and none is a code such as "007"."""
-    values = pd.to_numeric(cells, errors="coerce")
-    array = values.to_numpy("float64", na_value=np.nan)
-    if not np.isfinite(array).all() or _has_codes(cells.unique()):
+    """The column as numbers if every cell plainly is one or missing, and none is a code such as "007"."""
+    texts = cells.to_numpy(object, na_value="")
+    numbers = pd.to_numeric(texts, errors="coerce")
+    array = np.asarray(numbers, np.float64)
+    odd = np.flatnonzero(~np.isfinite(array))
+    if len(odd) == len(array) or any(not _is_missing(text) for text in set(texts[odd].tolist())):
+        return None
+    zero_first = [text for text in texts.tolist() if text[:1] == "0" and text[1:].isdigit()]
+    if zero_first and _has_codes([text for text in set(texts.tolist()) if not _is_missing(text)]):
         return None
     return pd.Series(array)
+
+
+def _is_missing(text: str) -> bool:
+    return len(text) <= 20 and text.strip().lower() in MISSING_WORDS
 
 
 def _has_codes(distinct: Sequence[str]) -> bool:
@@ -475,7 +470,7 @@ def _as_number(
         warnings.append(f"{cells_left} cells that are no numbers ({shown}) are taken as missing")
     return Cleaned(
         cleaned.kind,
-        cleaned.values,
+        cleaned.cells,
         cleaned.formats,
         (*remarks, *cleaned.remarks),
         tuple(warnings),

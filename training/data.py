@@ -125,7 +125,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
             f"{_where(use_case)} has no feature column left besides the target: every one is constant, empty, "
             "or left out. Look at leave_out and [kinds]."
         )
-    clean = pd.DataFrame({name: column.values for name, column in cleaned.items()}, copy=False)
+    clean = pd.DataFrame({name: column.cells for name, column in cleaned.items()}, copy=False)
     rows = _content_hashes(clean, labels)
     duplicates = len(rows) - len(np.unique(rows))
     if duplicates == len(rows) - 1:
@@ -309,10 +309,10 @@ def _clean_features(
             raise DataError(f'[kinds] says "{name}" is a {setting}, but it {error}.') from None
         notes.extend(Note("info", name, text) for text in column.remarks)
         notes.extend(Note("warning", name, text) for text in column.warnings)
-        present = column.values.dropna()
+        present = column.cells.dropna()
         if present.empty:
             notes.append(Note("warning", name, "every cell is missing: left out"))
-        elif wanted is None and len(present) == len(column.values) and present.nunique() == 1:
+        elif wanted is None and len(present) == len(column.cells) and present.nunique() == 1:
             notes.append(
                 Note("info", name, f"every row has the same value ({str(present.iloc[0])[:40]}): left out")
             )
@@ -476,11 +476,11 @@ def _groups(frame: pd.DataFrame, use_case: UseCase) -> NDArray[Any] | None:
     if use_case.group is None:
         return None
     column = clean_column(frame[use_case.group], use_case.group, wanted="category")
-    if column.values.isna().any():
+    if column.cells.isna().any():
         raise DataError(
-            f'group is "{use_case.group}", which is missing in {int(column.values.isna().sum())} rows.'
+            f'group is "{use_case.group}", which is missing in {int(column.cells.isna().sum())} rows.'
         )
-    return column.values.to_numpy()
+    return column.cells.to_numpy()
 
 
 def _times(frame: pd.DataFrame, use_case: UseCase, delimiter: str | None) -> NDArray[Any] | None:
@@ -488,10 +488,10 @@ def _times(frame: pd.DataFrame, use_case: UseCase, delimiter: str | None) -> NDA
         return None
     column = clean_column(frame[use_case.time], use_case.time, delimiter=delimiter)
     if column.kind == "date":
-        return pd.to_datetime(column.values, format="ISO8601").to_numpy("datetime64[s]")
+        return pd.to_datetime(column.cells, format="ISO8601").to_numpy("datetime64[s]")
     if column.kind == "number":
-        return column.values.to_numpy()
-    shown = column.values.dropna().iloc[0]
+        return column.cells.to_numpy()
+    shown = column.cells.dropna().iloc[0]
     raise DataError(
         f'time is "{use_case.time}", which holds no dates or numbers, but such as "{shown[:40]}".'
     )
@@ -501,7 +501,7 @@ def _slices(frame: pd.DataFrame, use_case: UseCase, delimiter: str | None) -> pd
     slices: dict[str, Any] = {}
     for name in use_case.sensitive:
         column = clean_column(frame[name], name, delimiter=delimiter)
-        values = column.values
+        values = column.cells
         if column.kind == "number" and values.nunique() > 10:
             ranges = pd.qcut(values, SLICE_RANGES, duplicates="drop")
             texts = ranges.map(lambda each: f"{each.left:g} to {each.right:g}").astype(object)

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 ROWS_LOOKED_AT = 4_000
+CELLS_LOOKED_AT = 400_000
 SUSPICIOUS_ACCURACY = 0.98  # balanced over the classes, on rows that the rule was not made from
 SUSPICIOUS_R2 = 0.999
 MIN_ROWS = 40
@@ -22,7 +23,8 @@ def leaking_columns(frame: pd.DataFrame, target: NDArray[Any], task: str) -> lis
     from sklearn.metrics import balanced_accuracy_score, r2_score  # noqa: PLC0415 - a second to import
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor  # noqa: PLC0415
 
-    places = np.random.default_rng(0).permutation(len(frame))[:ROWS_LOOKED_AT]
+    rows = min(ROWS_LOOKED_AT, max(1_000, CELLS_LOOKED_AT // frame.shape[1]))
+    places = np.random.default_rng(0).permutation(len(frame))[:rows]
     made, judged = places[::2], places[1::2]
     regression = task == "regression"
     codes = target if regression else pd.factorize(target)[0]

@@ -63,7 +63,7 @@ def _bounds(values: NDArray[np.float64]) -> dict[str, Any]:
         "integer": bool((values == np.round(values)).all()),
         "minimum": float(values.min()),
         "maximum": float(values.max()),
-        "median": float(np.median(values)),
+        "median": float(f"{np.median(values):.12g}"),  # 8.15, not 8.149999999999999
     }
 
 

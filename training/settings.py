@@ -18,13 +18,15 @@ Task = Literal["binary", "multiclass", "regression"]
 Label = str | bool | int | float
 KindSetting = Literal["number", "category", "text", "date", "leave_out"]
 
+_CLASS_METRICS = (
+    "accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro", "roc_auc", "average_precision",
+    "log_loss", "brier",
+)  # fmt: skip
 METRIC_NAMES: dict[Task, tuple[str, ...]] = {
-    "binary": (
-        "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "log_loss", "brier",
-    ),
-    "multiclass": ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "log_loss", "brier"),
+    "binary": _CLASS_METRICS,
+    "multiclass": _CLASS_METRICS,
     "regression": ("mae", "rmse", "r2"),
-}  # fmt: skip
+}
 ALL_METRICS = tuple(dict.fromkeys(name for names in METRIC_NAMES.values() for name in names))
 
 

@@ -195,6 +195,8 @@ def _decode(content: bytes, encoding: str, path: Path) -> str:
         encoding = "utf-16"
     elif encoding.lower().replace("_", "-") in {"utf-8", "utf8"}:
         encoding = "utf-8-sig"
+    elif encoding.lower().replace("_", "-") in {"latin-1", "latin1", "iso-8859-1"}:
+        return _decode_latin(content)
     try:
         return content.decode(encoding)
     except LookupError:
@@ -205,6 +207,14 @@ def _decode(content: bytes, encoding: str, path: Path) -> str:
             f"{path}, line {line} is not {encoding.removesuffix('-sig').upper()}: "
             'set encoding = "latin-1" in the use case, or what the file is written in.'
         ) from None
+
+
+def _decode_latin(content: bytes) -> str:
+    """What is called Latin-1 is mostly Windows-1252, which has the euro sign and curly quotes besides."""
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def _blocks(reader: Any, header: list[str], delimiter: str, path: Path) -> Any:
