@@ -75,7 +75,6 @@ def test_a_server_starts_light(file: Path) -> None:
     """Pandas and scikit-learn in every worker would cost 150 MB each; only a model that needs them pays."""
     heavy = imports(file, outside_functions=True) & HEAVY
 
-    # Only `_sklearn` of serving/runtime.py and the types of skops come to trusted.py, also when it is called.
     assert not heavy, f"{file.relative_to(CHECKOUT)} imports {', '.join(heavy)} when it is loaded"
 
 
