@@ -145,7 +145,7 @@ def convert(pipeline: Any, width: int) -> onnx.ModelProto:
     NoExport
         For an estimator that is in no family.
     """
-    kinds = {type(part) for part in _parts(pipeline)}
+    kinds = {type(part) for part in parts_of(pipeline)}
     many = getattr(pipeline, "classes_", None) is not None and len(pipeline.classes_) > 2 and kinds & _FORESTS
     # One graph has one version of ai.onnx.ml, and boosting needs sets of categories and float64 sums.
     graph = Graph(ml_opset=ML_OPSET_MANY_TARGETS if many and not kinds & _BOOSTED else ML_OPSET)
@@ -165,14 +165,14 @@ def convert(pipeline: Any, width: int) -> onnx.ModelProto:
     return model
 
 
-def _parts(model: Any) -> Iterator[Any]:
-    """The predictors within a fitted model."""
+def parts_of(model: Any) -> Iterator[Any]:
+    """A fitted model and the predictors within it."""
     yield model
     if isinstance(model, Pipeline):
-        yield from _parts(model.steps[-1][1])
+        yield from parts_of(model.steps[-1][1])
     elif isinstance(model, (VotingClassifier, VotingRegressor)):
         for each in model.estimators_:
-            yield from _parts(each)
+            yield from parts_of(each)
 
 
 def transform(graph: Graph, step: Any, x: str) -> str:
