@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -90,6 +91,7 @@ class Gateway:
         self._on_started = on_started
         self._observe = metrics.observer("gateway")
         self._passed_on = frozenset(passed_on)
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="okamochi-read")
         self._score_path = score_path
         self.endpoints: dict[str, Endpoint] = {}
         for protocol in PROTOCOLS:
@@ -160,9 +162,14 @@ class Gateway:
             if not future.done():
                 future.set_result(answer)
 
-        ticket = endpoint.start(body, call, reply)
+        large = len(body) >= LARGE_BODY_BYTES
+        if large:
+            query = await loop.run_in_executor(self._readers, endpoint.read, body, call)
+        else:
+            query = endpoint.read(body, call)
+        ticket = endpoint.submit(query, call, reply)
         try:
-            if not endpoint.model.batcher.slow and len(body) < LARGE_BODY_BYTES:
+            if not large and not endpoint.model.batcher.slow:
                 return await future
             return await _unless_left(future, receive)
         finally:

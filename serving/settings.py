@@ -5,10 +5,8 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from typing import TYPE_CHECKING, Annotated, Any
-
-import msgspec
-from msgspec import Meta
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,50 +18,58 @@ logger = logging.getLogger("bentoml.okamochi")  # BentoML shows what is logged b
 
 
 class SettingsError(ValueError):
-    """A variable of the environment that holds something else than a setting takes."""
+    """A variable of the environment that holds something else than its setting takes."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+def _setting(default: Any, least: float = 0, most: float = 0, *, is_: str) -> Any:
+    return field(default=default, metadata={"least": least, "most": most, "is": is_})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
     """What an operator may set. The variable of a field is `OKAMOCHI_` and its name in capitals."""
 
-    models: Annotated[
-        tuple[str, ...],
-        Meta(description="names of the models to serve, of those in models.lock; the first is the default"),
-    ] = ()
-    workers: Annotated[
-        int, Meta(ge=1, le=64, description="worker processes; in a cluster one, and more pods instead")
-    ] = 1
-    max_body_bytes: Annotated[
-        int, Meta(ge=1024, le=2**31, description="the largest request body; a larger one is refused with 413")
-    ] = 16 * MIB
-    max_matrix_bytes: Annotated[
-        int,
-        Meta(
-            ge=1024,
-            le=2**36,
-            description="memory for the encoded rows of one model, 8 bytes a value: bounds the rows of one "
-            "request (413) and of the queue (429) where columns are many",
-        ),
-    ] = 128 * MIB
-    queue_rows: Annotated[
-        int,
-        Meta(ge=1, le=10**8, description="the most rows that wait for one model; more are refused with 429"),
-    ] = 100_000
-    default_deadline_ms: Annotated[
-        int, Meta(ge=1, le=3_600_000, description="how long a request without `X-Deadline-Ms` may wait")
-    ] = 3_000
-    max_deadline_ms: Annotated[
-        int, Meta(ge=1, le=3_600_000, description="the longest deadline that `X-Deadline-Ms` can ask for")
-    ] = 60_000
-    batch_objective_ms: Annotated[
-        float,
-        Meta(
-            ge=0.1, le=60_000, description="how long one call of a model may take; bounds the rows of a batch"
-        ),
-    ] = 10.0
+    models: tuple[str, ...] = _setting(
+        (), is_="names of the models to serve, of those in models.lock; the first is the default"
+    )
+    workers: int = _setting(1, 1, 64, is_="worker processes; in a cluster one, and more pods instead")
+    max_body_bytes: int = _setting(
+        16 * MIB, 1024, 2**31, is_="the largest request body; a larger one is refused with 413"
+    )
+    max_matrix_bytes: int = _setting(
+        128 * MIB,
+        1024,
+        2**36,
+        is_="memory for the encoded rows of one model, 8 bytes a value; where columns are many this bounds "
+        "the rows of a request (413) and of the queue (429)",
+    )
+    queue_rows: int = _setting(
+        100_000, 1, 10**8, is_="the most rows that wait for one model; more are refused with 429"
+    )
+    default_deadline_ms: int = _setting(
+        3_000,
+        1,
+        3_600_000,
+        is_="how long a request without `X-Deadline-Ms` may wait before it is refused with 429",
+    )
+    max_deadline_ms: int = _setting(
+        60_000, 1, 3_600_000, is_="the longest deadline that `X-Deadline-Ms` can ask for"
+    )
+    batch_objective_ms: float = _setting(
+        10.0, 0.1, 60_000, is_="how long one call of a model may take; bounds the rows of a batch"
+    )
+    max_head_bytes: int = _setting(
+        64 * 1024,
+        1024,
+        2**24,
+        is_="the largest request line with its headers; a larger one is refused with 431",
+    )
+    express: int = _setting(
+        1, 0, 1, is_="1: plain prediction requests take the express lane; 0: the gateway answers them all"
+    )
 
 
-DEFAULTS = Settings()
+VARIABLES = {PREFIX + found.name.upper(): found for found in fields(Settings)}
 
 
 def read(environment: Mapping[str, str]) -> Settings:
@@ -74,33 +80,33 @@ def read(environment: Mapping[str, str]) -> Settings:
     SettingsError
         Names the variable, what it holds and what it takes.
     """
-    fields = {PREFIX + name.upper(): name for name in Settings.__struct_fields__}
     values: dict[str, Any] = {}
-    for variable, name in fields.items():
+    for variable, found in VARIABLES.items():
         text = environment.get(variable, "").strip()
-        if text:
-            values[name] = _parsed(variable, name, text)
+        if not text:
+            continue
+        if isinstance(found.default, tuple):
+            values[found.name] = tuple(part for part in re.split(r"[,\s]+", text) if part)
+        else:
+            kind = int if isinstance(found.default, int) else float
+            values[found.name] = _number(variable, text, kind, **found.metadata)
     for variable in environment:
-        if variable.startswith(PREFIX) and variable not in fields:
+        if variable.startswith(PREFIX) and variable not in VARIABLES:
             # Only near misses: Kubernetes itself sets OKAMOCHI_SERVICE_HOST and the like.
-            near = difflib.get_close_matches(variable, fields, 1, cutoff=0.85)
+            near = difflib.get_close_matches(variable, VARIABLES, 1, cutoff=0.85)
             if near:
                 logger.warning("%s is no setting; did you mean %s?", variable, near[0])
     return Settings(**values)
 
 
-def _parsed(variable: str, name: str, text: str) -> Any:
-    kind = Settings.__annotations__[name]
-    if "tuple" in kind:
-        return tuple(part for part in re.split(r"[,\s]+", text) if part)
-    about: Any = msgspec.inspect.type_info(Settings)
-    found = next(field.type for field in about.fields if field.name == name)
-    number = float if isinstance(found, msgspec.inspect.FloatType) else int
+def _number(
+    variable: str, text: str, kind: type[int | float], *, least: float, most: float, **_: str
+) -> float:
     try:
-        value = number(text)
+        value = kind(text)
     except ValueError:
         value = None
-    if value is None or not found.ge <= value <= found.le:
-        kind = "a number" if number is float else "a whole number"
-        raise SettingsError(f"{variable}={text!r}: expected {kind} from {found.ge} to {found.le}")
+    if value is None or not least <= value <= most:
+        expected = "a whole number" if kind is int else "a number"
+        raise SettingsError(f"{variable}={text!r}: expected {expected} from {least} to {most}")
     return value

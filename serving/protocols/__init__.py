@@ -6,7 +6,7 @@ A module has a class of `Endpoint` and `endpoints(catalog)`, which gives its rou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,13 +54,22 @@ class Endpoint(Protocol):
     model: LiveModel
     content_types: tuple[str, ...]  # the media types that it reads; the first is meant where none is sent
 
-    def start(self, body: bytes, call: Call, reply: Callable[[Reply], None]) -> Ticket:
-        """Decode, check and submit; `reply` is called once, on the event loop, unless it is cancelled.
+    def read(self, body: bytes, call: Call) -> Any:
+        """Decode and check: what `submit` takes. A large body is read in a thread.
 
         Raises
         ------
         Problem
-            What is wrong, where that is known at once.
+            What is wrong with it.
+        """
+
+    def submit(self, query: Any, call: Call, reply: Callable[[Reply], None]) -> Ticket:
+        """Queue what was read; `reply` is called once, on the event loop, unless the ticket is cancelled.
+
+        Raises
+        ------
+        Problem
+            429.
         """
 
     def refuse(self, problem: Problem) -> Reply:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from artifact.encode import FLOAT32_MAX, BadRows, CellError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 JSON = b"application/json"
 FORMS = ("features", "records", "columns")
 OPTIONS = ("probabilities", "threshold")
+MANY_ROWS = 64  # fewer stay lists, so that a batch becomes an array in one call
 
 # Unique over workers and restarts, for 0.1 us: random bytes of the process, and a counter.
 ID_PREFIX = os.urandom(6).hex()
@@ -50,31 +52,24 @@ class PredictEndpoint:
         self._one = [b'{"prediction":[' + _encode(label) + self._tail for label in signature.classes]
         self._hot = _hot_decoder(len(signature.columns)) if signature.numeric else None
 
-    def start(self, body: bytes, call: Call, reply: Callable[[Reply], None]) -> Ticket:
+    def read(self, body: bytes, call: Call) -> Query:  # noqa: ARG002 - other protocols look at headers
         """See `Endpoint`."""
-        model = self.model
         if self._hot is not None:
             # Numbers by position and nothing else: decoded and checked in one pass of C. Whatever is refused
             # here is looked at again below, by what can say why.
             try:
                 rows = self._hot(body).features
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                rows = None
-            if rows is not None:
-                n = len(rows)
-                if n > model.most_rows:
-                    raise too_many_rows(n, model.most_rows)
-                return model.batcher.submit(
-                    rows, n, self._answer(n, reply), call.deadline, explicit=call.explicit
-                )
-        query = parse(body, model)
-        return model.batcher.submit(
-            query.matrix,
-            len(query.matrix),
-            self._answer_query(query, reply),
-            call.deadline,
-            explicit=call.explicit,
-        )
+                return parse(body, self.model)
+            n = len(rows)
+            _check_rows(n, self.model)
+            return Query(rows if n < MANY_ROWS else np.array(rows, np.float32), n)
+        return parse(body, self.model)
+
+    def submit(self, query: Query, call: Call, reply: Callable[[Reply], None]) -> Ticket:
+        """See `Endpoint`."""
+        done = self._answer(query.n, reply) if query.plain else self._answer_query(query, reply)
+        return self.model.batcher.submit(query.rows, query.n, done, call.deadline, explicit=call.explicit)
 
     def refuse(self, problem: Problem) -> Reply:
         """See `Endpoint`."""
@@ -104,7 +99,7 @@ class PredictEndpoint:
                 reply(problem_reply(problem))
                 return
             signature = self.model.signature
-            values = scores.values[first : first + len(query.matrix)]
+            values = scores.values[first : first + query.n]
             predictions: Any = labels(signature, values, query.threshold)
             answer = {"prediction": predictions[0] if query.scalar else predictions}
             if query.probabilities:
@@ -135,17 +130,28 @@ def route_of(name: str) -> str:
 
 
 class Query:
-    """A request that was understood: the encoded rows and the options."""
+    """A request that was understood: its rows, and the options unless they are the usual ones.
 
-    __slots__ = ("matrix", "probabilities", "scalar", "threshold")
+    `rows` is what `Batcher.submit` takes, `n` of them.
+    """
+
+    __slots__ = ("n", "plain", "probabilities", "rows", "scalar", "threshold")
 
     def __init__(
-        self, matrix: NDArray[Any], *, probabilities: bool, threshold: float | None, scalar: bool
+        self,
+        rows: Any,
+        n: int,
+        *,
+        probabilities: bool = False,
+        threshold: float | None = None,
+        scalar: bool = False,
     ) -> None:
-        self.matrix = matrix
+        self.rows = rows
+        self.n = n
         self.probabilities = probabilities
         self.threshold = threshold
         self.scalar = scalar
+        self.plain = not (probabilities or scalar) and threshold is None
 
 
 def parse(body: bytes, model: LiveModel) -> Query:
@@ -180,7 +186,7 @@ def parse(body: bytes, model: LiveModel) -> Query:
         matrix = _matrix(request[scalars[0]] if scalars else None, forms, request, model)
     except BadRows as error:
         raise bad_rows(error) from None
-    return Query(matrix, probabilities=probabilities, threshold=threshold, scalar=bool(scalars))
+    return Query(matrix, len(matrix), probabilities=probabilities, threshold=threshold, scalar=bool(scalars))
 
 
 def _matrix(value: object, forms: list[str], request: dict[str, Any], model: LiveModel) -> NDArray[Any]:
