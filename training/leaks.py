@@ -1,4 +1,4 @@
-"""Columns that give the target away."""
+"""How much each column alone tells of the target, and which give it away."""
 
 from typing import Any
 
@@ -13,44 +13,51 @@ SUSPICIOUS_R2 = 0.999
 MIN_ROWS = 40
 
 
-def leaking_columns(frame: pd.DataFrame, target: NDArray[Any], task: str) -> list[tuple[str, str]]:
-    """Columns from which alone a small tree tells the target almost without fault, and how well it does.
+def column_power(frame: pd.DataFrame, target: NDArray[Any], task: str) -> dict[str, float]:
+    """Balanced accuracy (or R2) of a small tree on each column alone, in the order of the columns.
 
-    Half of a sample makes the rule, the other half judges it. A table of one feature has nothing to suspect.
+    Half of a sample makes the tree, the other half judges it. Empty for a table too small to tell.
     """
-    if frame.shape[1] < 2 or len(frame) < MIN_ROWS:
-        return []
+    if len(frame) < MIN_ROWS:
+        return {}
     from sklearn.metrics import balanced_accuracy_score, r2_score  # noqa: PLC0415 - a second to import
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor  # noqa: PLC0415
 
     rows = min(ROWS_LOOKED_AT, max(1_000, CELLS_LOOKED_AT // frame.shape[1]))
     places = np.random.default_rng(0).permutation(len(frame))[:rows]
     made, judged = places[::2], places[1::2]
-    regression = task == "regression"
-    codes = target if regression else pd.factorize(target)[0]
-    if not regression and len(np.unique(codes[made])) < 2:
-        return []
-    found = []
+    judged = judged[np.isin(target[judged], target[made])] if task != "regression" else judged
+    codes = target if task == "regression" else pd.factorize(target)[0]
+    power = {}
     for name in frame.columns:
         column = frame[name]
-        values = column.to_numpy() if column.dtype == "float64" else _frequent_codes(column, codes, made)
-        x = np.asarray(values, np.float64).reshape(-1, 1)
-        if regression:
+        numeric = column.dtype == "float64"
+        x = (column.to_numpy() if numeric else _by_mean(column, codes, made)).reshape(-1, 1)
+        if task == "regression":
             tree = DecisionTreeRegressor(max_leaf_nodes=512, min_samples_leaf=2, random_state=0)
             score = r2_score(codes[judged], tree.fit(x[made], codes[made]).predict(x[judged]))
-            if score >= SUSPICIOUS_R2:
-                found.append((str(name), f"R2 {score:.4f}"))
         else:
             tree = DecisionTreeClassifier(max_leaf_nodes=16, class_weight="balanced", random_state=0)
             score = balanced_accuracy_score(codes[judged], tree.fit(x[made], codes[made]).predict(x[judged]))
-            if score >= SUSPICIOUS_ACCURACY:
-                found.append((str(name), f"balanced accuracy {score:.3f}"))
-    return found
+        power[str(name)] = float(score)
+    return power
 
 
-def _frequent_codes(
-    column: "pd.Series[Any]", codes: NDArray[Any], made: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Categories in the order of their mean target, so that one cut can part them; unseen and missing are NaN."""
+def suspicious(task: str) -> float:
+    """The power from which a column seems to give the target away."""
+    return SUSPICIOUS_R2 if task == "regression" else SUSPICIOUS_ACCURACY
+
+
+def leaking_columns(frame: pd.DataFrame, target: NDArray[Any], task: str) -> list[tuple[str, str]]:
+    """Columns that alone all but decide the target, and how well; none where there is only one column."""
+    if frame.shape[1] < 2:
+        return []
+    word = "R2" if task == "regression" else "balanced accuracy"
+    power = column_power(frame, target, task)
+    return [(name, f"{word} {score:.3f}") for name, score in power.items() if score >= suspicious(task)]
+
+
+def _by_mean(column: "pd.Series[Any]", codes: NDArray[Any], made: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Categories as their mean target, so that one cut can part them; unseen and missing are NaN."""
     means = pd.Series(codes[made], dtype="float64").groupby(column.iloc[made].to_numpy(object)).mean()
     return column.map(means).to_numpy("float64")
