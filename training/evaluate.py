@@ -24,6 +24,7 @@ _BINARY = frozenset({"binary"})
 _CLASSES = frozenset({"binary", "multiclass"})
 _REGRESSION = frozenset({"regression"})
 SMALLEST_PROBABILITY = 1e-15
+SCORED_FOR_IMPORTANCES = 50_000
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _rate(which: int, *, macro: bool = False) -> Callable[[Truth, NDArray[np.flo
     return compute
 
 
-def _ranked(
+def ranked(
     yes: NDArray[np.bool_], weights: NDArray[np.float64], score: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Thresholds from the highest score down, and the weight of hits and false alarms from each on."""
@@ -137,7 +138,7 @@ def _ranked(
 
 
 def _area(yes: NDArray[np.bool_], weights: NDArray[np.float64], score: NDArray[np.float64]) -> float:
-    _, hits, alarms = _ranked(yes, weights, score)
+    _, hits, alarms = ranked(yes, weights, score)
     if not hits.size or hits[-1] <= 0 or alarms[-1] <= 0:
         return float("nan")
     before = np.concatenate([[0.0], hits[:-1]])
@@ -147,7 +148,7 @@ def _area(yes: NDArray[np.bool_], weights: NDArray[np.float64], score: NDArray[n
 def _precision_area(
     yes: NDArray[np.bool_], weights: NDArray[np.float64], score: NDArray[np.float64]
 ) -> float:
-    _, hits, alarms = _ranked(yes, weights, score)
+    _, hits, alarms = ranked(yes, weights, score)
     if not hits.size or hits[-1] <= 0:
         return float("nan")
     named = hits + alarms
@@ -396,11 +397,14 @@ def importances(
     signature: Signature,
     metric: str,
     *,
-    repeats: int = 5,
-    most_rows: int = 1_000,
+    most_repeats: int = 5,
+    most_rows: int = 500,
     seed: int = 0,
 ) -> list[Importance]:
-    """Permutation importance of the raw columns, the highest first; all matrix columns of one move together."""
+    """Permutation importance of the raw columns, the highest first; all matrix columns of one move together.
+
+    Rows are drawn, and shuffles are fewer where columns are many, so that some 50,000 rows are scored.
+    """
     rng = np.random.default_rng(seed)
     labels = np.asarray(y, None if signature.task == "regression" else object)
     if len(matrix) > most_rows:
@@ -409,6 +413,9 @@ def importances(
     truth = truth_of(signature.task, labels, signature.classes, signature.positive, signature.threshold)
     found = METRICS[metric]
     whole = found.compute(truth, score(matrix))
+    repeats = int(
+        np.clip(SCORED_FOR_IMPORTANCES // max(1, len(matrix) * len(signature.columns)), 1, most_repeats)
+    )
     result: list[Importance] = []
     start = 0
     for column in signature.columns:

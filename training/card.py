@@ -1,0 +1,158 @@
+"""The model card: what a model is, what it was made of, how good it is, and where its limits are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.evaluate import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from artifact.signature import Column, Signature
+    from training.evaluate import Importance, SliceFigure
+    from training.search import SearchResult, Trial
+
+MOST_COLUMNS, MOST_IMPORTANCES = 40, 10
+SMALL_TEST = 100
+
+
+def card(
+    *,
+    name: str,
+    title: str,
+    description: str,
+    synthetic: bool,
+    signature: Signature,
+    found: SearchResult,
+    metrics: Mapping[str, float],
+    baseline: Mapping[str, float],
+    train_rows: int,
+    test_rows: int,
+    digest: str,
+    slices: Sequence[SliceFigure] = (),
+    importances: Sequence[Importance] = (),
+    notes: Sequence[str] = (),
+    runtime: str = "",
+) -> str:
+    """Write the card as Markdown.
+
+    Parameters
+    ----------
+    metrics, baseline
+        Figures on the held-out rows, of the model and of a baseline that looks at no column.
+    digest
+        SHA-256 of the data.
+    notes
+        What was cleaned or left out, a sentence each.
+    runtime
+        A sentence on how it is served.
+    """
+    best = found.best
+    lines = [f"# {title or name}", ""]
+    if synthetic:
+        lines += [
+            "> **Synthetic data.** The rows were made by a program; the figures say nothing of the world.",
+            "",
+        ]
+    lines += [description, ""] if description else []
+    lines += ["## What it is", "", *_what(signature, best, found), ""]
+    lines += [runtime, ""] if runtime else []
+    lines += ["## How good it is", "", f"On {test_rows:,} held-out rows that neither search nor fit saw:", ""]
+    lines += ["| figure | model | baseline |", "|---|---|---|"]
+    for key, value in metrics.items():
+        better = "higher" if METRICS[key].higher_is_better else "lower"
+        lines.append(
+            f"| {METRICS[key].title} ({better} is better) | {value:.4g} | {baseline.get(key, float('nan')):.4g} |"
+        )
+    lines += [
+        "",
+        f"In cross-validation, {METRICS[found.metric].title}: {best.score:.4g} ({_spread(best)}).",
+        "",
+    ]
+    if slices:
+        lines += [
+            "## Slices",
+            "",
+            f"| column | level | rows | {METRICS[found.metric].title} |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {_cell(each.column)} | {_cell(each.level)} | {each.rows:,} | {each.value:.4g} |"
+            for each in slices
+        ]
+        lines += [""]
+    if importances:
+        lines += ["## What it leans on", "", "| column | loss when shuffled |", "|---|---|"]
+        lines += [
+            f"| {_cell(each.column)} | {each.mean:.3g} |" for each in importances[:MOST_IMPORTANCES]
+        ] + [""]
+    lines += [
+        "## Data",
+        "",
+        f"{train_rows:,} rows to train on, {test_rows:,} held out; SHA-256 `{digest[:16]}…`.",
+        "",
+    ]
+    lines += ["| column | kind | what it takes |", "|---|---|---|"]
+    lines += [
+        f"| {_cell(each.name)} | {each.kind} | {_takes(each)} |" for each in signature.columns[:MOST_COLUMNS]
+    ]
+    more = len(signature.columns) - MOST_COLUMNS
+    lines += [f"| … {more} more | | |"] if more > 0 else []
+    lines += ["", *(f"- {note}" for note in notes), *([""] if notes else [])]
+    lines += [
+        "## Limits",
+        "",
+        *(f"- {limit}" for limit in _limits(signature, test_rows, synthetic=synthetic)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _what(signature: Signature, best: Trial, found: SearchResult) -> list[str]:
+    if signature.classes:
+        shown = ", ".join(f"`{label}`" for label in signature.classes[:20])
+        task = f"Predicts `{signature.target}`, one of {shown}."
+    else:
+        task = f"Predicts `{signature.target}`, a number."
+    tried = len([trial for trial in found.trials if trial.family != "ensemble"])
+    return [
+        task,
+        f"{best.title}, chosen among {tried} candidates by {METRICS[found.metric].title} over {found.folds} folds.",
+    ]
+
+
+def _spread(trial: Trial) -> str:
+    return "folds " + ", ".join(f"{figure:.4g}" for figure in trial.fold_scores)
+
+
+def _takes(column: Column) -> str:
+    told = {
+        "number": f"{_number(column.minimum)} to {_number(column.maximum)}, median {_number(column.median)}",
+        "category": f"{len(column.categories)} categories, most often {_cell(column.mode or '')}",
+        "text": f"text, {len(column.terms):,} terms",
+        "date": "dates: " + ", ".join(column.parts),
+    }[column.kind]
+    return told + ("; may be missing" if column.missing == "allow" else "")
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None or not np.isfinite(value) else f"{value:g}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _limits(signature: Signature, test_rows: int, *, synthetic: bool) -> list[str]:
+    limits = ["It knows rows like those it was trained on; outside the ranges above it extrapolates."]
+    if test_rows < SMALL_TEST:
+        limits.append(f"{test_rows} held-out rows are few: the figures may be off by several points.")
+    if synthetic:
+        limits.append("Made for demonstration and load tests; take no decision by it.")
+    if signature.threshold is None and signature.classes:
+        limits.append("Labels are those of the highest probability; no cost of an error was weighed.")
+    limits.append("A column's importance is the model's use of it, not a cause.")
+    return limits

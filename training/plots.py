@@ -1,0 +1,262 @@
+"""Pictures of a model for people: figures that stand alone, in one look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from training.evaluate import METRICS, ranked, truth_of
+from training.search import ENSEMBLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from artifact.signature import Signature
+    from training.evaluate import Importance
+    from training.search import Trial
+
+INK, SOFT, GRID = "#22303c", "#8a97a3", "#e4e9ed"
+COLOURS = (
+    "#2f6f9f",
+    "#d9822b",
+    "#4c9a6a",
+    "#b5495b",
+    "#7b62a3",
+    "#3aa6a6",
+    "#96703d",
+    "#c86fa0",
+    "#6d7f2f",
+    "#4d5b68",
+)
+MOST_CURVES, MOST_BARS, MOST_CELLS_NAMED = 10, 20, 15
+
+
+def plots(
+    signature: Signature,
+    y: Sequence[Any] | NDArray[Any],
+    scores: NDArray[np.float64],
+    *,
+    metric: str,
+    trials: Sequence[Trial] = (),
+    importances: Sequence[Importance] = (),
+) -> dict[str, Figure]:
+    """Every picture that the task has, by a name that serves as a file's.
+
+    Parameters
+    ----------
+    y
+        The data's own labels, or values, of the test rows.
+    scores
+        Shape (rows, k), of the same rows.
+    """
+    found: dict[str, Figure] = {}
+    if signature.classes:
+        found["roc"] = _roc(signature, y, scores)
+        found["precision_recall"] = _precision_recall(signature, y, scores)
+        found["calibration"] = _calibration(signature, y, scores)
+        found["confusion"] = _confusion(signature, y, scores)
+    else:
+        found["predictions"] = _predictions(signature, y, scores)
+        found["residuals"] = _residuals(signature, y, scores)
+    if importances:
+        found["importances"] = _importances(importances, metric)
+    if trials:
+        found["search"] = _search(trials, metric)
+    return found
+
+
+def _axes(title: str, x: str, y: str, *, width: float = 6.4, height: float = 4.8) -> tuple[Figure, Axes]:
+    # A Figure without pyplot: nothing is kept open, and no display is needed.
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(SOFT)
+    axes.tick_params(colors=INK)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _sides(signature: Signature) -> list[tuple[int, str]]:
+    """The classes that get a curve: the positive one of two, at most ten of more."""
+    if signature.task == "binary":
+        place = signature.positive_index
+        return [(place, str(signature.classes[place]))]
+    return [(i, str(label)) for i, label in enumerate(signature.classes)][:MOST_CURVES]
+
+
+def _truth(signature: Signature, y: Sequence[Any] | NDArray[Any]) -> Any:
+    return truth_of(signature.task, y, signature.classes, signature.positive, signature.threshold)
+
+
+def _roc(signature: Signature, y: Sequence[Any] | NDArray[Any], scores: NDArray[np.float64]) -> Figure:
+    truth = _truth(signature, y)
+    area = METRICS["roc_auc"].compute(truth, scores)
+    figure, axes = _axes(f"ROC curve, area {area:.3f}", "False alarm rate", "Hit rate", width=5.6, height=5.2)
+    axes.plot([0, 1], [0, 1], color=SOFT, linestyle=":", linewidth=1.2, label="chance")
+    for (place, name), colour in zip(_sides(signature), COLOURS, strict=False):
+        _, hits, alarms = ranked(truth.y == place, truth.weights, scores[:, place])
+        if hits[-1] > 0 and alarms[-1] > 0:
+            hit, alarm = np.append(0, hits / hits[-1]), np.append(0, alarms / alarms[-1])
+            axes.plot(alarm, hit, color=colour, linewidth=2, label=name)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    return figure
+
+
+def _precision_recall(
+    signature: Signature, y: Sequence[Any] | NDArray[Any], scores: NDArray[np.float64]
+) -> Figure:
+    truth = _truth(signature, y)
+    area = METRICS["average_precision"].compute(truth, scores)
+    figure, axes = _axes(
+        f"Precision and recall, average precision {area:.3f}", "Recall", "Precision", width=5.6, height=5.2
+    )
+    for (place, name), colour in zip(_sides(signature), COLOURS, strict=False):
+        yes = truth.y == place
+        _, hits, alarms = ranked(yes, truth.weights, scores[:, place])
+        if hits[-1] > 0:
+            axes.step(
+                hits / hits[-1], hits / (hits + alarms), color=colour, linewidth=2, label=name, where="pre"
+            )
+            axes.axhline(yes.mean(), color=colour, linestyle=":", linewidth=1, alpha=0.6)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    return figure
+
+
+def _calibration(
+    signature: Signature, y: Sequence[Any] | NDArray[Any], scores: NDArray[np.float64]
+) -> Figure:
+    truth = _truth(signature, y)
+    figure, axes = _axes(
+        "Calibration: of rows given a probability, how many are so",
+        "Predicted probability",
+        "Observed share",
+        height=5.2,
+    )
+    axes.plot([0, 1], [0, 1], color=SOFT, linestyle=":", linewidth=1.2, label="perfect")
+    for (place, name), colour in zip(_sides(signature), COLOURS, strict=False):
+        given, yes = scores[:, place], truth.y == place
+        bins = np.clip((given * 10).astype(int), 0, 9)
+        counts = np.bincount(bins, minlength=10)
+        there = counts > 0
+        mean = np.bincount(bins, given, 10)[there] / counts[there]
+        share = np.bincount(bins, yes, 10)[there] / counts[there]
+        axes.plot(mean, share, color=colour, linewidth=1.6, label=name)
+        axes.scatter(mean, share, s=12 + 160 * counts[there] / counts.sum(), color=colour, zorder=3)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    return figure
+
+
+def _confusion(signature: Signature, y: Sequence[Any] | NDArray[Any], scores: NDArray[np.float64]) -> Figure:
+    truth = _truth(signature, y)
+    k = len(signature.classes)
+    table = np.bincount(truth.y * k + truth.predicted(scores), minlength=k * k).reshape(k, k)
+    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    side = float(np.clip(2.6 + 0.55 * k, 4.2, 10))
+    figure, axes = _axes(
+        "Confusion: rows of each class", "Predicted", "Actual", width=side + 0.8, height=side
+    )
+    axes.grid(visible=False)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if k <= MOST_CELLS_NAMED:
+        for i, j in np.ndindex(k, k):
+            if table[i, j]:
+                colour = "white" if share[i, j] > 0.55 else INK
+                axes.text(j, i, f"{table[i, j]:,}", ha="center", va="center", color=colour, fontsize=9)
+        names = [str(label)[:18] for label in signature.classes]
+        turned = 45 if max(map(len, names)) * k > 30 else 0
+        axes.set_xticks(range(k), names, rotation=turned, ha="right" if turned else "center")
+        axes.set_yticks(range(k), names)
+    return figure
+
+
+def _predictions(
+    signature: Signature, y: Sequence[Any] | NDArray[Any], scores: NDArray[np.float64]
+) -> Figure:
+    truth = _truth(signature, y)
+    r2 = METRICS["r2"].compute(truth, scores)
+    figure, axes = _axes(
+        f"Predicted and actual {signature.target}, R² {r2:.3f}", "Actual", "Predicted", width=5.6, height=5.2
+    )
+    ends = [min(truth.y.min(), scores.min()), max(truth.y.max(), scores.max())]
+    axes.plot(ends, ends, color=SOFT, linestyle=":", linewidth=1.2)
+    axes.scatter(truth.y, scores[:, 0], s=14, alpha=0.5, color=COLOURS[0], edgecolors="none")
+    return figure
+
+
+def _residuals(signature: Signature, y: Sequence[Any] | NDArray[Any], scores: NDArray[np.float64]) -> Figure:
+    truth = _truth(signature, y)
+    figure, axes = _axes("Residuals: what is left over", "Predicted", "Actual less predicted")
+    axes.axhline(0, color=SOFT, linestyle=":", linewidth=1.2)
+    axes.scatter(scores[:, 0], truth.y - scores[:, 0], s=14, alpha=0.5, color=COLOURS[0], edgecolors="none")
+    return figure
+
+
+def _importances(importances: Sequence[Importance], metric: str) -> Figure:
+    shown = list(importances[:MOST_BARS])[::-1]
+    title = METRICS[metric].title
+    figure, axes = _axes(
+        f"What the model leans on: loss of {title} when a column is shuffled",
+        f"Loss of {title}",
+        "",
+        width=7.2,
+        height=1.6 + 0.28 * len(shown),
+    )
+    axes.grid(visible=False, axis="y")
+    axes.barh(
+        [each.column[:40] for each in shown],
+        [each.mean for each in shown],
+        xerr=[each.spread for each in shown],
+        color=COLOURS[0],
+        error_kw={"ecolor": SOFT, "elinewidth": 1},
+    )
+    return figure
+
+
+def _search(trials: Sequence[Trial], metric: str) -> Figure:
+    found = METRICS[metric]
+    complete = [trial for trial in trials if np.isfinite(trial.score)]
+    figure, axes = _axes(
+        "The search: each candidate's cross-validated figure", "Trial", found.title, width=7.6
+    )
+    families = list(dict.fromkeys(trial.family for trial in complete))
+    for name, colour in zip(families, COLOURS * 2, strict=False):
+        own = [trial for trial in complete if trial.family == name]
+        title = "Ensemble" if name == ENSEMBLE else own[0].title
+        for state, marker in (("complete", "o"), ("pruned", "x")):
+            part = [trial for trial in own if trial.state == state]
+            label = title if part and (state == "complete" or len(part) == len(own)) else None
+            axes.scatter(
+                [trial.number for trial in part],
+                [trial.score for trial in part],
+                marker="*" if name == ENSEMBLE else marker,
+                s=130 if name == ENSEMBLE else 32,
+                color=colour,
+                label=label,
+                zorder=3,
+            )
+    full = [trial for trial in complete if trial.state == "complete"]
+    if full:
+        best = np.maximum.accumulate([found.sign * trial.score for trial in full]) * found.sign
+        axes.step([trial.number for trial in full], best, where="post", color=INK, linewidth=1, alpha=0.6)
+        figures = np.array([trial.score for trial in complete])
+        low, high = np.quantile(figures, [0.1, 0.9])
+        good = max(figures) if found.higher_is_better else min(figures)
+        room = 0.15 * max(high - low, 1e-9)
+        if found.higher_is_better:
+            axes.set_ylim(low - room, good + room)
+        else:
+            axes.set_ylim(good - room, high + room)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), title="x: pruned")
+    return figure
