@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
+REFUSED = 3
+"""Exit code of a training whose model the gate refused."""
+FEW_COLUMNS = 8
 STOPPING_S = 30
 """How long the server may take to answer what it has accepted before it is killed."""
 
@@ -36,20 +39,20 @@ def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None) 
     NoChampionError, ArtifactError, RegistryError, UseCaseError
     """
     for name in names:
-        if peek(name_of(name), CHAMPION) is None:
-            code = train(name, trials)
-            if code:
-                return code
+        code = train(name, trials)
+        if code == REFUSED and peek(name_of(name), CHAMPION) is not None:
+            print(f"{name}: the champion that is there stays", flush=True)
+        elif code:
+            return code
     for model in bundle(names):
         print(f"{model.name}: champion version {model.version} is bundled as {model.tag}", flush=True)
     return run_server(port, mlflow_port)
 
 
 def train(name: str, trials: int | None) -> int:
-    """Run the training in a process of its own, whose memory goes with it."""
-    print(f"{name} has no champion yet: training one", flush=True)
+    """Train if data or settings have no champion yet, in a process of its own, whose memory goes with it."""
     budget = ["--trials", str(trials)] if trials is not None else []
-    return subprocess.run([sys.executable, "-m", "training", "run", name, *budget], check=False).returncode
+    return subprocess.run([sys.executable, "-m", "training", "ensure", name, *budget], check=False).returncode
 
 
 def run_server(port: int, mlflow_port: int) -> int:
@@ -120,22 +123,24 @@ def ready(port: int) -> bool:
 
 
 def greeting(port: int, mlflow_port: int) -> Iterator[str]:
-    """A request a model that works when pasted, and where everything else is."""
+    """A request to each model that works when pasted, and where everything else is."""
     at = f"http://{HOST}:{port}"
-    models = fetch(f"{at}/models")
+    models = fetch(f"{at}/models")["models"]
     names = ", ".join(model["name"] for model in models)
     yield f"\nReady: {at} serves {names}. Paste this into another terminal:"
     for number, model in enumerate(models):
         path = "/predict" if number == 0 else f"/models/{model['name']}/predict"
-        yield "\n" + curl(at + path, fetch(f"{at}/models/{model['name']}")["example"])
+        yield f"\n{curl(at + path, model['example'])}"
     hint = "" if mlflow_port == 5001 else f" MLFLOW_PORT={mlflow_port}"
     yield f"\nThe routes: {at}/docs   The experiments: make mlflow{hint}, then http://{HOST}:{mlflow_port}"
     yield "Ctrl-C stops the server."
 
 
 def curl(url: str, example: dict[str, Any]) -> str:
-    body = json.dumps({"records": [example]}, ensure_ascii=False)
-    return f"curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    """By name while a person can take it in, else by position: the example is in the order of the columns."""
+    few = len(example) <= FEW_COLUMNS
+    body: dict[str, Any] = {"records": [example]} if few else {"features": [list(example.values())]}
+    return f"curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
 
 
 def fetch(url: str) -> Any:
