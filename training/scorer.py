@@ -46,7 +46,7 @@ def _onnx(artifact: Artifact) -> Score:
         str(artifact.path / manifest.ONNX), options, providers=["CPUExecutionProvider"]
     )
     name = session.get_inputs()[0].name
-    output = session.get_outputs()[-1].name
+    output = session.get_outputs()[0].name
     dtype = np.dtype(artifact.manifest.precision)
     outputs = artifact.signature.outputs
 
@@ -86,8 +86,12 @@ class Scorer(PythonModel):  # type: ignore[misc]
         self.score = open_score(self.artifact)
         manifest.check_golden(self.artifact, self.score)
 
-    # Without types: MLflow would read them as a schema, and warn that it cannot.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, ARG002
+    def predict(
+        self,
+        context: Any,  # noqa: ARG002 - MLflow's own parameters
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> Any:
         """Predictions, or with `{"probabilities": true}` a data frame with one column a class."""
         signature = self.artifact.signature
         probabilities = bool((params or {}).get("probabilities"))
@@ -102,7 +106,7 @@ class Scorer(PythonModel):  # type: ignore[misc]
             return pd.DataFrame(scores, columns=[str(label) for label in signature.classes])
         return np.array(labels(signature, scores))
 
-    def _matrix(self, rows: Any) -> NDArray[np.float64]:
+    def _matrix(self, rows: pd.DataFrame | NDArray[Any]) -> NDArray[np.float64]:
         if not isinstance(rows, pd.DataFrame):
             return self.encoder.rows(np.asarray(rows, dtype=object).tolist())
         return self.encoder.columns({str(name): _plain(rows[name]) for name in rows.columns})

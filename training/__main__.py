@@ -1,0 +1,367 @@
+"""`python -m training`: train, compare, promote. Each command imports what it needs, `--help` nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from training.promote import Verdict
+    from training.registry import Version
+    from training.run import Budget, Result
+    from training.settings import UseCase
+
+DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code: 0 done, 1 failed, 2 usage or data, 3 refused, 4 registry."""
+    chosen = _parser().parse_args(arguments)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    warnings.simplefilter("ignore")
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    try:
+        return int(chosen.command(chosen))
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. Trials that were finished stay in MLflow; nothing was registered or promoted "
+            "that was not said above.",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = None  # nobody reads it any more
+        return DONE
+    except Exception as error:
+        code = getattr(error, "exit_code", None) or _code_of(error)
+        if code is None:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return int(code)
+
+
+def _code_of(error: Exception) -> int | None:
+    """Errors whose modules are too heavy to import for their names alone."""
+    return {"SearchError": USAGE, "ExportError": FAILED, "ArtifactError": FAILED, "BadRows": USAGE}.get(
+        type(error).__name__
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description="From a table to a gated model in MLflow."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, does: Any, text: str, *, takes_name: bool = True) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=text, description=text)
+        found.set_defaults(command=does)
+        if takes_name:
+            found.add_argument("name", metavar="NAME|FILE.toml", help="a use case, or the TOML file of one")
+        return found
+
+    def budget(found: argparse.ArgumentParser) -> None:
+        found.add_argument("--trials", type=_positive, metavar="N", help="candidates to try")
+        found.add_argument(
+            "--timeout", type=_seconds, metavar="S", help="seconds after which no more are tried"
+        )
+        found.add_argument("--seed", type=int, default=0, metavar="K", help="of every draw (default: 0)")
+        found.add_argument(
+            "--storage", metavar="URL", help="an Optuna storage, for several processes that share one search"
+        )
+
+    budget(command("run", run, "train, register, and promote what the gate accepts"))
+    budget(command("ensure", ensure, "as run, but only if the table or the use case has changed"))
+    command("list", list_use_cases, "the use cases, and who is champion", takes_name=False)
+    command("show", show, "champion and challenger side by side").add_argument(
+        "--json", action="store_true", help="for a program to read"
+    )
+    command("promote", promote, "let the challenger meet the champion again").add_argument(
+        "--force", action="store_true", help="promote it whatever the gate says"
+    )
+    command("rollback", rollback, "make the previous champion live again")
+    command("card", card, "print the champion's model card")
+    command("report", report, "write a report on the table's quality, with pictures")
+    starting = command("init", init, "write a use case for a table of your own", takes_name=False)
+    starting.add_argument("data", metavar="DATA.csv", help="a CSV or Parquet file")
+    starting.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"expected more than 0 seconds, got {text}")
+    return value
+
+
+# ------------------------------------------------------------------------------------------------- commands
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """`run NAME`."""
+    from training.progress import Progress  # noqa: PLC0415
+    from training.run import run as train  # noqa: PLC0415
+
+    use_case = _use_case(chosen)
+    progress = Progress()
+    try:
+        result = train(use_case, _budget(chosen), progress)
+    finally:
+        progress.done()
+    _tell(use_case, result, chosen.name)
+    return DONE if result.verdict.accepted else REFUSED
+
+
+def ensure(chosen: argparse.Namespace) -> int:
+    """`ensure NAME`."""
+    from training.registry import CHAMPION, peek  # noqa: PLC0415
+    from training.run import up_to_date  # noqa: PLC0415
+
+    use_case = _use_case(chosen)
+    made = up_to_date(use_case)
+    if made is None:
+        return run(chosen)
+    champion = peek(use_case.name, CHAMPION)
+    if champion is None:
+        print(f"{use_case.name}: version {made.number} was refused and nothing has changed since.")
+        print(f"  {made.tags.get('gate.reasons', '')}")
+        return REFUSED
+    print(f"{use_case.name}: champion version {champion.number}, {_known_for(champion)}; nothing to train.")
+    return DONE
+
+
+def list_use_cases(_: argparse.Namespace) -> int:
+    """`list`."""
+    from training.registry import CHAMPION, peek  # noqa: PLC0415
+    from training.settings import all_use_cases  # noqa: PLC0415
+
+    rows = [("NAME", "WHAT", "CHAMPION")]
+    for use_case in all_use_cases():
+        champion = peek(use_case.name, CHAMPION)
+        live = "-" if champion is None else f"version {champion.number}: {_known_for(champion)}"
+        rows.append((use_case.name, use_case.title, live))
+    _print_table(rows)
+    return DONE
+
+
+def show(chosen: argparse.Namespace) -> int:
+    """`show NAME`."""
+    from training.promote import FIGURES  # noqa: PLC0415
+    from training.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry  # noqa: PLC0415
+
+    name = _name(chosen)
+    registry = Registry()
+    found = {alias: registry.version(name, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)}
+    if all(version is None for version in found.values()):
+        print(f"{name} has no version in the registry: python -m training run {chosen.name}", file=sys.stderr)
+        return USAGE
+    told = {alias: _told(version, FIGURES) for alias, version in found.items() if version is not None}
+    if chosen.json:
+        print(
+            json.dumps(
+                {"name": name, "champion": None, "challenger": None, "previous": None} | told, indent=2
+            )
+        )
+        return DONE
+    print(f"{name}\n")
+    _print_table(_side_by_side(told))
+    challenger = told.get(CHALLENGER)
+    if challenger is not None:
+        print(f"\nThe challenger was {challenger['gate']}:")
+        print(f"  {challenger['reasons']}")
+    return DONE
+
+
+def promote(chosen: argparse.Namespace) -> int:
+    """`promote NAME`."""
+    from training.data import load_table  # noqa: PLC0415
+    from training.promote import NothingToPromoteError, challenge, exam_of  # noqa: PLC0415
+    from training.registry import CHALLENGER, Registry  # noqa: PLC0415
+
+    use_case = _use_case(chosen)
+    registry = Registry()
+    challenger = registry.version(use_case.name, CHALLENGER)
+    if challenger is None:
+        raise NothingToPromoteError(
+            f"{use_case.name} has no challenger to promote: python -m training run {chosen.name}"
+        )
+    print(f"Comparing version {challenger.number} with the champion on the test rows", file=sys.stderr)
+    verdict = challenge(registry, exam_of(load_table(use_case)), challenger, force=chosen.force)
+    _tell_verdict(use_case.name, verdict)
+    return DONE if verdict.accepted else REFUSED
+
+
+def rollback(chosen: argparse.Namespace) -> int:
+    """`rollback NAME`."""
+    from training.promote import rollback as roll_back  # noqa: PLC0415
+    from training.registry import Registry  # noqa: PLC0415
+
+    name = _name(chosen)
+    live, before = roll_back(Registry(), name)
+    print(f"{name}: champion is version {live.number} again ({_known_for(live)}),")
+    print(f"previous is version {before.number}.")
+    print(f"To serve it: python -m deploy bundle {chosen.name}, then restart the server.")
+    return DONE
+
+
+def card(chosen: argparse.Namespace) -> int:
+    """`card NAME`."""
+    from artifact import manifest  # noqa: PLC0415
+    from training.registry import CHAMPION, Registry  # noqa: PLC0415
+
+    name = _name(chosen)
+    registry = Registry()
+    champion = registry.version(name, CHAMPION)
+    if champion is None:
+        print(f"{name} has no champion: python -m training run {chosen.name}", file=sys.stderr)
+        return USAGE
+    with tempfile.TemporaryDirectory(prefix="okamochi-") as folder:
+        artifact = manifest.load(registry.download(champion, Path(folder)), name=name)
+        print((artifact.path / manifest.CARD).read_text("utf-8"))
+    return DONE
+
+
+def report(chosen: argparse.Namespace) -> int:
+    """`report NAME`."""
+    from training.report import write_report  # noqa: PLC0415
+
+    print(f"The report is at {write_report(_use_case(chosen))}")
+    return DONE
+
+
+def init(chosen: argparse.Namespace) -> int:
+    """`init DATA.csv --target COLUMN`."""
+    from training.init import write_use_case  # noqa: PLC0415
+
+    path = write_use_case(chosen.data, chosen.target)
+    print(f"{path} is written: look it over, then train with")
+    print(f"  python -m training run {path.name}")
+    return DONE
+
+
+# --------------------------------------------------------------------------------------------------- words
+
+
+def _use_case(chosen: argparse.Namespace) -> UseCase:
+    from training.settings import load_use_case  # noqa: PLC0415
+
+    return load_use_case(chosen.name)
+
+
+def _name(chosen: argparse.Namespace) -> str:
+    """A name in the registry needs no TOML file here."""
+    return _use_case(chosen).name if chosen.name.endswith(".toml") else str(chosen.name)
+
+
+def _budget(chosen: argparse.Namespace) -> Budget:
+    from training.run import Budget  # noqa: PLC0415
+
+    return Budget(chosen.trials, chosen.timeout, chosen.seed, chosen.storage)
+
+
+def _known_for(version: Version) -> str:
+    tags = version.tags
+    metric = tags.get("metric", "")
+    return f"{tags.get('algorithm', '?')}, {metric} {tags.get(f'test_{metric}', '?')}"
+
+
+def _told(version: Version, figures_tag: str) -> dict[str, Any]:
+    tags = version.tags
+    figures = json.loads(tags.get(figures_tag, "{}"))
+    return {
+        "version": version.number,
+        "run": version.run_id,
+        "algorithm": tags.get("algorithm"),
+        "runtime": tags.get("runtime"),
+        "metric": tags.get("metric"),
+        "gate": tags.get("gate", "not judged yet"),
+        "reasons": tags.get("gate.reasons", ""),
+        "size_mb": figures.get("size_mb"),
+        "row_ms": figures.get("row_ms"),
+        "metrics": figures.get("metrics")
+        or {
+            key.removeprefix("test_"): float(value) for key, value in tags.items() if key.startswith("test_")
+        },
+    }
+
+
+def _side_by_side(told: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    sides = list(told.values())
+    rows: list[tuple[str, ...]] = [("", *told)]
+    rows += [
+        (key, *(str(side[key] or "-") for side in sides))
+        for key in ("version", "algorithm", "runtime", "gate")
+    ]
+    names = dict.fromkeys(name for side in sides for name in side["metrics"])
+    rows += [(name, *(_figure(side["metrics"].get(name)) for side in sides)) for name in names]
+    rows += [(key, *(_figure(side[key]) for side in sides)) for key in ("size_mb", "row_ms")]
+    return rows
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _tell(use_case: UseCase, result: Result, asked_as: str) -> None:
+    """The last screen of a run: what won, how good it is, what the gate said, where to look, what next."""
+    finished, verdict = result.finished, result.verdict
+    metric = finished.tags["metric"]
+    print(f"\n{use_case.title or use_case.name}: {finished.tags['algorithm']} won")
+    if result.resumed:
+        print(
+            "  It was trained by a run that was cut off; only what was missing in MLflow has been done now."
+        )
+    print(f"  {finished.params['settings']}\n")
+    champion = verdict.champion
+    head = ["", f"version {verdict.challenger.number}", "baseline"]
+    compared = champion is not None and champion.number != verdict.challenger.number
+    head += [f"champion ({champion.number})"] if compared and champion is not None else []
+    rows = [tuple(head)]
+    for name, value in sorted(verdict.metrics.items(), key=lambda pair: pair[0] != metric):
+        cells = [name, _figure(value), _figure(finished.baseline.get(name))]
+        cells += [_figure(verdict.champion_metrics.get(name))] if compared else []
+        rows.append(tuple(cells))
+    _print_table(rows)
+    print(f"\n  on {finished.params['test_rows']} test rows; runs by {finished.tags['runtime']}, ", end="")
+    print(f"{verdict.figures.size_mb:.3g} MB, {verdict.figures.row_ms:.3g} ms a row")
+    _tell_verdict(use_case.name, verdict)
+    print("  Experiments:  make mlflow")
+    nexts = f"make serve USECASES={asked_as}" if verdict.accepted else f"python -m training show {asked_as}"
+    print(f"  Next:         {nexts}")
+
+
+def _tell_verdict(name: str, verdict: Verdict) -> None:
+    says = "promoted to champion" if verdict.accepted else "refused; the champion stays"
+    if not verdict.accepted and verdict.champion is None:
+        says = "refused; there is no champion yet"
+    print(f"\nThe gate: {name} version {verdict.challenger.number} is {says}")
+    for reason in verdict.decision.reasons:
+        print(f"  - {reason}")
+    print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

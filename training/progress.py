@@ -1,0 +1,60 @@
+"""What a person sees on stderr while a training works."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+STAGES = (
+    "reading the table",
+    "opening MLflow",
+    "searching",
+    "fitting the best",
+    "exporting and checking",
+    "drawing pictures",
+    "registering in MLflow",
+    "the gate",
+)
+
+
+class Progress:
+    """Which stage a run is in: a bar on a terminal, else a line a stage."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stderr.isatty()
+        self._bar: Any = None
+        self._started = time.monotonic()
+        self._tenths = 0
+
+    def stage(self, name: str) -> None:
+        """One of `STAGES` begins."""
+        if not self.terminal:
+            self.say(f"[{time.monotonic() - self._started:5.1f} s] {name}")
+            return
+        if self._bar is None:
+            from tqdm import tqdm  # noqa: PLC0415 - only for a terminal
+
+            layout = "{desc:<24} {bar:24} {n_fmt}/{total_fmt} [{elapsed}]"
+            self._bar = tqdm(total=len(STAGES), bar_format=layout, leave=False)
+        self._bar.n = STAGES.index(name)
+        self._bar.set_description_str(name)
+
+    def trial(self, done: int, total: int, what: str) -> None:
+        """A trial is done; where there is no bar, every tenth of them is a line."""
+        if not self.terminal and done * 10 // total > self._tenths:
+            self._tenths = done * 10 // total
+            self.say(f"          {done} of {total} trials, {what}")
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self._bar is not None:
+            self._bar.clear()
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def done(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
