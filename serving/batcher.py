@@ -15,7 +15,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -62,15 +62,23 @@ class Costs:
         seen[2] = min(seen[2], seconds)
 
     def points(self) -> list[tuple[float, float]]:
-        """Rows and seconds, by rows; seconds never fall."""
-        points: list[tuple[float, float]] = []
-        for rows, seconds, _ in sorted(self._seen.values()):
-            points.append((rows, max(seconds, points[-1][1]) if points else seconds))
-        return points
+        """Rows and the seconds that they take of late, by rows; seconds never fall."""
+        return _rising((rows, seconds) for rows, seconds, _ in sorted(self._seen.values()))
+
+    def best(self) -> list[tuple[float, float]]:
+        """Rows and the fewest seconds that they ever took: what a call costs where nothing holds it up."""
+        return _rising((rows, least) for rows, _, least in sorted(self._seen.values()))
 
     def least(self) -> float:
         """The fewest seconds that any call took; 0 before the first."""
         return min((seen[2] for seen in self._seen.values()), default=0.0)
+
+
+def _rising(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    found: list[tuple[float, float]] = []
+    for rows, seconds in points:
+        found.append((rows, max(seconds, found[-1][1]) if found else seconds))
+    return found
 
 
 def expected_seconds(points: Sequence[tuple[float, float]], rows: float) -> float:
@@ -105,15 +113,23 @@ class Limits:
     row_s: float
 
 
-def limits(points: Sequence[tuple[float, float]], objective_s: float) -> Limits:
+def limits(
+    points: Sequence[tuple[float, float]],
+    objective_s: float,
+    best: Sequence[tuple[float, float]] | None = None,
+) -> Limits:
     """Decide the limits.
+
+    What runs on the loop is decided by the best cost: a call in a thread waits for the interpreter's lock
+    behind a busy loop, some milliseconds, so by its running mean a quick model that once went there on a busy
+    machine would never come back.
 
     A call may last as long as the objective, or twice a lone row's where that alone exceeds it: for a model
     that scores a hundred rows in the time of one, batches of one would waste nearly all of it.
     """
     allowed = max(objective_s, 2 * expected_seconds(points, 1))
     sizes = [1 << bits for bits in range(MOST_BATCH_ROWS.bit_length())]
-    inline = max((n for n in sizes if expected_seconds(points, n) <= INLINE_S), default=0)
+    inline = max((n for n in sizes if expected_seconds(best or points, n) <= INLINE_S), default=0)
     batch = max((n for n in sizes if expected_seconds(points, n) <= allowed), default=1)
     return Limits(inline, batch, expected_seconds(points, batch) / batch)
 
@@ -246,7 +262,10 @@ class Batcher:
             self._costs.observe(rows, seconds)
             if seconds > self._objective_s and rows > 1:
                 break
-        self.limits = limits(self._costs.points(), self._objective_s)
+        self._decide_limits()
+
+    def _decide_limits(self) -> None:
+        self.limits = limits(self._costs.points(), self._objective_s, self._costs.best())
 
     @property
     def slow(self) -> bool:
@@ -410,7 +429,7 @@ class Batcher:
         self._costs.observe(rows, seconds)
         self._calls += 1
         if self._calls % 64 == 0 or (seconds > INLINE_S and self._calls % 4 == 0):
-            self.limits = limits(self._costs.points(), self._objective_s)
+            self._decide_limits()
         self._observe_batch(rows, seconds)
         batch = Scores(scores, self._signature)
         finite = bool(np.isfinite(scores).all())

@@ -85,6 +85,16 @@ def test_a_model_slower_than_the_objective_still_gets_batches_where_they_are_che
     assert dear.batch_rows == 2
 
 
+def test_a_quick_model_comes_back_to_the_loop_after_a_busy_time_in_the_thread() -> None:
+    costs = Costs()
+    costs.observe(1, 10e-6)
+    for _ in range(50):
+        costs.observe(1, 0.005)
+    found = limits(costs.points(), 0.01, costs.best())
+    assert found.inline_rows >= 64
+    assert found.row_s > 0.001
+
+
 def test_the_wait_is_that_of_the_rows_before_and_its_own() -> None:
     assert wait_s(limits([(1, 0.01), (100, 1.0)], 0.01), 50, 50) == pytest.approx(1.0)
 
