@@ -6,6 +6,7 @@ Work is done on the distinct values, so that a column costs milliseconds whateve
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ MISSING_WORDS = frozenset(
 )
 NUMBER_SHARE = 0.95  # of the cells that must read as numbers; the few others are marks for a missing value
 MAX_MARKS = 3
+MAX_NUMBER_LETTERS = 40
 DATE_SHARE = 0.98
 ID_SHARE = 0.95  # distinct values per row from which a column is an id
 MIN_ID_ROWS = 20
@@ -316,10 +318,10 @@ def _parsed_numbers(
     if not rest:
         return values, [], []
     sample = rest[:: max(1, len(rest) // 100)]
-    if not any(any(c.isdigit() for c in distinct[i][:40]) for i in sample):
+    if not any(any(c.isdigit() for c in distinct[i][:MAX_NUMBER_LETTERS]) for i in sample):
         return values, [], rest
     peeled: list[str] = []
-    bare = {i: _peel(distinct[i], peeled) for i in rest if len(distinct[i]) <= 40}
+    bare = {i: _peel(distinct[i], peeled) for i in rest if len(distinct[i]) <= MAX_NUMBER_LETTERS}
     commas = [text for text in bare.values() if "," in text]
     decimal = _comma_is_decimal(commas, delimiter)
     if decimal:
@@ -331,8 +333,6 @@ def _parsed_numbers(
         peeled.append("thousands commas")
     texts = []
     for text in bare.values():
-        if _SPACED.fullmatch(text):
-            text = text.replace(" ", "")  # noqa: PLW2901 - the same text, tidier
         if decimal and (_DECIMAL_COMMA.fullmatch(text) or _DOTTED.fullmatch(text)):
             text = text.replace(".", "").replace(",", ".")  # noqa: PLW2901
         elif not decimal and _THOUSANDS.fullmatch(text):
@@ -376,6 +376,8 @@ def _peel(text: str, peeled: list[str]) -> str:
     money = _CURRENCY.sub(r"\1", bare)
     if money != bare and "currency signs" not in peeled:
         peeled.append("currency signs")
+    if _SPACED.fullmatch(money):
+        money = money.replace(" ", "")
     return f"-{money}" if negative else money
 
 
@@ -555,9 +557,13 @@ def _as_date(tokens: _Tokens, distinct: list[str], wanted: Kind | None) -> Clean
         warnings.append(f'{lost} cells that are no dates (such as "{bad[:30]}") are taken as missing')
     iso = _iso(parsed.to_numpy())
     for i in range(0, len(distinct), max(1, len(distinct) // 20)):
-        if iso[i] is not None and parse_date(distinct[i], formats) != parse_date(iso[i]):
+        if iso[i] is not None and _wall(parse_date(distinct[i], formats)) != parse_date(iso[i]):
             return None  # a server would read it otherwise: better no date than a wrong one
     return Cleaned("date", tokens.spread(iso, None, object), tuple(formats), warnings=tuple(warnings))
+
+
+def _wall(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=None, microsecond=0) if moment is not None else None
 
 
 def _iso_dates(texts: "pd.Series[Any]") -> "pd.Series[Any]":

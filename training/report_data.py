@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from artifact.signature import Column, Signature
 from numpy.typing import NDArray
 
+from artifact.signature import Column, Signature
 from training.data import Note, Table, test_rows
 from training.leaks import column_power, suspicious
 

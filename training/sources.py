@@ -106,7 +106,7 @@ def read_delimited(
         strict=False,
     )
     header = list(columns) if columns else next((row for row in reader if any(c.strip() for c in row)), [])
-    header = [name.strip().strip('"').strip() for name in header]
+    header = [name.strip() for name in header]
     notes: list[tuple[str | None, str]] = []
     parts = [_part(rows, path) for rows in _blocks(reader, header, delimiter, path)]
     if not parts:
@@ -293,7 +293,8 @@ def _read_openml(number: int) -> pd.DataFrame:
 
     home = os.environ.get("OKAMOCHI_DATA") or None
     try:
-        bunch = fetch_openml(data_id=number, as_frame=True, parser="auto", data_home=home)
+        # The faster "pandas" parser stumbles over classes named 1 and 2 with pandas 3 (TypeError in rename_categories).
+        bunch = fetch_openml(data_id=number, as_frame=True, parser="liac-arff", data_home=home)
     except (URLError, OSError) as error:
         raise DataError(
             f"OpenML set {number} cannot be fetched ({_first_line(error)}): is openml.org reachable from here?"
@@ -333,8 +334,9 @@ def _read_sql(source: Sql, folder: Path) -> pd.DataFrame:
         raise DataError(
             f"source.url needs the database driver {error.name}, which is not installed."
         ) from None
-    except sa.exc.SQLAlchemyError as error:
-        reason = _first_line(getattr(error, "orig", None) or error)
+    except (sa.exc.SQLAlchemyError, pd.errors.DatabaseError) as error:
+        cause = error.__cause__ or error  # pandas wraps what the database said
+        reason = _first_line(getattr(cause, "orig", None) or cause)
         raise DataError(
             f"The query of [source] failed at {url.render_as_string(hide_password=True)}: {reason}."
         ) from None

@@ -1,0 +1,157 @@
+"""What a use case file may say, and what it is told when it says something else."""
+
+from pathlib import Path
+
+import pytest
+
+from training.evaluate import METRICS
+from training.settings import (
+    METRIC_NAMES,
+    Csv,
+    UseCaseError,
+    all_use_cases,
+    load_use_case,
+)
+
+GOOD = 'target = "y"\n[source]\nkind = "csv"\npath = "data.csv"\n'
+
+
+def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(folder: Path, text: str) -> str:
+    with pytest.raises(UseCaseError) as caught:
+        load_use_case(written(folder, text))
+    message = str(caught.value)
+    assert "`" not in message, "msgspec's own words came through"
+    assert message.endswith(".")
+    return message
+
+
+def test_ten_use_cases_ship():
+    """Each has a title, a description, a metric and floors; the generated ones say so in their title."""
+    cases = all_use_cases()
+    assert [case.name for case in cases] == [
+        "breast_cancer", "credit", "diabetes", "digits", "fraud", "iris", "linear", "recommend", "sentiment", "wine",
+    ]  # fmt: skip
+    for case in cases:
+        assert case.title
+        assert case.description
+        assert case.metric
+        assert case.gate.floors
+        assert case.synthetic == (type(case.source).__name__ == "Synthetic")
+        assert (
+            not case.synthetic
+            or "synthetic" in (case.title + case.description).lower()
+            or case.name == "linear"
+        )
+
+
+def test_a_name_is_found_in_the_checkout():
+    """`iris` is usecases/iris.toml, wherever one stands."""
+    assert load_use_case("iris").target == "species"
+
+
+def test_a_path_is_relative_to_its_file(tmp_path, monkeypatch):
+    """`path = "data.csv"` lies beside the TOML, not in the working directory."""
+    monkeypatch.chdir("/")
+    case = load_use_case(written(tmp_path, GOOD))
+    assert case.source == Csv(path=str(tmp_path / "data.csv"))
+    assert case.name == "mine"
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path):
+    """Notepad writes one."""
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert load_use_case(path).target == "y"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "right"),
+    [
+        ('taget = "y"\n', '"taget"', '"target"'),
+        ("test_fractoin = 0.2\n" + GOOD, '"test_fractoin"', '"test_fraction"'),
+        (GOOD + 'pth = "x"\n', '"source.pth"', '"path"'),
+        (GOOD + "[gate]\nfloor = {}\n", '"gate.floor"', '"floors"'),
+        (GOOD + "[gate]\nfloors = { roc_acu = 0.9 }\n", '"roc_acu"', '"roc_auc"'),
+        ('metric = "acuracy"\n' + GOOD, '"acuracy"', '"accuracy"'),
+        (GOOD + '[kinds]\nage = "nummer"\n', '"nummer"', '"number"'),
+        (GOOD.replace('"csv"', '"cvs"'), '"cvs"', '"csv"'),
+    ],
+)
+def test_an_unknown_word_is_named_with_the_nearest_right_one(tmp_path, text, key, right):
+    """A slip of the hand costs one look."""
+    message = refusal(tmp_path, text)
+    assert key in message
+    assert f"did you mean {right}?" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ('trials = "ten"\n' + GOOD, ["trials", '"ten"', "whole number"]),
+        ("trials = 0\n" + GOOD, ["trials", "0", ">= 1"]),
+        ("trials = true\n" + GOOD, ["trials", "true", "whole number"]),
+        ("folds = 1\n" + GOOD, ["folds", "1", ">= 2"]),
+        ("test_fraction = 1.5\n" + GOOD, ["test_fraction", "1.5"]),
+        ('leave_out = "age"\n' + GOOD, ["leave_out", '"age"', "a list"]),
+        ("leave_out = [1]\n" + GOOD, ["leave_out", "1", "text in quotes"]),
+        ("salt = 3\n" + GOOD, ["salt", "3", "text in quotes"]),
+        ('task = "clustering"\n' + GOOD, ["task", '"clustering"', "binary, multiclass, regression"]),
+        (GOOD.replace('"data.csv"', "3"), ["source.path", "3", "text in quotes"]),
+        (
+            GOOD + '[gate]\nfloors = { roc_auc = "high" }\n',
+            ["gate.floors", '"roc_auc"', '"high"', "a number"],
+        ),
+        (GOOD + '[unknown]\ncity = "drop"\n', ["unknown", '"city"', '"drop"', "refuse, missing"]),
+        ('source = "data.csv"\ntarget = "y"\n', ["source", '"data.csv"', "[source]"]),
+        ('target = "y"\n', ["source", "missing", "[source]"]),
+        (GOOD.replace('path = "data.csv"', ""), ["source.path", "missing"]),
+        (GOOD.replace('kind = "csv"', ""), ["source.kind", "missing"]),
+        ('name = "My Data"\n' + GOOD, ["name", '"My Data"', "small letter"]),
+        ('task = "regression"\npositive = "yes"\n' + GOOD, ["positive", "binary", '"regression"']),
+        ('task = "regression"\nmetric = "roc_auc"\n' + GOOD, ["metric", '"roc_auc"', "mae, rmse, r2"]),
+        ('group = "a"\ntime = "b"\n' + GOOD, ["group", "time"]),
+        ('leave_out = ["y"]\n' + GOOD, ["leave_out", "target"]),
+        (GOOD.replace('"csv"\npath = "data.csv"', '"bundled"\nname = "boston"'), ["source.name", '"boston"']),
+        ("target = \n", ["not TOML", "line 1"]),
+    ],
+)
+def test_a_wrong_value_names_the_key_what_was_there_and_what_was_expected(tmp_path, text, parts):
+    """The person can mend it from the sentence alone."""
+    message = refusal(tmp_path, text)
+    for part in ["mine.toml", *parts]:
+        assert part in message, message
+
+
+def test_a_missing_file_is_one_sentence(tmp_path):
+    """With its path."""
+    with pytest.raises(UseCaseError, match=r"^.*absent\.toml: there is no such file\.$"):
+        load_use_case(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("irs", '"iris"'), ("Breast Cancer", "breast_cancer"), ("../x", "no use case")]
+)
+def test_an_unknown_name_says_which_there_are(name, hint):
+    """Or how a name looks."""
+    with pytest.raises(UseCaseError, match=hint):
+        load_use_case(name)
+
+
+def test_a_file_in_another_encoding_is_told_so(tmp_path):
+    """TOML is UTF-8."""
+    path = tmp_path / "mine.toml"
+    path.write_bytes(GOOD.replace('"y"', '"Größe"').encode("latin-1"))
+    with pytest.raises(UseCaseError, match="not UTF-8"):
+        load_use_case(path)
+
+
+def test_every_metric_that_can_be_named_can_be_measured():
+    """The names here and the measures in evaluate.py are the same, task by task."""
+    for task, names in METRIC_NAMES.items():
+        assert set(names) == {name for name, metric in METRICS.items() if task in metric.tasks}
