@@ -93,6 +93,11 @@ class Layout:
         return len(self.numbers) + len(self.categories) + len(self.terms)
 
     @property
+    def cost(self) -> int:
+        """Columns as they cost: of texts only few terms are in a row."""
+        return len(self.numbers) + len(self.categories) + len(self.terms) // 20
+
+    @property
     def one_hot(self) -> tuple[int, ...]:
         """The columns of few categories."""
         return tuple(c for c, n in zip(self.categories, self.levels, strict=True) if n <= ONE_HOT_LEVELS)
@@ -351,8 +356,10 @@ def _build_forest(classifier: Any, regressor: Any) -> Callable[..., Pipeline]:
 
 
 def _rounds(layout: Layout) -> int:
-    """The most boosting rounds: each grows a tree a class."""
-    return int(np.clip(1_000 // max(1, layout.classes if layout.classes > 2 else 1), 40, 400))
+    """The most boosting rounds: each grows a tree a class, which costs as the table is large."""
+    trees_a_round = layout.classes if layout.classes > 2 else 1
+    cells = layout.rows * max(1, layout.cost) * trees_a_round
+    return int(np.clip(min(1_000 // trees_a_round, 240_000_000 // cells), 40, 400))
 
 
 def _suggest_boosting(trial: BaseTrial, layout: Layout) -> Params:

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 ENSEMBLE = "ensemble"
 FIRST_FOLDS = 2
 """Folds that run before a trial may be pruned: one for each core of a small machine."""
-MOST_SEARCH_ROWS = 20_000
-MOST_SEARCH_CELLS = 40_000_000
+MOST_SEARCH_ROWS, FEWEST_SEARCH_ROWS = 10_000, 2_000
+MOST_SEARCH_CELLS = 800_000
+"""Of more rows or cells (a term of a text counts a twentieth) a sample is searched; the winner is fitted on all."""
 ROWS_FOR_FEWER_FOLDS, FEWER_FOLDS = 5_000, 3
 POOL, MOST_MEMBERS, ROUNDS = 12, 4, 12
 IMBALANCE = 4.0
@@ -260,7 +261,8 @@ def _prepare(
 ) -> tuple[_Table, list[Fold]]:
     truth = truth_of(task, labels, signature.classes, signature.positive, signature.threshold)
     rows = np.arange(len(matrix))
-    most = int(np.clip(MOST_SEARCH_CELLS // max(1, matrix.shape[1]), 1_000, MOST_SEARCH_ROWS))
+    whole = layout_of(signature, len(rows))
+    most = int(np.clip(MOST_SEARCH_CELLS // max(1, whole.cost), FEWEST_SEARCH_ROWS, MOST_SEARCH_ROWS))
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(seed).choice(len(matrix), most, replace=False))
     y = truth.y[rows]
