@@ -1,0 +1,51 @@
+"""`python -m benchmarks`: measure, write the results, assert the figures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.environments import CHECKOUT
+from benchmarks.run import Plan, run
+from benchmarks.servers import BenchError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 when every answer is right and every measured figure is met, 1 when not."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="under three minutes, with fewer contestants")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
+    parser.add_argument("--seconds", type=float, help="of each load (default: 5, quick 1)")
+    parser.add_argument(
+        "--only", nargs="*", default=(), choices=[one.name for one in CONTESTANTS], metavar="NAME"
+    )
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results, quick reports/bench")
+    options = parser.parse_args(arguments)
+    seconds = options.seconds or (1.0 if options.quick else 5.0)
+    out = options.out or CHECKOUT / ("reports/bench" if options.quick else "benchmarks/results")
+    plan = Plan(options.quick, options.rounds, seconds, tuple(options.only))
+    try:
+        with tempfile.TemporaryDirectory(prefix="okamochi-bench-") as scratch:
+            results = run(plan, Path(scratch))
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; nothing was written.", file=sys.stderr)
+        return 130
+    report.write(results, out)
+    print(report.page(results))
+    for text in results.wrong:
+        print(f"wrong answer: {text}", file=sys.stderr)
+    for text in results.missed:
+        print(f"missed: {text}", file=sys.stderr)
+    print(f"written to {out}", file=sys.stderr)
+    return 1 if results.wrong or results.missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Each contestant's own environment, made once in a cache outside the checkout."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks.servers import BenchError
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parent
+
+
+def cache() -> Path:
+    """Where environments and builds are kept: `okamochi/bench` in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "okamochi" / "bench"
+
+
+def python_of(name: str) -> Path:
+    """The interpreter of an environment that holds exactly `requirements/NAME.txt`, made if need be."""
+    lock = HERE / "requirements" / f"{name}.txt"
+    version = "{}.{}".format(*sys.version_info[:2])
+    folder = cache() / f"{name}-{version}-{digest(lock)}"
+    python = folder / "bin" / "python"
+    complete = folder / "complete"
+    if complete.is_file() and python.is_file():
+        return python
+    print(f"installing {name}'s environment, once", file=sys.stderr, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    say([sys.executable, "-m", "venv", str(folder)])
+    say([str(python), "-m", "pip", "install", "-q", "--no-input", "--require-hashes", "-r", str(lock)])
+    complete.touch()
+    return python
+
+
+def compiled_server() -> Path | None:
+    """The compiled server's binary, built if need be; None where there is no cargo."""
+    cargo = shutil.which("cargo")
+    if cargo is None:
+        return None
+    source = HERE / "compiled"
+    target = cache() / f"compiled-{digest(source / 'Cargo.lock', source / 'src' / 'main.rs')}"
+    binary = target / "release" / "okamochi-compiled"
+    if not binary.is_file():
+        print("building the compiled server, once", file=sys.stderr, flush=True)
+        say([cargo, "build", "--release", "--locked", "-q", "--target-dir", str(target)], folder=source)
+    return binary
+
+
+def onnxruntime_library() -> Path:
+    """The shared library inside the onnxruntime wheel of this interpreter."""
+    spec = find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        raise BenchError("onnxruntime is not installed in this environment")
+    found = sorted((Path(spec.origin).parent / "capi").glob("libonnxruntime.*[0-9]*"))
+    if not found:
+        raise BenchError(f"the onnxruntime wheel at {spec.origin} holds no shared library")
+    return found[0]
+
+
+def digest(*paths: Path) -> str:
+    """A short digest of some files."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+
+
+def say(argv: list[str], *, folder: Path = HERE, environment: dict[str, str] | None = None) -> str:
+    """Run a command to its end and give what it printed.
+
+    Raises
+    ------
+    BenchError
+        It failed; with the end of what it said.
+    """
+    done = subprocess.run(
+        argv,
+        cwd=folder,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise BenchError(f"{' '.join(argv[:6])} ... failed: {(done.stderr or done.stdout)[-1500:]}")
+    return done.stdout

@@ -1,0 +1,101 @@
+"""The figures of the design that this benchmark asserts: results in, figures out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.results import Figure
+
+if TYPE_CHECKING:
+    from benchmarks.results import Bulk, Overload, Results, Row
+
+FRAMEWORKS = ("fastapi", "flask", "mlserver", "litserve")
+OURS = "predict"
+PROTOCOLS = ("v2", "invocations")
+BULK = "bulk"
+
+
+def judge(results: Results) -> list[Figure]:
+    """Every figure for every model that was measured, as ratios within the run."""
+    figures = []
+    for model in dict.fromkeys(row.model for row in results.rows):
+        figures += rates(results, model)
+    for bulk in results.bulk:
+        figures += bulks(bulk)
+    for overload in results.overload:
+        figures += overloads(overload)
+    return figures
+
+
+def rates(results: Results, model: str) -> list[Figure]:
+    """The figures of one row a request."""
+    rows = {row.name: row for row in results.rows if row.model == model}
+    frameworks = [rows[name] for name in FRAMEWORKS if name in rows]
+    fastest = max(frameworks, key=lambda row: row.rate, default=None)
+
+    def times(name: str, other: str, title: str, bound: float) -> Figure:
+        value = ratio(rows.get(name), rows.get(other))
+        return at_least(title, bound, value, model, [name, other])
+
+    figures = [
+        times(OURS, "empty", "/predict, times the empty ASGI app", 1.5),
+        times(OURS, "compiled", "/predict, times the compiled server", 1.0),
+        times(OURS, fastest.name if fastest else "", "/predict, times the fastest framework", 20),
+        times(OURS, "bentoml", "/predict, times BentoML's batchable API", 40),
+        *(times(name, "empty", f"/{name}, times the empty ASGI app", 1.0) for name in PROTOCOLS),
+    ]
+    p99_ms = rows[OURS].p99_ms if OURS in rows else None
+    return [*figures, at_most("/predict, p99 in ms at 64 connections", 4, p99_ms, model, [OURS])]
+
+
+def bulks(bulk: Bulk) -> list[Figure]:
+    """The figures of many rows in one request."""
+    if bulk.model == "forest":
+        json, binary = share(bulk.in_process_ms, bulk.json_ms), share(bulk.in_process_ms, bulk.binary_ms)
+        return [
+            at_least("10,000 rows in JSON, of the rate in process", 0.5, json, bulk.model, [BULK]),
+            at_least("10,000 rows in binary, of the rate in process", 0.85, binary, bulk.model, [BULK]),
+        ]
+    json = share(bulk.json_ms, bulk.decode_ms)
+    return [at_most("10,000 rows in JSON, times decoding the body", 1.7, json, bulk.model, [BULK])]
+
+
+def overloads(overload: Overload) -> list[Figure]:
+    """The figures of one overloaded model."""
+    model, again = overload.model, [f"overload {overload.model}"]
+    figures = []
+    for times, offered in overload.open_loops.items():
+        strange = sum(count for status, count in offered.statuses.items() if status not in {"200", "429"})
+        goodput = offered.goodput / overload.peak
+        figures += [
+            at_most(f"overload {times}, neither 200 nor 429", 0, strange, model, again),
+            at_least(f"overload {times}, goodput of the peak", 0.9, goodput, model, again),
+            at_most(f"overload {times}, /livez in ms", 100, offered.livez_ms, model, again),
+        ]
+    if overload.crowd is not None:
+        rate = overload.crowd.rate / overload.peak
+        figures += [
+            at_most("1,024 connections, errors", 0, overload.crowd.errors, model, again),
+            at_least("1,024 connections, rate of the peak", 0.9, rate, model, again),
+        ]
+    return figures
+
+
+def at_least(title: str, bound: float, value: float | None, model: str, rows: list[str]) -> Figure:
+    """A figure with a lower bound."""
+    return Figure(title=title, bound=bound, at_least=True, value=value, model=model, rows=rows)
+
+
+def at_most(title: str, bound: float, value: float | None, model: str, rows: list[str]) -> Figure:
+    """A figure with an upper bound."""
+    return Figure(title=title, bound=bound, at_least=False, value=value, model=model, rows=rows)
+
+
+def ratio(one: Row | None, other: Row | None) -> float | None:
+    """How many times the rate of the other, or None where one of them is absent."""
+    return one.rate / other.rate if one and other and other.rate else None
+
+
+def share(part: float | None, whole: float | None) -> float | None:
+    """One time by the other, or None where one of them was not measured."""
+    return part / whole if part and whole else None

@@ -1,0 +1,229 @@
+"""The two models of the benchmark on breast_cancer, in every form that a contestant loads.
+
+Run as a program: `python -m benchmarks.models FOLDER`, in an environment with the training group.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SEED = 0
+TREES = 200
+WIDTH = 30
+CLASSES = (0, 1)
+HELD_OUT = 50
+FILE = "benchmark.json"
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """What the generator and the judge need to know of one model.
+
+    Parameters
+    ----------
+    precision
+        The type of the ONNX input: float64 for logistic regression, float32 for trees.
+    rows
+        Every row of breast_cancer, in an order of our own; the first `HELD_OUT` were not fitted on.
+    labels
+        What the scikit-learn estimator itself predicts for each of `rows`.
+    """
+
+    name: str
+    title: str
+    precision: str
+    rows: list[list[float]]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the two models: its name, its title and the type of its ONNX input."""
+
+    name: str
+    title: str
+    precision: str
+
+
+KINDS = (
+    Kind("logistic", "logistic regression", "float64"),
+    Kind("forest", f"forest of {TREES} trees", "float32"),
+)
+SLOW = Kind("slow", "logistic regression slowed to some ms a row", "float64")
+"""For the overload rows. Batches do not make it cheaper, so that its knee is the same at any load."""
+BALLAST_SIDE, BALLAST_DEPTH = 512, 220
+
+
+def prepare(folder: Path) -> None:
+    """Fit each model and write it below `folder`/NAME: joblib, skops, ONNX, artifact, MLflow model."""
+    from sklearn.datasets import load_breast_cancer  # noqa: PLC0415 - not for those who only read the types
+
+    data = load_breast_cancer()
+    order = np.random.default_rng(SEED).permutation(len(data.target))
+    rows, target = data.data[order], data.target[order]
+    matrix = rows.astype(np.float32).astype(np.float64)  # as the contract rounds; clients send `rows`
+    names = [str(name).replace(" ", "_") for name in data.feature_names]
+    for kind in (*KINDS, SLOW):
+        estimator = fitted(kind, matrix[HELD_OUT:], target[HELD_OUT:])
+        write(folder / kind.name, kind, estimator, rows, names)
+
+
+def fitted(kind: Kind, matrix: NDArray[np.float64], target: NDArray[np.int64]) -> Any:
+    """A scikit-learn estimator of this kind."""
+    from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+
+    if kind.name == "forest":
+        return RandomForestClassifier(n_estimators=TREES, random_state=SEED).fit(matrix, target)
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(matrix, target)
+
+
+def write(folder: Path, kind: Kind, estimator: Any, rows: NDArray[np.float64], names: list[str]) -> None:
+    """Write one estimator in all its forms, and `benchmark.json` last."""
+    import joblib  # type: ignore[import-untyped] # noqa: PLC0415
+    import mlflow.sklearn  # noqa: PLC0415
+
+    folder.mkdir(parents=True)
+    joblib.dump(estimator, folder / "model.joblib")
+    mlflow.sklearn.save_model(  # its requirements named: guessing them takes MLflow ten seconds
+        estimator,
+        str(folder / "mlflow"),
+        serialization_format="cloudpickle",
+        pip_requirements=[f"scikit-learn=={version('scikit-learn')}"],
+    )
+    scores = estimator.predict_proba(rows)
+    graph = onnx_of(estimator, kind.precision, ballast=kind is SLOW)
+    (folder / "model.onnx").write_bytes(graph)
+    write_artifact(folder / "artifact", kind, graph=graph, rows=rows, scores=scores, names=names)
+    prepared = Prepared(
+        name=kind.name,
+        title=kind.title,
+        precision=kind.precision,
+        rows=rows.tolist(),
+        labels=estimator.predict(rows).tolist(),
+    )
+    (folder / FILE).write_bytes(msgspec.json.encode(prepared))
+
+
+def onnx_of(estimator: Any, precision: str, *, ballast: bool) -> bytes:
+    """The estimator as a graph from "X" of shape (rows, WIDTH) to "scores" of shape (rows, classes)."""
+    import onnx  # noqa: PLC0415
+    from skl2onnx import to_onnx  # noqa: PLC0415
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType  # noqa: PLC0415
+
+    tensor = DoubleTensorType if precision == "float64" else FloatTensorType
+    model = to_onnx(
+        estimator,
+        initial_types=[("X", tensor([None, WIDTH]))],
+        options={id(estimator): {"zipmap": False, "output_class_labels": False}},
+        target_opset={"": 18, "ai.onnx.ml": 3},
+    )
+    scores = model.graph.output[1]
+    for node in model.graph.node:
+        node.output[:] = ["scores" if name == scores.name else name for name in node.output]
+        node.input[:] = ["scores" if name == scores.name else name for name in node.input]
+    scores.name = "scores"
+    del model.graph.output[0]
+    if ballast:
+        add_ballast(model.graph)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def add_ballast(graph: Any) -> None:
+    """Have each row multiplied, alone, through `BALLAST_DEPTH` layers, and add nothing to the scores."""
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+
+    random = np.random.default_rng(SEED)
+    narrow = random.normal(0, 0.01, (WIDTH, BALLAST_SIDE)).astype(np.float32)
+    square = random.normal(0, 0.02, (BALLAST_SIDE, BALLAST_SIDE)).astype(np.float32)
+    layers = [
+        helper.make_node("Cast", ["row"], ["single"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["single", "narrow"], ["layer0"]),
+        *(
+            helper.make_node("MatMul", [f"layer{i}", "square"], [f"layer{i + 1}"])
+            for i in range(BALLAST_DEPTH)
+        ),
+        helper.make_node("ReduceSum", [f"layer{BALLAST_DEPTH}"], ["sum"], keepdims=1),
+        helper.make_node("Mul", ["sum", "nothing"], ["none"]),
+        helper.make_node("Cast", ["none"], ["weight"], to=TensorProto.DOUBLE),
+    ]
+    body = helper.make_graph(
+        layers,
+        "ballast",
+        [helper.make_tensor_value_info("row", TensorProto.DOUBLE, [WIDTH])],
+        [helper.make_tensor_value_info("weight", TensorProto.DOUBLE, [1])],
+        [
+            numpy_helper.from_array(narrow, "narrow"),
+            numpy_helper.from_array(square, "square"),
+            numpy_helper.from_array(np.zeros(1, np.float32), "nothing"),
+        ],
+    )
+    for node in graph.node:
+        node.output[:] = ["unweighted" if name == "scores" else name for name in node.output]
+    graph.node.append(helper.make_node("Scan", ["X"], ["weights"], body=body, num_scan_inputs=1))
+    graph.node.append(helper.make_node("Add", ["unweighted", "weights"], ["scores"]))
+
+
+def write_artifact(
+    folder: Path,
+    kind: Kind,
+    *,
+    graph: bytes,
+    rows: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    names: list[str],
+) -> None:
+    """Seal the model as training does."""
+    from artifact.manifest import ONNX, Golden, write  # noqa: PLC0415
+    from artifact.signature import Column, Signature  # noqa: PLC0415
+
+    folder.mkdir()
+    (folder / ONNX).write_bytes(graph)
+    columns = tuple(
+        Column(
+            name=name,
+            kind="number",
+            minimum=float(values.min()),
+            maximum=float(values.max()),
+            median=float(np.median(values)),
+        )
+        for name, values in zip(names, rows.T, strict=True)
+    )
+    signature = Signature(task="binary", target="benign", columns=columns, classes=CLASSES, positive=1)
+    records = [dict(zip(names, row, strict=True)) for row in rows[:32].tolist()]
+    golden = Golden(records=records, scores=scores[:32].tolist(), tolerance=1e-5)
+    write(
+        folder,
+        signature=signature,
+        golden=golden,
+        name=kind.name,
+        run_id="benchmark",
+        created="2025-01-01T00:00:00Z",
+        runtime="onnx",
+        precision=kind.precision,
+        algorithm=kind.title,
+        metric="accuracy",
+        metrics={},
+        libraries={"scikit-learn": version("scikit-learn")},
+    )
+
+
+def read(folder: Path, name: str) -> Prepared:
+    """What `prepare` wrote for the model of this name."""
+    return msgspec.json.decode((folder / name / FILE).read_bytes(), type=Prepared)
+
+
+if __name__ == "__main__":
+    prepare(Path(sys.argv[1]))

@@ -1,0 +1,344 @@
+"""The course of the benchmark: start, check, load in interleaved rounds, weigh, stop."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import bulk, figures
+from benchmarks.contestants import CONTESTANTS, GATEWAY, OURS, Absent, Contestant, Setting
+from benchmarks.environments import CHECKOUT, cache, digest, say
+from benchmarks.load import Sampler, closed_loop, difference, open_loop, write_requests
+from benchmarks.models import FILE, HELD_OUT, KINDS, SLOW, read
+from benchmarks.results import FixedLoad, Overload, Results, Row, blank, summary
+from benchmarks.servers import BenchError, Server, free_port, mark_cpu, memory, post, running, wait_ready
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from benchmarks.dialects import Dialect
+    from benchmarks.load import Load
+    from benchmarks.models import Prepared
+
+CONNECTIONS = 64
+WARM_UP_S = 1.0
+LADDER = (1, 8, 64, 256)
+OFFERED = (500, 2_000, 8_000, 16_000)
+BEYOND = (2, 5, 10)
+CROWD = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often.
+
+    Parameters
+    ----------
+    only
+        Names of contestants; empty for all that the plan has.
+    """
+
+    quick: bool
+    rounds: int
+    seconds: float
+    only: tuple[str, ...] = ()
+
+
+@dataclass
+class Live:
+    """A route that answers."""
+
+    name: str
+    title: str
+    dialect: Dialect
+    server: Server
+    requests: Path
+    row: Row = field(init=False)
+
+
+def run(plan: Plan, scratch: Path) -> Results:
+    """Measure everything of the plan, assert the figures, and retry what was missed once."""
+    models = prepared_models()
+    results = blank(quick=plan.quick, rounds=plan.rounds, seconds=plan.seconds)
+    bench = Bench(plan, models, scratch, results)
+    for kind in KINDS:
+        bench.compare(kind.name)
+    if not plan.quick:
+        bench.second_worker()
+        bench.overload(SLOW.name)
+        bench.overload(KINDS[0].name)
+    results.figures = figures.judge(results)
+    bench.retry()
+    measured = results.rows + results.retried
+    results.wrong += [f"{row.title}, {row.model}: {text}" for row in measured for text in row.wrong]
+    results.wrong += [text for one in results.bulk for text in one.wrong]
+    results.missed = [f"{figure.title} ({figure.model})" for figure in results.figures if figure.met is False]
+    return results
+
+
+def prepared_models() -> Path:
+    """The folder with the models in all their forms, fitted once."""
+    here = Path(__file__).resolve().parent
+    lock = CHECKOUT / "requirements" / "dev.txt"
+    sources = [here / "models.py", lock, *sorted((CHECKOUT / "artifact").glob("*.py"))]
+    folder = cache() / f"models-{digest(*sources)}"
+    if not (folder / SLOW.name / FILE).is_file():
+        tell("fitting the models, once")
+        shutil.rmtree(folder, ignore_errors=True)
+        say([sys.executable, "-m", "benchmarks.models", str(folder)], folder=CHECKOUT)
+    return folder
+
+
+class Bench:
+    """One run: its plan, its models, where its servers write, and what it found."""
+
+    def __init__(self, plan: Plan, models: Path, scratch: Path, results: Results) -> None:
+        self.plan, self.models, self.scratch, self.results = plan, models, scratch, results
+        self.starts = 0
+
+    def compare(self, model: str) -> None:
+        """Measure every contestant with this model."""
+        with self.started(self.contestants(), model) as live:
+            self.results.rows += self.rounds(live, model)
+            ours = self.ours(live)
+            if ours is not None:
+                tell(f"{model}: 10,000 rows in one request")
+                prepared = read(self.models, model)
+                self.results.bulk.append(bulk.measure(ours.server, prepared, self.models / model))
+            if not self.plan.quick and model == KINDS[0].name:
+                self.ladder(live, model)
+                self.fixed(live, model)
+
+    def contestants(self) -> list[Contestant]:
+        chosen = [
+            one for one in CONTESTANTS if one.quick or one.name in self.plan.only or not self.plan.quick
+        ]
+        return [one for one in chosen if not self.plan.only or one.name in self.plan.only]
+
+    def ours(self, live: Iterable[Live]) -> Live | None:
+        """Our /predict: on lane 1, or on lane 2 until there is a lane 1."""
+        found = {one.name: one for one in live}
+        return found.get("predict") or found.get("predict-gateway")
+
+    @contextlib.contextmanager
+    def started(
+        self, contestants: Iterable[Contestant], model: str, environment: dict[str, str] | None = None
+    ) -> Iterator[list[Live]]:
+        """Start each in turn, wait until it answers, and check its answers for the held-out rows."""
+        prepared = read(self.models, model)
+        with ExitStack() as stack:
+            live: list[Live] = []
+            for contestant in contestants:
+                try:
+                    live += self.start(stack, contestant, prepared, environment or {})
+                except Absent as reason:
+                    self.results.absent[contestant.name] = str(reason)
+                    tell(f"{contestant.name}: absent, {reason}")
+            yield live
+
+    def start(
+        self, stack: ExitStack, contestant: Contestant, prepared: Prepared, environment: dict[str, str]
+    ) -> list[Live]:
+        self.starts += 1
+        scratch = self.scratch / f"{self.starts:02}-{contestant.name}"
+        scratch.mkdir()
+        port = free_port()
+        setting = Setting(prepared, self.models / prepared.name, port, scratch)
+        command = contestant.start(setting)
+        command.environment.update(environment)
+        began = time.monotonic()
+        server = stack.enter_context(running(contestant.name, command, port, scratch / "log"))
+        first = next(iter(contestant.routes.values()))
+        wait_ready(server, first.path.format(model=prepared.name), first.body(prepared.rows[:1]), began)
+        tell(f"{prepared.name}: {contestant.name} answers after {server.ready_s:.1f} s")
+        live = []
+        routes = contestant.quick_routes if self.plan.quick else tuple(contestant.routes)
+        for name in routes or contestant.routes:
+            dialect = contestant.routes[name]
+            status, answer = post(
+                port, dialect.path.format(model=prepared.name), dialect.body(prepared.rows[:1])
+            )
+            if status in {404, 405, 501}:
+                self.results.absent[name] = f"no {dialect.path.format(model=prepared.name)} yet ({status})"
+                continue
+            if status != 200:
+                raise BenchError(f"{contestant.name}, {dialect.path}: {status} {answer[:300]!r}")
+            requests = write_requests(scratch / f"{name}.requests", dialect, prepared)
+            one = Live(name, contestant.titles[name], dialect, server, requests)
+            one.row = Row(
+                name=name, title=one.title, model=prepared.name, connections=CONNECTIONS, rounds=[],
+                rate=0.0, p50_ms=0.0, p99_ms=0.0, errors=0, ready_s=server.ready_s, wrong=[],
+            )  # fmt: skip
+            one.row.wrong += held_out(one, prepared)
+            live.append(one)
+        return live
+
+    def rounds(self, live: list[Live], model: str) -> list[Row]:
+        """Load every route in turn, several times over, and weigh its worker after its last."""
+        prepared = read(self.models, model)
+        for one in live:
+            closed_loop(one.server.port, one.requests, connections=CONNECTIONS, seconds=WARM_UP_S)
+        for number in range(self.plan.rounds):
+            for one in live:
+                mark_cpu(one.server)
+                with Sampler(one.server, one.dialect, prepared) as sampler:
+                    load = closed_loop(
+                        one.server.port, one.requests, connections=CONNECTIONS, seconds=self.plan.seconds
+                    )
+                one.row.rounds.append(load)
+                one.row.asked_under_load += sampler.asked
+                one.row.wrong += sampler.wrong[:5]
+                weight = memory(one.server)
+                if weight:
+                    one.row.worker_mb, one.row.all_mb = weight
+                tell(
+                    f"{model}: round {number + 1}, {one.title}: {load.rate:,.0f}/s, p99 {load.p99_ms:.2f} ms"
+                )
+        return [summary(one.row) for one in live]
+
+    def ladder(self, live: list[Live], model: str) -> None:
+        """The same with other numbers of connections."""
+        for connections in LADDER:
+            for one in (
+                one for one in live if one.name in {"empty", "compiled", "predict", "predict-gateway"}
+            ):
+                load = closed_loop(
+                    one.server.port, one.requests, connections=connections, seconds=self.plan.seconds
+                )
+                tell(f"{model}: {connections} connections, {one.title}: {load.rate:,.0f}/s")
+                self.results.connections.append(self.single(one, load, connections))
+
+    def single(self, one: Live, load: Load, connections: int) -> Row:
+        row = Row(
+            name=one.name, title=one.title, model=one.row.model, connections=connections, rounds=[load],
+            rate=0.0, p50_ms=0.0, p99_ms=0.0, errors=0,
+        )  # fmt: skip
+        return summary(row)
+
+    def fixed(self, live: list[Live], model: str) -> None:
+        """Latency at a fixed offered rate, where it is below the route's own peak."""
+        for rate in OFFERED:
+            for one in (
+                one for one in live if one.row.rate > rate and not one.name.startswith(("v2", "invoc"))
+            ):
+                result = open_loop(one.server.port, one.requests, rate=rate, seconds=self.plan.seconds)
+                tell(f"{model}: {rate:,}/s offered, {one.title}: p99 {result.p99_ms:.2f} ms")
+                self.results.fixed.append(
+                    FixedLoad(name=one.name, title=one.title, model=model, result=result)
+                )
+
+    def second_worker(self) -> None:
+        """What a second worker adds, on both models: the generator has its share of the same cores."""
+        for kind in KINDS:
+            with ExitStack() as stack:
+                live = []
+                for workers in (1, 2):
+                    environment = {"OKAMOCHI_WORKERS": str(workers)}
+                    started = stack.enter_context(self.started([self.lane()], kind.name, environment))
+                    one = self.ours(started)
+                    if one is None:
+                        return
+                    one.row.title = f"{one.title}, {workers} worker{'s' if workers > 1 else ''}"
+                    one.title = one.row.title
+                    live.append(one)
+                self.results.workers += self.rounds(live, kind.name)
+
+    def lane(self) -> Contestant:
+        return GATEWAY if OURS.name in self.results.absent else OURS
+
+    def overload(self, model: str) -> None:
+        """Beyond the knee: the slow model by an open loop, the fast one by a crowd."""
+        with self.started([self.lane()], model) as live:
+            one = self.ours(live)
+            if one is None:
+                return
+            seconds = self.plan.seconds
+            closed_loop(one.server.port, one.requests, connections=CONNECTIONS, seconds=WARM_UP_S)
+            peaks = [
+                closed_loop(one.server.port, one.requests, connections=CONNECTIONS, seconds=seconds).rate
+                for _ in range(2)
+            ]
+            found = Overload(model=model, peak=max(peaks), open_loops={})
+            if model == SLOW.name:
+                for times in BEYOND:
+                    offered = open_loop(
+                        one.server.port, one.requests, rate=found.peak * times, seconds=seconds * 2,
+                        connections=2048, livez=True,
+                    )  # fmt: skip
+                    found.open_loops[f"{times} times"] = offered
+                    tell(f"{model}: {times} times the peak offered, goodput {offered.goodput:,.0f}/s")
+            else:
+                found.crowd = closed_loop(
+                    one.server.port, one.requests, connections=CONNECTIONS * CROWD, seconds=seconds
+                )
+                tell(f"{model}: {CONNECTIONS * CROWD} connections: {found.crowd.rate:,.0f}/s")
+            self.results.overload = [one for one in self.results.overload if one.model != model] + [found]
+
+    def retry(self) -> None:
+        """Measure once more, side by side, what each missed figure compares; what was met stands."""
+        missed = [figure for figure in self.results.figures if figure.met is False]
+        again = Bench(self.plan, self.models, self.scratch / "again", blank_like(self.results))
+        if missed:
+            again.scratch.mkdir()
+        for model in dict.fromkeys(figure.model for figure in missed):
+            names = {name for figure in missed if figure.model == model for name in figure.rows}
+            tell(f"{model}: once more, for what was missed: {', '.join(sorted(names))}")
+            again.measure(names, model)
+        second = {(figure.title, figure.model): figure for figure in figures.judge(again.results)}
+        for figure in missed:
+            fresh = second.get((figure.title, figure.model))
+            figure.first = figure.value
+            if fresh is not None and fresh.value is not None:
+                figure.value = fresh.value
+        self.results.retried = again.results.rows
+        self.results.wrong += again.results.wrong
+
+    def measure(self, names: set[str], model: str) -> None:
+        """Measure what these names of `Figure.rows` stand for."""
+        if f"overload {model}" in names:
+            self.overload(model)
+        chosen = [
+            one
+            for one in self.contestants()
+            if names & set(one.routes) or (figures.BULK in names and one is self.lane())
+        ]
+        with self.started(chosen, model) as live:
+            self.results.rows += self.rounds([one for one in live if one.name in names], model)
+            ours = self.ours(live)
+            if figures.BULK in names and ours is not None:
+                self.results.bulk.append(
+                    bulk.measure(ours.server, read(self.models, model), self.models / model)
+                )
+
+
+def blank_like(results: Results) -> Results:
+    """Room for what is measured once more."""
+    return blank(quick=results.quick, rounds=results.rounds, seconds=results.seconds)
+
+
+def held_out(one: Live, prepared: Prepared) -> list[str]:
+    """Compare the answers for the held-out rows, each asked alone, with scikit-learn's own."""
+    wrong = []
+    for row, label in zip(prepared.rows[:HELD_OUT], prepared.labels[:HELD_OUT], strict=True):
+        status, answer = post(
+            one.server.port, one.dialect.path.format(model=prepared.name), one.dialect.body([row])
+        )
+        problem = (
+            difference(one.dialect, answer, [label])
+            if status == 200
+            else f"status {status}: {answer[:200]!r}"
+        )
+        if problem:
+            wrong.append(problem)
+    return wrong[:5]
+
+
+def tell(text: str) -> None:
+    """Progress, for the person who waits."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,105 @@
+"""The figures are judged on ratios, and what was not measured is neither met nor missed."""
+
+from __future__ import annotations
+
+from benchmarks.figures import judge
+from benchmarks.load import Load, Offered
+from benchmarks.report import page
+from benchmarks.results import Bulk, Overload, Results, Row, summary
+
+
+def row(name: str, *rates: float, p99_ms: float = 1.0) -> Row:
+    rounds = [Load(rate=rate, p50_ms=1.0, p99_ms=p99_ms, errors=1, requests=1) for rate in rates]
+    return summary(
+        Row(
+            name=name,
+            title=name,
+            model="logistic",
+            connections=64,
+            rounds=rounds,
+            rate=0,
+            p50_ms=0,
+            p99_ms=0,
+            errors=0,
+        )
+    )
+
+
+def results(*rows: Row) -> Results:
+    return Results(
+        started="2025-01-01T00:00:00Z",
+        quick=True,
+        machine={"processor": "p", "cores": "2", "memory_gb": "24", "system": "s", "generator": "g"},
+        versions={"python": "3.11"},
+        rounds=3,
+        seconds=1.0,
+        rows=list(rows),
+    )
+
+
+def verdicts(found: Results) -> dict[str, bool | None]:
+    return {figure.title: figure.met for figure in judge(found)}
+
+
+def test_a_ratio_compares_medians_of_rounds() -> None:
+    """One slow round of ours, or one fast round of theirs, changes no verdict."""
+    found = verdicts(results(row("predict", 10, 1500, 1501), row("empty", 1000, 999, 9999)))
+    assert found["/predict, times the empty ASGI app"] is True
+
+
+def test_a_ratio_below_its_bound_is_missed() -> None:
+    """1.49 times is not 1.5 times."""
+    found = verdicts(results(row("predict", 1490), row("empty", 1000)))
+    assert found["/predict, times the empty ASGI app"] is False
+
+
+def test_the_fastest_framework_counts() -> None:
+    """A slow framework cannot hide a fast one."""
+    found = verdicts(results(row("predict", 1000), row("flask", 10), row("litserve", 60)))
+    assert found["/predict, times the fastest framework"] is False
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
+    """A machine without cargo passes, and the table says that the compiled server was not there."""
+    found = results(row("predict", 1000), row("empty", 100))
+    assert verdicts(found)["/predict, times the compiled server"] is None
+    found.figures = judge(found)
+    assert "not measured" in page(found)
+
+
+def test_errors_of_all_rounds_add_up() -> None:
+    """An error in any round is shown."""
+    assert row("predict", 1, 2, 3).errors == 3
+
+
+def test_many_rows_are_compared_with_what_bounds_them() -> None:
+    """A forest with the model's own time, logistic regression with the time to decode its body."""
+    found = results()
+    common = {"rows": 10_000, "in_process_ms": 40.0, "decode_ms": 10.0}
+    found.bulk = [
+        Bulk(model="forest", json_ms=81.0, binary_ms=45.0, **common),
+        Bulk(model="logistic", json_ms=16.0, **common),
+    ]
+    judged = {(figure.title, figure.model): figure.met for figure in judge(found)}
+    assert judged["10,000 rows in JSON, of the rate in process", "forest"] is False
+    assert judged["10,000 rows in binary, of the rate in process", "forest"] is True
+    assert judged["10,000 rows in JSON, times decoding the body", "logistic"] is True
+
+
+def test_an_overloaded_server_may_refuse_but_not_fail() -> None:
+    """One 500 or one lost connection among thousands of answers is a miss."""
+    found = results()
+    offered = Offered(
+        offered=900,
+        sent=900,
+        goodput=280,
+        statuses={"200": 2800, "429": 6199, "500": 1},
+        p50_ms=1,
+        p99_ms=2,
+        livez_ms=101,
+    )
+    found.overload = [Overload(model="slow", peak=300, open_loops={"3 times": offered})]
+    judged = verdicts(found)
+    assert judged["overload 3 times, neither 200 nor 429"] is False
+    assert judged["overload 3 times, goodput of the peak"] is True
+    assert judged["overload 3 times, /livez in ms"] is False
