@@ -151,35 +151,45 @@ def clean_labels(cells: "pd.Series[Any]", delimiter: str | None) -> tuple[NDArra
     if pd.api.types.is_bool_dtype(cells.dtype):
         return _objects(cells.astype(object)).to_numpy(), []
     if pd.api.types.is_numeric_dtype(cells.dtype):
-        return _numeric_labels(cells.astype("float64").to_numpy()), []
+        return _numeric_labels(np.asarray(cells, np.float64)), []
     if pd.api.types.is_datetime64_any_dtype(cells.dtype):
         return np.array(_iso(cells.to_numpy()), object), []
     tokens = _tokenised(cells)
     if {word.lower() for word in tokens.distinct} == {"+"} and (cells.str.strip() == "-").any():
         tokens = _tokenised(cells, missing=MISSING_WORDS - {"-"})  # "+" and "-" are the two classes
-    remarks: list[str] = []
-    distinct: list[Any] = list(tokens.distinct)
-    known = set(distinct)
-    dotted = {word for word in known if word.endswith(".") and word[:-1] in known}
-    if dotted:
-        distinct = [word.removesuffix(".") if word in dotted else word for word in distinct]
-        remarks.append(f"labels that differ by a dot at their end are one: {', '.join(sorted(dotted))}")
-    if {word.lower() for word in distinct} <= {"true", "false"}:
-        distinct = [word.lower() == "true" for word in distinct]
-    elif not any(re.fullmatch(r"0\d+", word) for word in distinct):
-        numbers, _, _ = _parsed_numbers(distinct, delimiter)
-        if not np.isnan(numbers).any():
-            distinct = list(_numeric_labels(numbers))
+    words, remarks = _without_dots(tokens.distinct)
+    table = np.empty(len(words) + 1, object)
+    table[:-1] = _labels_of(words, delimiter)
     spellings: dict[str, set[str]] = {}
-    for word in distinct:
-        if isinstance(word, str):
-            spellings.setdefault(word.casefold(), set()).add(word)
-    for same in spellings.values():
-        if len(same) > 1:
-            remarks.append(f"labels that differ only in capitals are kept apart: {', '.join(sorted(same))}")
-    table = np.empty(len(distinct) + 1, object)
-    table[:-1] = distinct
+    for word in words:
+        spellings.setdefault(word.casefold(), set()).add(word)
+    remarks.extend(
+        f"labels that differ only in capitals are kept apart: {', '.join(sorted(same))}"
+        for same in spellings.values()
+        if len(same) > 1 and isinstance(table[0], str)
+    )
     return table[tokens.codes], remarks
+
+
+def _without_dots(words: list[str]) -> tuple[list[str], list[str]]:
+    """Labels of which some rows have a dot at the end, as the second half of the Adult set does, as one."""
+    known = set(words)
+    dotted = {word for word in known if word.endswith(".") and word[:-1] in known}
+    if not dotted:
+        return words, []
+    remark = f"labels that differ by a dot at their end are one: {', '.join(sorted(dotted))}"
+    return [word.removesuffix(".") if word in dotted else word for word in words], [remark]
+
+
+def _labels_of(words: list[str], delimiter: str | None) -> list[Any]:
+    """Texts as bool or as numbers where all of them are such, and no number is a code such as "01"."""
+    if {word.lower() for word in words} <= {"true", "false"}:
+        return [word.lower() == "true" for word in words]
+    if not any(re.fullmatch(r"0\d+", word) for word in words):
+        numbers, _, _ = _parsed_numbers(words, delimiter)
+        if not np.isnan(numbers).any():
+            return list(_numeric_labels(numbers))
+    return list(words)
 
 
 def _numeric_labels(values: NDArray[np.float64]) -> NDArray[Any]:
@@ -230,8 +240,10 @@ def _tokenised(cells: "pd.Series[Any]", missing: frozenset[str] = MISSING_WORDS)
 # ------------------------------------------------------------------------------------------------- numbers
 
 
-def _clean_number(cells: "pd.Series[Any]", name: str, wanted: Kind | None) -> Cleaned:
-    values = cells.astype("float64").to_numpy(copy=True)
+def _clean_number(  # noqa: C901 - the ways in which a number is none stand together
+    cells: "pd.Series[Any]", name: str, wanted: Kind | None
+) -> Cleaned:
+    values = np.array(cells, np.float64)
     infinite = np.isinf(values)
     remarks = []
     if infinite.any():
@@ -303,7 +315,7 @@ _DOTTED = re.compile(r"[-+]?\d{1,3}(?:\.\d{3})+")
 _SPACED = re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:[.,]\d+)?")
 
 
-def _parsed_numbers(
+def _parsed_numbers(  # noqa: C901 - one way of writing numbers after the other
     distinct: Sequence[str], delimiter: str | None
 ) -> tuple[NDArray[np.float64], list[str], list[int]]:
     """Read texts as numbers: plain ones, then money, percentages, thousands and decimal commas.
@@ -505,7 +517,8 @@ _DATE_SHAPE = re.compile(
 _ZONE = re.compile(r"(?<=\d)\s?(?:Z|UTC|[+-]\d{2}:?\d{2})$")
 _DAYS = (
     "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m.%d.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d",
-    "%d-%b-%Y", "%d %b %Y", "%d %B %Y", "%d-%B-%Y", "%d/%b/%Y", "%d%b%Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y",
+    "%d-%b-%Y", "%d %b %Y", "%d %B %Y", "%d-%B-%Y", "%d/%b/%Y", "%d%b%Y", "%b %d, %Y", "%B %d, %Y",
+    "%b %d %Y",
     "%B %d %Y", "%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y", "%d %b %y",
     "%Y-%m", "%Y/%m", "%b %Y", "%B %Y", "%b-%Y", "%b-%y",
 )  # fmt: skip
@@ -524,7 +537,9 @@ _TIMES = ("%H:%M:%S", "%H:%M")
 _SWAPPED = {"%m/%d": "%d/%m", "%d/%m": "%m/%d", "%d-%m": "%m-%d", "%m-%d": "%d-%m", "%d.%m": "%m.%d"}
 
 
-def _as_date(tokens: _Tokens, distinct: list[str], wanted: Kind | None) -> Cleaned | None:
+def _as_date(  # noqa: C901 - what makes a column of dates, in the order of asking
+    tokens: _Tokens, distinct: list[str], wanted: Kind | None
+) -> Cleaned | None:
     sample = distinct[:: max(1, len(distinct) // 200)]
     shaped = sum(_DATE_SHAPE.fullmatch(word) is not None for word in sample)
     if wanted is None and shaped < DATE_SHARE * len(sample):
@@ -614,12 +629,12 @@ def _steps_back(tokens: _Tokens, parsed: "pd.Series[Any]") -> int:
     return int((np.diff(rows) < np.timedelta64(0)).sum())
 
 
-def _iso(moments: NDArray[Any]) -> list[str | None]:
+def _iso(moments: NDArray[np.datetime64]) -> list[str | None]:
     """ISO 8601 to the second, or to the day where every moment is at midnight; None for NaT."""
     seconds = moments.astype("datetime64[s]")
     there = ~np.isnat(seconds)
     days = seconds.astype("datetime64[D]")
-    unit = "D" if bool((seconds[there] == days[there]).all()) else "s"
-    texts = np.datetime_as_string(seconds, unit=unit).astype(object)
+    midnight = bool((seconds[there] == days[there]).all())
+    texts = np.datetime_as_string(seconds, unit="D" if midnight else "s").astype(object)
     texts[~there] = None
     return list(texts)

@@ -122,8 +122,8 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
     cleaned = _clean_features(frame, features, use_case, raw.delimiter, notes)
     if not cleaned:
         raise DataError(
-            f"{_where(use_case)} has no feature column left besides the target: every one is constant, empty, "
-            "or left out. Look at leave_out and [kinds]."
+            f"{_where(use_case)} has no feature column left besides the target: every one is constant, "
+            "empty, or left out. Look at leave_out and [kinds]."
         )
     clean = pd.DataFrame({name: column.cells for name, column in cleaned.items()}, copy=False)
     rows = _content_hashes(clean, labels)
@@ -134,7 +134,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         )
     if duplicates:
         notes.append(Note("info", None, f"{duplicates:,} rows are copies of others; copies stay on one side"))
-    table = Table(
+    return Table(
         frame=clean,
         target=labels,
         kinds={name: column.kind for name, column in cleaned.items()},
@@ -151,7 +151,6 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         task=task,
         use_case=use_case,
     )
-    return table
 
 
 # --------------------------------------------------------------------------------------------- the split
@@ -160,9 +159,10 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
 def test_rows(table: Table) -> NDArray[np.bool_]:
     """Which rows are for the test: shape (rows,).
 
-    A row's side is decided by a hash of its own content (or of its group's name) and the salt, or by its time: neither
-    the seed, nor the order of the rows, nor any other row has a say, and copies stay together. So a small class can
-    fall on one side whole; another `salt` deals anew. Raises DataError where nothing, or a class, is left to train on.
+    A row's side is decided by a hash of its own content (or of its group's name) and the salt, or by its
+    time: neither the seed, nor the order of the rows, nor any other row has a say, and copies stay together.
+    So a small class can fall on one side whole; another `salt` deals anew. Raises DataError where nothing,
+    or none of a class, is left to train on.
     """
     use_case = table.use_case
     if table.times is not None:
@@ -178,7 +178,7 @@ def test_rows(table: Table) -> NDArray[np.bool_]:
     if test.all() or not test.any():
         side = "train" if test.all() else "test"
         raise DataError(
-            f"{_where(use_case)} leaves no rows to {side} on ({len(test)} rows): change test_fraction or salt."
+            f"{_where(use_case)} leaves no rows to {side} on, of {len(test)}: change test_fraction or salt."
         )
     for label in table.classes:
         if test[table.target == label].all():
@@ -200,11 +200,12 @@ def _latest(times: NDArray[Any], fraction: float) -> NDArray[np.bool_]:
     if len(moments) < 2:
         return np.zeros(len(times), bool)
     first = 1 + int(np.argmin(np.abs(later[1:] - fraction)))
-    return ~missing & (times >= moments[first])
+    latest: NDArray[np.bool_] = ~missing & (times >= moments[first])
+    return latest
 
 
 def _content_hashes(frame: pd.DataFrame, target: NDArray[Any]) -> NDArray[np.uint64]:
-    """A hash of each row's content, shape (rows,): the same for the same values, whatever the columns' order."""
+    """A hash of each row's content, shape (rows,): the same whatever the columns' order."""
     total = np.zeros(len(frame), np.uint64)
     for name in frame.columns:
         values = frame[name].to_numpy()
@@ -232,7 +233,7 @@ def _key(text: str) -> np.uint64:
 
 
 def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele, Lea, Flood 2014): every bit of the input moves every bit of the output."""
+    """SplitMix64's finaliser (Steele, Lea, Flood 2014): every bit of the input moves every bit there is."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return bits ^ (bits >> np.uint64(31))
@@ -280,7 +281,8 @@ def _check_named_columns(use_case: UseCase, columns: list[str]) -> None:
                 )
                 hint = nearest(name, columns)
                 raise DataError(
-                    f'{key} names the column "{name}", which {_where(use_case)} does not have{hint}; it has {shown}.'
+                    f'{key} names the column "{name}", which {_where(use_case)} does not have{hint}; '
+                    f"it has {shown}."
                 )
 
 
@@ -312,7 +314,7 @@ def _clean_features(
         present = column.cells.dropna()
         if present.empty:
             notes.append(Note("warning", name, "every cell is missing: left out"))
-        elif wanted is None and len(present) == len(column.cells) and present.nunique() == 1:
+        elif wanted is None and len(present) == len(column.cells) and (present == present.iloc[0]).all():
             notes.append(
                 Note("info", name, f"every row has the same value ({str(present.iloc[0])[:40]}): left out")
             )
@@ -367,12 +369,12 @@ def _target(
             f'{_where(use_case)} has {len(labels)} row with a target "{name}": nothing to learn from.'
         )
     if len(distinct) == 1:
-        if (frame.nunique(dropna=False) <= 1).all():
+        if len(frame.drop_duplicates()) == 1:
             raise DataError(
                 f"All {len(labels)} rows of {_where(use_case)} are the same: nothing to learn from."
             )
         raise DataError(
-            f'The target "{name}" is {next(iter(distinct))!r} in all {len(labels)} rows: there is nothing to predict.'
+            f'The target "{name}" is {labels[0]!r} in all {len(labels)} rows: there is nothing to predict.'
         )
     task = use_case.task or _guess_task(labels, use_case)
     if task == "multiclass" and len(distinct) == 2:
@@ -401,8 +403,9 @@ def _guess_task(labels: NDArray[Any], use_case: UseCase) -> Task:
     if isinstance(first, str):
         if len(counts) > max(20, min(MAX_CLASSES, len(labels) // 2)):
             raise DataError(
-                f'The target "{use_case.target}" holds {len(counts):,} different texts (such as "{first[:40]}") in '
-                f'{len(labels):,} rows: expected numbers or a few labels. If these are classes, set task = "multiclass".'
+                f'The target "{use_case.target}" holds {len(counts):,} different texts (such as '
+                f'"{first[:40]}") in {len(labels):,} rows: expected numbers or a few labels. '
+                'If these are classes, set task = "multiclass".'
             )
         return "multiclass"
     if isinstance(first, float) or len(counts) > MAX_CLASS_NUMBERS:

@@ -24,9 +24,10 @@ EVEN_SHARE = 0.5  # of an even share: classes rarer than that make accuracy misl
 
 
 def write_use_case(data_path: str | Path, target: str, directory: str | Path = ".") -> Path:
-    """Write `NAME.toml` beside a person's data, NAME being the data file's own, and say in it what was guessed.
+    """Write `NAME.toml` for a person's data, NAME being the data file's own, and say in it what was guessed.
 
-    Nothing needs editing before `run`. Raises UseCaseError if the file exists, DataError for data that cannot be used.
+    Nothing needs editing before `run`. Raises UseCaseError if the file exists, DataError for data that
+    cannot be used.
 
     Parameters
     ----------
@@ -139,7 +140,7 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
     shares = ", ".join(f"{label} {count / table.rows:.1%}" for label, count in counts.most_common(6))
     shares += " ..." if len(counts) > 6 else ""
     lines = [
-        f"# Written from {Path(path).name}: {table.rows:,} rows with a target, {table.frame.shape[1]} features.",
+        f"# Written from {Path(path).name}: {table.rows:,} rows, {table.frame.shape[1]} features.",
         "# Look it over, then: python -m training run THIS_FILE",
         "",
         f"name = {_value(draft.name)}",

@@ -1,4 +1,4 @@
-"""The data report: one HTML file that shows a table before anything is trained on it, and a summary for a terminal.
+"""The data report: one HTML file that shows a table before training, and a summary for a terminal.
 
 The pictures are SVG inside the file: sharp at any size, and 300 columns take a second.
 """
@@ -28,7 +28,8 @@ TAIL = 0.005  # of the rows at either end that may lie outside a histogram if th
 def write_report(table: Table, signature: Signature, directory: str | Path) -> Path:
     """Write `DIRECTORY/NAME-data.html` and return its path.
 
-    It says what was cleaned, what is missing, copied, leaking or rare, how the rows are split, and shows every column.
+    It says what was cleaned, what is missing, copied, leaking or rare, how the rows are split, and shows
+    every column.
     """
     use_case = table.use_case
     title = escape(use_case.title or use_case.name)
@@ -37,10 +38,14 @@ def write_report(table: Table, signature: Signature, directory: str | Path) -> P
         f"<header><h1>{title}{badge}</h1><p>{escape(use_case.description)}</p></header>",
         _tiles(table, signature),
         _section("To look at", _notes(table, "warning", "Nothing stands out.")),
-        f'<div class="pair">{_section("The target: " + use_case.target, _target(table))}'
-        f"{_section('Missing cells', _missing(table))}</div>",
-        f'<div class="pair">{_section("What each column alone tells", _power(table))}'
-        f"{_section('What was done', _notes(table, 'info', 'Nothing needed cleaning.') + _left_out(table))}</div>",
+        (
+            f'<div class="pair">{_section("The target: " + use_case.target, _target(table))}'
+            f"{_section('Missing cells', _missing(table))}</div>"
+        ),
+        (
+            f'<div class="pair">{_section("What each column alone tells", _power(table))}'
+            f"{_section('What was done', _done(table))}</div>"
+        ),
         _section("Columns", _legend(table) + _cards(table, signature)),
         f"<footer>Source sha256 {table.digest}</footer>",
     ]
@@ -60,10 +65,12 @@ def summary(table: Table) -> str:
     kinds = Counter(table.kinds.values())
     missing = float(table.frame.isna().to_numpy().mean())
     lines = [
-        f"{table.use_case.title or table.use_case.name}: {table.rows:,} rows, {table.frame.shape[1]} features "
-        f"({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})",
+        (
+            f"{table.use_case.title or table.use_case.name}: {table.rows:,} rows, {len(table.kinds)} features "
+            f"({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})"
+        ),
         f"target {table.use_case.target}: {table.task}, {_target_words(table)}",
-        f"missing {missing:.1%} of the cells, {table.duplicates:,} copies of rows, {_split_words(table)}",
+        f"missing {missing:.1%} of the cells, {table.duplicates:,} copies; {_split_words(table)}",
     ]
     lines += [f"! {note}" for note in table.notes if note.level == "warning"]
     lines += [f"  {note}" for note in table.notes if note.level == "info"]
@@ -105,6 +112,10 @@ def _notes(table: Table, level: str, otherwise: str) -> str:
 
 def _note(note: Note) -> str:
     return (f"<code>{escape(note.column)}</code> " if note.column else "") + escape(note.text)
+
+
+def _done(table: Table) -> str:
+    return _notes(table, "info", "Nothing needed cleaning.") + _left_out(table)
 
 
 def _left_out(table: Table) -> str:
@@ -170,7 +181,8 @@ def _power(table: Table) -> str:
     words = (
         "R2 of a small tree on the column alone, on rows that it has not seen (0: nothing, 1: everything)"
         if regression
-        else f"Balanced accuracy of a small tree on the column alone, on rows that it has not seen ({chance:.2f}: chance)"
+        else "Balanced accuracy of a small tree on the column alone, on rows that it has not seen "
+        f"({chance:.2f}: chance)"
     )
     return f"<p>{words}. From {limit:g} on it may be giving the target away.</p>" + _bars(
         rows, most=1 - chance, marked=leaking
@@ -197,7 +209,7 @@ def _cards(table: Table, signature: Signature) -> str:
 
 
 def _card(table: Table, column: Column, classes: list[Any]) -> str:
-    cells = table.frame[column.name]
+    cells, name = table.frame[column.name], escape(column.name)
     present = cells.notna().to_numpy()
     target = table.target[present] if classes else None
     there = cells[present]
@@ -222,7 +234,7 @@ def _card(table: Table, column: Column, classes: list[Any]) -> str:
     if column.kind == "category":
         rule += ", unknown refused" if column.unknown == "refuse" else ", unknown taken as missing"
     return (
-        f'<div class="card"><h3 title="{escape(column.name)}">{escape(column.name)}<small>{column.kind}</small></h3>'
+        f'<div class="card"><h3 title="{name}">{name}<small>{column.kind}</small></h3>'
         f"{picture}<p>{facts}{rule}</p></div>"
     )
 
@@ -275,11 +287,13 @@ def _stacked(counts: list[NDArray[Any]], width: int, height: int) -> str:
                 tall = count / most * (height - 2)
                 top = height - base[place] - tall
                 shapes.append(
-                    f'<rect class="c{i}" x="{place * step:.1f}" y="{top:.1f}" width="{step - gap:.1f}" height="{tall:.1f}"/>'
+                    f'<rect class="c{i}" x="{place * step:.1f}" y="{top:.1f}" '
+                    f'width="{step - gap:.1f}" height="{tall:.1f}"/>'
                 )
                 base[place] += tall
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img"><line x1="0" x2="{width}" y1="{height}" y2="{height}"/>'
+        f'<svg viewBox="0 0 {width} {height}" role="img">'
+        f'<line x1="0" x2="{width}" y1="{height}" y2="{height}"/>'
         f"{''.join(shapes)}</svg>"
     )
 
@@ -315,7 +329,8 @@ def _bars(
         colour = "warn" if marked and name in marked else "c0"
         bar = f'<i class="{colour}" style="width:{value / longest * 100:.1f}%"></i>'
         lines.append(
-            f'<tr><th title="{escape(name)}">{escape(name)}</th><td class="bar">{bar}</td><td class="figure">{words}</td></tr>'
+            f'<tr><th title="{escape(name)}">{escape(name)}</th><td class="bar">{bar}</td>'
+            f'<td class="figure">{words}</td></tr>'
         )
     return f'<table class="bars">{"".join(lines)}</table>'
 
@@ -333,22 +348,28 @@ justify-content:space-between;gap:8px;overflow:hidden;white-space:nowrap;text-ov
 h3 small,header p,footer,.card p{color:var(--soft);font-weight:400}header p{margin:4px 0 20px;max-width:80ch}
 .badge{margin-left:10px;padding:2px 10px;border-radius:20px;background:var(--c1);color:#fff;font-size:12px;
 vertical-align:middle}
-section,.tiles div{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px;margin:0 0 18px}
+section,.tiles div{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px;
+margin:0 0 18px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:14px}
 .tiles b{display:block;font-size:24px}.tiles span{color:var(--soft)}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(440px,100%),1fr));gap:18px}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(240px,1fr));gap:14px}
-.card{border:1px solid var(--line);border-radius:8px;padding:12px;min-width:0}.card p{margin:6px 0 0;font-size:12px}
+.card{border:1px solid var(--line);border-radius:8px;padding:12px;min-width:0}
+.card p{margin:6px 0 0;font-size:12px}
 svg{display:block;width:100%;height:auto}svg line{stroke:var(--line);stroke-width:2}
-ul{margin:0;padding-left:18px}li.warning::marker{color:var(--warn);content:"\\25B2\\00a0\\00a0"}li{margin:3px 0}
+ul{margin:0;padding-left:18px}li.warning::marker{color:var(--warn);content:"\\25B2\\00a0\\00a0"}
+li{margin:3px 0}
 code{padding:1px 5px;border-radius:4px;background:var(--paper);border:1px solid var(--line);font-size:12px}
 table.bars{width:100%;border-collapse:collapse;table-layout:fixed}
-.bars th{width:38%;text-align:left;font-weight:400;overflow:hidden;white-space:nowrap;text-overflow:ellipsis;padding:2px 8px 2px 0}
+.bars th{width:38%;text-align:left;font-weight:400;overflow:hidden;white-space:nowrap;text-overflow:ellipsis;
+padding:2px 8px 2px 0}
 .bars td.bar{display:flex;padding:5px 0}.bars i{height:12px;border-radius:1px}.bars td.figure{width:24%;
 text-align:right;color:var(--soft);font-variant-numeric:tabular-nums}
 .bars.small{font-size:11px}.bars.small td.bar{padding:2px 0}.bars.small th{padding:0 6px 0 0}
-.legend{margin:0 0 12px;display:flex;gap:16px;flex-wrap:wrap}.legend i{display:inline-block;width:11px;height:11px;
-margin-right:6px;border-radius:2px}summary{cursor:pointer;padding:12px 0}footer{font-size:11px;word-break:break-all}
+.legend{margin:0 0 12px;display:flex;gap:16px;flex-wrap:wrap}
+.legend i{display:inline-block;width:11px;height:11px;
+margin-right:6px;border-radius:2px}summary{cursor:pointer;padding:12px 0}
+footer{font-size:11px;word-break:break-all}
 .c0{background:var(--c0);fill:var(--c0)}.c1{background:var(--c1);fill:var(--c1)}.c2{background:var(--c2);fill:var(--c2)}
 .c3{background:var(--c3);fill:var(--c3)}.c4{background:var(--c4);fill:var(--c4)}.c5{background:var(--c5);fill:var(--c5)}
 .warn{background:var(--warn)}

@@ -1,7 +1,7 @@
 """From a cleaned table to the signature of the model that is trained on it."""
 
 from collections import Counter
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -67,8 +67,10 @@ def _bounds(values: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def _category(seen: "pd.Series[Any]", common: dict[str, Any], unknown: str | None) -> Column:
-    """Codes by frequency. No category seen but once means, after Good and Turing, that there are no others to come."""
+def _category(
+    seen: "pd.Series[Any]", common: dict[str, Any], unknown: Literal["refuse", "missing"] | None
+) -> Column:
+    """Codes by frequency. If none was seen but once, then, after Good and Turing, no others are to come."""
     counts = Counter(seen.tolist())
     ordered = sorted(counts, key=lambda name: (-counts[name], name))
     once = sum(count == 1 for count in counts.values())
@@ -92,7 +94,7 @@ def _date(seen: "pd.Series[Any]", common: dict[str, Any], formats: tuple[str, ..
     moments = pd.DatetimeIndex(pd.to_datetime(seen, format="ISO8601"))
     names = {"weekday": "day_of_week"}  # what pandas calls it
     parts: tuple[DatePart, ...] = tuple(
-        part for part in get_args(DatePart) if getattr(moments, names.get(part, part)).nunique() > 1
+        part for part in get_args(DatePart) if len(set(getattr(moments, names.get(part, part)))) > 1
     )
     middle = sorted(seen)[len(seen) // 2] if len(seen) else None
     return Column(**common, parts=parts or ("year",), formats=formats, middle=middle)

@@ -221,7 +221,9 @@ def _refuse_unknown(table: Mapping[str, Any], known: set[str], path: Path, prefi
             raise UseCaseError(f'{path}: unknown key "{prefix}{key}"{nearest(key, sorted(known))}.')
 
 
-def _check_meaning(use_case: UseCase, path: Path) -> None:
+def _check_meaning(  # noqa: C901 - one rule after the other
+    use_case: UseCase, path: Path
+) -> None:
     """Refuse what has the right type and yet no sense."""
     if not NAME_RULE.fullmatch(use_case.name):
         raise UseCaseError(

@@ -1,6 +1,6 @@
 """Where tables come from: a file, a database, OpenML, a set that ships with scikit-learn, generated rows.
 
-Every source gives the table as it is: text cells for a delimited file, the types that the source has otherwise.
+Every source gives the table as it is: text cells for a delimited file, its own types otherwise.
 """
 
 import csv
@@ -88,8 +88,8 @@ def read_delimited(
 ) -> Raw:
     """Read a delimited text file, gzipped or not, with or without a byte order mark, every cell a text.
 
-    The delimiter is found from the first rows unless given. Raises DataError for a file that is missing, empty, no
-    text, in another encoding, or ragged (naming the line).
+    The delimiter is found from the first rows unless given. Raises DataError for a file that is missing,
+    empty, no text, in another encoding, or ragged (naming the line).
     """
     content = _read_bytes(path)
     digest = hashlib.sha256(content).hexdigest()
@@ -133,7 +133,7 @@ def sniff_delimiter(text: str) -> str:
         widths = Counter(len(row) for row in rows)
         width, count = widths.most_common(1)[0]
         if width > 1:
-            # Header and rows agree on a true delimiter; one that only stands in texts cuts each row elsewhere.
+            # All rows agree on a true delimiter; one that only stands in texts cuts each differently.
             score = (round(count / sum(widths.values()), 2), width)
             if score > best_score:
                 best, best_score = delimiter, score
@@ -272,9 +272,8 @@ def _read_bundled(name: str) -> pd.DataFrame:
     from sklearn import datasets  # noqa: PLC0415 - a second to import; most sources do without
 
     if name == "diabetes":
-        return datasets.load_diabetes(as_frame=True, scaled=False).frame.rename(
-            columns={"target": "progression"}
-        )
+        frame: pd.DataFrame = datasets.load_diabetes(as_frame=True, scaled=False).frame
+        return frame.rename(columns={"target": "progression"})
     loaded = getattr(datasets, f"load_{name}")()
     frame = pd.DataFrame(loaded.data, columns=[str(column) for column in loaded.feature_names])
     names = np.array([str(label) for label in loaded.target_names], object)
@@ -293,11 +292,11 @@ def _read_openml(number: int) -> pd.DataFrame:
 
     home = os.environ.get("OKAMOCHI_DATA") or None
     try:
-        # The faster "pandas" parser stumbles over classes named 1 and 2 with pandas 3 (TypeError in rename_categories).
+        # scikit-learn's "pandas" parser is faster, and fails on classes named 1 and 2 with pandas 3.
         bunch = fetch_openml(data_id=number, as_frame=True, parser="liac-arff", data_home=home)
     except (URLError, OSError) as error:
         raise DataError(
-            f"OpenML set {number} cannot be fetched ({_first_line(error)}): is openml.org reachable from here?"
+            f"OpenML set {number} cannot be fetched ({_first_line(error)}): is openml.org reachable?"
         ) from None
     except ValueError as error:
         raise DataError(f"OpenML set {number} cannot be read: {_first_line(error)}.") from None

@@ -71,7 +71,7 @@ def _credit(random: Generator) -> pd.DataFrame:
 
 
 def _fraud(random: Generator) -> pd.DataFrame:
-    """Card payments of which about 2 % are fraud: foreign, at night, online, far above the card's usual amount."""
+    """Card payments, about 2 % of them fraud: foreign, at night, online, far above the usual amount."""
     n = 12_000
     category = random.choice(
         ["groceries", "fuel", "restaurant", "electronics", "travel", "gift cards", "clothing"],

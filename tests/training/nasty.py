@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 ROWS = 300
+FEATURES = range(71)
 
 
 def adult(folder: Path, rows: int = ROWS) -> Path:
@@ -22,7 +23,8 @@ def adult(folder: Path, rows: int = ROWS) -> Path:
         dot = "." if i % 3 == 0 else ""
         lines.append(
             f"{age}, {work}, {random.integers(12_000, 900_000)}, ed-{years}, {years}, "
-            f"{random.choice(['Male', 'Female'])}, {0 if random.uniform() < 0.9 else random.integers(1, 99_999)}, "
+            f"{random.choice(['Male', 'Female'])}, "
+            f"{0 if random.uniform() < 0.9 else random.integers(1, 99_999)}, "
             f"{country}, {'>50K' if rich else '<=50K'}{dot}"
         )
     return _written(folder / "adult.data.csv", "\n".join(lines) + "\n\n")
@@ -37,7 +39,8 @@ def bank(folder: Path, rows: int = ROWS) -> Path:
         jobs = ["admin.", "blue-collar", "technician; other", "unknown"]
         lines.append(
             f'{random.integers(18, 90)};"{random.choice(jobs)}";"no";'
-            f'{random.integers(-500, 9000)};"{random.choice(["yes", "no"])}";"{random.choice(["may", "jun", "nov"])}";'
+            f'{random.integers(-500, 9000)};"{random.choice(["yes", "no"])}";'
+            f'"{random.choice(["may", "jun", "nov"])}";'
             f"{random.integers(5, 1200) + 500 * yes};{random.choice([-1, 90, 180])};"
             f'"{random.choice(["unknown", "failure", "success"])}";"{"yes" if yes else "no"}"'
         )
@@ -69,7 +72,8 @@ def titanic(folder: Path, rows: int = ROWS) -> Path:
             sex = random.choice(["male", "female"], p=[0.65, 0.35])
             survived = int(random.uniform() < (0.75 if sex == "female" else 0.2))
             surname = "".join(random.choice(list("abcdeilmnorst"), 7)).capitalize()
-            name = f'{surname}, {"Mr." if sex == "male" else "Mrs."} {random.choice(["John", "Anna"])} "Jo" {surname[:3]}'
+            title = "Mr." if sex == "male" else "Mrs."
+            name = f'{surname}, {title} {random.choice(["John", "Anna"])} "Jo" {surname[:3]}'
             ticket = random.choice(["", "PC ", "A/5 "]) + str(random.integers(1_000, 99_999))
             cabin = f"C{random.integers(1, 130)}" if random.uniform() < 0.2 else ""
             age = "" if random.uniform() < 0.2 else f"{random.uniform(1, 80):.1f}"
@@ -86,15 +90,16 @@ def houses(folder: Path, rows: int = ROWS) -> Path:
     """Eighty columns, `NA` as a level of its own, an Id, a constant, prices as the target."""
     random = np.random.default_rng(4)
     header = ["Id", "MSSubClass", "Alley", "Utilities", "YearBuilt", "LotFrontage", "GrLivArea", "MasVnrType"]
-    header += [f"Feature{i}" for i in range(71)] + ["SalePrice"]
+    header += [f"Feature{i}" for i in FEATURES] + ["SalePrice"]
     lines = [",".join(header)]
     for i in range(rows):
         area = random.integers(500, 4000)
         cells = [
-            i + 1, random.choice([20, 60, 120]), random.choice(["NA", "Pave", "Grvl"], p=[0.9, 0.05, 0.05]), "AllPub",
+            i + 1, random.choice([20, 60, 120]), random.choice(["NA", "Pave", "Grvl"], p=[0.9, 0.05, 0.05]),
+            "AllPub",
             random.integers(1880, 2010), "NA" if random.uniform() < 0.18 else random.integers(20, 150), area,
             random.choice(["None", "BrkFace", "Stone"]),
-            *(random.choice(["Ex", "Gd", "TA", "NA"]) if j % 2 else random.integers(0, 50) for j in range(71)),
+            *(random.choice(["Ex", "Gd", "TA", "NA"]) if j % 2 else j + random.integers(9) for j in FEATURES),
             int(area * 110 + random.normal(0, 9000)),
         ]  # fmt: skip
         lines.append(",".join(map(str, cells)))
@@ -127,7 +132,8 @@ def wine_quality(folder: Path, rows: int = ROWS) -> Path:
         alcohol = random.uniform(8, 14)
         quality = int(np.clip(round(5.4 + (alcohol - 11) * 0.5 + random.normal(0, 0.4)), 4, 7))
         lines.append(
-            f"{random.uniform(4, 15):.1f};{random.uniform(0.1, 1.5):.2f};{random.uniform(1, 15):.1f};{alcohol:.1f};{quality}"
+            f"{random.uniform(4, 15):.1f};{random.uniform(0.1, 1.5):.2f};{random.uniform(1, 15):.1f};"
+            f"{alcohol:.1f};{quality}"
         )
     return _written(folder / "winequality-red.csv", "\n".join(lines))
 
@@ -164,7 +170,7 @@ def bikes(folder: Path, rows: int = ROWS) -> Path:
 
 
 def european(folder: Path, rows: int = ROWS) -> Path:
-    """`;`, decimal commas, dots for thousands, percentages, money, Latin-1, dates with dots, a name twice, no name."""
+    """`;`, decimal commas, dots for thousands, percentages, money, Latin-1, a name twice, one missing."""
     random = np.random.default_rng(9)
     lines = [";Größe;Preis;Anteil;Datum;Preis;Stadt;Ergebnis"]
     for i in range(rows):
@@ -175,7 +181,8 @@ def european(folder: Path, rows: int = ROWS) -> Path:
         day = f"{random.integers(1, 29):02d}.{random.integers(1, 13):02d}.{random.integers(2015, 2022)}"
         lines.append(
             f"{i};{f'{size:.1f}'.replace('.', ',')};{price};{share} %;{day};{euros} €;"
-            f"{random.choice(['Köln', 'München', '-'])};{'ja' if size > 110 + random.normal(0, 20) else 'nein'}"
+            f"{random.choice(['Köln', 'München', '-'])};"
+            f"{'ja' if size > 110 + random.normal(0, 20) else 'nein'}"
         )
     path = folder / "wohnungen.csv"
     path.write_bytes("\r\n".join(lines).encode("cp1252"))

@@ -204,7 +204,7 @@ def test_a_thousand_commas_file_is_not_cut_by_them(tmp_path):
 
 
 def test_ambiguous_dates_go_by_the_order_of_the_rows(tmp_path):
-    """01/02 to 12/02 in rows that go forward by days are February's, else the month comes first with a warning."""
+    """Rows that go forward by days say which is the day; else the month comes first, with a warning."""
     forward = "d,a,y\n" + "".join(
         f"{i % 12 + 1:02d}/{i // 12 + 1:02d}/2020,{i % 7},{i % 3 % 2}\n" for i in range(48)
     )
@@ -232,9 +232,7 @@ def test_many_categories_stay_categories(tmp_path):
 
 def test_reviews_are_text(tmp_path):
     """Many words, hardly ever the same."""
-    words = (
-        ["good", "bad", "fine", "phone", "case", "battery", "screen", "works", "broke", "after", "day", "week", "love", "hate", "very", "the", "it", "a"]
-    )
+    words = [f"{letter}ord" for letter in "abcdefghijklmnopqr"]
     random = np.random.default_rng(0)
     rows = "".join(f'"{" ".join(random.choice(words, 9))}",{i % 2}\n' for i in range(200))
     assert load_table(use(csv(tmp_path, "review,y\n" + rows))).kinds == {"review": "text"}
@@ -404,7 +402,7 @@ def test_data_that_cannot_be_used_says_why(tmp_path, text, settings, parts):
     assert message.count(". ") <= 2
 
 
-# ---------------------------------------------------------------------------------------------------- the split
+# -------------------------------------------------------------------------------------------------- the split
 
 
 @pytest.fixture
@@ -478,7 +476,7 @@ def test_a_class_with_no_training_row_is_refused(tmp_path):
         test_rows(table)
 
 
-# ----------------------------------------------------------------------------------------------------- sources
+# ---------------------------------------------------------------------------------------------------- sources
 
 
 def test_every_shipped_table_loads():
@@ -586,7 +584,8 @@ def test_openml_from_its_cache(tmp_path, monkeypatch):
     folder = tmp_path / "openml" / "openml.org"
     described = {
         "data_set_description": {
-            "id": "987654", "description": "made up", "name": "toy", "version": "1", "format": "ARFF", "file_id": "1", "status": "active",
+            "id": "987654", "description": "made up", "name": "toy", "version": "1",
+            "format": "ARFF", "file_id": "1", "status": "active",
             "default_target_attribute": "class", "md5_checksum": hashlib.md5(ARFF.encode()).hexdigest(),  # noqa: S324
             "url": "https://api.openml.org/data/v1/download/1/toy.arff",
         }
@@ -596,7 +595,8 @@ def test_openml_from_its_cache(tmp_path, monkeypatch):
         "data_features": {
             "feature": [
                 {
-                    "index": str(i), "name": name, "data_type": kind, "is_target": str(name == "class").lower(),
+                    "index": str(i), "name": name, "data_type": kind,
+                    "is_target": str(name == "class").lower(),
                     "is_ignore": "false", "is_row_identifier": "false", "number_of_missing_values": "0",
                 }
                 for i, (name, kind) in enumerate(names)

@@ -9,7 +9,8 @@ from training.settings import Csv, UseCaseError, load_use_case
 from training.sources import DataError
 
 TARGETS = {
-    nasty.adult: "income", nasty.bank: "y", nasty.titanic: "Survived", nasty.houses: "SalePrice", nasty.churn: "Churn",
+    nasty.adult: "income", nasty.bank: "y", nasty.titanic: "Survived", nasty.houses: "SalePrice",
+    nasty.churn: "Churn",
     nasty.wine_quality: "quality", nasty.german: "class", nasty.bikes: "cnt", nasty.european: "Ergebnis",
 }  # fmt: skip
 

@@ -35,7 +35,8 @@ def test_ten_use_cases_ship():
     """Each has a title, a description, a metric and floors; the generated ones say so in their title."""
     cases = all_use_cases()
     assert [case.name for case in cases] == [
-        "breast_cancer", "credit", "diabetes", "digits", "fraud", "iris", "linear", "recommend", "sentiment", "wine",
+        "breast_cancer", "credit", "diabetes", "digits", "fraud", "iris", "linear", "recommend", "sentiment",
+        "wine",
     ]  # fmt: skip
     for case in cases:
         assert case.title
