@@ -37,6 +37,11 @@ train: ## train USECASES anew and promote those that pass the gate
 	@$(environment) training --rebuild-for "$(PYTHON)"
 	@for usecase in $(USECASES); do $(RUN) -m training run "$$usecase" $(trials) || exit $$?; done
 
+.PHONY: evaluate
+evaluate: ## measure the promised held-out figures over ten splits (ARGS="iris --salts 2" for some)
+	@$(environment) training --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m training.evaluate_splits $(trials) $(ARGS)
+
 .PHONY: bundle
 bundle: ## put the champions of USECASES into BentoML's model store and write models.lock
 	@$(environment) training --rebuild-for "$(PYTHON)"
