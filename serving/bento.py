@@ -91,15 +91,12 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
         return catalog.load(self.inner.models.items(), store.path_of, self.settings)
 
     def to_asgi(self, is_main: bool = True) -> App:
-        """The application of one worker; BentoML calls this just before it starts uvicorn.
-
-        The express lane goes here: `uvicorn.config.HTTP_PROTOCOLS["auto"]` is read right after.
-        """
-        from serving import metrics  # noqa: PLC0415
+        """The application of one worker; BentoML calls this just before it starts uvicorn."""
+        from serving import express, metrics  # noqa: PLC0415
         from serving.gateway import Gateway  # noqa: PLC0415
 
         metrics.forget_dead_workers()
-        return Gateway(
+        gateway = Gateway(
             super().to_asgi(is_main),
             self.catalog,
             self.settings,
@@ -107,6 +104,8 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
             score_path=SCORE_PATH,
             on_started=_freeze,
         )
+        express.install(gateway.endpoints, self.settings)
+        return gateway
 
 
 class Scoring:

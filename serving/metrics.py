@@ -6,8 +6,10 @@ that is asked adds them up. Children are looked up once, since `labels()` costs 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,21 +56,57 @@ MODEL_INFO = Gauge(
 Observe = Callable[[str, str, int, float], None]
 
 
+class _Tally:
+    """Requests of one model, endpoint and status that are not in the metrics yet."""
+
+    __slots__ = ("buckets", "count", "counter", "latency", "seconds")
+
+    def __init__(self, model: str, endpoint: str, status: int) -> None:
+        self.counter = REQUESTS.labels(model, endpoint, str(status))
+        self.latency = LATENCY.labels(model, endpoint)
+        self.count = 0
+        self.seconds = 0.0
+        self.buckets = [0] * (len(SECONDS) + 1)
+
+    def flush(self) -> int:
+        """Add to the metrics, and say how many requests that were."""
+        count = self.count
+        self.counter.inc(count)
+        # What `Histogram.observe` does for one value, for all of them; a test compares the two.
+        self.latency._sum.inc(self.seconds)  # noqa: SLF001
+        for bucket, found in zip(self.latency._buckets, self.buckets, strict=True):  # noqa: SLF001
+            if found:
+                bucket.inc(found)
+        self.count, self.seconds, self.buckets = 0, 0.0, [0] * len(self.buckets)
+        return count
+
+
 def observer(lane: str) -> Observe:
-    """A function that counts one answered request of this lane."""
+    """A function that counts one answered request of this lane.
+
+    What one turn of the event loop answers goes into the metrics at its end, in one step a counter: an
+    increment in a file that processes share costs 1 to 2 us, and a request has four.
+    """
     in_lane = LANE.labels(lane)
-    counters: dict[tuple[str, str, int], Counter] = {}
-    histograms: dict[tuple[str, str], Histogram] = {}
+    tallies: dict[tuple[str, str, int], _Tally] = {}
+    waiting: list[_Tally] = []
+
+    def flush() -> None:
+        in_lane.inc(sum(tally.flush() for tally in waiting))
+        waiting.clear()
 
     def observe(model: str, endpoint: str, status: int, seconds: float) -> None:
         key = (model, endpoint, status)
-        counter = counters.get(key)
-        if counter is None:
-            counter = counters[key] = REQUESTS.labels(model, endpoint, str(status))
-            histograms[key[:2]] = LATENCY.labels(model, endpoint)
-        counter.inc()
-        in_lane.inc()
-        histograms[key[:2]].observe(seconds)
+        tally = tallies.get(key)
+        if tally is None:
+            tally = tallies[key] = _Tally(model, endpoint, status)
+        if not tally.count:
+            if not waiting:
+                asyncio.get_running_loop().call_soon(flush)
+            waiting.append(tally)
+        tally.count += 1
+        tally.seconds += seconds
+        tally.buckets[bisect_left(SECONDS, seconds)] += 1
 
     return observe
 

@@ -1,0 +1,516 @@
+"""The express lane: a whole, plain prediction request is answered from the socket, before ASGI.
+
+`Connection` is uvicorn's own HTTP protocol with one addition. Bytes that reach an idle connection and hold
+exactly one plain request to a prediction route (or do with the next packet) are decoded, queued and answered
+by one `transport.write`. Anything else, the same bytes, goes uvicorn's way to the gateway, which has the same
+endpoints. What makes a request plain is decided by llhttp, as in uvicorn; see `_read_head`.
+
+What it uses of uvicorn is held by `missing`: where a release changes that, the gateway serves alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import httptools
+import uvicorn.config
+from uvicorn.protocols.http import flow_control, httptools_impl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import is_ssl
+
+from serving import metrics
+from serving.errors import Problem
+from serving.gateway import Head, read_head
+from serving.protocols import Call, Endpoint, Reply, problem_reply
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+
+    from serving.batcher import Ticket
+    from serving.settings import Settings
+
+logger = logging.getLogger("bentoml.okamochi")
+
+HELD_BYTES = 64 * 1024  # what a client may send ahead while its reply is due, before we stop reading
+MOST_HEADS = 512
+MOST_HEAD_BYTES = 4096  # a longer head is not worth remembering
+
+# What the protocol below overrides or reads, by the class that has it.
+_USED: dict[type, tuple[str, ...]] = {
+    HttpToolsProtocol: (
+        "connection_made",
+        "connection_lost",
+        "data_received",
+        "eof_received",
+        "on_message_begin",
+        "on_message_complete",
+        "on_header",
+        "on_response_complete",
+        "pause_writing",
+        "resume_writing",
+        "send_400_response",
+        "shutdown",
+        "_unset_keepalive_if_required",
+    ),
+    httptools_impl.RequestResponseCycle: ("send", "receive"),
+    flow_control.FlowControl: ("pause_reading", "resume_reading"),
+}
+_ATTRIBUTES = (
+    "cycle",
+    "flow",
+    "pipeline",
+    "transport",
+    "server_state",
+    "timeout_keep_alive",
+    "parser",
+    "loop",
+)
+
+
+class Plain(NamedTuple):
+    """The head of a request that this lane takes."""
+
+    endpoint: Endpoint
+    length: int  # of the body
+    head: Head
+
+
+class Lane:
+    """What the connections of this worker share; set once by `install`."""
+
+    endpoints: Mapping[bytes, Endpoint] = {}
+    settings: Settings
+    observe: metrics.Observe
+    # Heads seen before: most clients send the same bytes each time, and a look-up costs a tenth of parsing.
+    heads: dict[bytes, Plain | None] = {}  # noqa: RUF012 - one worker, one lane
+    deadline_s = math.inf
+    max_head_bytes = 64 * 1024
+
+
+def missing() -> str:
+    """What the installed uvicorn lacks of what this module uses; "" for nothing."""
+    for owner, names in _USED.items():
+        for name in names:
+            if not callable(getattr(owner, name, None)):
+                return f"{owner.__name__}.{name}"
+    source = inspect.getsource(HttpToolsProtocol)
+    for name in _ATTRIBUTES:
+        if f"self.{name}" not in source:
+            return f"HttpToolsProtocol().{name}"
+    parameters = list(inspect.signature(HttpToolsProtocol.__init__).parameters)
+    if parameters != ["self", "config", "server_state", "app_state", "_loop"]:
+        return f"HttpToolsProtocol{tuple(parameters[1:])}"
+    if "auto" not in getattr(uvicorn.config, "HTTP_PROTOCOLS", {}):
+        return 'uvicorn.config.HTTP_PROTOCOLS["auto"]'
+    return ""
+
+
+def install(endpoints: Mapping[str, Endpoint], settings: Settings) -> None:
+    """Have the worker's uvicorn, which is started next, make its connections here.
+
+    Parameters
+    ----------
+    endpoints
+        The prediction routes, by path.
+    """
+    lacking = missing()
+    if lacking:
+        logger.warning("this uvicorn has no %s: serving without the express lane, at half its rate", lacking)
+        return
+    Lane.endpoints = (
+        {path.encode(): endpoint for path, endpoint in endpoints.items()} if settings.express else {}
+    )
+    Lane.settings = settings
+    Lane.observe = metrics.observer("express")
+    Lane.heads = {}
+    Lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
+    Lane.max_head_bytes = settings.max_head_bytes
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
+
+
+class _Reader:
+    """Collects what llhttp finds in the head of one request."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+        self.body = False
+        self.ended = False
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+    def on_body(self, _body: bytes) -> None:
+        self.body = True
+
+    def on_message_complete(self) -> None:
+        self.ended = True
+
+
+# A request with one of these is the gateway's: its connection, its body or its reply is not the usual one.
+_NOT_PLAIN = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"trailer", b"te"))
+
+
+def _read_head(head: bytes) -> Plain | None:
+    """Read the bytes up to the empty line; None for a request that this lane leaves to the gateway."""
+    if len(head) > Lane.max_head_bytes:
+        return None
+    reader = _Reader()
+    parser = httptools.HttpRequestParser(reader)
+    try:
+        parser.feed_data(head)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    endpoint = Lane.endpoints.get(reader.target)
+    if (
+        endpoint is None
+        or not reader.complete
+        or reader.body
+        or reader.ended
+        or parser.get_method() != b"POST"
+        or parser.get_http_version() != "1.1"
+        or not parser.should_keep_alive()
+        or parser.should_upgrade()
+        or any(name in _NOT_PLAIN for name, _ in reader.headers)
+    ):
+        return None
+    try:
+        found = read_head(reader.headers, endpoint.content_types)
+    except Problem:
+        return None
+    if found.length is None or found.length > Lane.settings.max_body_bytes:
+        return None
+    return Plain(endpoint, found.length, found)
+
+
+def _plain(head: bytes) -> Plain | None:
+    """`_read_head`, and remember what it found unless the head is one of a single request."""
+    found = _read_head(head)
+    if len(head) <= MOST_HEAD_BYTES and (found is None or not _single(found.head)):
+        if len(Lane.heads) >= MOST_HEADS:
+            Lane.heads.clear()
+        Lane.heads[head] = found
+    return found
+
+
+def _single(head: Head) -> bool:
+    return head.request_id is not None or head.deadline_ms is not None
+
+
+# Default headers of uvicorn, new ones each second, and a reply of 200 with them up to its media type.
+_ok_head: list[Any] = [None, b""]
+
+
+class Flow(flow_control.FlowControl):
+    """Reads on only when every request that was pipelined is being answered.
+
+    uvicorn's own reads on after each reply, so that a client which sends without reading could pile up
+    requests in the worker without end: 200 MB of them in 20 s.
+    """
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        super().__init__(transport)
+        self._connection = connection
+
+    def resume_reading(self) -> None:
+        """Read on, unless requests wait."""
+        if not self._connection.pipeline:
+            super().resume_reading()
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection, on both lanes."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Of the request that uvicorn's parser is in:
+        self._in_message = False
+        self._in_head = False
+        self._head_bytes = 0  # fed since the bytes that it began in
+        self._header_bytes = 0
+        self._half_closed = False
+        # Of the request that the express lane is answering:
+        self._due = False
+        self._ticket: Ticket | None = None
+        self._plain: Plain | None = None
+        self._started = 0.0
+        self._held = b""  # came while a reply was due
+        self._partial = b""  # a plain head whose body is still to come
+        self._closing = False
+        # The keep-alive timer of this lane runs on and looks when it is due, instead of being set and
+        # cancelled for each request: 1.4 us less.
+        self._idle_since = math.inf
+        self._reaper: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `Flow`."""
+        super().connection_made(transport)
+        self.flow = Flow(transport, self)
+
+    # ---- in
+
+    def data_received(self, data: bytes) -> None:
+        """Take what is a whole plain request, hand the rest to uvicorn."""
+        if self._due:
+            self._hold(data)
+            return
+        partial, self._partial = self._partial, b""
+        if partial:
+            data = partial + data
+        cycle = self.cycle
+        if (
+            not self._in_message
+            and data[:5] == b"POST "
+            and (cycle is None or cycle.response_complete)
+            and not self.flow.write_paused
+        ):
+            end = data.find(b"\r\n\r\n") + 4  # without an empty line: 3, and "POS" is no plain head
+            head = data[:end]
+            heads = Lane.heads
+            plain = heads[head] if head in heads else _plain(head)
+            if plain is not None:
+                left = end + plain.length - len(data)
+                if left == 0:
+                    self._take(plain, data[end:])
+                    return
+                if 0 < left <= HELD_BYTES and not partial:
+                    self._wait_for_body(data)
+                    return
+        self._idle_since = math.inf  # uvicorn's own timer from here on
+        self._feed(data)
+
+    def _wait_for_body(self, data: bytes) -> None:
+        """Keep a head whose body is in the next packet, as Python's own clients send it.
+
+        Only once a request, so that a body in many small packets is joined by uvicorn, in a buffer.
+        """
+        self._partial = data
+        self._idle_since = math.inf
+        self._unset_keepalive_if_required()
+
+    def _take(self, plain: Plain, body: bytes) -> None:
+        """Answer a request, now or when its batch has been scored."""
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        self._due = True
+        self._plain = plain
+        self._started = started = perf_counter()
+        endpoint, _, head = plain
+        ms = head.deadline_ms
+        if ms is None:
+            call = Call(started + Lane.deadline_s, False, head.content_type, head.headers)
+        else:
+            most = Lane.settings.max_deadline_ms
+            call = Call(started + min(ms, most) / 1000, True, head.content_type, head.headers)
+        try:
+            query = endpoint.read(body, call)
+            ticket = endpoint.submit(query, call, self._reply)
+        except Problem as problem:
+            self._reply(endpoint.refuse(problem))
+        except Exception:
+            logger.exception("a request to %s failed", endpoint.name)
+            self._reply(endpoint.refuse(Problem(500, "The server failed; its log has the reason.")))
+        else:
+            if self._due:
+                self._ticket = ticket
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > HELD_BYTES:
+            self.flow.pause_reading()
+
+    # ---- out
+
+    def _reply(self, reply: Reply) -> None:
+        """Write the whole reply at once."""
+        plain = self._plain
+        assert plain is not None  # noqa: S101 - set with _due
+        self._due = False
+        self._ticket = None
+        if reply.reason:
+            metrics.REJECTED.labels(plain.endpoint.model.name, reply.reason).inc()
+        Lane.observe(
+            plain.endpoint.model.name, plain.endpoint.name, reply.status, perf_counter() - self._started
+        )
+        self.server_state.total_requests += 1
+        transport = self.transport
+        if transport.is_closing():
+            return
+        close = self._closing or self._half_closed
+        status, content_type, body, headers, _ = reply
+        if status == 200 and not headers and plain.head.request_id is None and not close:
+            transport.write(
+                b"%s%s\r\ncontent-length: %d\r\n\r\n%s" % (self._ok(), content_type, len(body), body)
+            )
+        else:
+            transport.write(self._whole(reply, plain.head.request_id, close=close))
+        if close:
+            transport.close()
+            return
+        self._idle_since = self.loop.time()
+        if self._reaper is None:
+            self._reaper = self.loop.call_later(self.timeout_keep_alive, self._reap)
+        if self._held:
+            self._release()
+
+    def _ok(self) -> bytes:
+        defaults = self.server_state.default_headers
+        if _ok_head[0] is not defaults:
+            head = httptools_impl.STATUS_LINE[200] + b"".join(b"%s: %s\r\n" % pair for pair in defaults)
+            _ok_head[:] = defaults, head + b"content-type: "
+        return _ok_head[1]  # type: ignore[no-any-return]
+
+    def _whole(self, reply: Reply, request_id: bytes | None, *, close: bool) -> bytes:
+        """Any reply, its headers in the gateway's order."""
+        headers = [*self.server_state.default_headers, (b"content-type", reply.content_type)]
+        headers.append((b"content-length", b"%d" % len(reply.body)))
+        if request_id is not None:
+            headers.append((b"x-request-id", request_id))
+        headers += reply.headers
+        if close:
+            headers.append((b"connection", b"close"))
+        lines = b"".join(b"%s: %s\r\n" % pair for pair in headers)
+        return httptools_impl.STATUS_LINE[reply.status] + lines + b"\r\n" + reply.body
+
+    def _release(self) -> None:
+        """Go on with what came while the reply was due."""
+        held, self._held = self._held, b""
+        if not self.flow.write_paused:
+            self.flow.resume_reading()
+        self.data_received(held)
+
+    # ---- uvicorn's way
+
+    def _feed(self, data: bytes) -> None:
+        # llhttp keeps however much of one header comes, so a head is fed no more than it may have.
+        while self._in_head:
+            room = Lane.max_head_bytes - self._head_bytes
+            if room <= 0:
+                self._refuse_head()
+                return
+            part, data = data[:room], data[room:]
+            self._head_bytes += len(part)
+            super().data_received(part)
+            if not data or self.transport.is_closing():
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """The parser has seen the first byte of a request."""
+        super().on_message_begin()
+        self._in_message = self._in_head = True
+        self._head_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser has read a header."""
+        self._header_bytes += len(name) + len(value) + 4
+        if self._header_bytes > Lane.max_head_bytes:
+            raise _HeadTooLargeError
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The parser has read the head."""
+        self._in_head = False
+        self._header_bytes = 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The parser has read the whole request."""
+        self._in_message = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The gateway's reply is written."""
+        super().on_response_complete()
+        if self._half_closed and self.cycle.response_complete:
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what llhttp refuses, in the shape of our other refusals, and close."""
+        if self._header_bytes > Lane.max_head_bytes:
+            self._refuse_head()
+        else:
+            self._close_with(Problem(400, msg))
+
+    def _refuse_head(self) -> None:
+        most = Lane.max_head_bytes
+        self._close_with(Problem(431, f"The head is larger than {most} bytes (OKAMOCHI_MAX_HEAD_BYTES)."))
+
+    def _close_with(self, problem: Problem) -> None:
+        self.transport.write(self._whole(problem_reply(problem), None, close=True))
+        self.transport.close()
+
+    # ---- the end of a connection
+
+    def _reap(self) -> None:
+        """Close a connection that was idle for the keep-alive time, or look again when it will have been."""
+        self._reaper = None
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if self._due or math.isinf(left):
+            return  # the next reply of this lane sets the timer again
+        if left > 0:
+            self._reaper = self.loop.call_later(left, self._reap)
+        else:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close when idle, else once the reply that is due has been written."""
+        if self._due:
+            self._closing = True
+            return
+        if self._partial:
+            partial, self._partial = self._partial, b""
+            self._feed(partial)
+        super().shutdown()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client will send no more; it still gets what it asked for."""
+        busy = self._due or (
+            self.cycle is not None and not self.cycle.response_complete and not self._in_message
+        )
+        if not busy or is_ssl(self.transport):  # TLS has no half-closed connections
+            return False
+        self._half_closed = True
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left: its place in the queue is free."""
+        if self._ticket is not None:
+            assert self._plain is not None  # noqa: S101 - set with the ticket
+            self._plain.endpoint.model.batcher.cancel(self._ticket)
+            self._ticket = None
+        if self._reaper is not None:
+            self._reaper.cancel()
+            self._reaper = None
+        self._held = self._partial = b""
+        super().connection_lost(exc)
+
+    # ---- back-pressure: a client that reads nothing is read no further
+
+    def pause_writing(self) -> None:
+        """The transport holds more than the client takes."""
+        super().pause_writing()
+        if self.cycle is None or self.cycle.response_complete:
+            self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        super().resume_writing()
+        if not self._due:
+            self.flow.resume_reading()
+
+
+class _HeadTooLargeError(Exception):
+    """Stops the parser."""

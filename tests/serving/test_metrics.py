@@ -1,0 +1,71 @@
+"""What is counted is what was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+import httpx
+from prometheus_client import CollectorRegistry, Histogram
+
+from serving import metrics
+from tests.bento_server import bento_server, prepare
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.serving.artifacts import Made
+
+
+def test_requests_tallied_together_count_as_if_each_were_observed() -> None:
+    """The bulk way into the histogram gives what `Histogram.observe` gives, on the bounds of buckets too."""
+    seconds = [0.0, 0.0005, 0.00051, 0.003, *metrics.SECONDS, 9.99, 10.0, 99.0]
+    registry = CollectorRegistry()
+    single = Histogram("one", "by one", buckets=metrics.SECONDS, registry=registry)
+
+    async def tally() -> None:
+        observe = metrics.observer("test")
+        for i, value in enumerate(seconds):
+            observe("tallied", "predict", 200 if i % 2 else 422, value)
+        await asyncio.sleep(0)
+
+    asyncio.run(tally())
+    for value in seconds:
+        single.observe(value)
+    expected = {
+        (s.name.removeprefix("one"), s.labels.get("le")): s.value
+        for s in next(iter(registry.collect())).samples
+    }
+    found = {
+        (s.name.removeprefix("okamochi_request_seconds"), s.labels.get("le")): s.value
+        for s in next(iter(metrics.LATENCY.collect())).samples
+        if s.labels["model"] == "tallied"
+    }
+    for key, value in expected.items():
+        if key[0] != "_created":
+            assert abs(found[key] - value) < 1e-9, key
+    answered = {
+        s.labels["status"]: s.value
+        for s in next(iter(metrics.REQUESTS.collect())).samples
+        if s.labels["model"] == "tallied" and s.name.endswith("_total")
+    }
+    assert sum(answered.values()) == len(seconds)
+    assert answered["422"] == (len(seconds) + 1) // 2
+
+
+def test_both_lanes_add_up_to_what_was_sent(made: dict[str, Made], tmp_path: Path) -> None:
+    prepare(tmp_path / "work", {"iris": (made["iris"].path, "1")})
+    row = {"features": [[5.1, 3.5, 1.4, 0.2]]}
+    with bento_server(tmp_path / "work") as server, httpx.Client(base_url=server.url) as client:
+        for i in range(150):
+            client.post("/predict", json=row)
+            client.post("/predict", json={"features": [[i]]}, params={"lane": "gateway"})
+        text = client.get("/metrics").text
+    counts = dict(
+        re.findall(r"^(okamochi_(?:requests|lane_requests)_total{[^}]*}) (\S+)$", text, re.MULTILINE)
+    )
+    assert float(counts['okamochi_requests_total{endpoint="predict",model="iris",status="200"}']) == 150
+    assert float(counts['okamochi_requests_total{endpoint="predict",model="iris",status="422"}']) == 150
+    assert float(counts['okamochi_lane_requests_total{lane="express"}']) == 150
+    assert float(counts['okamochi_lane_requests_total{lane="gateway"}']) >= 150
