@@ -7,7 +7,7 @@ import pytest
 
 from tests.training import nasty
 from training.data import load_table, test_rows
-from training.report_data import summary, write_report
+from training.report import summary, write_report
 from training.schema import signature_of
 from training.settings import Csv, UseCase, load_use_case
 

@@ -49,7 +49,7 @@ def write_report(table: Table, signature: Signature, directory: str | Path) -> P
         _section("Columns", _legend(table) + _cards(table, signature)),
         f"<footer>Source sha256 {table.digest}</footer>",
     ]
-    path = Path(directory) / f"{use_case.name}-data.html"
+    path = Path(directory).resolve() / f"{use_case.name}-data.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}: data</title>'
@@ -62,11 +62,12 @@ def write_report(table: Table, signature: Signature, directory: str | Path) -> P
 
 def summary(table: Table) -> str:
     """The same in a dozen lines for a terminal."""
+    title = table.use_case.title or table.use_case.name
     kinds = Counter(table.kinds.values())
     missing = float(table.frame.isna().to_numpy().mean())
     lines = [
         (
-            f"{table.use_case.title or table.use_case.name}: {table.rows:,} rows, {len(table.kinds)} features "
+            f"{title}: {table.rows:,} rows, {len(table.kinds)} features "
             f"({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})"
         ),
         f"target {table.use_case.target}: {table.task}, {_target_words(table)}",
