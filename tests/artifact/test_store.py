@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import bentoml
 import pytest
-from tests.serving.artifacts import iris, linear
 
 from artifact import manifest, store
 from artifact.manifest import ArtifactError
+from tests.serving.artifacts import iris, linear
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -51,7 +51,7 @@ def test_every_make_command_is_documented(target: str) -> None:
 def test_every_make_command_in_the_docs_exists() -> None:
     """And nobody is sent to one that does not."""
     for page, text in TEXT.items():
-        for target in re.findall(r"(?:^[`\s]*|[`;&])make ([a-z][a-z-]*)", code(text), flags=re.M):
+        for target in re.findall(r"(?:^[`\s]*|[`;&])make ([a-z][a-z-]*)", code(text), flags=re.MULTILINE):
             assert target in TARGETS, f"{page} shows `make {target}`, which the Makefile has not"
 
 
