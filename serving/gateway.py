@@ -20,7 +20,7 @@ from artifact.encode import BadRows
 from serving import metrics
 from serving.errors import Headers, Problem, bad_rows, method_not_allowed, too_many_rows
 from serving.openapi import docs_page, document
-from serving.protocols import Call, Endpoint, Reply, predict, problem_reply
+from serving.protocols import Call, Endpoint, Reply, oip, predict, problem_reply
 
 if TYPE_CHECKING:
     from serving.catalog import Catalog, LiveModel
@@ -34,7 +34,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-PROTOCOLS = (predict,)
+PROTOCOLS = (predict, oip)
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 MOST_REQUEST_ID = 128
@@ -106,6 +106,7 @@ class Gateway:
             "/openapi.json": Page("docs", lambda: Reply(200, JSON, openapi)),
             "/docs": Page("docs", lambda: Reply(200, b"text/html; charset=utf-8", page)),
         }
+        self._pages |= {path: Page("v2", answer) for path, answer in oip.pages(catalog).items()}
         for name in catalog.names:
             self._pages[f"/models/{name}"] = Page("models", lambda name=name: self._model(name))  # type: ignore[misc]
 
@@ -192,10 +193,10 @@ class Gateway:
                 return
             reply = await self._page(page, path, method)
         except Problem as problem:
-            reply = problem_reply(problem)
+            reply = _refuse(path, problem)
         except Exception:
             logger.exception("a request to %s failed", path)
-            reply = problem_reply(Problem(500, "The server failed; its log has the reason."))
+            reply = _refuse(path, Problem(500, "The server failed; its log has the reason."))
         if endpoint is not None:
             self._observe(endpoint.model.name, endpoint.name, reply.status, perf_counter() - started)
         else:
@@ -232,6 +233,8 @@ class Gateway:
         return ""
 
     def _not_found(self, path: str) -> Problem:
+        if oip.owns(path):
+            return oip.not_found(path, self.catalog)
         parts = path.split("/")
         if path.startswith("/models/") and len(parts) > 2 and parts[2] not in self.catalog.names:
             try:
@@ -279,6 +282,11 @@ class Gateway:
 
     def _model(self, name: str) -> Reply:
         return Reply(200, JSON, msgspec.json.encode(self.catalog.model(name).description()))
+
+
+def _refuse(path: str, problem: Problem) -> Reply:
+    """A problem in the shape of the protocol that the path belongs to."""
+    return oip.refusal(problem) if oip.owns(path) else problem_reply(problem)
 
 
 async def _metrics() -> Reply:

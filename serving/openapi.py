@@ -7,6 +7,9 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from serving.protocols import oip
+from serving.protocols.tensors import DATATYPES
+
 if TYPE_CHECKING:
     from artifact.signature import Column
     from serving.catalog import Catalog, LiveModel
@@ -59,7 +62,8 @@ def document(catalog: Catalog, settings: Settings) -> dict[str, Any]:
         "/openapi.json": {"get": _page("openapi", "This document.", {"type": "object"})},
         "/docs": {"get": _page("docs", "A page to read.", "text/html")},
     }
-    schemas: dict[str, Any] = {"Problem": _problem_schema(), "Model": _model_schema()}
+    paths |= _v2_paths(models)
+    schemas: dict[str, Any] = {"Problem": _problem_schema(), "Model": _model_schema()} | _v2_schemas()
     schemas["Models"] = {
         "type": "object",
         "required": ["default", "models"],
@@ -222,6 +226,129 @@ def _reply(model: LiveModel) -> dict[str, Any]:
         "required": ["prediction", "model", "version", "id"],
         "properties": properties,
         "additionalProperties": False,
+    }
+
+
+def _v2_paths(models: list[LiveModel]) -> dict[str, Any]:
+    """The Open Inference Protocol."""
+    paths: dict[str, Any] = {
+        "/v2": {"get": _v2_page("v2", "The server's name, version and extensions.", {"type": "object"})},
+        "/v2/health/live": {"get": _v2_page("v2_live", "The process answers.", {"type": "object"})},
+        "/v2/health/ready": {"get": _v2_page("v2_ready", "Every model is ready.", {"type": "object"})},
+    }
+    paths["/v2/health/ready"]["get"]["responses"]["503"] = {"description": "Not ready."}
+    for model in models:
+        name = model.name
+        for path, operation in (
+            (f"/v2/models/{name}", f"v2_{name}"),
+            (f"/v2/models/{name}/versions/{model.version}", f"v2_{name}_versions_{model.version}"),
+        ):
+            about = _v2_page(f"{operation}_metadata", f"The tensors of {name}.", _schema("V2Metadata"))
+            ready = _v2_page(f"{operation}_ready", f"{name} is ready.", {"type": "object"})
+            infer = _infer(model, f"{operation}_infer")
+            paths |= {path: {"get": about}, f"{path}/ready": {"get": ready}, f"{path}/infer": {"post": infer}}
+    return paths
+
+
+def _v2_page(operation: str, summary: str, content: dict[str, Any]) -> dict[str, Any]:
+    page = _page(operation, summary, content)
+    page["responses"]["400"] = _v2_error(400)
+    return page
+
+
+def _infer(model: LiveModel, operation: str) -> dict[str, Any]:
+    names = list(oip.output_names(model.signature))
+    columns = oip.example(model, one_tensor=False)
+    examples: dict[str, Any] = {"columns": {"value": columns}}
+    if model.signature.numeric:
+        examples = {"matrix": {"value": oip.example(model, one_tensor=True)}} | examples
+    binary = {"type": "string", "description": "the JSON, and behind it the binary tensors"}
+    header = {
+        "name": "Inference-Header-Content-Length",
+        "in": "header",
+        "description": "The bytes of JSON in a body with binary tensors.",
+        "schema": {"type": "integer", "minimum": 0},
+    }
+    return {
+        "operationId": operation,
+        "summary": f"Predict {model.signature.target} with {model.name}: outputs {' and '.join(names)}.",
+        "parameters": [*HEADERS, header],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": _schema("V2Request"), "examples": examples},
+                "application/octet-stream": {"schema": binary},
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The outputs, as JSON or behind it.",
+                "content": {
+                    "application/json": {"schema": _schema("V2Reply")},
+                    "application/octet-stream": {"schema": binary},
+                },
+            },
+            **{str(status): _v2_error(status) for status in PROBLEMS},
+        },
+    }
+
+
+def _v2_error(status: int) -> dict[str, Any]:
+    return {
+        "description": PROBLEMS[status],
+        "content": {"application/json": {"schema": _schema("V2Error")}},
+    }
+
+
+def _v2_schemas() -> dict[str, Any]:
+    text: dict[str, Any] = {"type": "string"}
+    parameters: dict[str, Any] = {"type": "object"}
+    size: dict[str, Any] = {"type": "integer", "minimum": -1}
+    about: dict[str, Any] = {
+        "name": text,
+        "datatype": {"enum": list(DATATYPES)},
+        "shape": {"type": "array", "minItems": 1, "maxItems": 2, "items": size},
+        "parameters": parameters,
+    }
+    tensor = {
+        "type": "object",
+        "required": ["name", "datatype", "shape"],
+        "properties": about | {"data": {"type": "array", "description": "flat, row by row, or nested"}},
+    }
+    described = {"type": "object", "required": ["name", "datatype", "shape"], "properties": about}
+    output = {"type": "object", "required": ["name"], "properties": {"name": text, "parameters": parameters}}
+
+    def some(items: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "array", "items": items}
+
+    return {
+        "V2Error": {"type": "object", "required": ["error"], "properties": {"error": text}},
+        "V2Metadata": {
+            "type": "object",
+            "required": ["name", "versions", "platform", "inputs", "outputs"],
+            "properties": {
+                "name": text,
+                "versions": some(text),
+                "platform": text,
+                "inputs": some(described),
+                "outputs": some(described),
+            },
+        },
+        "V2Request": {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {
+                "id": text,
+                "parameters": parameters,
+                "inputs": some(tensor) | {"minItems": 1},
+                "outputs": some(output),
+            },
+        },
+        "V2Reply": {
+            "type": "object",
+            "required": ["model_name", "model_version", "id", "outputs"],
+            "properties": {"model_name": text, "model_version": text, "id": text, "outputs": some(tensor)},
+        },
     }
 
 

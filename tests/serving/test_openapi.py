@@ -51,7 +51,8 @@ def test_every_documented_route_answers_and_every_example_works_when_sent(gatewa
                     assert (await ask(gateway, "GET", path)).status == 200
                     continue
                 examples = operation["requestBody"]["content"]["application/json"]["examples"]
-                assert {"records", "features", "columns"} <= set(examples)
+                if path.endswith("/predict"):
+                    assert {"records", "features", "columns"} <= set(examples)
                 for example in examples.values():
                     body = json.dumps(example["value"]).encode()
                     reply = await ask(gateway, "POST", path, body)
