@@ -279,6 +279,25 @@ def test_a_deadline_that_passes_in_the_queue_is_answered_then() -> None:
     asyncio.run(main())
 
 
+def test_a_request_whose_deadline_passed_before_its_batch_is_not_scored() -> None:
+    calls: list[int] = []
+
+    def score(matrix: Any) -> Any:
+        calls.append(len(matrix))
+        return double(matrix)
+
+    async def main() -> None:
+        queue = batcher(score)
+        late = asyncio.ensure_future(ask(queue, 1, deadline=time.perf_counter() + 0.02))
+        asyncio.get_running_loop().call_soon(time.sleep, 0.05)  # the loop is held up between the two
+        found = await late
+        assert isinstance(found, Problem)
+        assert (found.status, found.reason) == (429, "deadline")
+
+    asyncio.run(main())
+    assert calls == []
+
+
 def test_a_deadline_that_cannot_be_kept_is_refused_at_once() -> None:
     async def main() -> None:
         queue, release = held(batcher)
@@ -306,13 +325,13 @@ def test_an_idle_model_is_tried_whatever_it_is_expected_to_take() -> None:
 
 def test_a_late_answer_is_none_where_the_client_gave_the_deadline() -> None:
     def score(matrix: Any) -> Any:
-        time.sleep(0.05)
+        time.sleep(0.6)
         return double(matrix)
 
     async def main() -> None:
         queue = batcher(score)
-        assert await ask(queue, 1, deadline=time.perf_counter() + 0.01) == [2]
-        late = await ask(queue, 1, deadline=time.perf_counter() + 0.01, explicit=True)
+        assert await ask(queue, 1, deadline=time.perf_counter() + 0.5) == [2]
+        late = await ask(queue, 1, deadline=time.perf_counter() + 0.5, explicit=True)
         assert isinstance(late, Problem)
         assert late.status == 429
 
@@ -392,6 +411,6 @@ def test_warming_up_measures_and_stops_where_calls_get_long() -> None:
 
     queue = batcher(score)
     queue.warm_up(np.zeros((1, 1)))
-    assert max(sizes) == 16
+    assert max(sizes) <= 16
     assert queue.limits.inline_rows == 0
     assert queue.slow

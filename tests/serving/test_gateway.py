@@ -147,6 +147,25 @@ def test_more_rows_than_a_request_may_have_is_413(made: dict[str, Made]) -> None
     asyncio.run(main())
 
 
+def test_a_length_over_the_limit_is_413_before_the_body_is_sent(gateway: Gateway) -> None:
+    async def main() -> None:
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            raise AssertionError("nothing of the body needs to be read")
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"content-length", b"99999999999")]
+        await gateway(
+            {"type": "http", "method": "POST", "path": "/predict", "headers": headers}, receive, send
+        )
+        assert sent[0]["status"] == 413
+
+    asyncio.run(main())
+
+
 def test_memory_bounds_the_rows_of_a_wide_model(made: dict[str, Made]) -> None:
     """Thirty columns of 8 bytes in 24,000 bytes: a hundred rows."""
     models = gateway_of(made, "breast_cancer", settings=Settings(max_matrix_bytes=24_000)).catalog

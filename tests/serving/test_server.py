@@ -145,6 +145,7 @@ def test_left_out_sensitive_and_target_columns_are_ignored(client: httpx.Client)
         (b'{"features": [[5.1, 3.5, 1.4, 0.2]]', "not JSON"),
         (b'{"features": [[5.1, 3.5, 1.4, 0.2]]} x', "not JSON"),
         (b'{"features": [[5.1, NaN, 1.4, 0.2]]}', "NaN"),
+        (b'{"features": [[1e400, NaN, 1.4, 0.2]]}', "NaN"),
         (b'{"features": [[5.1, Infinity, 1.4, 0.2]]}', "Infinity"),
         (b'{"features": [[5.1, -Infinity, 1.4, 0.2]]}', "Infinity"),
         (b'{"features": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "deep"),
