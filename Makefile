@@ -64,6 +64,11 @@ check: ## run the formatter, the linter and the type checker
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
 
+.PHONY: bench
+bench: ## compare with what one would pick instead (QUICK=1: under three minutes)
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m benchmarks $(if $(QUICK),--quick) $(ARGS)
+
 .PHONY: lock
 lock: ## resolve pyproject.toml's groups into requirements/ (ARGS=--upgrade takes newer versions)
 	@$(environment) dev --rebuild-for "$(PYTHON)"

@@ -54,12 +54,12 @@ def page(results: Results) -> str:
 def top(results: Results) -> list[str]:
     """The run, the machine and the versions."""
     machine = results.machine
-    return [
+    course = (
         f"{results.started}, {'quick, ' if results.quick else ''}{results.rounds} interleaved rounds of "
         f"{results.seconds:.0f} s, medians. {machine['processor']}, {machine['cores']} cores shared by "
-        f"server and generator, {machine['memory_gb']} GB, {machine['system']}; {machine['generator']}.",
-        ", ".join(f"{name} {number}" for name, number in results.versions.items()) + ".",
-    ]
+        f"server and generator, {machine['memory_gb']} GB, {machine['system']}; {machine['generator']}."
+    )
+    return [course, ", ".join(f"{name} {number}" for name, number in results.versions.items()) + "."]
 
 
 def fixed_table(results: Results) -> str:
