@@ -20,7 +20,7 @@ from artifact.encode import BadRows
 from serving import metrics
 from serving.errors import Headers, Problem, bad_rows, method_not_allowed, too_many_rows
 from serving.openapi import docs_page, document
-from serving.protocols import Call, Endpoint, Reply, oip, predict, problem_reply
+from serving.protocols import Call, Endpoint, Reply, mlflow, oip, predict, problem_reply
 
 if TYPE_CHECKING:
     from serving.catalog import Catalog, LiveModel
@@ -34,7 +34,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-PROTOCOLS = (predict, oip)
+PROTOCOLS = (predict, oip, mlflow)
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 MOST_REQUEST_ID = 128
@@ -107,6 +107,7 @@ class Gateway:
             "/docs": Page("docs", lambda: Reply(200, b"text/html; charset=utf-8", page)),
         }
         self._pages |= {path: Page("v2", answer) for path, answer in oip.pages(catalog).items()}
+        self._pages |= {path: Page("mlflow", answer) for path, answer in mlflow.pages(catalog).items()}
         for name in catalog.names:
             self._pages[f"/models/{name}"] = Page("models", lambda name=name: self._model(name))  # type: ignore[misc]
 
@@ -227,7 +228,8 @@ class Gateway:
     def _refused(self, path: str) -> str:
         """The name of a model whose endpoint this would be, had it not been refused."""
         for name in self.catalog.refused:
-            routes = {predict.route_of(name)} | ({"/predict"} if name == self.catalog.default else set())
+            unnamed = {"/predict", mlflow.ROUTE} if name == self.catalog.default else set()
+            routes = {predict.route_of(name)} | unnamed
             if path in routes:
                 return name
         return ""
@@ -286,6 +288,8 @@ class Gateway:
 
 def _refuse(path: str, problem: Problem) -> Reply:
     """A problem in the shape of the protocol that the path belongs to."""
+    if mlflow.owns(path):
+        return mlflow.refusal(problem)
     return oip.refusal(problem) if oip.owns(path) else problem_reply(problem)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,7 @@ def document(catalog: Catalog, settings: Settings) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     if catalog.default in catalog.live:
         paths["/predict"] = {"post": _predict(catalog.live[catalog.default], "predict")}
+        paths["/invocations"] = {"post": _invocations(catalog.live[catalog.default])}
     for model in models:
         paths[f"/models/{model.name}/predict"] = {"post": _predict(model, f"predict_{model.name}")}
     paths["/models"] = {"get": _page("list_models", "The live models.", _schema("Models"))}
@@ -61,9 +64,17 @@ def document(catalog: Catalog, settings: Settings) -> dict[str, Any]:
         "/metrics": {"get": _page("metrics", "For Prometheus.", "text/plain")},
         "/openapi.json": {"get": _page("openapi", "This document.", {"type": "object"})},
         "/docs": {"get": _page("docs", "A page to read.", "text/html")},
+        "/ping": {"get": _page("mlflow_ping", "As MLflow says that the default model is there.", {})},
+        "/health": {"get": _page("mlflow_health", "The same as /ping.", {})},
+        "/version": {"get": _page("mlflow_version", "Of MLflow, as bare text.", {})},
     }
+    for path in ("/ping", "/health", "/version"):
+        paths[path]["get"]["responses"] |= {"400": _mlflow_problem(400)}
+    paths["/ping"]["get"]["responses"] |= {"503": _mlflow_problem(503)}
+    paths["/health"]["get"]["responses"] |= {"503": _mlflow_problem(503)}
     paths |= _v2_paths(models)
     schemas: dict[str, Any] = {"Problem": _problem_schema(), "Model": _model_schema()} | _v2_schemas()
+    schemas["MLflowProblem"] = _mlflow_problem_schema()
     schemas["Models"] = {
         "type": "object",
         "required": ["default", "models"],
@@ -226,6 +237,100 @@ def _reply(model: LiveModel) -> dict[str, Any]:
         "required": ["prediction", "model", "version", "id"],
         "properties": properties,
         "additionalProperties": False,
+    }
+
+
+def _invocations(model: LiveModel) -> dict[str, Any]:
+    """MLflow's scoring protocol, which ignores columns that it does not know."""
+    signature = model.signature
+    names = list(signature.names)
+    own: dict[str, Any] = _request(model)
+    own_forms: dict[str, Any] = {}
+    for form in own["oneOf"]:
+        own_forms |= form["properties"]
+    features, columns = own_forms["features"], own_forms["columns"] | {"additionalProperties": True}
+    records = {"type": "array", "minItems": 1, "maxItems": model.most_rows}
+    records["items"] = _record(model) | {"additionalProperties": True}
+    split = {
+        "type": "object",
+        "required": ["data"],
+        "properties": {
+            "columns": {"const": names, "description": "in any order, others among them"},
+            "data": features,
+            "index": {"type": ["array", "null"], "description": "as long as data; ignored"},
+        },
+    }
+    any_form = {"anyOf": [features, records, columns]}
+    forms = {
+        "dataframe_split": split,
+        "dataframe_records": records,
+        "instances": any_form,
+        "inputs": any_form,
+    }
+    options = {key: own_forms[key] for key in ("probabilities", "threshold") if key in own_forms}
+    params = {"params": {"type": ["object", "null"], "properties": options}}
+    row = list(signature.example.values())
+    examples: dict[str, Any] = {
+        "dataframe_split": {"value": {"dataframe_split": {"columns": names, "data": [row]}}},
+        "dataframe_records": {"value": {"dataframe_records": [signature.example]}},
+        "instances": {"value": {"instances": [row]}},
+        "inputs": {"value": {"inputs": {name: [cell] for name, cell in signature.example.items()}}},
+    }
+    one_of = [
+        {"type": "object", "properties": {name: form} | params, "required": [name]}
+        for name, form in forms.items()
+    ]
+    predictions: dict[str, Any] = {"type": "array", "items": {"enum": list(signature.classes)}}
+    if not signature.classes:
+        predictions = {"type": "array", "items": {"type": "number"}}
+    elif options:
+        shares = {"type": "object", "additionalProperties": {"type": "number"}}
+        predictions = {"type": "array", "items": {"anyOf": [predictions["items"], shares]}}
+    reply = {"type": "object", "required": ["predictions"], "properties": {"predictions": predictions}}
+    return {
+        "operationId": "invocations",
+        "summary": f"MLflow's scoring protocol: predict {signature.target} with {model.name}.",
+        "parameters": HEADERS,
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"oneOf": one_of}, "examples": examples},
+                "text/csv": {"schema": {"type": "string"}, "example": _csv(model)},
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The predictions, in the order of the rows.",
+                "content": {"application/json": {"schema": reply}},
+            },
+            **{str(status): _mlflow_problem(status) for status in PROBLEMS if status != 422},
+        },
+    }
+
+
+def _csv(model: LiveModel) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(model.signature.names)
+    writer.writerow(model.signature.example.values())
+    return text.getvalue()
+
+
+def _mlflow_problem(status: int) -> dict[str, Any]:
+    about = f"{PROBLEMS[status]} {PROBLEMS[422]}" if status == 400 else PROBLEMS[status]
+    return {"description": about, "content": {"application/json": {"schema": _schema("MLflowProblem")}}}
+
+
+def _mlflow_problem_schema() -> dict[str, Any]:
+    text: dict[str, Any] = {"type": "string"}
+    return {
+        "type": "object",
+        "required": ["error_code", "message"],
+        "properties": {
+            "error_code": text,
+            "message": text,
+            "errors": _problem_schema()["properties"]["errors"],
+        },
     }
 
 

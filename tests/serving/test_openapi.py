@@ -53,6 +53,11 @@ def test_every_documented_route_answers_and_every_example_works_when_sent(gatewa
                 examples = operation["requestBody"]["content"]["application/json"]["examples"]
                 if path.endswith("/predict"):
                     assert {"records", "features", "columns"} <= set(examples)
+                csv = operation["requestBody"]["content"].get("text/csv")
+                if csv is not None:
+                    headers = {"content-type": "text/csv"}
+                    reply = await ask(gateway, "POST", path, csv["example"].encode(), headers)
+                    assert reply.status == 200, reply.body
                 for example in examples.values():
                     body = json.dumps(example["value"]).encode()
                     reply = await ask(gateway, "POST", path, body)
