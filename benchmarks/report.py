@@ -91,12 +91,13 @@ def rate_table(results: Results, model: str) -> str:
             row.title,
             *numbers(row),
             f"{row.rate / empty.rate:.2f}" if empty and empty.rate else "",
+            f"{row.cpu_us:,.0f}" if row.cpu_us else "",
             f"{row.worker_mb:.0f}" if row.worker_mb else "",
             f"{row.ready_s:.1f}" if row.ready_s else "",
         )
         for row in rows
     ]
-    head = ("", "rows/s", "p50 ms", "p99 ms", "errors", "times empty", "worker MB", "ready s")
+    head = ("", "rows/s", "p50 ms", "p99 ms", "errors", "times empty", "CPU us", "worker MB", "ready s")
     return table(head, lines)
 
 

@@ -34,6 +34,8 @@ class Row(msgspec.Struct, kw_only=True):
     ----------
     rate, p50_ms, p99_ms
         Medians of the rounds.
+    cpu_us
+        Processor time of all the server's processes by the request: what it costs, whoever else is busy.
     worker_mb, all_mb
         PSS of the process that worked hardest, and of all its processes, after the load.
     ready_s
@@ -52,6 +54,7 @@ class Row(msgspec.Struct, kw_only=True):
     p99_ms: float
     errors: int
     asked_under_load: int = 0
+    cpu_us: float | None = None
     worker_mb: float | None = None
     all_mb: float | None = None
     ready_s: float | None = None

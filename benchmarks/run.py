@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks import bulk, figures
@@ -17,7 +18,17 @@ from benchmarks.environments import CHECKOUT, cache, digest, say
 from benchmarks.load import Sampler, closed_loop, difference, open_loop, write_requests
 from benchmarks.models import FILE, HELD_OUT, KINDS, SLOW, read
 from benchmarks.results import FixedLoad, Overload, Results, Row, blank, summary
-from benchmarks.servers import BenchError, Server, free_port, mark_cpu, memory, post, running, wait_ready
+from benchmarks.servers import (
+    BenchError,
+    Server,
+    cpu_since_mark,
+    free_port,
+    mark_cpu,
+    memory,
+    post,
+    running,
+    wait_ready,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,6 +73,7 @@ class Live:
     server: Server
     requests: Path
     row: Row = field(init=False)
+    cpu_us: list[float] = field(default_factory=list)
 
 
 def run(plan: Plan, scratch: Path) -> Results:
@@ -195,6 +207,9 @@ class Bench:
                         one.server.port, one.requests, connections=CONNECTIONS, seconds=self.plan.seconds
                     )
                 one.row.rounds.append(load)
+                used = cpu_since_mark(one.server)
+                if used is not None:
+                    one.cpu_us.append(used / (load.requests + sampler.asked) * 1e6)
                 one.row.asked_under_load += sampler.asked
                 one.row.wrong += sampler.wrong[:5]
                 weight = memory(one.server)
@@ -203,6 +218,8 @@ class Bench:
                 tell(
                     f"{model}: round {number + 1}, {one.title}: {load.rate:,.0f}/s, p99 {load.p99_ms:.2f} ms"
                 )
+        for one in live:
+            one.row.cpu_us = median(one.cpu_us) if one.cpu_us else None
         return [summary(one.row) for one in live]
 
     def ladder(self, live: list[Live], model: str) -> None:

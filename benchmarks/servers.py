@@ -189,6 +189,12 @@ def mark_cpu(server: Server) -> None:
     server.cpu = {pid: cpu_seconds(pid) for pid in processes(server)}
 
 
+def cpu_since_mark(server: Server) -> float | None:
+    """Seconds of processor time of all its processes since `mark_cpu`; None without /proc."""
+    pids = processes(server)
+    return sum(cpu_seconds(pid) - server.cpu.get(pid, 0.0) for pid in pids) if pids else None
+
+
 def memory(server: Server) -> tuple[float, float] | None:
     """PSS in MB of the process that worked hardest since `mark_cpu`, and of all; None without /proc."""
     pids = processes(server)
