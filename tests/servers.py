@@ -195,7 +195,8 @@ class Cut:
                         self.cut = self.cut or self.skip < 0
                 if self.cut:
                     break
-                server.sendall(data)
+                with suppress(OSError):
+                    server.sendall(data)
             for side in (client, server):
                 with suppress(OSError):
                     side.shutdown(socket.SHUT_RDWR)

@@ -241,12 +241,12 @@ def card(chosen: argparse.Namespace) -> int:
 def report(chosen: argparse.Namespace) -> int:
     """`report NAME`."""
     from training.data import load_table, test_rows  # noqa: PLC0415
-    from training.report import summary, write_report  # noqa: PLC0415
+    from training.report import write_report  # noqa: PLC0415
     from training.schema import signature_of  # noqa: PLC0415
 
     table = load_table(_use_case(chosen))
     path = write_report(table, signature_of(table, ~test_rows(table)), Path("reports"))
-    print(f"{summary(table)}\n\nThe report is at {path}")
+    print(f"The report is at {path}")
     return DONE
 
 

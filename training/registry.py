@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import shutil
 import sqlite3
 import time
 import warnings
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,9 @@ CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 EXPERIMENT = "okamochi/{name}"
 MAX_NOTE, MAX_DESCRIPTION, MAX_PARAM, MAX_TAG = 8_000, 5_000, 6_000, 8_000
 """Characters that MLflow's tables hold of a run's note, a version's description, a parameter and a tag."""
+
+SHOWN_DIGEST = 8
+"""Characters of a data set's digest that its name in MLflow carries; the whole of it is a tag."""
 
 _DEFAULTS = {
     # With MLflow's own 120 s and 7 retries a dead server is told from a slow one after minutes.
@@ -77,14 +81,14 @@ class TrialRun:
     """
 
     title: str
-    params: Mapping[str, Any]
+    params: dict[str, Any]
     metric: str
-    fold_scores: Sequence[float]
+    fold_scores: list[float]
     score: float | None
     status: str
     started: float
     seconds: float
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class DataInput:
     digest: str
     source: str
     rows: int
-    columns: Mapping[str, str]
+    columns: dict[str, str]
     target: str
 
 
@@ -138,10 +142,24 @@ class Registry:
 
     # Runs
 
-    def start(self, name: str, title: str, tags: Mapping[str, str], *, description: str = "") -> str:
-        """Begin the parent run of a training; its id."""
+    def start(
+        self,
+        name: str,
+        title: str,
+        tags: Mapping[str, str],
+        *,
+        description: str = "",
+        about: Mapping[str, str] | None = None,
+    ) -> str:
+        """Begin the parent run of a training; its id.
+
+        Parameters
+        ----------
+        description, about
+            Of the experiment, should it be new: a sentence and tags.
+        """
         with self._asked("begin a run"):
-            experiment = self._experiment(name, description)
+            experiment = self._experiment(name, description, about or {})
             run = self._client.create_run(experiment, run_name=title, tags=self._tags(tags))
             return str(run.info.run_id)
 
@@ -386,13 +404,16 @@ class Registry:
                     return None
                 raise
 
-    def _experiment(self, name: str, description: str = "") -> str:
+    def _experiment(self, name: str, description: str = "", about: Mapping[str, str] | None = None) -> str:
         if name in self._experiments:
             return self._experiments[name]
         title = EXPERIMENT.format(name=name)
         found = self._client.get_experiment_by_name(title)
         if found is None:
-            tags = {"mlflow.note.content": description[:MAX_DESCRIPTION]} if description else {}
+            # The kind opens MLflow's pages for training instead of those for language models.
+            tags = {"mlflow.experimentKind": "custom_model_development", **(about or {})}
+            if description:
+                tags["mlflow.note.content"] = description[:MAX_DESCRIPTION]
             location = (self._artifacts / name).as_uri() if self._embedded else None
             created = self._client.create_experiment(title, location, tags)
         elif found.lifecycle_stage == "deleted":
@@ -405,6 +426,8 @@ class Registry:
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         ours = {"mlflow.source.name": "python -m training", "mlflow.source.type": "LOCAL"}
+        with suppress(OSError, KeyError):  # a container's user may have no name
+            ours["mlflow.user"] = getpass.getuser()
         return {key: str(value)[:MAX_TAG] for key, value in {**ours, **tags}.items()}
 
     def _log_data(self, run_id: str, data: DataInput) -> None:
@@ -413,7 +436,7 @@ class Registry:
         columns = [{"type": kind, "name": name, "required": True} for name, kind in data.columns.items()]
         dataset = Dataset(
             name=data.name,
-            digest=data.digest[:36],
+            digest=data.digest[:SHOWN_DIGEST],
             source_type="local",
             source=json.dumps({"uri": data.source}),
             schema=json.dumps({"mlflow_colspec": columns})[:1_000_000] if len(columns) < 2_000 else None,
@@ -541,10 +564,20 @@ def _version(found: Any) -> Version:
     )
 
 
+_PLAIN_REASONS = (
+    "Connection refused",
+    "Connection aborted",
+    "Connection reset",
+    "timed out",
+    "Name or service not known",
+    "Invalid Host header",
+)
+
+
 def _reason(error: BaseException) -> str:
     """The innermost cause's first line, as a sentence."""
     text = str(error).strip() or type(error).__name__
-    for mark in ("Connection refused", "Read timed out", "Name or service not known", "Invalid Host header"):
+    for mark in _PLAIN_REASONS:
         if mark in text:
             text = mark.lower()
     line = text.splitlines()[0][:240].rstrip(".")

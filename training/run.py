@@ -86,6 +86,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     about: str
     run_id: str
     title: str
+    begun: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
     baseline: dict[str, float]
@@ -134,10 +135,14 @@ def run(use_case: UseCase, budget: Budget, progress: Progress) -> Result:
         if finished is None:
             began = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
             finished = _train(registry, _Job(exam, budget, key, folder, progress, began))
-        progress.stage("registering in MLflow")
-        version = record(registry, finished, folder)
-        progress.stage("the gate")
-        verdict = challenge(registry, exam, version)
+        try:
+            progress.stage("registering in MLflow")
+            version = record(registry, finished, folder)
+            progress.stage("the gate")
+            verdict = challenge(registry, exam, version)
+        except RegistryError as error:
+            kept = f"The trained model is kept in {folder}; that run will not train again."
+            raise RegistryError(f"{error} {kept}") from error
         shutil.rmtree(folder)
         progress.done()
         return Result(finished, verdict, resumed)
@@ -173,18 +178,19 @@ def record(registry: Registry, finished: Finished, folder: Path) -> Version:
     """Bring a finished training into MLflow, as far as it is not there yet; its registered version."""
     artifact = manifest.load(folder / "okamochi", name=finished.name)
     if not registry.has_run(finished.run_id):  # another registry than the one the training began with
-        run_id = registry.start(finished.name, finished.title, {}, description=finished.about)
+        run_id = registry.start(finished.name, finished.title, finished.begun, description=finished.about)
         finished = _save(msgspec.structs.replace(finished, run_id=run_id, logged=0), folder)
     for number, trial in enumerate(finished.trials[finished.logged :], start=finished.logged + 1):
         registry.trial(finished.name, finished.run_id, trial)
         finished = _save(msgspec.structs.replace(finished, logged=number), folder)
+    on_test = {key: value for key, value in finished.metrics.items() if key.startswith("test_")}
     registry.describe(
         finished.run_id,
         title=finished.title,
         params=finished.params,
-        metrics=finished.metrics,
+        metrics={key: value for key, value in finished.metrics.items() if key not in on_test},
         folds=finished.folds,
-        tags=finished.tags,
+        tags={key: value for key, value in finished.tags.items() if key not in on_test},
         note=finished.note,
         data=finished.data,
     )
@@ -195,7 +201,7 @@ def record(registry: Registry, finished: Finished, folder: Path) -> Version:
             artifact,
             finished.run_id,
             tags=finished.tags,
-            metrics={key: value for key, value in finished.metrics.items() if key.startswith("test_")},
+            metrics=on_test,
             description=finished.note,
             about=finished.about,
         )
@@ -247,9 +253,12 @@ class _TrialLog:
 
 def _train(registry: Registry, job: _Job) -> Finished:
     use_case = job.use_case
-    title = f"{use_case.name} · {job.began} · searching"
     run_id = registry.start(
-        use_case.name, title, {"okamochi.use_case": use_case.name}, description=_about(use_case)
+        use_case.name,
+        f"searching · {use_case.name} · {job.began}",
+        _begun(use_case),
+        description=_about(use_case),
+        about={"task": job.exam.table.task, "metric": job.metric},
     )
     log = _TrialLog(registry, job, run_id)
     try:
@@ -328,6 +337,7 @@ def _trained(job: _Job, log: _TrialLog) -> Finished:
             about=_about(job.use_case),
             run_id=log.run_id,
             title=facts.title,
+            begun=_begun(job.use_case),
             params=facts.params,
             metrics=facts.metrics,
             baseline=facts.baseline,
@@ -430,7 +440,7 @@ def _facts(job: _Job, made: _Made) -> _Facts:
     )
     types = {"number": "double", "category": "string", "text": "string", "date": "datetime"}
     return _Facts(
-        title=f"{table.use_case.name} · {job.began} · {_short(best)} {figures[metric]:.4g}",
+        title=f"{_short(best)} {figures[metric]:.4g} · {table.use_case.name} · {job.began}",
         params={
             "algorithm": _short(best),
             "settings": _settings(best),
@@ -568,7 +578,11 @@ def _draw(job: _Job, made: _Made) -> None:
 
 
 def _about(use_case: UseCase) -> str:
-    return " ".join(filter(None, (use_case.title and f"**{use_case.title}.**", use_case.description)))
+    return ": ".join(filter(None, (use_case.title, use_case.description)))
+
+
+def _begun(use_case: UseCase) -> dict[str, str]:
+    return {"mlflow.source.name": f"python -m training run {use_case.name}"}
 
 
 def _key(use_case: UseCase, data: str, budget: Budget) -> str:

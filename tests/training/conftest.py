@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 import sklearn
@@ -69,20 +71,21 @@ def cut(mlflow_url: str) -> Iterator[Cut]:
 def make_artifact(tmp_path: Path) -> Callable[..., manifest.Artifact]:
     """Make a sealed artifact of a logistic regression that tells plums by their weight."""
 
-    def make(name: str, *, run_id: str = "", turn: float = 3.0) -> manifest.Artifact:
-        folder = tmp_path / f"artifact-{name}-{turn:g}"
-        folder.mkdir()
+    def make(name: str, *, run_id: str = "", turn: float = 3.0, coloured: bool = True) -> manifest.Artifact:
+        folder = Path(tempfile.mkdtemp(prefix=f"artifact-{name}-", dir=tmp_path))
         rows = np.array([[weight, code] for weight in np.linspace(0, 6, 60) for code in (-1.0, 0.0, 1.0)])
+        signature = FRUIT if coloured else msgspec.structs.replace(FRUIT, columns=FRUIT.columns[:1])
+        rows = rows[:, : signature.width]
         fruit = np.where(rows[:, 0] > turn, "apple", "plum").astype(object)
         model = LogisticRegression(C=100).fit(rows, fruit)
         skops.io.dump(model, folder / manifest.SKOPS)
         (folder / manifest.CARD).write_text("# Plums\n\nTold by weight.\n")
         manifest.write(
             folder,
-            signature=FRUIT,
+            signature=signature,
             golden=manifest.Golden(
-                records=[{"weight": 1.0, "colour": "blue"}],
-                scores=model.predict_proba([[1.0, 0.0]]).tolist(),
+                records=[{"weight": 1.0, "colour": "blue"} if coloured else {"weight": 1.0}],
+                scores=model.predict_proba([[1.0, 0.0][: signature.width]]).tolist(),
                 tolerance=1e-9,
             ),
             name=name,
