@@ -6,6 +6,7 @@ import asyncio
 import json
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,20 +14,25 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from artifact.encode import canonical
 from artifact.signature import Column, Signature
+from serving.gateway import Gateway
 from serving.protocols.oip import Labels
-from tests.serving.conftest import VERSIONS, Answer, ask
+from serving.protocols.tensors import _column
+from serving.settings import Settings
+from tests.serving.conftest import VERSIONS, Answer, ask, elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
 
-    from serving.gateway import Gateway
+    from serving.catalog import Catalog
     from tests.servers import Server
     from tests.serving.artifacts import Made
 
@@ -430,6 +436,14 @@ def test_numbers_are_categories_however_they_are_typed(gateway: Gateway, made: d
     np.testing.assert_allclose(answer.json()["outputs"][1]["data"], expected, atol=1e-9)
 
 
+def test_a_float_of_few_digits_is_the_category_that_it_is_written_as() -> None:
+    """FP32 has 0.10000000149 for 0.1; a number column takes that, a category "0.1" would be unknown."""
+    for datatype in (np.float16, np.float32):
+        cells = _column(np.array([0.1, 3.0, np.nan], datatype), "category")
+        assert [canonical(cell) for cell in cells] == ["0.1", "3", "nan"]
+        assert _column(cells, "number") is cells
+
+
 def test_outputs_are_those_asked_for_each_in_its_own_way(gateway: Gateway) -> None:
     body = {
         "inputs": [tensor()],
@@ -700,6 +714,34 @@ def test_bad_binary_tensors_are_told_where_they_are_wrong(  # noqa: PLR0917
     assert place in error(binary_request(gateway, {"inputs": inputs}, behind, "iris", length), status)
 
 
+@pytest.mark.parametrize("datatype", FLOATS)
+def test_nan_is_missing_and_infinity_is_refused_in_binary(gateway: Gateway, datatype: str) -> None:
+    """By a model whose columns may not be missing."""
+    for cell, reason in [(np.nan, "missing"), (np.inf, "inf"), (-np.inf, "-inf")]:
+        rows = np.array([IRIS, [5, 3, cell, 1]], numpy_type(datatype))
+        sent = {"name": "f", "shape": [2, 4], "datatype": datatype}
+        sent["parameters"] = {"binary_data_size": rows.nbytes}
+        text = error(binary_request(gateway, {"inputs": [sent]}, rows.tobytes()), 422)
+        assert "row 1, column 'petal_length'" in text
+        assert reason in text
+
+
+def test_a_model_that_was_refused_is_not_ready_in_the_shape_of_the_protocol(models: Catalog) -> None:
+    damaged = replace(models, live={"iris": models.live["iris"]}, refused={"loans": "a digest differs"})
+    gateway = Gateway(elsewhere, damaged, Settings())
+
+    async def main() -> None:
+        assert (await ask(gateway, "GET", "/v2/health/live")).status == 200
+        ready = await ask(gateway, "GET", "/v2/health/ready")
+        assert (ready.status, ready.json()) == (503, {"ready": False})
+        for method, path in [("GET", ""), ("GET", "/ready"), ("GET", "/versions/2"), ("POST", "/infer")]:
+            text = error(await ask(gateway, method, f"/v2/models/loans{path}"), 503)
+            assert "a digest differs" in text
+        assert (await ask(gateway, "GET", "/v2/models/iris/ready")).status == 200
+
+    asyncio.run(main())
+
+
 def test_conflicting_lengths_of_the_json_are_refused(server: Server) -> None:
     import socket
 
@@ -816,7 +858,7 @@ bodies = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=300, deadline=None)
 @given(
     body=st.one_of(bodies.map(lambda body: json.dumps(body).encode()), st.binary(max_size=80)),
     behind=st.one_of(st.just(b""), st.binary(max_size=64)),
@@ -835,7 +877,7 @@ def test_nothing_that_a_client_sends_is_answered_with_5xx(
         assert set(answer.json()) == {"error"}
 
 
-@settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150, deadline=None)
 @given(
     rows=st.lists(st.lists(st.floats(-100, 100, width=32), min_size=4, max_size=4), min_size=1, max_size=5),
     datatype=st.sampled_from(FLOATS[1:]),
