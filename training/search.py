@@ -1,6 +1,7 @@
 """Which family with which parameters: Optuna over cross-validation, then perhaps a few of the best together.
 
-The choice is by the mean of the folds' figures. Every family that the table's size allows first runs with its
+The choice is by the mean of the folds' figures; where that figure only counts labels, which on small tables says little,
+the best log loss among those that are not measurably worse. Every family that the table's size allows first runs with its
 default parameters; then TPE draws family and parameters. Two folds decide whether a trial goes on (median pruning).
 No decision looks at a clock but `timeout_s`, so that seed, data and versions decide the result.
 """
@@ -20,9 +21,9 @@ from joblib import Parallel, delayed, parallel_config
 from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.model_selection import (
     GroupKFold,
-    KFold,
+    RepeatedKFold,
+    RepeatedStratifiedKFold,
     StratifiedGroupKFold,
-    StratifiedKFold,
     TimeSeriesSplit,
 )
 from threadpoolctl import threadpool_limits
@@ -44,6 +45,9 @@ MOST_SEARCH_ROWS, FEWEST_SEARCH_ROWS = 10_000, 2_000
 MOST_SEARCH_CELLS = 800_000
 """Of more rows or cells (a term of a text counts a twentieth) a sample is searched; the winner is fitted on all."""
 ROWS_FOR_FEWER_FOLDS, FEWER_FOLDS = 5_000, 3
+ROWS_FOR_REPEATS, REPEATS = 300, 3
+"""On fewer rows one way of cutting folds says little: they are cut this often."""
+LABEL_METRICS = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro"})
 POOL, MOST_MEMBERS, ROUNDS = 12, 4, 12
 IMBALANCE = 4.0
 
@@ -72,6 +76,8 @@ class Trial:
         "complete", "pruned" or "failed".
     reason
         Why it failed or was pruned.
+    log_loss
+        The mean of the folds', for classes.
     """
 
     number: int
@@ -82,6 +88,7 @@ class Trial:
     seconds: float
     state: str
     reason: str = ""
+    log_loss: float = float("nan")
 
     @property
     def title(self) -> str:
@@ -186,7 +193,7 @@ def search(
         done = _trials(study)
         best = _best(done, metric)
         if ensemble and _can_improve(best):
-            together = _ensemble(done, runner, metric)
+            together = _ensemble(done, best, runner, metric)
             if together is not None:
                 done.append(together)
                 best = together
@@ -294,11 +301,15 @@ def _folds(table: _Table, count: int, groups: NDArray[Any] | None, times: NDArra
             return list(GroupKFold(count).split(places, y, groups))
         splitter = StratifiedGroupKFold(count, shuffle=True, random_state=table.seed)
         return list(splitter.split(places, y, groups))
+    repeats = REPEATS if rows < ROWS_FOR_REPEATS else 1
     if not classes:
-        return list(KFold(count, shuffle=True, random_state=table.seed).split(places, y))
+        return list(
+            RepeatedKFold(n_splits=count, n_repeats=repeats, random_state=table.seed).split(places, y)
+        )
     smallest = int(np.bincount(y)[np.unique(y)].min())
     count = max(2, min(count, smallest))
-    return list(StratifiedKFold(count, shuffle=True, random_state=table.seed).split(places, y))
+    splitter = RepeatedStratifiedKFold(n_splits=count, n_repeats=repeats, random_state=table.seed)
+    return list(splitter.split(places, y))
 
 
 # --- one trial -------------------------------------------------------------------------------------------------
@@ -348,11 +359,11 @@ class _Runner:
         self.parallel, self.table, self.splits, self.metric = parallel, table, splits, metric
         self.kept: dict[int, list[NDArray[np.float64]]] = {}
 
-    def figure(self, fold: int, scores: NDArray[np.float64]) -> float:
-        """The metric on a fold's held-out rows."""
+    def figure(self, fold: int, scores: NDArray[np.float64], metric: str | None = None) -> float:
+        """A metric, by default the search's, on a fold's held-out rows."""
         y = self.table.y[self.splits[fold][1]]
         truth = Truth(y, np.ones(len(y)), self.table.positive, self.table.threshold)
-        return METRICS[self.metric].compute(truth, scores)
+        return METRICS[metric or self.metric].compute(truth, scores)
 
     def run(self, name: str, params: Mapping[str, Any], folds: Sequence[int]) -> list[_Outcome]:
         """Fit and score those folds; raises _Failed with the first reason."""
@@ -374,6 +385,16 @@ class _Runner:
             outcomes = self.run(trial.family, trial.params, range(len(self.splits)))
             self.kept[trial.number] = [each.scores for each in outcomes if each.scores is not None]
         return self.kept[trial.number]
+
+    def figures(self, held: Sequence[NDArray[np.float64]], metric: str) -> list[float]:
+        """A metric on each fold's held-out rows."""
+        return [self.figure(fold, scores, metric) for fold, scores in enumerate(held)]
+
+    def log_loss(self, held: Sequence[NDArray[np.float64]]) -> float:
+        """The mean of the folds' log losses; NaN for a regression."""
+        if not self.table.layout.classes:
+            return float("nan")
+        return _mean(self.figures(held, "log_loss"))
 
     def baseline(self) -> Trial:
         """What a model that looks at no column reaches."""
@@ -502,7 +523,8 @@ def _one(study: optuna.Study, runner: _Runner, names: list[str], sign: int) -> T
     except (_Failed, ValueError, OSError, MemoryError) as error:
         state, reason = optuna.trial.TrialState.FAIL, str(error) or type(error).__name__
     seconds = time.perf_counter() - started
-    for key, value in (("fold_scores", figures), ("seconds", seconds), ("reason", reason)):
+    told = {"fold_scores": figures, "seconds": seconds, "reason": reason, "log_loss": runner.log_loss(held)}
+    for key, value in told.items():
         asked.set_user_attr(key, value)
     if state == optuna.trial.TrialState.COMPLETE:
         runner.kept[asked.number] = held
@@ -531,6 +553,7 @@ def _trial(number: int, state: optuna.trial.TrialState, attributes: Mapping[str,
         float(attributes.get("seconds", 0.0)),
         _STATES[state],
         attributes.get("reason", ""),
+        float(attributes.get("log_loss", "nan")),
     )
 
 
@@ -544,72 +567,95 @@ def _trials(study: optuna.Study) -> list[Trial]:
 
 
 def _best(trials: list[Trial], metric: str) -> Trial:
-    """The highest mean; the earliest of equals, so that a default wins over a variant that does no better."""
+    """The highest mean, the earliest of equals; for counts of labels the lowest log loss of those near it."""
     complete = [each for each in trials if each.state == "complete"]
     if not complete:
         reasons = sorted({f"{each.family}: {each.reason}" for each in trials})
         raise SearchError("no candidate could be trained: " + "; ".join(reasons or ["no trial ran"]))
     sign = METRICS[metric].sign
-    return min(complete, key=lambda each: (-sign * each.score, each.number))
+    first = min(complete, key=lambda each: (-sign * each.score, each.number))
+    if metric not in LABEL_METRICS:
+        return first
+    near = [each for each in complete if not measurably(first.fold_scores, each.fold_scores, sign)]
+    return min(near, key=lambda each: (each.log_loss, each.number), default=first)
+
+
+def measurably(one: Sequence[float], other: Sequence[float], sign: int = 1) -> bool:
+    """Whether the figures of `one` are better by more than a standard error of the folds' differences."""
+    gains = sign * (np.array(one) - np.array(other))
+    gains = gains[np.isfinite(gains)]
+    return len(gains) > 1 and bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
 # --- a few of the best together --------------------------------------------------------------------------------
 
 
-def _ensemble(trials: list[Trial], runner: _Runner, metric: str) -> Trial | None:
+def _ensemble(trials: list[Trial], best: Trial, runner: _Runner, metric: str) -> Trial | None:
     """Caruana's greedy selection among the best trials; None where no mean of them is measurably better.
 
-    Measurably: by more than one standard error of the folds' gains. Members count as often as they were picked.
+    Where the metric counts labels, members are picked by log loss among those not measurably worse, and the mean of them
+    must be measurably better in one and not measurably worse in the other. Members count as often as they were picked.
     """
+    started = time.perf_counter()
     sign = METRICS[metric].sign
+    objective = "log_loss" if metric in LABEL_METRICS else metric
     complete = sorted(
         (each for each in trials if each.state == "complete"),
         key=lambda each: (-sign * each.score, each.number),
     )
+    if metric in LABEL_METRICS:
+        near = [each for each in complete if not measurably(best.fold_scores, each.fold_scores, sign)]
+        complete = sorted(near, key=lambda each: (each.log_loss, each.number))
     leaders = {each.family: each for each in reversed(complete)}
-    pool = sorted(
-        {each.number: each for each in (*complete[:POOL], *leaders.values())}.values(), key=lambda e: e.number
+    pool = {each.number: each for each in (*complete[:POOL], *leaders.values())}
+    picked, held = _greedy([best], [pool[number] for number in sorted(pool)], runner, objective)
+    members = {each.number: each for each in picked}
+    alone = runner.scores(best)
+    figures = [runner.figures(scores, metric) for scores in (held, alone)]
+    aims = [runner.figures(scores, objective) for scores in (held, alone)]
+    aim = METRICS[objective].sign
+    better = measurably(*figures, sign) or measurably(*aims, aim)
+    worse = measurably(*figures[::-1], sign) or measurably(*aims[::-1], aim)
+    if len(members) < 2 or worse or not better:
+        return None
+    listed = [
+        {"family": each.family, "params": each.params, "weight": sum(one.number == number for one in picked)}
+        for number, each in members.items()
+    ]
+    return Trial(
+        max(each.number for each in trials) + 1,
+        ENSEMBLE,
+        {"members": listed},
+        tuple(figures[0]),
+        _mean(figures[0]),
+        time.perf_counter() - started,
+        "complete",
+        log_loss=runner.log_loss(held),
     )
-    best = complete[0]
-    started = time.perf_counter()
-    picked: list[Trial] = [best]
-    total = [scores.copy() for scores in runner.scores(best)]
-    figures = sign * np.array(best.fold_scores)
-    chosen, chosen_figures = list(picked), figures
+
+
+def _greedy(
+    picked: list[Trial], pool: list[Trial], runner: _Runner, objective: str
+) -> tuple[list[Trial], list[NDArray[np.float64]]]:
+    """Add what helps most, again and again; the members of the best round, and their mean scores by fold."""
+    sign = METRICS[objective].sign
+    total = [sum_of.copy() for sum_of in runner.scores(picked[0])]
+    best = (sign * _mean(runner.figures(total, objective)), list(picked), total)
     for _ in range(ROUNDS):
         options = []
         for each in pool:
             if each not in picked and len({one.number for one in picked}) >= MOST_MEMBERS:
                 continue
             mixed = [(a + b) / (len(picked) + 1) for a, b in zip(total, runner.scores(each), strict=True)]
-            found = sign * np.array([runner.figure(fold, scores) for fold, scores in enumerate(mixed)])
-            options.append((-_mean(found.tolist()), each.number, each, found))
+            options.append((-sign * _mean(runner.figures(mixed, objective)), each.number, each, mixed))
         if not options:
             break
-        _, _, member, found = min(options, key=lambda option: option[:2])
-        picked.append(member)
-        total = [a + b for a, b in zip(total, runner.scores(member), strict=True)]
-        if _mean(found.tolist()) > _mean(chosen_figures.tolist()):
-            chosen, chosen_figures = list(picked), found
-    gains = chosen_figures - figures
-    gains = gains[np.isfinite(gains)]
-    members = {each.number: each for each in chosen}
-    if len(members) < 2 or len(gains) < 2 or gains.mean() <= gains.std(ddof=1) / np.sqrt(len(gains)):
-        return None
-    listed = [
-        {"family": each.family, "params": each.params, "weight": sum(one.number == number for one in chosen)}
-        for number, each in members.items()
-    ]
-    figures_of = tuple(float(sign * figure) for figure in chosen_figures)
-    return Trial(
-        max(each.number for each in trials) + 1,
-        ENSEMBLE,
-        {"members": listed},
-        figures_of,
-        _mean(figures_of),
-        time.perf_counter() - started,
-        "complete",
-    )
+        worst, _, member, mixed = min(options, key=lambda option: option[:2])
+        picked = [*picked, member]
+        total = [scores * len(picked) for scores in mixed]
+        if -worst > best[0]:
+            best = (-worst, list(picked), mixed)
+    return best[1], best[2]
 
 
 __all__ = ["ENSEMBLE", "SearchError", "SearchResult", "Trial", "build", "fit", "scores_of", "search"]

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import onnx
+import pytest
+import skops.io
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+
+from artifact import manifest
+from tests.training.tables import messy
+from training.candidates import BASELINE, FAMILIES, layout_of
+from training.evaluate import truth_of
+from training.export import ExportError, export, onnx_score, open_skops, parity_rows, thresholds
+from training.onnx_graph import convert
+from training.search import ENSEMBLE, build, scores_of
+
+TASKS = ("binary", "multiclass", "regression")
+TRAIN = 180
+
+
+def variants(task):
+    """Every family by its defaults, the preprocessing that defaults leave out, and an ensemble of unlike members."""
+    layout = layout_of(messy(task).signature, TRAIN)
+    for each in (*FAMILIES, BASELINE):
+        default = each.default(layout)
+        yield each.name, each.name, default
+        for key, value in (("skew", "power"), ("categories", "target"), ("weights", "uniform")):
+            if key in default:
+                yield f"{each.name}-{value}", each.name, {**default, key: value}
+    if task == "regression":
+        yield "ridge", "linear", {"skew": "standard", "penalty": "ridge", "alpha": 1.0}
+        elastic = {"skew": "standard", "penalty": "elastic", "strength": 0.01, "l1_ratio": 0.5}
+        yield "elastic", "linear", elastic
+    members = [
+        {"family": each.name, "params": each.default(layout), "weight": weight}
+        for each, weight in zip(FAMILIES, (3, 1, 2), strict=False)
+    ]
+    yield "ensemble", ENSEMBLE, {"members": members}
+
+
+CASES = [(task, *variant) for task in TASKS for variant in variants(task)]
+
+
+def fitted(task, name, params, **made_as):
+    made = messy(task, **made_as)
+    truth = truth_of(task, made.labels, made.signature.classes, made.signature.positive)
+    layout = layout_of(made.signature, TRAIN)
+    return made, build(name, params, layout, task, 0).fit(made.matrix[:TRAIN], truth.y[:TRAIN])
+
+
+def exported(made, pipeline, directory, **settings):
+    chosen = {
+        "train_matrix": made.matrix[:TRAIN],
+        "train_labels": made.labels[:TRAIN],
+        "test_matrix": made.matrix[TRAIN:],
+        "test_frame": made.frame[TRAIN:],
+        "name": "made",
+        "run_id": "0",
+        "algorithm": "test",
+        "metric": "accuracy",
+        "metrics": {"accuracy": 0.9, "roc_auc": float("nan")},
+        "card": "# Made\n",
+    } | settings
+    return export(pipeline, made.signature, directory, **chosen)
+
+
+@pytest.mark.parametrize(("task", "name", "params"), [(t, n, p) for t, _, n, p in CASES], ids=[f"{t}-{i}" for t, i, *_ in CASES])  # fmt: skip
+def test_every_family_reaches_onnx_and_loads_from_skops(task, name, params, tmp_path):
+    """Served by ONNX it gives the pipeline's labels and scores, also at thresholds; skops holds the same model."""
+    made, pipeline = fitted(task, name, params)
+    result = exported(made, pipeline, tmp_path / "artifact")
+    assert (result.runtime, result.reason) == ("onnx", "")
+    assert result.parity is not None
+    assert result.parity.worst <= 1e-7 * max(1.0, np.abs(scores_of(pipeline, made.matrix, 0 if task == "regression" else len(made.signature.classes))).max())  # fmt: skip
+    loaded = manifest.load(tmp_path / "artifact", name="made")
+    manifest.check_golden(loaded, onnx_score((loaded.path / manifest.ONNX).read_bytes()))
+    again = open_skops((loaded.path / manifest.SKOPS).read_bytes())
+    classes = len(made.signature.classes)
+    assert np.array_equal(scores_of(again, made.matrix, classes), scores_of(pipeline, made.matrix, classes))
+
+
+@pytest.mark.parametrize("name", ["boosting", "forest", "tree", ENSEMBLE])
+def test_rows_are_placed_at_the_trees_thresholds(name):
+    params = next(p for t, i, n, p in CASES if (t, n) == ("binary", name) and i == name)
+    made, pipeline = fitted("binary", name, params)
+    found = set(thresholds(pipeline))
+    assert {made.signature.feature_names[column] for column, _ in found} >= {"number", "skewed"}
+    rows = parity_rows(pipeline, made.signature, made.matrix[:TRAIN], made.matrix[TRAIN:])
+    column, value = max(found)
+    near = np.float32(value)
+    for one in (near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))):
+        assert (rows[:, column] == np.float64(one)).any() or len(found) > 3_000
+
+
+def test_a_graph_that_splits_otherwise_at_a_threshold_is_not_kept(tmp_path, monkeypatch):
+    """A threshold that is off by its last bit changes no test row, but rows at the threshold show it."""
+    made, pipeline = fitted("binary", "tree", {"max_depth": 3, "min_samples_leaf": 5}, texts=False)
+    honest = convert(pipeline, made.signature.width)
+
+    def wrong(fitted_pipeline, width):
+        model = onnx.ModelProto()
+        model.CopyFrom(honest)
+        for node in model.graph.node:
+            for attribute in node.attribute:
+                if attribute.name == "nodes_splits":
+                    moved = np.nextafter(onnx.numpy_helper.to_array(attribute.t).astype(np.float32), -np.float32(np.inf))
+                    moved = np.nextafter(moved, -np.float32(np.inf)).astype(np.float64)
+                    attribute.t.CopyFrom(onnx.numpy_helper.from_array(moved))
+        return model
+
+    monkeypatch.setattr("training.export.convert", wrong)
+    result = exported(made, pipeline, tmp_path / "artifact")
+    assert result.runtime == "sklearn"
+    assert "not exact" in result.reason
+    assert not (tmp_path / "artifact" / manifest.ONNX).exists()
+    assert manifest.load(tmp_path / "artifact").manifest.runtime_reason == result.reason
+
+
+def test_an_estimator_without_a_graph_is_served_by_scikit_learn(tmp_path):
+    made = messy("binary", texts=False)
+    whole = np.nan_to_num(made.matrix)
+    truth = truth_of("binary", made.labels, made.signature.classes, "yes")
+    pipeline = GaussianNB().fit(whole, truth.y)
+    frame = made.frame.assign(number=made.frame["number"].fillna(0.0))
+    settings = {"train_matrix": whole[:TRAIN], "test_matrix": whole[TRAIN:], "test_frame": frame[TRAIN:]}
+    result = exported(made, pipeline, tmp_path / "artifact", **settings)
+    assert (result.runtime, result.reason) == ("sklearn", "no ONNX form of GaussianNB")
+
+
+def test_a_pipeline_with_a_foreign_type_is_refused_before_anything_is_sealed(tmp_path):
+    made = messy("binary", texts=False)
+    truth = truth_of("binary", made.labels, made.signature.classes, "yes")
+    model = LogisticRegression().fit(np.nan_to_num(made.matrix), truth.y)
+    model.extra_ = tables_of_a_stranger
+    with pytest.raises(ExportError, match="tables_of_a_stranger"):
+        exported(made, model, tmp_path / "artifact")
+    assert not (tmp_path / "artifact" / manifest.MANIFEST).exists()
+
+
+def tables_of_a_stranger():
+    return "code that a model file could name"
+
+
+def test_skops_of_a_foreign_type_and_a_pickle_are_not_opened():
+    model = IsotonicRegression().fit([0, 1], [0, 1])
+    model.extra_ = tables_of_a_stranger
+    with pytest.raises(Exception, match="tables_of_a_stranger"):
+        open_skops(skops.io.dumps(model))
+    with pytest.raises(Exception, match="zip"):
+        open_skops(pickle.dumps(model))
+
+
+def test_golden_rows_are_test_rows_as_a_client_sends_them(tmp_path):
+    made, pipeline = fitted("binary", "linear", {"skew": "standard", "C": 1.0})
+    exported(made, pipeline, tmp_path / "artifact")
+    golden = manifest.load(tmp_path / "artifact").golden()
+    assert len(golden.records) == 32
+    assert all(record.keys() == set(made.signature.names) for record in golden.records)
+    sent = {record["skewed"] for record in golden.records}
+    assert sent <= set(made.frame["skewed"][TRAIN:])
+    assert None in {record["few"] for record in golden.records}
+
+
+def test_the_reference_counts_every_training_row_once(tmp_path):
+    made, pipeline = fitted("multiclass", "tree", {"max_depth": 3, "min_samples_leaf": 5})
+    exported(made, pipeline, tmp_path / "artifact")
+    found = json.loads((tmp_path / "artifact" / manifest.REFERENCE).read_text("utf-8"))
+    assert found["rows"] == TRAIN
+    number, few = found["columns"]["number"], found["columns"]["few"]
+    assert sum(number["counts"]) + number["missing"] == TRAIN
+    assert len(number["counts"]) == len(number["edges"]) + 1
+    assert sum(few["counts"]) + few["missing"] == TRAIN
+    assert few["missing"] == made.frame["few"][:TRAIN].isna().sum()
+    assert {sum(each["counts"]) for each in found["scores"].values()} == {TRAIN}
+
+
+def test_figures_that_are_undefined_stay_out_of_the_manifest(tmp_path):
+    made, pipeline = fitted("binary", "linear", {"skew": "standard", "C": 1.0})
+    exported(made, pipeline, tmp_path / "artifact")
+    assert manifest.load(tmp_path / "artifact").manifest.metrics == {"accuracy": 0.9}
