@@ -214,7 +214,7 @@ class Registry:
         folds
             Metrics with one value a fold.
         note
-            Markdown that the run's page shows as its description.
+            Markdown that the run's page shows as its description, and holds whole as card.md.
         """
         from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415 - see _import_mlflow
 
@@ -234,6 +234,7 @@ class Registry:
                 [RunTag(key, str(value)[:MAX_TAG]) for key, value in named.items()],
             )
             self._log_data(run_id, data)
+            self._client.log_text(run_id, note, "card.md")
 
     def files(self, run_id: str, folder: Path, path: str | None = None) -> None:
         """Log a folder's files to a run, under `path`."""
