@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ class Served:
 def served(trained: Callable[[str], Trained], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     found = {}
+    with ThreadPoolExecutor(2) as pool:  # a training is mostly one core's work
+        list(pool.map(trained, NAMES))
     for name in NAMES:
         registry = Registry(trained(name).tracking_uri)
         version = registry.version(name, CHAMPION)
