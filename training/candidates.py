@@ -1,13 +1,12 @@
 """The model families that the search chooses from: each one's preprocessing, search space and limits.
 
-Every pipeline takes the encoded matrix (`artifact.encode`) and is made of scikit-learn's own parts only, so that
-it exports to ONNX (`training.onnx_graph`) and loads from skops on our own list of types. Classifiers are fitted on
-class indices, 0 to k - 1, in the order of `Signature.classes`.
+Every pipeline takes the encoded matrix (`artifact.encode`) and is made of scikit-learn's own parts only, so
+that it exports to ONNX (`training.onnx_graph`) and loads from skops on our own list of types. Classifiers
+are fitted on class indices, 0 to k - 1, in the order of `Signature.classes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +40,8 @@ from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from optuna.trial import BaseTrial
 
     from artifact.signature import Signature, Task
@@ -50,9 +51,9 @@ Params = dict[str, Any]
 ONE_HOT_LEVELS = 16
 """Categories up to which a column is one-hot encoded; beyond, by the target."""
 NATIVE_LEVELS = 200
-"""Categories up to which gradient boosting splits a column by sets of them; scikit-learn bins at most 255."""
+"""Categories up to which gradient boosting splits a column by sets of them; it has room for 255."""
 WIDE_TEXT = 100
-"""Terms up to which trees and distances see them one by one; beyond, through a singular value decomposition."""
+"""Terms up to which trees and distances see each; beyond, through a singular value decomposition."""
 TEXT_COMPONENTS = 64
 INNER_FOLDS = 3
 
@@ -166,7 +167,7 @@ class Family:
     affordable: Callable[[int, int, int], bool]
 
 
-# --- preprocessing ---------------------------------------------------------------------------------------------
+# --- preprocessing -----------------------------------------------------------------------------------------
 
 
 def _columns(*steps: tuple[str, Any, tuple[int, ...]]) -> ColumnTransformer:
@@ -249,7 +250,7 @@ def _scaled_target(model: Any) -> TransformedTargetRegressor:
     return TransformedTargetRegressor(model, transformer=StandardScaler())
 
 
-# --- linear ----------------------------------------------------------------------------------------------------
+# --- linear ------------------------------------------------------------------------------------------------
 
 
 def _skew(trial: BaseTrial, name: str) -> str:
@@ -295,7 +296,7 @@ def _build_linear(params: Mapping[str, Any], layout: Layout, task: Task, seed: i
     return _pipeline(columns, model)
 
 
-# --- one tree, and forests -------------------------------------------------------------------------------------
+# --- one tree, and forests ---------------------------------------------------------------------------------
 
 
 def _suggest_tree(trial: BaseTrial, layout: Layout) -> Params:
@@ -352,7 +353,7 @@ def _build_forest(classifier: Any, regressor: Any) -> Callable[..., Pipeline]:
     return build
 
 
-# --- gradient boosting -----------------------------------------------------------------------------------------
+# --- gradient boosting -------------------------------------------------------------------------------------
 
 
 def _rounds(layout: Layout) -> int:
@@ -407,7 +408,7 @@ def _build_boosting(params: Mapping[str, Any], layout: Layout, task: Task, seed:
     return _pipeline(columns, model)
 
 
-# --- support vectors -------------------------------------------------------------------------------------------
+# --- support vectors ---------------------------------------------------------------------------------------
 
 
 def _linear_kernel(layout: Layout) -> bool:
@@ -454,7 +455,7 @@ def _build_svm(params: Mapping[str, Any], layout: Layout, task: Task, seed: int)
     )
 
 
-# --- neighbours ------------------------------------------------------------------------------------------------
+# --- neighbours --------------------------------------------------------------------------------------------
 
 
 def _suggest_neighbours(trial: BaseTrial, layout: Layout) -> Params:
@@ -473,10 +474,10 @@ def _build_neighbours(params: Mapping[str, Any], layout: Layout, task: Task, see
     return _pipeline(columns, model)
 
 
-# --- neural network --------------------------------------------------------------------------------------------
+# --- neural network ----------------------------------------------------------------------------------------
 
 
-def _suggest_network(trial: BaseTrial, layout: Layout) -> Params:
+def _suggest_network(trial: BaseTrial, _layout: Layout) -> Params:
     return {
         "skew": _skew(trial, "network"),
         "units": trial.suggest_categorical("network.units", [16, 64, 128]),
@@ -503,7 +504,7 @@ def _build_network(params: Mapping[str, Any], layout: Layout, task: Task, seed: 
     return _pipeline(columns, _scaled_target(MLPRegressor(**kwargs)))
 
 
-# --- all of them -----------------------------------------------------------------------------------------------
+# --- all of them -------------------------------------------------------------------------------------------
 
 _CLASSES = frozenset({"binary", "multiclass"})
 _ALL = _CLASSES | {"regression"}
@@ -522,7 +523,7 @@ FAMILIES: tuple[Family, ...] = (
         lambda layout: {"skew": "standard"} | ({"C": 1.0} if layout.classes else {"penalty": "none"}),
         _suggest_linear,
         _build_linear,
-        lambda rows, width, classes: True,
+        lambda _rows, _width, _classes: True,
     ),
     Family(
         "boosting",
@@ -531,7 +532,7 @@ FAMILIES: tuple[Family, ...] = (
         _boosting_default,
         _suggest_boosting,
         _build_boosting,
-        lambda rows, width, classes: classes <= 30,
+        lambda _rows, _width, classes: classes <= 30,
     ),
     Family(
         "forest",
@@ -544,7 +545,7 @@ FAMILIES: tuple[Family, ...] = (
             # Bootstrap of a regression's trees as scikit-learn has it.
             RandomForestRegressor,
         ),
-        lambda rows, width, classes: rows * _dense_width(width) <= 4_000_000,
+        lambda rows, width, _classes: rows * _dense_width(width) <= 4_000_000,
     ),
     Family(
         "extra_trees",
@@ -553,7 +554,7 @@ FAMILIES: tuple[Family, ...] = (
         _forest_default,
         _suggest_forest("extra_trees"),
         _build_forest(ExtraTreesClassifier, ExtraTreesRegressor),
-        lambda rows, width, classes: rows * _dense_width(width) <= 4_000_000,
+        lambda rows, width, _classes: rows * _dense_width(width) <= 4_000_000,
     ),
     Family(
         "svm",
@@ -574,7 +575,7 @@ FAMILIES: tuple[Family, ...] = (
         "network",
         "Neural network",
         _ALL,
-        lambda layout: {
+        lambda _layout: {
             "skew": "standard",
             "units": 64,
             "layers": 1,
@@ -583,31 +584,31 @@ FAMILIES: tuple[Family, ...] = (
         },
         _suggest_network,
         _build_network,
-        lambda rows, width, classes: rows * _dense_width(width) <= 4_000_000,
+        lambda rows, width, _classes: rows * _dense_width(width) <= 4_000_000,
     ),
     Family(
         "neighbours",
         "k nearest neighbours",
         _ALL,
-        lambda layout: {"skew": "standard", "n_neighbors": 5, "weights": "distance"},
+        lambda _layout: {"skew": "standard", "n_neighbors": 5, "weights": "distance"},
         _suggest_neighbours,
         _build_neighbours,
-        lambda rows, width, classes: rows <= 5_000 and width <= 500,
+        lambda rows, width, _classes: rows <= 5_000 and width <= 500,
     ),
     Family(
         "tree",
         "Decision tree",
         _ALL,
-        lambda layout: {"max_depth": 6, "min_samples_leaf": 5},
+        lambda _layout: {"max_depth": 6, "min_samples_leaf": 5},
         _suggest_tree,
         _build_tree,
-        lambda rows, width, classes: True,
+        lambda _rows, _width, _classes: True,
     ),
 )
 
 
-def _build_baseline(params: Mapping[str, Any], layout: Layout, task: Task, seed: int) -> Pipeline:
-    model = DummyClassifier(strategy="prior") if layout.classes else DummyRegressor()
+def _build_baseline(_params: Mapping[str, Any], layout: Layout, _task: Task, seed: int) -> Pipeline:
+    model = DummyClassifier(strategy="prior", random_state=seed) if layout.classes else DummyRegressor()
     return Pipeline([("model", model)])
 
 
@@ -615,10 +616,10 @@ BASELINE = Family(
     "baseline",
     "Baseline that looks at no column",
     _ALL,
-    lambda layout: {},
-    lambda trial, layout: {},
+    lambda _layout: {},
+    lambda _trial, _layout: {},
     _build_baseline,
-    lambda rows, width, classes: True,
+    lambda _rows, _width, _classes: True,
 )
 
 

@@ -64,9 +64,8 @@ def card(
     lines += ["| figure | model | baseline |", "|---|---|---|"]
     for key, value in metrics.items():
         better = "higher" if METRICS[key].higher_is_better else "lower"
-        lines.append(
-            f"| {METRICS[key].title} ({better} is better) | {value:.4g} | {baseline.get(key, float('nan')):.4g} |"
-        )
+        beside = baseline.get(key, float("nan"))
+        lines.append(f"| {METRICS[key].title} ({better} is better) | {value:.4g} | {beside:.4g} |")
     lines += [
         "",
         f"In cross-validation, {METRICS[found.metric].title}: {best.score:.4g} ({_spread(best)}).",
@@ -118,10 +117,8 @@ def _what(signature: Signature, best: Trial, found: SearchResult) -> list[str]:
     else:
         task = f"Predicts `{signature.target}`, a number."
     tried = len([trial for trial in found.trials if trial.family != "ensemble"])
-    return [
-        task,
-        f"{best.title}, chosen among {tried} candidates by {METRICS[found.metric].title} over {found.folds} folds.",
-    ]
+    by = METRICS[found.metric].title
+    return [task, f"{best.title}, chosen among {tried} candidates by {by} over {found.folds} folds."]
 
 
 def _spread(trial: Trial) -> str:

@@ -1,12 +1,12 @@
 """What a model is worth: metrics, intervals of a gain, slices, importances and pictures.
 
-Scores are float64 of shape (rows, k): probabilities in the order of the classes, or (rows, 1) for a regression. Truth is
-`y`: for classes their indices (`class_indices`), for a regression its values; both of shape (rows,).
+Scores are float64 of shape (rows, k): probabilities in the order of the classes, or (rows, 1) for a
+regression. Truth is `y`: for classes their indices (`class_indices`), for a regression its values; both of
+shape (rows,).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,12 @@ import numpy as np
 from artifact.signature import same_label
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     from artifact.signature import Label, Signature
 
-Scores = "NDArray[np.float64]"
 _BINARY = frozenset({"binary"})
 _CLASSES = frozenset({"binary", "multiclass"})
 _REGRESSION = frozenset({"regression"})
@@ -51,7 +52,7 @@ class Truth:
     def predicted(self, scores: NDArray[np.float64]) -> NDArray[np.intp]:
         """Class indices that the scores decide for."""
         if self.threshold is None or scores.shape[1] != 2:
-            return scores.argmax(axis=1)
+            return np.asarray(scores.argmax(axis=1), np.intp)
         yes = scores[:, self.positive] >= self.threshold
         chosen: NDArray[np.intp] = np.where(yes, self.positive, 1 - self.positive)
         return chosen
@@ -79,7 +80,7 @@ class Metric:
         return 1 if self.higher_is_better else -1
 
 
-def _share(part: float, whole: float) -> float:
+def _share(part: Any, whole: Any) -> float:
     return float(part / whole) if whole > 0 else float("nan")
 
 
@@ -91,7 +92,7 @@ def _confusion(truth: Truth, scores: NDArray[np.float64]) -> NDArray[np.float64]
     """Weights of (actual, predicted), shape (classes, classes)."""
     k = scores.shape[1]
     flat = truth.y.astype(np.intp) * k + truth.predicted(scores)
-    return np.bincount(flat, truth.weights, k * k).reshape(k, k)
+    return np.bincount(flat, truth.weights, k * k).reshape(k, k).astype(np.float64)
 
 
 def _balanced_accuracy(truth: Truth, scores: NDArray[np.float64]) -> float:
@@ -102,7 +103,7 @@ def _balanced_accuracy(truth: Truth, scores: NDArray[np.float64]) -> float:
 
 
 def _rates(truth: Truth, scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Precision, recall and F1 of each class; 0 where none was predicted, NaN where a class is not there at all."""
+    """Precision, recall and F1 of each class; 0 where none was predicted, NaN for a class that is absent."""
     table = _confusion(truth, scores)
     hit, predicted, actual = np.diag(table), table.sum(axis=0), table.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -131,7 +132,7 @@ def ranked(
     """Thresholds from the highest score down, and the weight of hits and false alarms from each on."""
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # noqa: FBT003
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
     hits = np.cumsum(weights[order] * yes[order])[last]
     alarms = np.cumsum(weights[order] * ~yes[order])[last]
     return ranked[last], hits, alarms
@@ -176,7 +177,7 @@ def _log_loss(truth: Truth, scores: NDArray[np.float64]) -> float:
 
 
 def _brier(truth: Truth, scores: NDArray[np.float64]) -> float:
-    """Squared distance to the truth; for two classes that of the positive one alone, as scikit-learn has it."""
+    """Squared distance to the truth; of two classes that of the positive alone, as scikit-learn has it."""
     wanted = np.eye(scores.shape[1])[truth.y.astype(np.intp)]
     errors = ((scores - wanted) ** 2).sum(axis=1) / (2 if scores.shape[1] == 2 else 1)
     return _share(truth.weights @ errors, truth.weights.sum())
@@ -252,7 +253,7 @@ def truth_of(
     return Truth(values, np.ones(len(values)), place, threshold)
 
 
-def metrics(
+def metrics(  # noqa: PLR0917
     task: str,
     y: Sequence[Any] | NDArray[Any],
     scores: NDArray[np.float64],
@@ -273,7 +274,7 @@ def metrics(
     return {name: each.compute(truth, scores) for name, each in METRICS.items() if task in each.tasks}
 
 
-def paired_gain(
+def paired_gain(  # noqa: PLR0917
     metric: str,
     y: Sequence[Any] | NDArray[Any],
     a: NDArray[np.float64],
@@ -300,8 +301,8 @@ def paired_gain(
 
     Returns
     -------
-    The gain on the rows themselves and the ends of its 95 % interval, positive where `a` is better; resamples on
-    which the metric is undefined do not count. NaN where it is undefined on the rows.
+    The gain on the rows themselves and the ends of its 95 % interval, positive where `a` is better;
+    resamples on which the metric is undefined do not count. NaN where it is undefined on the rows.
     """
     found = METRICS[metric]
     task = "regression" if found.tasks == _REGRESSION else "binary" if len(classes) == 2 else "multiclass"
@@ -349,7 +350,8 @@ def slices(
 ) -> list[SliceFigure]:
     """The metric for each level of each sensitive column (a data frame, one row a score).
 
-    Numbers of many values are cut at their quartiles. Levels beyond the most frequent are put together as "other".
+    Numbers of many values are cut at their quartiles. Levels beyond the most frequent are put together as
+    "other".
     """
     truth = truth_of(task, y, classes, positive, threshold)
     found: list[SliceFigure] = []

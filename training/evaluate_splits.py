@@ -1,8 +1,8 @@
 """The held-out figures that we promise, each the mean over ten splits: `python -m training.evaluate_splits`.
 
-Each use case is trained with its own budget on the splits of salts 0 to 9; a split's figure is of its test rows, scored
-once by the model that cross-validation of the other rows chose. Writes reports/evaluate.json; exit code 1 where a
-figure is missed.
+Each use case is trained with its own budget on the splits of salts 0 to 9; a split's figure is of its test
+rows, scored once by the model that cross-validation of the other rows chose. Writes reports/evaluate.json;
+exit code 1 where a figure is missed.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def evaluate(
     use_case = load_use_case(promise.use_case)
     table = load_table(use_case)
     started = time.monotonic()
-    splits = []
+    splits: list[dict[str, Any]] = []
     for salt in salts:
         salted = replace(table, use_case=msgspec.structs.replace(use_case, salt=str(salt)))
         figure, title = split_figure(salted, promise.metric, trials=trials or use_case.trials)

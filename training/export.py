@@ -1,4 +1,4 @@
-"""A fitted pipeline to an artifact: ONNX where it is exact, skops always, golden rows, reference histograms, card."""
+"""A fitted pipeline to an artifact: ONNX where it is exact, skops always, golden rows, reference, card."""
 
 from __future__ import annotations
 
@@ -132,7 +132,8 @@ def export(
     train_labels
         The data's own labels, or values, of the training rows.
     test_frame
-        The raw columns of the test rows, of which golden rows are taken; columns beside the signature's are ignored.
+        The raw columns of the test rows, of which golden rows are taken; columns beside the signature's are
+        ignored.
     card
         The model card, Markdown.
 
@@ -193,7 +194,8 @@ def export(
 def _write_skops(pipeline: Any, path: Path) -> None:
     for model in parts_of(pipeline):
         if getattr(model, "_preprocessor", None) is not None:
-            # Boosting with native categories keeps a function that checks its input. The encoded matrix needs no
+            # Boosting with native categories keeps a function that checks its input. The encoded matrix needs
+            # no
             # check, and no server opens a function.
             for _, step, _ in (*model._preprocessor.transformers, *model._preprocessor.transformers_):  # noqa: SLF001
                 if isinstance(step, FunctionTransformer):
@@ -250,10 +252,11 @@ def parity_rows(
     test_matrix: NDArray[np.float64],
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Rows where an inexact graph would show: the test rows, rows at thresholds, and rows with one value missing.
+    """Rows where an inexact graph would show: test rows, rows at thresholds, rows with a value missing.
 
-    Of the trees' thresholds at most 3,000 are drawn; each stands in three rows, as the float32 next to it and the
-    neighbours on both sides. The other columns are those of rows drawn from the training and test rows.
+    Of the trees' thresholds at most 3,000 are drawn; each stands in three rows, as the float32 next to it
+    and the neighbours on both sides. The other columns are those of rows drawn from the training and test
+    rows.
     """
     rng = np.random.default_rng(seed)
     sources = np.concatenate([test_matrix, train_matrix])
@@ -294,7 +297,9 @@ def _gaps(signature: Signature) -> list[tuple[int, float]]:
     return gaps
 
 
-def thresholds(model: Any, columns: Sequence[int | None] | None = None) -> Iterator[tuple[int, float]]:
+def thresholds(  # noqa: C901 - one branch a kind of model
+    model: Any, columns: Sequence[int | None] | None = None
+) -> Iterator[tuple[int, float]]:
     """Thresholds of all trees within a model on values that stand in the matrix, with the matrix's column.
 
     `columns` names the matrix column of each of the model's columns, None for those that were transformed.
@@ -351,7 +356,7 @@ def _origins(step: ColumnTransformer) -> list[int | None]:
 def golden_records(
     signature: Signature, frame: pd.DataFrame, scores: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
-    """At most 32 of the frame's rows, evenly over the range of their first score, as a client would send them."""
+    """At most 32 of the frame's rows, evenly over the order of their first score, as a client sends them."""
     order = np.argsort(scores[:, 0], kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(GOLDEN_ROWS, len(order))).astype(int))]
     cells = {column.name: frame[column.name].tolist() for column in signature.columns}
@@ -379,9 +384,9 @@ def reference(
 
     Returns
     -------
-    `rows`; `columns`: by name `{"kind", "missing", ...}` with `edges` and `counts` for numbers (deciles; the outer
-    bins are open) and each part of a date, `categories` and `counts` for categories, and for text the share of rows that
-    hold each of the commonest terms; `scores`: by class, `edges` and `counts`.
+    `rows`; `columns`: by name `{"kind", "missing", ...}` with `edges` and `counts` for numbers (deciles; the
+    outer bins are open) and each part of a date, `categories` and `counts` for categories, and for text the
+    share of rows that hold each of the commonest terms; `scores`: by class, `edges` and `counts`.
     """
     columns: dict[str, Any] = {}
     start = 0

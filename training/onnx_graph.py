@@ -1,8 +1,8 @@
 """Fitted pipelines of `training.candidates` as ONNX graphs that compute in float64.
 
-skl2onnx gives float32 tree ensembles; `TreeEnsemble` of ai.onnx.ml 5 runs in float64 at the same speed, so each
-family is written out here, operator by operator, and equals scikit-learn to the last few bits: docs/onnx.md. No
-string, no ZipMap, no locale.
+skl2onnx gives float32 tree ensembles; `TreeEnsemble` of ai.onnx.ml 5 runs in float64 at the same speed, so
+each family is written out here, operator by operator, and equals scikit-learn to the last few bits:
+docs/onnx.md. No string, no ZipMap, no locale.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class NoExport(Exception):  # noqa: N818 - it says why, it is not a fault
 
 @dataclass
 class Graph:
-    """Nodes and constants as they are added; values are names of (rows, columns) float64 tensors unless said."""
+    """Nodes and constants as they are added; a value is the name of a (rows, columns) float64 tensor."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
@@ -137,8 +137,8 @@ def convert(pipeline: Any, width: int) -> onnx.ModelProto:
 
     Returns
     -------
-    A model with the input `X`, float64 (rows, width), and the output `scores`, float64 (rows, k): the classes'
-    probabilities, or a regression's values with k = 1.
+    A model with the input `X`, float64 (rows, width), and the output `scores`, float64 (rows, k): the
+    classes' probabilities, or a regression's values with k = 1.
 
     Raises
     ------
@@ -179,12 +179,14 @@ def transform(graph: Graph, step: Any, x: str) -> str:
     """Add a fitted transformer."""
     if step is None or (isinstance(step, str) and step == "passthrough"):
         return x
-    return _of(_TRANSFORMERS, step)(graph, step, x)
+    add: Transform = _of(_TRANSFORMERS, step)
+    return add(graph, step, x)
 
 
 def predict(graph: Graph, model: Any, x: str) -> str:
     """Add a fitted predictor: probabilities, or values of shape (rows, 1)."""
-    return _of(_PREDICTORS, model)(graph, model, x)
+    add: Predict = _of(_PREDICTORS, model)
+    return add(graph, model, x)
 
 
 def _of(table: dict[type, Any], step: Any) -> Any:
@@ -194,7 +196,7 @@ def _of(table: dict[type, Any], step: Any) -> Any:
     return found
 
 
-# --- transformers ----------------------------------------------------------------------------------------------
+# --- transformers ------------------------------------------------------------------------------------------
 
 
 def _pipeline_transform(graph: Graph, step: Pipeline, x: str) -> str:
@@ -230,7 +232,7 @@ def _standard(graph: Graph, step: StandardScaler, x: str) -> str:
 
 
 def _power(graph: Graph, step: PowerTransformer, x: str) -> str:
-    """Yeo and Johnson's transform; x >= 0: ((x+1)^l - 1)/l or ln(x+1); x < 0: the same of -x with 2 - l, negated."""
+    """Yeo and Johnson: of x >= 0 ((x+1)^l - 1)/l or ln(x+1); of x < 0 the same of -x with 2 - l, negated."""
     power = step.lambdas_[None, :]
     one = graph.constant([[1.0]])
     size = graph.op("Add", graph.op("Abs", x), one)
@@ -272,7 +274,7 @@ def _target(graph: Graph, step: TargetEncoder, x: str) -> str:
     return graph.op("Reshape", found, graph.constant([-1, columns * each], np.int64))
 
 
-def _sparse(graph: Graph, step: FunctionTransformer, x: str) -> str:
+def _sparse(_graph: Graph, step: FunctionTransformer, x: str) -> str:
     if getattr(step.func, "__name__", None) not in {"csr_matrix", None}:
         raise NoExport(f"no ONNX form of the function {step.func!r}")
     return x
@@ -282,7 +284,7 @@ def _svd(graph: Graph, step: TruncatedSVD, x: str) -> str:
     return graph.matmul(x, step.components_.T)
 
 
-# --- linear models and the neural network ----------------------------------------------------------------------
+# --- linear models and the neural network ------------------------------------------------------------------
 
 
 def _softmax(graph: Graph, x: str) -> str:
@@ -318,7 +320,7 @@ def _network(graph: Graph, model: MLPClassifier | MLPRegressor, x: str) -> str:
     return _softmax(graph, x)
 
 
-# --- trees -----------------------------------------------------------------------------------------------------
+# --- trees -------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -336,7 +338,7 @@ class _Ensemble:
     leaf_targets: list[int] = field(default_factory=list)
     leaf_values: list[float] = field(default_factory=list)
 
-    def tree(
+    def tree(  # noqa: PLR0917
         self,
         left: NDArray[Any],
         right: NDArray[Any],
@@ -493,7 +495,7 @@ def _many_targets(graph: Graph, trees: Sequence[Any], x: str, outputs: int) -> s
 
 
 def _trees_a_class(graph: Graph, trees: Sequence[Any], x: str, outputs: int) -> str:
-    """A leaf of TreeEnsemble has one target, so each class has its trees, without what does not concern it."""
+    """A leaf of TreeEnsemble has one target: each class has its trees, without what does not concern it."""
     ensemble = _Ensemble()
     for target in range(outputs):
         for each in trees:
@@ -507,7 +509,8 @@ def _trees_a_class(graph: Graph, trees: Sequence[Any], x: str, outputs: int) -> 
 
 def _collapsed(tree: Any, values: NDArray[np.float64]) -> NDArray[Any]:
     """`children_left`, with -1 also where all leaves below have one value, which goes into `values`."""
-    left, right = tree.children_left.copy(), tree.children_right
+    left: NDArray[Any] = tree.children_left.copy()
+    right = tree.children_right
     for node in range(tree.node_count - 1, -1, -1):  # children come after their parents
         one, other = left[node], right[node]
         if one >= 0 and left[one] < 0 and left[other] < 0 and values[one] == values[other]:
@@ -578,7 +581,7 @@ def _native_order(graph: Graph, model: Any, x: str) -> tuple[str, list[NDArray[A
     return graph.concat(parts), coded
 
 
-# --- distances: support vectors and neighbours -----------------------------------------------------------------
+# --- distances: support vectors and neighbours -------------------------------------------------------------
 
 
 def _squares(graph: Graph, x: str, points: NDArray[np.float64]) -> str:
@@ -617,7 +620,8 @@ def _svc_decision(graph: Graph, model: SVC, x: str) -> str:
         weights[of[j], p] = model.dual_coef_[i, of[j]]
         first[p, i] = second[p, j] = 1.0
     decision = graph.add(graph.matmul(kernel, weights), model.intercept_[None, :])
-    # scikit-learn hands on `decision < 0` as the pair's vote for the second class and `-decision` as its confidence.
+    # scikit-learn hands on `decision < 0` as the pair's vote for the second class and `-decision` as its
+    # confidence.
     lost = graph.cast(graph.op("Less", decision, graph.constant([[0.0]])))
     votes = graph.add(graph.matmul(lost, second - first), first.sum(axis=0)[None, :])
     confidence = graph.matmul(decision, first - second)
@@ -674,7 +678,7 @@ def _nearness(graph: Graph, distance: str) -> str:
     return graph.op("Where", any_same, same, graph.op("Div", graph.constant([[1.0]]), safe))
 
 
-# --- what holds other models -----------------------------------------------------------------------------------
+# --- what holds other models -------------------------------------------------------------------------------
 
 
 def _pipeline_predict(graph: Graph, model: Pipeline, x: str) -> str:

@@ -1,9 +1,10 @@
 """Which family with which parameters: Optuna over cross-validation, then perhaps a few of the best together.
 
-The choice is by the mean of the folds' figures; where that figure only counts labels, which on small tables says little,
-the best log loss among those that are not measurably worse. Every family that the table's size allows first runs with its
-default parameters; then TPE draws family and parameters. Two folds decide whether a trial goes on (median pruning).
-No decision looks at a clock but `timeout_s`, so that seed, data and versions decide the result.
+The choice is by the mean of the folds' figures; where that figure only counts labels, which on small tables
+says little, the best log loss among those that are not measurably worse. Every family that the table's size
+allows first runs with its default parameters; then TPE draws family and parameters. Two folds decide whether
+a trial goes on (median pruning). No decision looks at a clock but `timeout_s`, so that seed, data and
+versions decide the result.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
 from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.model_selection import (
     GroupKFold,
@@ -33,6 +33,8 @@ from training.candidates import BASELINE, Layout, affordable_families, family, l
 from training.evaluate import METRICS, Truth, truth_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from numpy.typing import NDArray
 
     from artifact.signature import Signature, Task
@@ -43,7 +45,7 @@ FIRST_FOLDS = 2
 """Folds that run before a trial may be pruned: one for each core of a small machine."""
 MOST_SEARCH_ROWS, FEWEST_SEARCH_ROWS = 10_000, 2_000
 MOST_SEARCH_CELLS = 800_000
-"""Of more rows or cells (a term of a text counts a twentieth) a sample is searched; the winner is fitted on all."""
+"""Of more rows or cells (a text's term is a twentieth) a sample is searched; the winner is fitted on all."""
 ROWS_FOR_FEWER_FOLDS, FEWER_FOLDS = 5_000, 3
 ROWS_FOR_REPEATS, REPEATS = 300, 3
 """On fewer rows one way of cutting folds says little: they are cut this often."""
@@ -253,10 +255,10 @@ def scores_of(pipeline: Any, matrix: NDArray[np.float64], classes: int) -> NDArr
     return scores
 
 
-# --- rows and folds --------------------------------------------------------------------------------------------
+# --- rows and folds ----------------------------------------------------------------------------------------
 
 
-def _prepare(
+def _prepare(  # noqa: PLR0917
     matrix: NDArray[np.float64],
     labels: Sequence[Any] | NDArray[Any],
     signature: Signature,
@@ -312,7 +314,7 @@ def _folds(table: _Table, count: int, groups: NDArray[Any] | None, times: NDArra
     return list(splitter.split(places, y))
 
 
-# --- one trial -------------------------------------------------------------------------------------------------
+# --- one trial ---------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -322,7 +324,7 @@ class _Outcome:
     reason: str = ""
 
 
-def _fit_fold(
+def _fit_fold(  # noqa: PLR0917
     name: str,
     params: Mapping[str, Any],
     matrix: NDArray[np.float64],
@@ -428,10 +430,10 @@ def _mean(figures: Sequence[float]) -> float:
     return float(np.mean(defined)) if defined else float("nan")
 
 
-# --- the study -------------------------------------------------------------------------------------------------
+# --- the study ---------------------------------------------------------------------------------------------
 
 
-def _study(
+def _study(  # noqa: PLR0917
     layout: Layout,
     task: Task,
     metric: str,
@@ -519,7 +521,7 @@ def _one(study: optuna.Study, runner: _Runner, names: list[str], sign: int) -> T
                     state, reason = optuna.trial.TrialState.PRUNED, "below the median of the trials before"
                     break
         if not np.isfinite(_mean(figures)):
-            raise _Failed(f"{runner.metric} is undefined on every fold")
+            raise _Failed(f"{runner.metric} is undefined on every fold")  # noqa: TRY301
     except (_Failed, ValueError, OSError, MemoryError) as error:
         state, reason = optuna.trial.TrialState.FAIL, str(error) or type(error).__name__
     seconds = time.perf_counter() - started
@@ -587,14 +589,15 @@ def measurably(one: Sequence[float], other: Sequence[float], sign: int = 1) -> b
     return len(gains) > 1 and bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
-# --- a few of the best together --------------------------------------------------------------------------------
+# --- a few of the best together ----------------------------------------------------------------------------
 
 
 def _ensemble(trials: list[Trial], best: Trial, runner: _Runner, metric: str) -> Trial | None:
     """Caruana's greedy selection among the best trials; None where no mean of them is measurably better.
 
-    Where the metric counts labels, members are picked by log loss among those not measurably worse, and the mean of them
-    must be measurably better in one and not measurably worse in the other. Members count as often as they were picked.
+    Where the metric counts labels, members are picked by log loss among those not measurably worse, and the
+    mean of them must be measurably better in one and not measurably worse in the other. Members count as
+    often as they were picked.
     """
     started = time.perf_counter()
     sign = METRICS[metric].sign
@@ -611,11 +614,11 @@ def _ensemble(trials: list[Trial], best: Trial, runner: _Runner, metric: str) ->
     picked, held = _greedy([best], [pool[number] for number in sorted(pool)], runner, objective)
     members = {each.number: each for each in picked}
     alone = runner.scores(best)
-    figures = [runner.figures(scores, metric) for scores in (held, alone)]
-    aims = [runner.figures(scores, objective) for scores in (held, alone)]
+    figures, before = (runner.figures(scores, metric) for scores in (held, alone))
+    aims, aims_before = (runner.figures(scores, objective) for scores in (held, alone))
     aim = METRICS[objective].sign
-    better = measurably(*figures, sign) or measurably(*aims, aim)
-    worse = measurably(*figures[::-1], sign) or measurably(*aims[::-1], aim)
+    better = measurably(figures, before, sign) or measurably(aims, aims_before, aim)
+    worse = measurably(before, figures, sign) or measurably(aims_before, aims, aim)
     if len(members) < 2 or worse or not better:
         return None
     listed = [
@@ -626,8 +629,8 @@ def _ensemble(trials: list[Trial], best: Trial, runner: _Runner, metric: str) ->
         max(each.number for each in trials) + 1,
         ENSEMBLE,
         {"members": listed},
-        tuple(figures[0]),
-        _mean(figures[0]),
+        tuple(figures),
+        _mean(figures),
         time.perf_counter() - started,
         "complete",
         log_loss=runner.log_loss(held),

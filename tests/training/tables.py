@@ -23,7 +23,7 @@ class Made:
 
 
 def messy(task: Task, rows: int = 240, seed: int = 0, *, texts: bool = True) -> Made:
-    """Numbers (one skewed), categories of few and of many levels, a date and a text; all with missing cells."""
+    """Numbers (one skewed), categories of few and many levels, a date and a text; with missing cells."""
     rng = np.random.default_rng(seed)
     number, skewed = rng.normal(size=rows), rng.lognormal(2, 1.5, rows)
     few, many = rng.integers(0, 4, rows), rng.integers(0, 30, rows)

@@ -7,8 +7,7 @@ import pytest
 from tests.training.tables import messy
 from training.candidates import BASELINE, FAMILIES, affordable_families, layout_of
 from training.evaluate import metrics, truth_of
-from training.search import fit, scores_of
-from training.search import Trial
+from training.search import Trial, fit, scores_of
 
 TASKS = ("binary", "multiclass", "regression")
 
@@ -25,7 +24,7 @@ def test_the_layout_names_each_matrix_column_once():
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("each", FAMILIES, ids=lambda each: each.name)
 def test_every_family_learns_from_a_messy_table_by_its_defaults(each, task):
-    """Each beats the baseline on rows that it has not seen, with missing cells, categories, dates and text."""
+    """Each beats the baseline on unseen rows with missing cells, categories, dates and text."""
     made = messy(task, 400)
     layout = layout_of(made.signature, 300)
     figure = "r2" if task == "regression" else "accuracy"
@@ -44,7 +43,7 @@ def test_every_family_learns_from_a_messy_table_by_its_defaults(each, task):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("each", FAMILIES, ids=lambda each: each.name)
 def test_a_family_default_lies_within_its_search_space(each, task):
-    """Enqueued as the first trial, the default comes back as it is; so no trial is spent on a clipped copy."""
+    """Enqueued as the first trial, the default comes back as it is; no trial goes to a clipped copy."""
     made = messy(task)
     layout = layout_of(made.signature, 240)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))

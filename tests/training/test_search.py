@@ -39,7 +39,7 @@ def test_the_same_seed_finds_the_same_model_whatever_the_jobs():
 
 
 def test_a_family_that_raises_is_a_failed_trial_and_not_the_end(monkeypatch):
-    def broken(params, layout, task, seed):
+    def broken(*_):
         raise RuntimeError("out of cheese")
 
     families = list(FAMILIES)
@@ -53,7 +53,7 @@ def test_a_family_that_raises_is_a_failed_trial_and_not_the_end(monkeypatch):
 
 
 def test_when_every_trial_fails_the_error_says_why(monkeypatch):
-    def broken(params, layout, task, seed):
+    def broken(*_):
         raise RuntimeError("out of cheese")
 
     family = candidates.Family(**{**vars(FAMILIES[0]), "build": broken})
