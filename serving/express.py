@@ -24,14 +24,14 @@ from uvicorn.protocols.utils import is_ssl
 
 from serving import metrics
 from serving.errors import Problem
-from serving.gateway import Head, read_head
-from serving.protocols import Call, Endpoint, Reply, problem_reply
+from serving.gateway import read_head
+from serving.protocols import Endpoint, Head, Reply, deadline, problem_reply
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from serving.batcher import Ticket
+    from serving.batcher import Scores, Ticket
     from serving.settings import Settings
 
 logger = logging.getLogger("bentoml.okamochi")
@@ -78,6 +78,8 @@ class Plain(NamedTuple):
     endpoint: Endpoint
     length: int  # of the body
     head: Head
+    tally: metrics.Tally
+    usual: bool  # the reply has no header of this request's own
 
 
 class Lane:
@@ -86,6 +88,7 @@ class Lane:
     endpoints: Mapping[bytes, Endpoint] = {}
     settings: Settings
     observe: metrics.Observe
+    tally: Callable[[str, str], metrics.Tally]
     # Heads seen before: most clients send the same bytes each time, and a look-up costs a tenth of parsing.
     heads: dict[bytes, Plain | None] = {}  # noqa: RUF012 - one worker, one lane
     deadline_s = math.inf
@@ -127,6 +130,7 @@ def install(endpoints: Mapping[str, Endpoint], settings: Settings) -> None:
     )
     Lane.settings = settings
     Lane.observe = metrics.observer("express")
+    Lane.tally = metrics.tallier(Lane.observe)
     Lane.heads = {}
     Lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
     Lane.max_head_bytes = settings.max_head_bytes
@@ -192,7 +196,8 @@ def _read_head(head: bytes) -> Plain | None:
         return None
     if found.length is None or found.length > Lane.settings.max_body_bytes:
         return None
-    return Plain(endpoint, found.length, found)
+    tally = Lane.tally(endpoint.model.name, endpoint.name)
+    return Plain(endpoint, found.length, found, tally, usual=found.request_id is None)
 
 
 def _plain(head: bytes) -> Plain | None:
@@ -245,6 +250,7 @@ class Connection(HttpToolsProtocol):
         self._due = False
         self._ticket: Ticket | None = None
         self._plain: Plain | None = None
+        self._query: Any = None
         self._started = 0.0
         self._held = b""  # came while a reply was due
         self._partial = b""  # a plain head whose body is still to come
@@ -307,24 +313,26 @@ class Connection(HttpToolsProtocol):
         self._due = True
         self._plain = plain
         self._started = started = perf_counter()
-        endpoint, _, head = plain
-        ms = head.deadline_ms
-        if ms is None:
-            call = Call(started + Lane.deadline_s, False, head.content_type, head.headers)
-        else:
-            most = Lane.settings.max_deadline_ms
-            call = Call(started + min(ms, most) / 1000, True, head.content_type, head.headers)
+        endpoint, _, head, _, _ = plain
         try:
-            query = endpoint.read(body, call)
-            ticket = endpoint.submit(query, call, self._reply)
+            self._query = query = endpoint.read(body, head)
+            if head.deadline_ms is None and query.within_s is None:
+                due, explicit = started + Lane.deadline_s, False
+            else:
+                due, explicit = deadline(head, query, started, Lane.settings)
+            self._ticket = endpoint.model.batcher.submit(
+                query.rows, query.n, self._scored, due, explicit=explicit
+            )
         except Problem as problem:
             self._reply(endpoint.refuse(problem))
-        except Exception:
-            logger.exception("a request to %s failed", endpoint.name)
-            self._reply(endpoint.refuse(Problem(500, "The server failed; its log has the reason.")))
-        else:
-            if self._due:
-                self._ticket = ticket
+        except Exception as error:  # noqa: BLE001 - as in the gateway: a bug is a 500 and a line in the log
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        assert self._plain is not None  # noqa: S101 - set with _due
+        endpoint = self._plain.endpoint
+        logger.error("a request to %s failed", endpoint.name, exc_info=error)
+        self._reply(endpoint.refuse(Problem(500, "The server failed; its log has the reason.")))
 
     def _hold(self, data: bytes) -> None:
         self._held += data
@@ -333,36 +341,54 @@ class Connection(HttpToolsProtocol):
 
     # ---- out
 
-    def _reply(self, reply: Reply) -> None:
-        """Write the whole reply at once."""
+    def _scored(self, scores: Scores | None, first: int, problem: Problem | None) -> None:
+        """The batcher has scored the request, or not."""
         plain = self._plain
         assert plain is not None  # noqa: S101 - set with _due
-        self._due = False
-        self._ticket = None
+        endpoint = plain.endpoint
+        if scores is None:
+            assert problem is not None  # noqa: S101 - one of the two
+            self._reply(endpoint.refuse(problem))
+            return
+        try:
+            reply = endpoint.answer(self._query, scores, first)
+        except Exception as error:  # noqa: BLE001 - the other requests of the batch get their replies
+            self._fail(error)
+            return
+        _, content_type, body, headers, _ = reply
+        if headers or not plain.usual or self._closing or self._half_closed:
+            self._reply(reply)
+            return
+        # The usual reply, in one write; its metrics by the batch: 1.5 us less than `_reply`.
+        plain.tally(self._started)
+        self.transport.write(
+            b"%s%s\r\ncontent-length: %d\r\n\r\n%s" % (self._ok(), content_type, len(body), body)
+        )
+        self._answered()
+
+    def _reply(self, reply: Reply) -> None:
+        """Write any reply at once."""
+        plain = self._plain
+        assert plain is not None  # noqa: S101 - set with _due
         if reply.reason:
             metrics.REJECTED.labels(plain.endpoint.model.name, reply.reason).inc()
-        Lane.observe(
-            plain.endpoint.model.name, plain.endpoint.name, reply.status, perf_counter() - self._started
-        )
-        self.server_state.total_requests += 1
-        transport = self.transport
-        if transport.is_closing():
-            return
+        seconds = perf_counter() - self._started
+        Lane.observe(plain.endpoint.model.name, plain.endpoint.name, reply.status, seconds)
         close = self._closing or self._half_closed
-        status, content_type, body, headers, _ = reply
-        if status == 200 and not headers and plain.head.request_id is None and not close:
-            transport.write(
-                b"%s%s\r\ncontent-length: %d\r\n\r\n%s" % (self._ok(), content_type, len(body), body)
-            )
-        else:
-            transport.write(self._whole(reply, plain.head.request_id, close=close))
+        self.transport.write(self._whole(reply, plain.head.request_id, close=close))
         if close:
-            transport.close()
-            return
+            self.transport.close()
+        self._answered()
+
+    def _answered(self) -> None:
+        """The connection is idle again."""
+        self._due = False
+        self._ticket = self._query = None
+        self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
         if self._reaper is None:
             self._reaper = self.loop.call_later(self.timeout_keep_alive, self._reap)
-        if self._held:
+        if self._held and not self.transport.is_closing():
             self._release()
 
     def _ok(self) -> bytes:

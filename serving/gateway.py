@@ -12,17 +12,18 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from artifact.encode import BadRows
 from serving import metrics
-from serving.errors import Headers, Problem, bad_rows, method_not_allowed, too_many_rows
+from serving.errors import Problem, bad_rows, method_not_allowed, too_many_rows
 from serving.openapi import docs_page, document
-from serving.protocols import Call, Endpoint, Reply, mlflow, oip, predict, problem_reply
+from serving.protocols import Endpoint, Head, Reply, deadline, mlflow, oip, predict, problem_reply
 
 if TYPE_CHECKING:
+    from serving.batcher import Scores
     from serving.catalog import Catalog, LiveModel
     from serving.settings import Settings
 
@@ -40,16 +41,6 @@ TEXT = b"text/plain; charset=utf-8"
 MOST_REQUEST_ID = 128
 # A larger body is decoded in a thread, so that the loop goes on answering others; a thread costs 0.1 ms.
 LARGE_BODY_BYTES = 256 * 1024
-
-
-class Head(NamedTuple):
-    """What the headers of a request say that we look at."""
-
-    content_type: bytes
-    length: int | None
-    request_id: bytes | None
-    deadline_ms: int | None
-    headers: Headers
 
 
 @dataclass(frozen=True)
@@ -133,16 +124,10 @@ class Gateway:
         try:
             head = read_head(scope["headers"], endpoint.content_types)
             request_id = head.request_id
-            explicit = head.deadline_ms is not None
-            settings = self.settings
-            ms = head.deadline_ms or settings.default_deadline_ms
-            call = Call(
-                started + min(ms, settings.max_deadline_ms) / 1000, explicit, head.content_type, head.headers
-            )
-            body = await read_body(receive, head.length, settings.max_body_bytes)
+            body = await read_body(receive, head.length, self.settings.max_body_bytes)
             if body is None:
                 return  # the client left before it had sent all
-            reply = await self._answer(endpoint, body, call, receive)
+            reply = await self._answer(endpoint, body, head, started, receive)
             if reply is None:
                 return
         except Problem as problem:
@@ -155,27 +140,37 @@ class Gateway:
         self._observe(endpoint.model.name, endpoint.name, reply.status, perf_counter() - started)
         await _send(send, reply, request_id)
 
-    async def _answer(self, endpoint: Endpoint, body: bytes, call: Call, receive: Receive) -> Reply | None:
+    async def _answer(
+        self, endpoint: Endpoint, body: bytes, head: Head, started: float, receive: Receive
+    ) -> Reply | None:
         """The reply, or None for a client that has left."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reply] = loop.create_future()
-
-        def reply(answer: Reply) -> None:
-            if not future.done():
-                future.set_result(answer)
-
         large = len(body) >= LARGE_BODY_BYTES
         if large:
-            query = await loop.run_in_executor(self._readers, endpoint.read, body, call)
+            query = await loop.run_in_executor(self._readers, endpoint.read, body, head)
         else:
-            query = endpoint.read(body, call)
-        ticket = endpoint.submit(query, call, reply)
+            query = endpoint.read(body, head)
+        future: asyncio.Future[tuple[Scores, int]] = loop.create_future()
+
+        def scored(scores: Scores | None, first: int, problem: Problem | None) -> None:
+            if future.done():
+                return
+            if scores is None:
+                future.set_exception(problem or Problem(500, "There are no scores."))
+            else:
+                future.set_result((scores, first))
+
+        batcher = endpoint.model.batcher
+        due, explicit = deadline(head, query, started, self.settings)
+        ticket = batcher.submit(query.rows, query.n, scored, due, explicit=explicit)
         try:
-            if not large and not endpoint.model.batcher.slow:
-                return await future
-            return await _unless_left(future, receive)
+            if not large and not batcher.slow:
+                found: tuple[Scores, int] | None = await future
+            else:
+                found = await _unless_left(future, receive)
         finally:
-            endpoint.model.batcher.cancel(ticket)
+            batcher.cancel(ticket)
+        return None if found is None else endpoint.answer(query, *found)
 
     # ---- all else
 
@@ -435,8 +430,10 @@ def _too_large(most: int) -> Problem:
     )
 
 
-async def _unless_left(future: asyncio.Future[Reply], receive: Receive) -> Reply | None:
-    """Wait for the reply; None as soon as the client leaves."""
+async def _unless_left(
+    future: asyncio.Future[tuple[Scores, int]], receive: Receive
+) -> tuple[Scores, int] | None:
+    """Wait for the scores; None as soon as the client leaves."""
     left = asyncio.ensure_future(receive())
     try:
         await asyncio.wait((future, left), return_when=asyncio.FIRST_COMPLETED)

@@ -11,7 +11,9 @@ import os
 import re
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from time import perf_counter
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -54,6 +56,8 @@ MODEL_INFO = Gauge(
 
 # (model, endpoint, status) and the seconds that the request took
 Observe = Callable[[str, str, int, float], None]
+# When the request came, by `time.perf_counter`
+Tally = Callable[[float], None]
 
 
 class _Tally:
@@ -109,6 +113,32 @@ def observer(lane: str) -> Observe:
         tally.buckets[bisect_left(SECONDS, seconds)] += 1
 
     return observe
+
+
+def tallier(observe: Observe) -> Callable[[str, str], Tally]:
+    """A function that gives, for a model and an endpoint, one that counts a reply of 200 by its start.
+
+    Seconds run to the end of the turn of the event loop, which is when the replies are on the socket.
+    """
+
+    @cache
+    def of(model: str, endpoint: str) -> Tally:
+        starts: list[float] = []
+
+        def flush() -> None:
+            now = perf_counter()
+            for start in starts:
+                observe(model, endpoint, 200, now - start)
+            starts.clear()
+
+        def tally(start: float) -> None:
+            if not starts:
+                asyncio.get_running_loop().call_soon(flush)
+            starts.append(start)
+
+        return tally
+
+    return of
 
 
 def exposition() -> bytes:

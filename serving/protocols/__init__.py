@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from serving.batcher import Ticket
+    from serving.batcher import Scores
     from serving.catalog import LiveModel
     from serving.errors import Headers, Problem
+    from serving.settings import Settings
 
 
 class Reply(NamedTuple):
@@ -26,25 +25,40 @@ class Reply(NamedTuple):
     reason: str = ""  # why it was rejected, for the metric; "" for all else
 
 
-class Call(NamedTuple):
-    """What an endpoint needs to know of a request beside its body.
+class Head(NamedTuple):
+    """What the headers of a request say that we look at.
 
     Parameters
     ----------
-    deadline
-        By `time.perf_counter`.
-    explicit
-        The client asked for that deadline.
     content_type
         As sent; empty for none.
+    length
+        Bytes of the body, where they are given.
+    request_id
+        The client's `X-Request-Id`.
+    deadline_ms
+        The client's `X-Deadline-Ms`.
     headers
         All headers, names in lower case.
     """
 
-    deadline: float
-    explicit: bool = False
     content_type: bytes = b""
+    length: int | None = None
+    request_id: bytes | None = None
+    deadline_ms: int | None = None
     headers: Headers = ()
+
+
+class Query(Protocol):
+    """A request that was understood.
+
+    `rows` is what `Batcher.submit` takes, `n` of them. `within_s` is how long an answer is of use, where the
+    body says so.
+    """
+
+    rows: Any
+    n: int
+    within_s: float | None
 
 
 class Endpoint(Protocol):
@@ -54,8 +68,8 @@ class Endpoint(Protocol):
     model: LiveModel
     content_types: tuple[str, ...]  # the media types that it reads; the first is meant where none is sent
 
-    def read(self, body: bytes, call: Call) -> Any:
-        """Decode and check: what `submit` takes. A large body is read in a thread.
+    def read(self, body: bytes, head: Head) -> Any:
+        """Decode and check, to a `Query`. A large body is read in a thread.
 
         Raises
         ------
@@ -63,17 +77,24 @@ class Endpoint(Protocol):
             What is wrong with it.
         """
 
-    def submit(self, query: Any, call: Call, reply: Callable[[Reply], None]) -> Ticket:
-        """Queue what was read; `reply` is called once, on the event loop, unless the ticket is cancelled.
-
-        Raises
-        ------
-        Problem
-            429.
-        """
+    def answer(self, query: Any, scores: Scores, first: int) -> Reply:
+        """The reply of 200 from the scores of a batch in which the query's rows begin at `first`."""
 
     def refuse(self, problem: Problem) -> Reply:
         """A problem in the shape of this protocol."""
+
+
+def deadline(head: Head, query: Query, started: float, settings: Settings) -> tuple[float, bool]:
+    """When the answer to a request that came at `started` is due, and whether the client asked for that.
+
+    Both times are by `time.perf_counter`.
+    """
+    ms = head.deadline_ms
+    explicit = ms is not None
+    seconds = min(ms or settings.default_deadline_ms, settings.max_deadline_ms) / 1000
+    if query.within_s is not None and query.within_s < seconds:
+        seconds, explicit = query.within_s, True
+    return started + seconds, explicit
 
 
 def problem_reply(problem: Problem) -> Reply:

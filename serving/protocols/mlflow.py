@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.signature import Column, Signature
-    from serving.batcher import Scores, Ticket
+    from serving.batcher import Scores
     from serving.catalog import Catalog, LiveModel
-    from serving.protocols import Call
+    from serving.protocols import Head
 
 JSON = b"application/json"
 CSV = "text/csv"
@@ -87,9 +87,9 @@ class InvocationsEndpoint:
         ]
         self._hot = _hot_readers(model.signature)
 
-    def read(self, body: bytes, call: Call) -> Query:
+    def read(self, body: bytes, head: Head) -> Query:
         """See `Endpoint`."""
-        if call.content_type in (b"", JSON) or not _is_csv(call.content_type):
+        if head.content_type in (b"", JSON) or not _is_csv(head.content_type):
             # Whole rows of numbers and nothing else: decoded and checked in one pass of C, 30 columns in 2 to
             # 5 us. Whatever is refused here is looked at again below, by what can say why.
             found = self._hot.get(body[2:20].partition(b'"')[0])
@@ -101,48 +101,26 @@ class InvocationsEndpoint:
             return parse(body, self.model)
         return parse_csv(body, self.model)
 
-    def submit(self, query: Query, call: Call, reply: Callable[[Reply], None]) -> Ticket:
+    def answer(self, query: Query, scores: Scores, first: int) -> Reply:
         """See `Endpoint`."""
-        done = self._answer(query.n, reply) if query.plain else self._answer_query(query, reply)
-        return self.model.batcher.submit(query.rows, query.n, done, call.deadline, explicit=call.explicit)
+        stop = first + query.n
+        if not query.plain:
+            values = scores.values[first:stop]
+            return Reply(200, JSON, b'{"predictions": %s}' % _encode(self._predictions(query, values)))
+        if query.n == 1 and self._one:
+            return self._one[scores.chosen[first]]
+        return Reply(200, JSON, b'{"predictions": %s}' % _encode(scores.labels(first, stop)))
+
+    def _predictions(self, query: Query, values: NDArray[np.float64]) -> Sequence[Any]:
+        signature = self.model.signature
+        if not query.probabilities:
+            return labels(signature, values, query.threshold)
+        names = [str(label) for label in signature.classes]
+        return [dict(zip(names, row, strict=True)) for row in values.tolist()]
 
     def refuse(self, problem: Problem) -> Reply:
         """A problem as MLflow words it; what the signature refuses is 400 there."""
         return refusal(problem)
-
-    def _answer(
-        self, n: int, reply: Callable[[Reply], None]
-    ) -> Callable[[Scores | None, int, Problem | None], None]:
-        def done(scores: Scores | None, first: int, problem: Problem | None) -> None:
-            if scores is None:
-                assert problem is not None  # noqa: S101 - one of the two
-                reply(refusal(problem))
-            elif n == 1 and self._one:
-                reply(self._one[scores.chosen[first]])
-            else:
-                reply(Reply(200, JSON, b'{"predictions": %s}' % _encode(scores.labels(first, first + n))))
-
-        return done
-
-    def _answer_query(
-        self, query: Query, reply: Callable[[Reply], None]
-    ) -> Callable[[Scores | None, int, Problem | None], None]:
-        def done(scores: Scores | None, first: int, problem: Problem | None) -> None:
-            if scores is None:
-                assert problem is not None  # noqa: S101 - one of the two
-                reply(refusal(problem))
-                return
-            signature = self.model.signature
-            values = scores.values[first : first + query.n]
-            predictions: Any
-            if query.probabilities:
-                names = [str(label) for label in signature.classes]
-                predictions = [dict(zip(names, row, strict=True)) for row in values.tolist()]
-            else:
-                predictions = labels(signature, values, query.threshold)
-            reply(Reply(200, JSON, b'{"predictions": %s}' % _encode(predictions)))
-
-        return done
 
 
 def endpoints(catalog: Catalog) -> dict[str, InvocationsEndpoint]:

@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import struct
-from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -43,9 +42,9 @@ if TYPE_CHECKING:
 
     from artifact.encode import CellError
     from artifact.signature import Column, Label, Signature
-    from serving.batcher import Done, Scores, Ticket
+    from serving.batcher import Scores
     from serving.catalog import Catalog, LiveModel
-    from serving.protocols import Call
+    from serving.protocols import Head
 
 ROOT = "/v2"
 SERVER = "okamochi"
@@ -128,9 +127,9 @@ class InferEndpoint:
 
     # ---- in
 
-    def read(self, body: bytes, call: Call) -> Query:
+    def read(self, body: bytes, head: Head) -> Query:
         """See `Endpoint`."""
-        header = _header_length(call, len(body))
+        header = _header_length(head, len(body))
         if header is not None:
             if header:
                 return parse(body[:header], memoryview(body)[header:], self.model)
@@ -164,48 +163,20 @@ class InferEndpoint:
         cells = np.fromiter(itertools.chain.from_iterable(data) if nested else data, np.float32, n * width)
         return Query(cells.reshape(n, width), n, request.id)
 
-    def submit(self, query: Query, call: Call, reply: Callable[[Reply], None]) -> Ticket:
-        """See `Endpoint`."""
-        if query.outputs is None and query.n == 1 and query.threshold is None:
-            done = self._answer_one(query.id, reply)
-        else:
-            done = self._answer(query, reply)
-        deadline, explicit = call.deadline, call.explicit
-        if query.within_s is not None and perf_counter() + query.within_s < deadline:
-            deadline, explicit = perf_counter() + query.within_s, True
-        return self.model.batcher.submit(query.rows, query.n, done, deadline, explicit=explicit)
-
     # ---- out
+
+    def answer(self, query: Query, scores: Scores, first: int) -> Reply:
+        """See `Endpoint`."""
+        if query.outputs is not None or query.n > 1 or query.threshold is not None:
+            return self._reply(query, scores.values[first : first + query.n])
+        values = _encode(scores.values[first].tolist())
+        text = _encode(query.id) if query.id else b'"%s-%x"' % (_ID_PREFIX, _count())
+        outputs = self._one[scores.chosen[first]] if self._one else _NUMBER
+        return Reply(200, JSON, b"%s%s%s%s}]}" % (self._head, text, outputs, values))
 
     def refuse(self, problem: Problem) -> Reply:
         """See `Endpoint`."""
         return refusal(problem)
-
-    def _answer_one(self, own_id: str, reply: Callable[[Reply], None]) -> Done:
-        def done(scores: Scores | None, first: int, problem: Problem | None) -> None:
-            if scores is None:
-                assert problem is not None  # noqa: S101 - one of the two
-                reply(refusal(problem))
-                return
-            values = _encode(scores.values[first].tolist())
-            text = _encode(own_id) if own_id else b'"%s-%x"' % (_ID_PREFIX, _count())
-            if self._one:
-                body = b"%s%s%s%s}]}" % (self._head, text, self._one[scores.chosen[first]], values)
-            else:
-                body = b"%s%s%s%s}]}" % (self._head, text, _NUMBER, values)
-            reply(Reply(200, JSON, body))
-
-        return done
-
-    def _answer(self, query: Query, reply: Callable[[Reply], None]) -> Done:
-        def done(scores: Scores | None, first: int, problem: Problem | None) -> None:
-            if scores is None:
-                assert problem is not None  # noqa: S101 - one of the two
-                reply(refusal(problem))
-            else:
-                reply(self._reply(query, scores.values[first : first + query.n]))
-
-        return done
 
     def _reply(self, query: Query, values: NDArray[np.float64]) -> Reply:
         """The reply to a request for scores of shape (rows, outputs)."""
@@ -491,10 +462,10 @@ def _raw(body: bytes, model: LiveModel) -> Query:
     return Query(encode_rows([(Tensor(MATRIX, "FP64", n, width), cells)], model), n, outputs=outputs)
 
 
-def _header_length(call: Call, size: int) -> int | None:
+def _header_length(head: Head, size: int) -> int | None:
     """How long the JSON before the binary tensors is; None where the request does not say."""
     found: bytes | None = None
-    for name, value in call.headers:
+    for name, value in head.headers:
         if name == HEADER_LENGTH:
             if found is not None and found != value:
                 raise Problem(400, "Inference-Header-Content-Length stands twice, with different values.")

@@ -21,9 +21,9 @@ from serving.protocols import Reply, problem_reply
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from serving.batcher import Scores, Ticket
+    from serving.batcher import Scores
     from serving.catalog import Catalog, LiveModel
-    from serving.protocols import Call
+    from serving.protocols import Head
 
 JSON = b"application/json"
 FORMS = ("features", "records", "columns")
@@ -52,7 +52,7 @@ class PredictEndpoint:
         self._one = [b'{"prediction":[' + _encode(label) + self._tail for label in signature.classes]
         self._hot = _hot_decoder(len(signature.columns)) if signature.numeric else None
 
-    def read(self, body: bytes, call: Call) -> Query:  # noqa: ARG002 - other protocols look at headers
+    def read(self, body: bytes, head: Head) -> Query:  # noqa: ARG002 - other protocols look at headers
         """See `Endpoint`."""
         if self._hot is not None:
             # Numbers by position and nothing else: decoded and checked in one pass of C. Whatever is refused
@@ -66,54 +66,35 @@ class PredictEndpoint:
             return Query(rows if n < MANY_ROWS else np.array(rows, np.float32), n)
         return parse(body, self.model)
 
-    def submit(self, query: Query, call: Call, reply: Callable[[Reply], None]) -> Ticket:
+    def answer(self, query: Query, scores: Scores, first: int) -> Reply:
         """See `Endpoint`."""
-        done = self._answer(query.n, reply) if query.plain else self._answer_query(query, reply)
-        return self.model.batcher.submit(query.rows, query.n, done, call.deadline, explicit=call.explicit)
+        if not query.plain:
+            return self._answer_options(query, scores, first)
+        n = query.n
+        if n == 1 and self._one:
+            return Reply(200, JSON, b'%s%x"}' % (self._one[scores.chosen[first]], _count()))
+        predictions = _encode(scores.labels(first, first + n))[:-1]
+        return Reply(200, JSON, b'{"prediction":%s%s%x"}' % (predictions, self._tail, _count()))
+
+    def _answer_options(self, query: Query, scores: Scores, first: int) -> Reply:
+        signature = self.model.signature
+        values = scores.values[first : first + query.n]
+        predictions: Any = labels(signature, values, query.threshold)
+        answer = {"prediction": predictions[0] if query.scalar else predictions}
+        if query.probabilities:
+            chances = values.tolist()
+            answer["probabilities"] = chances[0] if query.scalar else chances
+            answer["classes"] = list(signature.classes)
+        answer |= {
+            "model": self.model.name,
+            "version": self.model.version,
+            "id": f"{ID_PREFIX}-{_count():x}",
+        }
+        return Reply(200, JSON, _encode(answer))
 
     def refuse(self, problem: Problem) -> Reply:
         """See `Endpoint`."""
         return problem_reply(problem)
-
-    def _answer(
-        self, n: int, reply: Callable[[Reply], None]
-    ) -> Callable[[Scores | None, int, Problem | None], None]:
-        def done(scores: Scores | None, first: int, problem: Problem | None) -> None:
-            if scores is None:
-                assert problem is not None  # noqa: S101 - one of the two
-                reply(problem_reply(problem))
-            elif n == 1 and self._one:
-                reply(Reply(200, JSON, b'%s%x"}' % (self._one[scores.chosen[first]], _count())))
-            else:
-                predictions = _encode(scores.labels(first, first + n))[:-1]
-                reply(Reply(200, JSON, b'{"prediction":%s%s%x"}' % (predictions, self._tail, _count())))
-
-        return done
-
-    def _answer_query(
-        self, query: Query, reply: Callable[[Reply], None]
-    ) -> Callable[[Scores | None, int, Problem | None], None]:
-        def done(scores: Scores | None, first: int, problem: Problem | None) -> None:
-            if scores is None:
-                assert problem is not None  # noqa: S101 - one of the two
-                reply(problem_reply(problem))
-                return
-            signature = self.model.signature
-            values = scores.values[first : first + query.n]
-            predictions: Any = labels(signature, values, query.threshold)
-            answer = {"prediction": predictions[0] if query.scalar else predictions}
-            if query.probabilities:
-                chances = values.tolist()
-                answer["probabilities"] = chances[0] if query.scalar else chances
-                answer["classes"] = list(signature.classes)
-            answer |= {
-                "model": self.model.name,
-                "version": self.model.version,
-                "id": f"{ID_PREFIX}-{_count():x}",
-            }
-            reply(Reply(200, JSON, _encode(answer)))
-
-        return done
 
 
 def endpoints(catalog: Catalog) -> dict[str, PredictEndpoint]:
@@ -136,6 +117,7 @@ class Query:
     """
 
     __slots__ = ("n", "plain", "probabilities", "rows", "scalar", "threshold")
+    within_s: float | None = None
 
     def __init__(
         self,
