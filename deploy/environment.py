@@ -58,8 +58,9 @@ def ensure(environment: Path, group: str, *, named_python: bool = False) -> int:
     if not usable:
         print(f"Making {environment.name} with Python {'.'.join(map(str, sys.version_info[:3]))}", flush=True)
         try:
-            venv.create(environment, with_pip=True, clear=environment.exists())
-        except (OSError, subprocess.CalledProcessError) as error:
+            # Resolved: venv makes nothing through a link, which .ci/run has to a folder that outlives the clone.
+            venv.create(environment.resolve(), with_pip=True, clear=environment.exists())
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
             raise NotPossible(f"Could not make {environment}: {error}") from error
     code = install(python, lock_of(group))
     if code == 0:
