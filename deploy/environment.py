@@ -56,16 +56,21 @@ def ensure(environment: Path, group: str, *, named_python: bool = False) -> int:
     check_venv_module()
     check_disk(environment.parent, FREE_MB[group])
     if not usable:
-        print(f"Making {environment.name} with Python {'.'.join(map(str, sys.version_info[:3]))}", flush=True)
-        try:
-            # Resolved: venv makes nothing through a link, which .ci/run has to a folder that outlives the clone.
-            venv.create(environment.resolve(), with_pip=True, clear=environment.exists())
-        except (OSError, ValueError, subprocess.CalledProcessError) as error:
-            raise NotPossible(f"Could not make {environment}: {error}") from error
+        make(environment)
     code = install(python, lock_of(group))
     if code == 0:
         stamp.write_text(fingerprint(group) + "\n")
     return code
+
+
+def make(environment: Path) -> None:
+    """Make an empty environment, in the place of whatever is there."""
+    print(f"Making {environment.name} with Python {'.'.join(map(str, sys.version_info[:3]))}", flush=True)
+    try:
+        # Resolved: venv makes nothing through a link, and .ci/run links to what outlives the clone.
+        venv.create(environment.resolve(), with_pip=True, clear=environment.exists())
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        raise NotPossible(f"Could not make {environment}: {error}") from error
 
 
 def satisfying(group: str) -> list[str]:

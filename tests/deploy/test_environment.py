@@ -93,6 +93,18 @@ def test_a_moved_environment_is_noticed(tmp_path: Path) -> None:
     assert environment.runs(Path(sys.executable), same_version=True)
 
 
+def test_an_environment_is_made_through_a_link(tmp_path: Path) -> None:
+    """As .ci/run does, so that it outlives a clone; whatever was there before is gone."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "half").touch()
+    (tmp_path / ".venv").symlink_to(tmp_path / "kept")
+
+    environment.make(tmp_path / ".venv")
+
+    assert environment.runs(tmp_path / ".venv" / "bin" / "python", same_version=True)
+    assert not (tmp_path / "kept" / "half").exists()
+
+
 def test_the_newest_supported_python_is_found(tmp_path: Path) -> None:
     """A 3.14 or a 3.10 that is first on the PATH is passed over."""
     fake_python(tmp_path, "python3", version="3.14.0")
