@@ -321,10 +321,15 @@ def _trees(layout: Layout) -> int:
     return 200 if layout.rows <= 5_000 else 100
 
 
+def _most_features(layout: Layout) -> float:
+    """The largest share of the columns that each split of a forest looks through: less where tables are large."""
+    return float(np.clip(200_000 / (layout.rows * max(1, layout.cost)), 0.25, 1.0))
+
+
 def _suggest_forest(name: str) -> Callable[[BaseTrial, Layout], Params]:
     def suggest(trial: BaseTrial, layout: Layout) -> Params:
         return {
-            "max_features": trial.suggest_float(f"{name}.max_features", 0.05, 1.0),
+            "max_features": trial.suggest_float(f"{name}.max_features", 0.02, _most_features(layout)),
             "min_samples_leaf": trial.suggest_int(f"{name}.min_samples_leaf", 1, 20, log=True),
             "class_weight": _weight(trial, name, layout),
         }
@@ -335,7 +340,7 @@ def _suggest_forest(name: str) -> Callable[[BaseTrial, Layout], Params]:
 def _forest_default(layout: Layout) -> Params:
     share = 1 / 3 if not layout.classes else 1 / max(1.0, layout.width) ** 0.5
     return {
-        "max_features": float(np.clip(share, 0.05, 1.0)),
+        "max_features": float(np.clip(share, 0.02, _most_features(layout))),
         "min_samples_leaf": 1 if layout.classes or layout.rows > 1_000 else 2,
     }
 
