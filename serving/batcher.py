@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,6 +41,7 @@ INLINE_S = 0.001  # a longer call would hold up the event loop, so it runs in a 
 MOST_BATCH_ROWS = 16_384
 WARM_UP_BYTES = 4 * 1024 * 1024  # what warming up may add to a worker's memory
 MAX_ERRORS = 20
+EXPIRE_EVERY_S = 0.005  # how often at most the queue is searched for requests whose deadline has passed
 
 
 # ---- policy: figures in, decision out
@@ -231,6 +233,7 @@ class Batcher:
     ) -> None:
         self._score = score
         self._signature = signature
+        self._pack = packer(signature.width)
         self._objective_s = objective_s
         self.most_rows = most_rows
         self._observe_batch = observe_batch
@@ -242,7 +245,7 @@ class Batcher:
         self._again: deque[list[Part]] = deque()  # halves of a batch that raised
         self.queued_rows = 0
         self._flushing = False  # a flush is due, or a call is running
-        self._in_thread = False
+        self._running = 0  # calls in the thread: one, and under pressure one that waits for it
         self._pool: ThreadPoolExecutor | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._expires = math.inf  # when the timer is due, by perf_counter
@@ -270,7 +273,7 @@ class Batcher:
     @property
     def slow(self) -> bool:
         """Whether a request may wait for longer than a turn of the loop."""
-        return self._in_thread or self.limits.inline_rows == 0
+        return self._running > 0 or self.limits.inline_rows == 0
 
     # ---- in
 
@@ -294,11 +297,11 @@ class Batcher:
         queued = self.queued_rows
         if queued + n > self.most_rows and queued:
             raise self._refusal(f"{queued} rows wait for this model already", "queue_full")
-        if queued or self._in_thread or explicit:
+        if queued or self._running or explicit:
             left = deadline - perf_counter()
             # An idle model is never judged by an estimate, only by the best that it ever did: an estimate
             # that went wrong would refuse everything and so never be corrected.
-            busy = queued or self._in_thread
+            busy = queued or self._running
             needed = wait_s(self.limits, queued, n) if busy else self._costs.least()
             if needed > left:
                 took = f"an answer would take about {1000 * needed:.0f} ms"
@@ -309,7 +312,7 @@ class Batcher:
         if not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
-        elif self._in_thread and deadline < self._expires:
+        elif self._running and deadline < self._expires:
             self._expire_at(deadline)
         return ticket
 
@@ -332,26 +335,35 @@ class Batcher:
         """Score the next batch: on the loop if that is quick, else in the thread."""
         parts = self._again.popleft() if self._again else self._next_batch()
         if not parts:
-            self._flushing = False
+            self._flushing = self._running > 0
             return
-        rows = sum(stop - start for _, start, stop in parts)
-        if rows <= self.limits.inline_rows:
+        rows = _rows(parts)
+        if rows <= self.limits.inline_rows and not self._running:
             start = perf_counter()
             try:
-                scores, error = self._score(_matrix(parts)), None
+                scores, error = self._score(self._matrix(parts)), None
             except Exception as raised:  # noqa: BLE001 - whatever a model raises is a failed batch
                 scores, error = None, raised
             self._finish(parts, rows, perf_counter() - start, scores, error)
             self._next()
             return
+        self._start(parts, rows)
+        if self.queued_rows >= self.limits.batch_rows and self._running < 2:
+            # Under pressure the thread finds its next call waiting: it need not idle until the loop turns.
+            ahead = self._next_batch()
+            if ahead:
+                self._start(ahead, _rows(ahead))
+
+    def _start(self, parts: list[Part], rows: int) -> None:
+        """Hand a call to the thread."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="okamochi-model")
-        self._in_thread = True
+        self._running += 1
         self._observe_queue(self.queued_rows)
         loop = asyncio.get_running_loop()
         future = self._pool.submit(self._call, parts)
         future.add_done_callback(lambda done: _on_loop(loop, self._called, parts, rows, done))
-        if self._queue:
+        if self._queue and self._expiry is None:
             self._expire_at(min(ticket.deadline for ticket in self._queue))
 
     def _next(self) -> None:
@@ -410,18 +422,36 @@ class Batcher:
             ticket.taken = ticket.n
         return parts
 
+    def _matrix(self, parts: list[Part]) -> Any:
+        """The rows of a batch; lists straight to float32, which is exact for what they may hold."""
+        if len(parts) == 1:
+            ticket, start, stop = parts[0]
+            rows = ticket.rows if stop - start == ticket.n else ticket.rows[start:stop]
+            return self._pack(rows) if isinstance(rows, list) else rows
+        lists: list[Any] = []
+        arrays: list[Any] = []
+        for ticket, start, stop in parts:
+            rows = ticket.rows if stop - start == ticket.n else ticket.rows[start:stop]
+            if isinstance(rows, list):
+                lists += rows
+            else:
+                if lists:
+                    arrays.append(self._pack(lists))
+                    lists = []
+                arrays.append(rows)
+        if lists:
+            arrays.append(self._pack(lists))
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
     def _call(self, parts: list[Part]) -> tuple[NDArray[np.float64], float]:
         start = perf_counter()
-        scores = self._score(_matrix(parts))
+        scores = self._score(self._matrix(parts))
         return scores, perf_counter() - start
 
     def _called(
         self, parts: list[Part], rows: int, future: Future[tuple[NDArray[np.float64], float]]
     ) -> None:
-        self._in_thread = False
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry, self._expires = None, math.inf
+        self._running -= 1
         error = future.exception()
         scores, seconds = (None, 0.0) if error else future.result()
         self._finish(parts, rows, seconds, scores, error)
@@ -429,7 +459,7 @@ class Batcher:
         if self._queue or self._again:
             self._flush()
         else:
-            self._flushing = False
+            self._flushing = self._running > 0
 
     # ---- out
 
@@ -524,30 +554,25 @@ class Batcher:
             if ticket.deadline <= now and not ticket.taken:
                 self._late(ticket)
         soonest = min((t.deadline for t in waiting if t.open and t.deadline > now), default=None)
-        if soonest is not None and self._in_thread:
-            self._expire_at(soonest)
+        if soonest is not None and self._running:
+            self._expire_at(max(soonest, now + EXPIRE_EVERY_S))
 
 
-def _matrix(parts: list[Part]) -> Any:
-    """The rows of a batch; lists straight to float32, which is exact for what they may hold."""
-    if len(parts) == 1:
-        ticket, start, stop = parts[0]
-        rows = ticket.rows if stop - start == ticket.n else ticket.rows[start:stop]
-        return np.array(rows, np.float32) if isinstance(rows, list) else rows
-    lists: list[Any] = []
-    arrays: list[Any] = []
-    for ticket, start, stop in parts:
-        rows = ticket.rows if stop - start == ticket.n else ticket.rows[start:stop]
-        if isinstance(rows, list):
-            lists += rows
-        else:
-            if lists:
-                arrays.append(np.array(lists, np.float32))
-                lists = []
-            arrays.append(rows)
-    if lists:
-        arrays.append(np.array(lists, np.float32))
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+def packer(width: int) -> Callable[[Sequence[Sequence[float]]], NDArray[np.float32]]:
+    """A function from rows of `width` floats that float32 holds to a matrix: 2.3 ms for 10,000 x 30.
+
+    `np.array` takes 5.8 ms, since it looks at each cell twice to find out what it is.
+    """
+    pack = struct.Struct(f"{width}f").pack
+
+    def packed(rows: Sequence[Sequence[float]]) -> NDArray[np.float32]:
+        return np.frombuffer(b"".join([pack(*row) for row in rows]), np.float32).reshape(-1, width)
+
+    return packed
+
+
+def _rows(parts: list[Part]) -> int:
+    return sum(stop - start for _, start, stop in parts)
 
 
 def _not_finite(scores: NDArray[np.float64]) -> Problem | None:

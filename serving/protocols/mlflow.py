@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -20,6 +22,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from artifact.encode import FLOAT32_MAX, BadRows, CellError, canonical
 from artifact.signature import labels
+from serving.batcher import packer
 from serving.errors import Problem, bad_rows, too_many_rows
 from serving.protocols import Reply
 from serving.protocols.predict import MANY_ROWS, Query
@@ -59,9 +62,12 @@ NOT_AVAILABLE = frozenset(
 MOST_HOT_COLUMNS = 512  # msgspec looks for a key that is out of order in every field of a record
 MOST_HINTS = 20
 MOST_NAME = 200
+MOST_IGNORED = 10_000
+"""Columns that a frame may have beside the model's own: they count for nothing, but take memory."""
 UTF8_MARK = b"\xef\xbb\xbf"
 
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+# Possessive: what does not match is not tried again in all its parts, which for 30 KB of digits took 19 s.
+_NUMBER = re.compile(r"\s*+[+-]?+(\d++\.?+\d*+|\.\d++)([eE][+-]?+\d++)?+\s*+", re.ASCII)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _encode = msgspec.json.encode
 _astuple = msgspec.structs.astuple
@@ -86,6 +92,7 @@ class InvocationsEndpoint:
             Reply(200, JSON, b'{"predictions": [%s]}' % _encode(label)) for label in model.signature.classes
         ]
         self._hot = _hot_readers(model.signature)
+        self._pack = packer(model.signature.width)
 
     def read(self, body: bytes, head: Head) -> Query:
         """See `Endpoint`."""
@@ -97,7 +104,7 @@ class InvocationsEndpoint:
             if rows is not None:
                 n = len(rows)
                 _check_rows(n, self.model)
-                return Query(rows if n < MANY_ROWS else np.array(rows, np.float32), n)
+                return Query(rows if n < MANY_ROWS else self._pack(rows), n)
             return parse(body, self.model)
         return parse_csv(body, self.model)
 
@@ -178,14 +185,14 @@ def parse(body: bytes, model: LiveModel) -> Query:
     if len(forms) != 1:
         got = _kind(request) if not isinstance(request, dict) else _listed(forms) or "none of them"
         raise Problem(400, f"The input must be a JSON object with exactly one of {_or(FORMS)}; got {got}.")
-    for key in request:
-        # MLflow ignores other keys; an option in the wrong place would silently be without effect.
-        if key in PARAMS or (
-            key not in forms
-            and key != "params"
-            and difflib.SequenceMatcher(None, key[:MOST_NAME], "params").ratio() > 0.8
-        ):
-            raise Problem(400, f'{key!r} stands beside "params"; options are read from "params": {{...}}.')
+    # MLflow ignores other keys; an option in the wrong place would silently be without effect.
+    misplaced = [key for key in PARAMS if key in request] or difflib.get_close_matches(
+        "params", _first(request, "params", *forms), 1, 0.81
+    )
+    if misplaced:
+        raise Problem(
+            400, f'{misplaced[0]!r} stands beside "params"; options are read from "params": {{...}}.'
+        )
     probabilities, threshold = _params(request.get("params"), model)
     form = forms[0]
     try:
@@ -232,10 +239,10 @@ def _params(params: object, model: LiveModel) -> tuple[bool, float | None]:
         return False, None
     if not isinstance(params, dict):
         raise Problem(422, f'"params": expected an object, got {_kind(params)}.')
-    for key in params:
-        near = difflib.get_close_matches(key[:MOST_NAME], PARAMS, 1, 0.8) if key not in PARAMS else []
+    for key in _first(params, *PARAMS):
+        near = difflib.get_close_matches(key, PARAMS, 1, 0.8)
         if near:
-            raise Problem(422, f'"params": unknown key {key[:MOST_NAME]!r}; did you mean {near[0]!r}?')
+            raise Problem(422, f'"params": unknown key {key!r}; did you mean {near[0]!r}?')
     task = model.signature.task
     probabilities, threshold = params.get("probabilities"), params.get("threshold")
     if probabilities is not None and not isinstance(probabilities, bool):
@@ -249,6 +256,11 @@ def _params(params: object, model: LiveModel) -> tuple[bool, float | None]:
             raise Problem(422, f'"threshold": expected a number from 0 to 1, got {_kind(threshold)}.')
         threshold = float(threshold)
     return bool(probabilities), threshold
+
+
+def _first(keys: Iterable[str], *known: str) -> list[str]:
+    """Keys that may be slips of the pen: a few, as finding what each is near to takes its time."""
+    return list(itertools.islice((key for key in keys if key not in known and len(key) < 30), MOST_HINTS))
 
 
 def _split(value: object, form: str, model: LiveModel) -> NDArray[Any]:
@@ -268,9 +280,7 @@ def _split(value: object, form: str, model: LiveModel) -> NDArray[Any]:
         raise Problem(400, f'"{form}": expected "columns" to be a list of names.')
     if tuple(names) == model.signature.names:
         return _rows(data, model)
-    if len(set(names)) != len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise Problem(400, f'"{form}": the column {twice[:MOST_NAME]!r} stands twice in "columns".')
+    _check_names(names, f'in "columns" of "{form}"', model)
     if len(names) == 1:
         data = [row if isinstance(row, list) else [row] for row in data]
     _check_widths(data, len(names))
@@ -387,6 +397,17 @@ def _numbers(columns: list[Any]) -> NDArray[Any] | None:
     except (msgspec.ValidationError, ValueError):
         return None
     return np.ascontiguousarray(matrix) if matrix.size and np.isfinite(matrix).all() else None
+
+
+def _check_names(names: Sequence[str], where: str, model: LiveModel) -> None:
+    """Refuse a frame in which a name stands twice, or one of no end of columns."""
+    if len(names) > len(model.signature.names) + MOST_IGNORED:
+        raise Problem(
+            400, f"There are {len(names)} columns {where}; {model.name!r} has {len(model.signature.names)}."
+        )
+    if len(set(names)) != len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise Problem(400, f"The column {twice[:MOST_NAME]!r} stands twice {where}.")
 
 
 def _check_spelling(unknown: Mapping[str, Iterable[str]]) -> None:
@@ -540,10 +561,7 @@ def parse_csv(body: bytes, model: LiveModel) -> Query:
     except UnicodeDecodeError as error:
         raise Problem(400, f"The body is not UTF-8 at byte {error.start}.") from None
     header, rows = _lines(text, model)
-    unnamed = [name for name in header if name]
-    if len(set(unnamed)) != len(unnamed):
-        twice = next(name for i, name in enumerate(header) if name and name in header[:i])
-        raise Problem(400, f"The column {twice[:MOST_NAME]!r} stands twice in the header.")
+    _check_names([name for name in header if name], "in the header", model)
     cells = list(zip(*rows, strict=True)) or [()] * len(header)
     raw = dict(zip(header, cells, strict=True))
     columns: dict[str, Any] = dict(raw)

@@ -55,6 +55,7 @@ HEADER_LENGTH = b"inference-header-content-length"
 JSON = b"application/json"
 BINARY = b"application/octet-stream"
 MOST_ERRORS = 20
+MOST_KEY = 40  # characters that are compared with what may be meant
 KEYS = ("id", "inputs", "outputs", "parameters")
 
 # Unique over workers and restarts, for 0.1 us: random bytes of the process, and a counter.
@@ -429,7 +430,7 @@ def parse(header: bytes, binary: memoryview | None, model: LiveModel) -> Query:
     if not isinstance(request, dict):
         raise Problem(422, f'Expected a JSON object with "inputs", got {described(request)}.')
     for key in list(request)[:MOST_ERRORS]:  # keys of other extensions count for nothing, slips are told
-        near = difflib.get_close_matches(key, KEYS, 1, cutoff=0.8)
+        near = difflib.get_close_matches(key[:MOST_KEY], KEYS, 1, cutoff=0.8)
         if key not in KEYS and near:
             raise Problem(422, f"Unknown key {short(key)}; did you mean {near[0]!r}?")
     own_id = request.get("id")

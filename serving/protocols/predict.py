@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from artifact.encode import FLOAT32_MAX, BadRows, CellError
 from artifact.signature import labels
+from serving.batcher import packer
 from serving.errors import Problem, bad_rows, too_many_rows
 from serving.protocols import Reply, problem_reply
 
@@ -51,6 +51,7 @@ class PredictEndpoint:
         # The whole reply to one row, but for the id: most replies are one of these.
         self._one = [b'{"prediction":[' + _encode(label) + self._tail for label in signature.classes]
         self._hot = _hot_decoder(len(signature.columns)) if signature.numeric else None
+        self._pack = packer(signature.width)
 
     def read(self, body: bytes, head: Head) -> Query:  # noqa: ARG002 - other protocols look at headers
         """See `Endpoint`."""
@@ -63,7 +64,7 @@ class PredictEndpoint:
                 return parse(body, self.model)
             n = len(rows)
             _check_rows(n, self.model)
-            return Query(rows if n < MANY_ROWS else np.array(rows, np.float32), n)
+            return Query(rows if n < MANY_ROWS else self._pack(rows), n)
         return parse(body, self.model)
 
     def answer(self, query: Query, scores: Scores, first: int) -> Reply:

@@ -93,6 +93,13 @@ def read_tensors(inputs: object, binary: memoryview | None, model: LiveModel) ->
         raise Problem(422, f'"inputs": expected a list of tensors, got {described(inputs)}.')
     if not inputs:
         raise Problem(422, '"inputs" is empty; expected one tensor, or one a column.')
+    most = len(model.signature.columns) + len(model.signature.ignored)
+    if len(inputs) > most:
+        raise Problem(
+            422,
+            f'"inputs": {len(inputs)} tensors, but {model.name!r} has {most} columns; '
+            "expected one tensor, or one a column.",
+        )
     found: list[Filled] = []
     names: set[str] = set()
     used = 0
