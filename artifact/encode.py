@@ -10,8 +10,8 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain, repeat
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_ERRORS = 20
 MAX_TERMS = 5_000
+MAX_NAME = 200  # of a client's own name for a column, in what it is told
+LONG_TEXT = 20_000
 MISSING_CODE = -1.0
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -76,6 +78,17 @@ def words(text: str, ngrams: int) -> list[str]:
             *(map(" ".join, zip(*(found[i:] for i in range(n)), strict=False)) for n in range(2, ngrams + 1)),
         )
     )
+
+
+def _words_one_by_one(text: str, ngrams: int) -> Iterator[str]:
+    """`words`, in the same order, in no memory: a list of those of 16 MB takes 450."""
+    text = text.lower()
+    for n in range(1, ngrams + 1):
+        last: deque[str] = deque(maxlen=n)
+        for match in _WORD.finditer(text):
+            last.append(match[0])
+            if len(last) == n:
+                yield " ".join(last)
 
 
 def learn_text(
@@ -171,7 +184,7 @@ class Encoder:
                 errors.add(i, None, f"expected an object of columns, got {_shown(record)}")
             elif not record.keys() <= self._accepted:
                 for name in record.keys() - self._accepted:
-                    errors.add(i, name, self._unknown(name))
+                    errors.add(i, str(name)[:MAX_NAME], self._unknown(name))
         errors.check()
         values = [[record.get(name) for record in records] for name in self.signature.names]
         return self._matrix(len(records), values, lenient=lenient)
@@ -182,7 +195,7 @@ class Encoder:
         lengths: dict[str, int] = {}
         for name, values in columns.items():
             if name not in self._accepted:
-                errors.add(None, name, self._unknown(name))
+                errors.add(None, str(name)[:MAX_NAME], self._unknown(name))
             elif isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
                 errors.add(None, name, f"expected a list of values, got {_shown(values)}")
             else:
@@ -217,7 +230,7 @@ class Encoder:
         return matrix
 
     def _unknown(self, name: object) -> str:
-        near = difflib.get_close_matches(str(name), self.signature.names, 1)
+        near = difflib.get_close_matches(str(name)[:MAX_NAME], self.signature.names, 1)
         if near:
             return f"unknown column; did you mean {near[0]!r}?"
         return f"unknown column; expected {_listed(self.signature.names)}"
@@ -256,7 +269,7 @@ def _refuse_numbers(
 ) -> None:
     """Code as missing what may be, name the rest."""
     for i in places:
-        if errors is not None and not _is_missing(cells[i]):
+        if errors is not None and not _is_missing(cells[i], column.marks):
             value = cells[i]
             if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
                 errors.add(
@@ -326,7 +339,10 @@ def _category_code(
         return MISSING_CODE
     code = code_of(cell)
     if code is None:
-        if errors is not None and column.unknown == "refuse":
+        if errors is not None and _is_missing(cell, column.marks):
+            if column.missing == "refuse":
+                errors.add(row, column.name, f"missing; expected one of {_listed(column.categories)}")
+        elif errors is not None and column.unknown == "refuse":
             errors.add(
                 row,
                 column.name,
@@ -349,7 +365,8 @@ def _texts(column: Column) -> _Encode:
                 elif errors is not None and column.missing == "refuse":
                     errors.add(i, column.name, "missing; expected a text")
                 continue
-            counts = Counter(map(index.get, words(cell, column.ngrams)))
+            read = words if len(cell) < LONG_TEXT else _words_one_by_one
+            counts = Counter(map(index.get, read(cell, column.ngrams)))
             counts.pop(None, None)
             if counts:
                 places = np.fromiter(counts, np.intp, len(counts))
@@ -408,7 +425,7 @@ def _dates(column: Column) -> _Encode:
                 if found is not None and isinstance(cell, str):
                     known[cell] = row
                 elif found is None and errors is not None:
-                    if not _is_missing(cell):
+                    if not _is_missing(cell, column.marks):
                         errors.add(
                             i, column.name, f"expected a date such as {column.middle}, got {_shown(cell)}"
                         )
@@ -428,9 +445,9 @@ _ENCODERS: dict[str, Callable[[Column], _Encode]] = {
 }
 
 
-def _is_missing(cell: object) -> bool:
-    """Null, "" and blank text, and NaN (which JSON cannot say, but a data frame or a tensor can)."""
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
+def _is_missing(cell: object, marks: Sequence[str] = ()) -> bool:
+    """Null, "", blank text and marks, and NaN (which JSON cannot say, but a data frame or a tensor can)."""
+    if cell is None or (isinstance(cell, str) and (not cell.strip() or cell.strip() in marks)):
         return True
     if isinstance(cell, (float, np.floating)):
         return math.isnan(cell)

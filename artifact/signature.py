@@ -25,7 +25,10 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Parameters
     ----------
     missing
-        What `null`, an absent key and `""` do: refused, or coded as missing.
+        What `null`, an absent key, `""` and `marks` do: refused, or coded as missing.
+    marks
+        Texts that stood for a missing value in the training table, such as `?`. Of texts only these are
+        taken where a number or a date is expected.
     unknown
         What a category that training never saw does: refused, or coded as missing.
     integer
@@ -46,6 +49,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: str
     kind: Kind
     missing: Literal["refuse", "allow"] = "refuse"
+    marks: tuple[str, ...] = ()
     unknown: Literal["refuse", "missing"] = "refuse"
     integer: bool = False
     minimum: float | None = None

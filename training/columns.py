@@ -4,8 +4,9 @@ Work is done on the distinct values, so that a column costs milliseconds whateve
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -38,6 +39,9 @@ MISSING_WORDS = frozenset(
 )
 NUMBER_SHARE = 0.95  # of the cells that must read as numbers; the few others are marks for a missing value
 MAX_MARKS = 3
+MAX_KEPT_MARKS = 8
+MARKED_SHARE = 0.5  # of the cells that one mark of letters, such as "unknown", may make up beside numbers
+MIN_MARKED_NUMBERS = 20  # different numbers from which that holds; fewer may be levels and not amounts
 MAX_NUMBER_LETTERS = 40
 DATE_SHARE = 0.98
 ID_SHARE = 0.95  # distinct values per row from which a column is an id
@@ -69,6 +73,8 @@ class Cleaned:
         What a person should look at.
     id_like
         Why the column seems to name rows rather than to describe them, or None.
+    marks
+        Texts that stand for a missing value.
     """
 
     kind: Kind
@@ -77,6 +83,7 @@ class Cleaned:
     remarks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     id_like: str | None = None
+    marks: tuple[str, ...] = ()
 
 
 @dataclass
@@ -109,6 +116,21 @@ def clean_column(
 ) -> Cleaned:
     """Make a column uniform, guessing its kind unless `wanted` says it. Raises UnfitColumn."""
     cells = cells.reset_index(drop=True)
+    cleaned = _clean(cells, name, wanted, delimiter)
+    return replace(cleaned, marks=_marks(cells, cleaned.cells))
+
+
+def _marks(cells: "pd.Series[Any]", cleaned: "pd.Series[Any]") -> tuple[str, ...]:
+    """The texts of cells that are missing now, the commonest first."""
+    if pd.api.types.is_numeric_dtype(cells.dtype) or pd.api.types.is_datetime64_any_dtype(cells.dtype):
+        return ()
+    gone = cells[cleaned.isna().to_numpy()].dropna().astype(object)
+    counts = Counter(cell.strip() for cell in gone if isinstance(cell, str))
+    ordered = sorted(counts, key=lambda mark: (-counts[mark], mark))
+    return tuple(mark for mark in ordered if mark and len(mark) <= MAX_NUMBER_LETTERS)[:MAX_KEPT_MARKS]
+
+
+def _clean(cells: "pd.Series[Any]", name: str, wanted: Kind | None, delimiter: str | None) -> Cleaned:
     dtype = cells.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return _clean_text(
@@ -472,12 +494,13 @@ def _as_number(
             raise UnfitColumn(f'holds no numbers, but such as "{distinct[0][:40]}"')
         return None
     cells_left = int(tokens.counts[left].sum())
-    if wanted is None and left:
+    if wanted is None and left and not _only_marked(distinct, left, cells_left / tokens.present):
         few = len(left) <= max(MAX_MARKS, len(distinct) // 100)
         if not few or cells_left > (1 - NUMBER_SHARE) * tokens.present:
             return None
     cleaned = _clean_number(tokens.spread(values, np.nan, np.float64), name, wanted)
-    remarks = [f"numbers were read without their {' and '.join(peeled)}"] if peeled else []
+    peeling = f"numbers were read without their {' and '.join(peeled)}; send plain numbers to the server"
+    remarks = [peeling] if peeled else []
     warnings = []
     if left:
         shown = ", ".join(f'"{distinct[i][:30]}"' for i in left[:3])
@@ -490,6 +513,13 @@ def _as_number(
         tuple(warnings),
         cleaned.id_like,
     )
+
+
+def _only_marked(distinct: list[str], left: list[int], share: float) -> bool:
+    """Whether all are numbers but for one word, as a table that says "unknown" where others leave blank."""
+    if len(left) > 1 or len(distinct) < MIN_MARKED_NUMBERS or share > MARKED_SHARE:
+        return False
+    return not any(letter.isdigit() for letter in distinct[left[0]])
 
 
 def _is_prose(tokens: _Tokens, distinct: list[str]) -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -66,6 +66,8 @@ class Table:
         The label that a binary task is about.
     date_formats
         For date columns that are not ISO 8601: the `strptime` formats of the data.
+    marks
+        For columns that have such: the texts that stand for a missing value.
     sensitive
         Text columns to slice by, numbers as ranges; no column where none is sensitive.
     groups, times
@@ -91,6 +93,7 @@ class Table:
     digest: str
     task: Task
     use_case: UseCase
+    marks: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -150,6 +153,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         digest=raw.digest,
         task=task,
         use_case=use_case,
+        marks={name: column.marks for name, column in cleaned.items() if column.marks},
     )
 
 

@@ -33,7 +33,12 @@ def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
     for name in table.frame.columns:
         values = table.frame[name]
         missing = use_case.missing.get(name) or ("allow" if values.isna().any() else "refuse")
-        common: dict[str, Any] = {"name": str(name), "kind": table.kinds[name], "missing": missing}
+        common: dict[str, Any] = {
+            "name": str(name),
+            "kind": table.kinds[name],
+            "missing": missing,
+            "marks": table.marks.get(name, ()),
+        }
         seen = values[train].dropna()
         match table.kinds[name]:
             case "number":

@@ -226,3 +226,23 @@ def test_canonical_joins_the_spellings_of_a_whole_number(value):
 def test_parse_date_takes_the_datas_own_format_first():
     assert parse_date("03/04/2024", ("%m/%d/%Y",)) == datetime(2024, 3, 4)
     assert parse_date("2024-04-03", ("%m/%d/%Y",)) == datetime(2024, 4, 3)
+
+
+def test_marks_are_missing_values_in_their_column_alone():
+    """Where missing is refused they are refused as such; a category of that name comes first."""
+    encoder = Encoder(
+        signature(
+            Column(name="age", kind="number", missing="allow", marks=("?",)),
+            Column(name="city", kind="category", missing="allow", marks=("?",), categories=("Rome",)),
+            Column(name="job", kind="category", marks=("?",), categories=("?",)),
+            Column(name="when", kind="date", missing="allow", marks=("?",), parts=("year",)),
+        )
+    )
+    row = {"age": " ?", "city": "?", "job": "?", "when": "?"}
+    assert np.array_equal(encoder.records([row]), [[math.nan, -1, 0, math.nan]], equal_nan=True)
+    assert refusals(encoder.records, [row | {"age": "-", "when": "-"}]) == {
+        (0, "age"): "expected a number, got '-'",
+        (0, "when"): "expected a date such as None, got '-'",
+    }
+    strict = Encoder(signature(Column(name="city", kind="category", marks=("?",), categories=("Rome",))))
+    assert "missing" in refusals(strict.records, [{"city": "?"}])[0, "city"]

@@ -123,3 +123,22 @@ def test_the_threshold_and_what_is_ignored_go_along(tmp_path):
     assert made.positive == "y"
     assert made.ignored == ("town", "y")
     Encoder(made).records([{"n": 1, "gap": 2.0, "colour": "red", "town": "Oslo", "y": "n"}])
+
+
+def test_a_server_takes_the_marks_for_missing_that_the_table_has(tmp_path):
+    """A row as it stands in the file is not refused for its `?`; other words are."""
+    lines = [
+        f"{1900 + i % 90 if i % 9 else 'unknown'},{'ab'[i % 2] if i % 8 else '?'},{i % 7},{'yn'[i % 2]}"
+        for i in range(400)
+    ]
+    made = signature(tmp_path, "\n".join(["built,job,n,y", *lines]))
+    assert [(each.kind, each.marks) for each in made.columns] == [
+        ("number", ("unknown",)),
+        ("category", ("?",)),
+        ("number", ()),
+    ]
+    matrix = Encoder(made).records([{"built": "unknown", "job": "?", "n": 1}])
+    assert np.array_equal(matrix, [[np.nan, -1, 1]], equal_nan=True)
+    for row in ({"built": "?", "job": "a", "n": 1}, {"built": 1, "job": "c", "n": 1}, {"built": 1, "n": "?"}):
+        with pytest.raises(BadRows):
+            Encoder(made).records([row])
