@@ -246,3 +246,44 @@ def test_marks_are_missing_values_in_their_column_alone():
     }
     strict = Encoder(signature(Column(name="city", kind="category", marks=("?",), categories=("Rome",))))
     assert "missing" in refusals(strict.records, [{"city": "?"}])[0, "city"]
+
+
+CELL = st.sampled_from(
+    [
+        None,
+        "",
+        1,
+        1.0,
+        "1",
+        "Rome",
+        "x",
+        "y",
+        "z",
+        True,
+        2.5,
+        -3,
+        1e39,
+        2**70,
+        "2024-03-01",
+        "01/03/2024",
+        "no",
+        " Rome",
+    ]
+)
+
+
+@given(st.lists(st.lists(CELL, min_size=5, max_size=5), min_size=1, max_size=3))
+def test_the_quick_way_for_a_few_rows_agrees_with_the_careful_one(rows):
+    encoder = Encoder(signature(*MIXED.columns[:5]))
+    quick = encoder._few(rows)
+    if quick is not None:
+        for lenient in (True, False):
+            careful = encoder._matrix(len(rows), list(zip(*rows, strict=True)), lenient=lenient)
+            np.testing.assert_array_equal(quick, careful)
+
+
+def test_plain_rows_take_the_quick_way():
+    encoder = Encoder(signature(*MIXED.columns[:5]))
+    assert (
+        encoder._few([[30, 1.5, "Rome", None, "2024-03-01"], [1, None, "1", "x", "01/03/2024"]]) is not None
+    )
