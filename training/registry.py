@@ -601,19 +601,19 @@ def _signature(signature: Signature) -> Any:
         return ModelSignature(_inputs(signature), Schema([ColSpec("double", signature.target)]))
     kinds = {bool: "boolean", int: "long", float: "double"}
     kind = kinds.get(type(signature.classes[0]), "string")
-    return ModelSignature(
-        _inputs(signature),
-        Schema([ColSpec(kind, signature.target)]),
-        ParamSchema([ParamSpec("probabilities", "boolean", default=False)]),
-    )
+    params = [ParamSpec("probabilities", "boolean", default=False)]
+    if signature.task == "binary":
+        params.append(ParamSpec("threshold", "double", default=signature.threshold))
+    return ModelSignature(_inputs(signature), Schema([ColSpec(kind, signature.target)]), ParamSchema(params))
 
 
 def _inputs(signature: Signature) -> Any:
     from mlflow.types import ColSpec, Schema  # noqa: PLC0415 - see _import_mlflow
     from mlflow.types.schema import AnyType  # noqa: PLC0415
 
-    # `Any` where MLflow's own check is narrower than the encoder: it refuses a whole number for a double, a
-    # number for a string and a timestamp for either.
+    # `Any` where MLflow's own check is narrower than the encoder: in a data frame, as `read_csv` makes it, it
+    # refuses int64 for a double, a number for a string and a timestamp for either. The price is that its
+    # scoring server takes no CSV: no schema allows both.
     return Schema(
         [
             ColSpec(

@@ -92,9 +92,14 @@ class Scorer(PythonModel):  # type: ignore[misc]
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> Any:
-        """Predictions, or with `{"probabilities": true}` a data frame with one column a class."""
-        signature = self.artifact.signature
-        probabilities = bool((params or {}).get("probabilities"))
+        """Predictions, or with `{"probabilities": true}` a data frame with one column a class.
+
+        `{"threshold": 0.3}` is the probability from which on a binary model predicts its positive label.
+        """
+        signature, asked = self.artifact.signature, params or {}
+        probabilities, threshold = bool(asked.get("probabilities")), asked.get("threshold")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise MlflowException.invalid_parameter_value(f"threshold: expected 0 to 1, got {threshold}")
         if probabilities and signature.task == "regression":
             raise MlflowException.invalid_parameter_value("a regression has no probabilities")
         try:
@@ -104,7 +109,7 @@ class Scorer(PythonModel):  # type: ignore[misc]
             raise MlflowException.invalid_parameter_value(reasons) from error
         if probabilities:
             return pd.DataFrame(scores, columns=[str(label) for label in signature.classes])
-        return np.array(labels(signature, scores))
+        return np.array(labels(signature, scores, threshold))
 
     def _matrix(self, rows: pd.DataFrame | NDArray[Any]) -> NDArray[np.float64]:
         if not isinstance(rows, pd.DataFrame):

@@ -242,6 +242,11 @@ def cases(made: dict[str, Made]) -> Iterator[Case]:  # noqa: PLR0915 - a list
     few = {"age": 30, "job": "cook", "since": "2020-01-01"}
     yield loan("what may be absent", {"dataframe_records": [few]})
     yield loan("probabilities", {"dataframe_records": LOANS, "params": {"probabilities": True}})
+    for threshold in (0, 0.25, 0.5, 0.999, 1, None, 2, -0.1, float("nan"), "0.5", True, [0.5]):
+        asked = {"dataframe_records": LOANS, "params": {"threshold": threshold}}
+        yield loan(f"threshold {threshold!r}", asked)
+    both = {"threshold": 0.25, "probabilities": True}
+    yield loan("threshold and probabilities", {"dataframe_records": LOANS, "params": both})
     yield loan("ignored columns", {"dataframe_records": [{**LOAN, "gender": "f", "default": True}]})
     yield loan("unknown columns", {"dataframe_records": [{**LOAN, "shoe_size": 43}]})
     for key, value in [
@@ -323,7 +328,6 @@ DIFFERENCES: list[tuple[str, str, str, int, int]] = [
     ("beside `params`", "loans", json.dumps({"inputs": LOAN, "probabilities": True}), 200, 400),
     ("beside `params`", "loans", json.dumps({"inputs": LOAN, "param": {}}), 200, 400),
     ("beside `params`", "loans", json.dumps({"inputs": LOAN, "params": {"treshold": 0.1}}), 200, 400),
-    ("`threshold`", "loans", json.dumps({"inputs": LOAN, "params": {"threshold": 2}}), 200, 400),
     ("`threshold`", "linear", json.dumps({"inputs": [5], "params": {"threshold": 0.5}}), 200, 400),
     ("regression", "linear", json.dumps({"inputs": [5], "params": {"probabilities": True}}), 200, 400),
     ("NumPy", "loans", json.dumps({"instances": [{**LOAN, "age": True}, LOAN]}), 200, 400),

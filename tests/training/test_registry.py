@@ -99,6 +99,14 @@ def test_the_registered_model_scores_raw_rows(
     shares = model.predict(rows, params={"probabilities": True})
     assert list(shares.columns) == ["apple", "plum"]
     assert shares.sum(axis=1).tolist() == pytest.approx([1, 1])
+    near = pd.DataFrame({"weight": [3.0], "colour": ["red"]})
+    plum = model.predict(near, params={"probabilities": True})["plum"][0]
+    for threshold, label in ((plum - 1e-9, "plum"), (plum + 1e-9, "apple"), (0, "plum"), (1, "apple")):
+        assert model.predict(near, params={"threshold": threshold}).tolist() == [label]
+    assert model.predict(near, params={"threshold": None}).tolist() == model.predict(near).tolist()
+    for threshold in (1.5, -1, float("nan")):
+        with pytest.raises(mlflow.exceptions.MlflowException, match="expected 0 to 1"):
+            model.predict(rows, params={"threshold": threshold})
     with pytest.raises(mlflow.exceptions.MlflowException, match="row 0, column 'weight'"):
         model.predict(pd.DataFrame({"weight": ["heavy"], "colour": ["red"]}))
     assert model.metadata.get_input_schema().input_names() == ["weight", "colour"]
