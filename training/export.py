@@ -45,7 +45,7 @@ MOST_PARITY_CELLS = 20_000_000
 BATCH_ROWS = 4_096
 HISTOGRAM_BINS = 10
 MOST_REFERENCE_TERMS = 50
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "skops", "onnx", "onnxruntime")
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "skops", "onnx", "onnxruntime", "mlflow")
 
 
 class ExportError(Exception):
