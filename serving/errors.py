@@ -42,6 +42,7 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
         headers: Headers = (),
         reason: str = "",
     ) -> None:
+        detail = _text(detail)
         super().__init__(detail)
         self.status = status
         self.title = HTTPStatus(status).phrase
@@ -59,11 +60,20 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
                 "status": self.status,
                 "detail": self.detail,
                 "errors": [
-                    {"row": error.row, "column": error.column, "reason": error.reason}
+                    {
+                        "row": error.row,
+                        "column": error.column and _text(error.column),
+                        "reason": _text(error.reason),
+                    }
                     for error in self.errors
                 ],
             }
         )
+
+
+def _text(text: str) -> str:
+    """What a client sent may stand in it, and that may be half of a surrogate pair, which UTF-8 has not."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def bad_rows(error: BadRows) -> Problem:

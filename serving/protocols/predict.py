@@ -6,6 +6,7 @@ import difflib
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 JSON = b"application/json"
 FORMS = ("features", "records", "columns")
 OPTIONS = ("probabilities", "threshold")
+MOST_BRACKETS = 1_000_000  # 88 MB of empty lists
 MANY_ROWS = 64  # fewer stay lists, so that a batch becomes an array in one call
 
 # Unique over workers and restarts, for 0.1 us: random bytes of the process, and a counter.
 ID_PREFIX = os.urandom(6).hex()
 _count = itertools.count(1).__next__
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _encode = msgspec.json.encode
 
 
@@ -157,7 +160,7 @@ def parse(body: bytes, model: LiveModel) -> Query:
     known = [*FORMS, *OPTIONS, *dict.fromkeys(("x", one) if one is not None else ())]
     for key in given:
         if key not in forms and key not in scalars:
-            near = difflib.get_close_matches(key, known, 1)
+            near = difflib.get_close_matches(key[:100], known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"expected one of {_or(FORMS)}"
             raise _at(None, key[:100], f"unknown key; {hint}")
     if len(forms) + len(scalars) != 1:
@@ -227,13 +230,17 @@ def decode(body: bytes) -> Any:
     """
     if not body.strip():
         raise Problem(400, "The body is empty; expected JSON.")
+    check_brackets(body)
     try:
         try:
             return msgspec.json.decode(body)
         except msgspec.DecodeError as error:
             if "out of range" not in str(error):
                 raise
-            return json.loads(body, parse_constant=_no_constant, parse_int=_whole)
+            found = json.loads(body, parse_constant=_no_constant, parse_int=_whole)
+            if _SURROGATE.search(body):
+                json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            return found
     except RecursionError:
         raise Problem(400, "The JSON is nested too deep.") from None
     except (ValueError, msgspec.DecodeError) as error:
@@ -243,6 +250,20 @@ def decode(body: bytes) -> Any:
                 400, f"The body is not JSON: it has no {literal}; send null for a missing value."
             ) from None
         raise Problem(400, f"The body is not JSON: {error}") from None
+
+
+def check_brackets(body: bytes) -> None:
+    """Refuse JSON of ever so many lists and objects: two bytes of body become 88 of memory.
+
+    Raises
+    ------
+    Problem
+        413.
+    """
+    if body.count(b"[") + body.count(b"{") > MOST_BRACKETS:
+        raise Problem(
+            413, f"The JSON has more than {MOST_BRACKETS} lists and objects.", reason="body_too_large"
+        )
 
 
 def _no_constant(literal: str) -> float:

@@ -134,3 +134,8 @@ def test_depth_is_bounded_whatever_opens() -> None:
         with pytest.raises(Problem) as refused:
             decode(body)
         assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("body", ['{"x": 1e400, "\\ud800": 1}', '{"features": [[1e400]], "a": "\\udfff"}'])
+def test_half_a_surrogate_pair_is_no_json(gateway: Gateway, body: str) -> None:
+    assert asyncio.run(ask(gateway, "POST", "/models/linear/predict", body.encode())).status == 400
