@@ -24,7 +24,7 @@ from uvicorn.protocols.utils import is_ssl
 
 from serving import metrics
 from serving.errors import Problem
-from serving.gateway import read_head
+from serving.gateway import LARGE_BODY_BYTES, read_head
 from serving.protocols import Endpoint, Head, Reply, deadline, problem_reply
 
 if TYPE_CHECKING:
@@ -194,7 +194,8 @@ def _read_head(head: bytes) -> Plain | None:
         found = read_head(reader.headers, endpoint.content_types)
     except Problem:
         return None
-    if found.length is None or found.length > Lane.settings.max_body_bytes:
+    most = min(LARGE_BODY_BYTES - 1, Lane.settings.max_body_bytes)  # a large one is read in a thread there
+    if found.length is None or found.length > most:
         return None
     tally = Lane.tally(endpoint.model.name, endpoint.name)
     return Plain(endpoint, found.length, found, tally, usual=found.request_id is None)

@@ -25,7 +25,7 @@ from artifact.signature import labels
 from serving.batcher import packer
 from serving.errors import Problem, bad_rows, too_many_rows
 from serving.protocols import Reply
-from serving.protocols.predict import MANY_ROWS, Query
+from serving.protocols.predict import MANY_ROWS, Query, check_brackets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -211,6 +211,7 @@ def decode(body: bytes) -> Any:
         400: not JSON in UTF-8, or too deep.
     """
     body = body.removeprefix(UTF8_MARK)
+    check_brackets(body)
     if not body.strip():
         raise Problem(400, "The body is empty; expected JSON.")
     try:
@@ -315,6 +316,7 @@ def _records(value: object, form: str, model: LiveModel) -> NDArray[Any]:
 def _tensor(value: object, form: str, model: LiveModel) -> NDArray[Any]:
     """`instances` or `inputs`: both take rows, records and columns, whatever their names say."""
     if isinstance(value, dict):
+        _check_width(len(value), f'in "{form}"', model)
         return _columns(_full(value, model), model)
     if isinstance(value, list):
         if value and isinstance(value[0], dict):
@@ -399,12 +401,15 @@ def _numbers(columns: list[Any]) -> NDArray[Any] | None:
     return np.ascontiguousarray(matrix) if matrix.size and np.isfinite(matrix).all() else None
 
 
+def _check_width(width: int, where: str, model: LiveModel) -> None:
+    own = len(model.signature.names)
+    if width > own + MOST_IGNORED:
+        raise Problem(400, f"There are {width} columns {where}; {model.name!r} has {own}.")
+
+
 def _check_names(names: Sequence[str], where: str, model: LiveModel) -> None:
     """Refuse a frame in which a name stands twice, or one of no end of columns."""
-    if len(names) > len(model.signature.names) + MOST_IGNORED:
-        raise Problem(
-            400, f"There are {len(names)} columns {where}; {model.name!r} has {len(model.signature.names)}."
-        )
+    _check_width(len(names), where, model)
     if len(set(names)) != len(names):
         twice = Counter(names).most_common(1)[0][0]
         raise Problem(400, f"The column {twice[:MOST_NAME]!r} stands twice {where}.")
