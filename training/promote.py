@@ -162,6 +162,8 @@ def rollback(registry: Registry, name: str) -> tuple[Version, Version]:
     ------
     NothingToPromoteError
         There is no champion, or none before it.
+    ArtifactError
+        The previous champion's files are lost or damaged: the one that is live stays.
     """
     live = registry.version(name, CHAMPION)
     if live is None:
@@ -175,6 +177,8 @@ def rollback(registry: Registry, name: str) -> tuple[Version, Version]:
         raise NothingToPromoteError(
             f"{name} has no champion before version {live.number}, so there is nothing to roll back to."
         )
+    with TemporaryDirectory(prefix="okamochi-") as folder:
+        manifest.load(registry.download(before, Path(folder)), name=name)
     make_champion(registry, before)
     return before, live
 
@@ -255,7 +259,8 @@ def _champion(
         problem = _cannot_score(artifact.signature, exam.table)
         return (hold(artifact, exam), None) if problem is None else (None, problem)
     except manifest.ArtifactError as error:
-        return None, f"its files cannot be used ({error})"
+        way = f"python -m training promote --force {champion.name} replaces it"
+        return None, f"its files cannot be used ({error}); {way}"
 
 
 def _cannot_score(signature: Signature, table: Table) -> str | None:

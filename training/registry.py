@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from artifact.manifest import ArtifactError
 from training.settings import CHECKOUT
 
 if TYPE_CHECKING:
@@ -338,13 +339,26 @@ class Registry:
             )
 
     def download(self, version: Version, folder: Path) -> Path:
-        """Copy a version's artifact below `folder`; the directory that holds its manifest.json."""
+        """Copy a version's artifact below `folder`; the directory that holds its manifest.json.
+
+        Raises
+        ------
+        ArtifactError
+            The registry is there, but those files are no longer.
+        """
         with self._asked(f"give the files of {version.uri}"):
             folder.mkdir(parents=True, exist_ok=True)
-            with self._current():
-                found = self._mlflow.artifacts.download_artifacts(
-                    artifact_uri=f"{version.uri}/artifacts/okamochi", dst_path=str(folder)
-                )
+            try:
+                with self._current():
+                    found = self._mlflow.artifacts.download_artifacts(
+                        artifact_uri=f"{version.uri}/artifacts/okamochi", dst_path=str(folder)
+                    )
+            except Exception as error:
+                if _is_lost(error):
+                    raise ArtifactError(
+                        f"the files of {version.uri} are no longer in the registry"
+                    ) from error
+                raise
             return Path(found)
 
     # Inside
@@ -366,7 +380,7 @@ class Registry:
         """Say in a sentence that the registry could not do `what`."""
         try:
             yield
-        except RegistryError:
+        except (RegistryError, ArtifactError):
             raise
         except Exception as error:
             # Whatever it is (an HTTP status, a socket, SQLAlchemy, a full disk), the caller's choice is one.
@@ -573,6 +587,13 @@ _PLAIN_REASONS = (
     "Name or service not known",
     "Invalid Host header",
 )
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether a download failed because the file is not there: an error of that name, or a server's 404."""
+    if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or isinstance(error, FileNotFoundError):
+        return True
+    return "404 Client Error" in str(error)
 
 
 def _reason(error: BaseException) -> str:

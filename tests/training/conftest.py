@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from artifact import manifest
 from artifact.signature import Column, Signature
+from training.__main__ import main
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from servers import Cut, mlflow_server
@@ -46,9 +48,15 @@ FRUIT = Signature(
 
 
 @pytest.fixture(scope="session")
-def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the session's MLflow server keeps its files."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(mlflow_folder: Path) -> Iterator[str]:
     """An MLflow server that the session's tests share; each test takes a name of its own."""
-    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as server:
+    with mlflow_server(mlflow_folder) as server:
         yield server.url
 
 
@@ -65,6 +73,35 @@ def cut(mlflow_url: str) -> Iterator[Cut]:
     proxy = Cut(mlflow_url)
     yield proxy
     proxy.close()
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(
+    mlflow_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """`python -m training ...` in this process, which has imported the libraries already."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
+    monkeypatch.setenv("OKAMOCHI_STATE_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: object) -> Said:
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return Said(code, *capsys.readouterr())
+
+    return command
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from training.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Registry
 from training.settings import Gate, Synthetic, UseCase
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from servers import Cut
 
 Make = Callable[..., manifest.Artifact]
@@ -128,6 +131,38 @@ def test_a_champion_whose_column_is_gone_cannot_be_compared(mlflow_url: str, mak
     assert not verdict.accepted
     assert "it reads 'colour', which the table no longer has" in verdict.decision.reasons[0]
     assert aliases(registry, "narrower") == {"champion": "1", "previous": None, "challenger": "2"}
+
+
+@pytest.mark.parametrize("harm", ["lost behind a server", "lost", "damaged"])
+def test_a_champion_whose_files_are_gone_is_replaced_by_hand_only(
+    mlflow_url: str, mlflow_folder: Path, tmp_path: Path, make_artifact: Make, harm: str
+) -> None:
+    """No comparison, no promotion; the reason says the way out, and there is no way back to a broken one."""
+    served = "server" in harm
+    registry = Registry(mlflow_url if served else f"sqlite:///{tmp_path}/mlflow.db")
+    (old,) = versions(registry, make_artifact, "broken", 3.0)
+    make_champion(registry, old)
+    (folder,) = (
+        found.parent
+        for found in (mlflow_folder if served else tmp_path / "mlruns").rglob("manifest.json")
+        if manifest.load(found.parent).manifest.name == "broken"
+    )
+    if "lost" in harm:
+        shutil.rmtree(folder)
+    else:
+        (folder / manifest.SKOPS).write_bytes(b"not what it was")
+    (newer,) = versions(registry, make_artifact, "broken", 2.9)
+    verdict = challenge(registry, exam("broken"), newer)
+    assert not verdict.accepted
+    assert "its files cannot be used" in verdict.decision.reasons[0]
+    assert "promote --force broken" in verdict.decision.reasons[0]
+    assert aliases(registry, "broken") == {"champion": "1", "previous": None, "challenger": "2"}
+
+    assert challenge(registry, exam("broken"), newer, force=True).accepted
+    assert aliases(registry, "broken") == {"champion": "2", "previous": "1", "challenger": None}
+    with pytest.raises(manifest.ArtifactError):
+        rollback(registry, "broken")
+    assert aliases(registry, "broken") == {"champion": "2", "previous": "1", "challenger": None}
 
 
 @pytest.mark.parametrize("skip", [0, 1, 2])
