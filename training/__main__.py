@@ -164,11 +164,10 @@ def list_use_cases(_: argparse.Namespace) -> int:
 def show(chosen: argparse.Namespace) -> int:
     """`show NAME`."""
     from training.promote import FIGURES  # noqa: PLC0415
-    from training.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry  # noqa: PLC0415
+    from training.registry import CHALLENGER, CHAMPION, PREVIOUS, peek  # noqa: PLC0415
 
     name = _name(chosen)
-    registry = Registry()
-    found = {alias: registry.version(name, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)}
+    found = {alias: peek(name, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)}
     if all(version is None for version in found.values()):
         print(f"{name} has no version in the registry: python -m training run {chosen.name}", file=sys.stderr)
         return USAGE
@@ -224,16 +223,15 @@ def rollback(chosen: argparse.Namespace) -> int:
 def card(chosen: argparse.Namespace) -> int:
     """`card NAME`."""
     from artifact import manifest  # noqa: PLC0415
-    from training.registry import CHAMPION, Registry  # noqa: PLC0415
+    from training.registry import CHAMPION, Registry, peek  # noqa: PLC0415
 
     name = _name(chosen)
-    registry = Registry()
-    champion = registry.version(name, CHAMPION)
+    champion = peek(name, CHAMPION)
     if champion is None:
         print(f"{name} has no champion: python -m training run {chosen.name}", file=sys.stderr)
         return USAGE
     with tempfile.TemporaryDirectory(prefix="okamochi-") as folder:
-        artifact = manifest.load(registry.download(champion, Path(folder)), name=name)
+        artifact = manifest.load(Registry().download(champion, Path(folder)), name=name)
         print((artifact.path / manifest.CARD).read_text("utf-8"))
     return DONE
 
@@ -241,12 +239,13 @@ def card(chosen: argparse.Namespace) -> int:
 def report(chosen: argparse.Namespace) -> int:
     """`report NAME`."""
     from training.data import load_table, test_rows  # noqa: PLC0415
-    from training.report import write_report  # noqa: PLC0415
+    from training.report import summary, write_report  # noqa: PLC0415
     from training.schema import signature_of  # noqa: PLC0415
 
     table = load_table(_use_case(chosen))
     path = write_report(table, signature_of(table, ~test_rows(table)), Path("reports"))
-    print(f"The report is at {path}")
+    print(summary(table))
+    print(f"\nThe report is at {path}")
     return DONE
 
 
@@ -270,8 +269,13 @@ def _use_case(chosen: argparse.Namespace) -> UseCase:
 
 
 def _name(chosen: argparse.Namespace) -> str:
-    """A name in the registry needs no TOML file here."""
-    return _use_case(chosen).name if chosen.name.endswith(".toml") else str(chosen.name)
+    """A name in the registry needs no TOML file here; one that is in neither is a slip of the pen."""
+    from training.registry import CHALLENGER, CHAMPION, peek  # noqa: PLC0415
+
+    name = str(chosen.name)
+    if not name.endswith(".toml") and any(peek(name, alias) for alias in (CHAMPION, CHALLENGER)):
+        return name
+    return _use_case(chosen).name
 
 
 def _budget(chosen: argparse.Namespace) -> Budget:
