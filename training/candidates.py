@@ -235,11 +235,15 @@ def _boosted(
     return columns, list(range(len(native)))
 
 
-def _weight(trial: BaseTrial, name: str, layout: Layout) -> str | None:
+def _weight(trial: BaseTrial, name: str, layout: Layout) -> Params:
     if not layout.imbalanced:
-        return None
-    weight: str | None = trial.suggest_categorical(f"{name}.class_weight", [None, "balanced"])
-    return weight
+        return {}
+    return {"class_weight": trial.suggest_categorical(f"{name}.class_weight", [None, "balanced"])}
+
+
+def _no_weight(layout: Layout) -> Params:
+    """Of a first trial; left open, the sampler would draw one."""
+    return {"class_weight": None} if layout.imbalanced else {}
 
 
 def _pipeline(columns: ColumnTransformer, model: Any) -> Pipeline:
@@ -263,7 +267,7 @@ def _suggest_linear(trial: BaseTrial, layout: Layout) -> Params:
         return {
             "skew": _skew(trial, "linear"),
             "C": trial.suggest_float("linear.C", 1e-3, 1e3, log=True),
-            "class_weight": _weight(trial, "linear", layout),
+            **_weight(trial, "linear", layout),
         }
     kind = trial.suggest_categorical("linear.penalty", ["none", "ridge", "elastic"])
     params = {"skew": _skew(trial, "linear"), "penalty": kind}
@@ -303,7 +307,7 @@ def _suggest_tree(trial: BaseTrial, layout: Layout) -> Params:
     return {
         "max_depth": trial.suggest_int("tree.max_depth", 2, 16),
         "min_samples_leaf": trial.suggest_int("tree.min_samples_leaf", 1, 50, log=True),
-        "class_weight": _weight(trial, "tree", layout),
+        **_weight(trial, "tree", layout),
     }
 
 
@@ -322,7 +326,7 @@ def _trees(layout: Layout) -> int:
 
 
 def _most_features(layout: Layout) -> float:
-    """The largest share of the columns that each split of a forest looks through: less where tables are large."""
+    """The largest share of the columns that a forest's split looks through: less where tables are large."""
     return float(np.clip(200_000 / (layout.rows * max(1, layout.cost)), 0.25, 1.0))
 
 
@@ -331,7 +335,7 @@ def _suggest_forest(name: str) -> Callable[[BaseTrial, Layout], Params]:
         return {
             "max_features": trial.suggest_float(f"{name}.max_features", 0.02, _most_features(layout)),
             "min_samples_leaf": trial.suggest_int(f"{name}.min_samples_leaf", 1, 20, log=True),
-            "class_weight": _weight(trial, name, layout),
+            **_weight(trial, name, layout),
         }
 
     return suggest
@@ -342,6 +346,7 @@ def _forest_default(layout: Layout) -> Params:
     return {
         "max_features": float(np.clip(share, 0.02, _most_features(layout))),
         "min_samples_leaf": 1 if layout.classes or layout.rows > 1_000 else 2,
+        **_no_weight(layout),
     }
 
 
@@ -376,7 +381,7 @@ def _suggest_boosting(trial: BaseTrial, layout: Layout) -> Params:
         "min_samples_leaf": trial.suggest_int("boosting.min_samples_leaf", 2, 60, log=True),
         "l2_regularization": trial.suggest_float("boosting.l2_regularization", 1e-3, 10.0, log=True),
         "max_features": trial.suggest_float("boosting.max_features", 0.3, 1.0),
-        "class_weight": _weight(trial, "boosting", layout),
+        **_weight(trial, "boosting", layout),
     }
     if layout.categories:
         params["categories"] = trial.suggest_categorical("boosting.categories", ["native", "target"])
@@ -391,6 +396,7 @@ def _boosting_default(layout: Layout) -> Params:
         "min_samples_leaf": 10 if layout.rows <= 1_000 else 20,
         "l2_regularization": 0.1,
         "max_features": 0.7,
+        **_no_weight(layout),
     } | ({"categories": "native"} if layout.categories else {})
 
 
@@ -424,7 +430,7 @@ def _suggest_svm(trial: BaseTrial, layout: Layout) -> Params:
     params = {
         "skew": _skew(trial, "svm"),
         "C": trial.suggest_float("svm.C", 1e-2, 1e3, log=True),
-        "class_weight": _weight(trial, "svm", layout),
+        **_weight(trial, "svm", layout),
     }
     if not _linear_kernel(layout):
         params["gamma"] = trial.suggest_float("svm.gamma", 0.05, 5.0, log=True)
@@ -525,7 +531,11 @@ FAMILIES: tuple[Family, ...] = (
         "linear",
         "Linear or logistic regression",
         _ALL,
-        lambda layout: {"skew": "standard"} | ({"C": 1.0} if layout.classes else {"penalty": "none"}),
+        lambda layout: (
+            {"skew": "standard"}
+            | ({"C": 1.0} if layout.classes else {"penalty": "none"})
+            | _no_weight(layout)
+        ),
         _suggest_linear,
         _build_linear,
         lambda _rows, _width, _classes: True,
@@ -569,6 +579,7 @@ FAMILIES: tuple[Family, ...] = (
             {"skew": "standard", "C": 1.0}
             | ({} if _linear_kernel(layout) else {"gamma": 1.0})
             | ({} if layout.classes else {"epsilon": 0.1})
+            | _no_weight(layout)
         ),
         _suggest_svm,
         _build_svm,
@@ -604,7 +615,7 @@ FAMILIES: tuple[Family, ...] = (
         "tree",
         "Decision tree",
         _ALL,
-        lambda _layout: {"max_depth": 6, "min_samples_leaf": 5},
+        lambda layout: {"max_depth": 6, "min_samples_leaf": 5} | _no_weight(layout),
         _suggest_tree,
         _build_tree,
         lambda _rows, _width, _classes: True,
