@@ -28,7 +28,7 @@ help: ## list these commands
 	@echo 'Settings: PORT=$(PORT) MLFLOW_PORT=$(MLFLOW_PORT) USECASES="$(USECASES)" TRIALS=n PYTHON=path'
 
 .PHONY: serve
-serve: ## train what has no champion yet, then serve USECASES on 127.0.0.1:PORT
+serve: ## train what is new or has changed, then serve USECASES on 127.0.0.1:PORT
 	@$(environment) training --port "$(PORT)" --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m deploy serve $(USECASES) --port $(PORT) --mlflow-port $(MLFLOW_PORT) $(trials)
 

@@ -1,4 +1,4 @@
-"""From nothing to a served prediction: train what has no champion, bundle, serve, say how to ask."""
+"""From nothing to a served prediction: train what is new or has changed, bundle, serve, say how to ask."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None) 
 
 
 def train(name: str, trials: int | None) -> int:
-    """Train if data or settings have no champion yet, in a process of its own, whose memory goes with it."""
+    """Train if table or settings have changed since, in a process of its own, whose memory goes with it."""
     budget = ["--trials", str(trials)] if trials is not None else []
     return subprocess.run([sys.executable, "-m", "training", "ensure", name, *budget], check=False).returncode
 
