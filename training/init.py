@@ -182,7 +182,7 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
 def _task_reason(table: Table, shares: str) -> str:
     if table.task == "regression":
         low, high = float(table.target.min()), float(table.target.max())
-        return f"numbers from {low:g} to {high:g}"
+        return f"numbers from {low:.10g} to {high:.10g}"
     return re.sub(r"[\x00-\x1f\x7f]", " ", shares)
 
 
@@ -212,7 +212,7 @@ def _facts(table: Table, name: str) -> str:
     cells = table.frame[name].dropna()
     match table.kinds[name]:
         case "number":
-            return f"{cells.min():g} to {cells.max():g}"
+            return f"{cells.min():.10g} to {cells.max():.10g}"
         case "category":
             often = ", ".join(str(value)[:24] for value in cells.value_counts().index[:4])
             count = cells.nunique()

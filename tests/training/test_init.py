@@ -92,3 +92,10 @@ def test_a_missing_file_is_said(tmp_path):
     """One sentence."""
     with pytest.raises(DataError, match="there is no such file"):
         write_use_case(tmp_path / "absent.csv", "y", tmp_path)
+
+
+def test_large_numbers_are_written_whole(tmp_path):
+    """A range says 1234567, not 1.23457e+06."""
+    rows = "".join(f"{1_234_567 - 11 * i},{(i % 7) / 3:.3f}\n" for i in range(60))
+    (tmp_path / "big.csv").write_text(f"paid,y\n{rows}", encoding="utf-8")
+    assert "to 1234567" in write_use_case(tmp_path / "big.csv", "y", tmp_path).read_text(encoding="utf-8")
