@@ -57,14 +57,18 @@ def prepare(folder: Path, artifacts: Mapping[str, tuple[Path, str]]) -> None:
 
 @contextmanager
 def bento_server(
-    folder: Path, *, settings: Mapping[str, str] | None = None, ready: str = "/readyz"
+    folder: Path,
+    *arguments: str,
+    settings: Mapping[str, str] | None = None,
+    ready: str = "/readyz",
 ) -> Iterator[Server]:
-    """Serve what `prepare` put into `folder`."""
+    """Serve what `prepare` put into `folder`, with more arguments of `bentoml serve`."""
     port = free_port()
     command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    scheme = "https" if "--ssl-certfile" in arguments else "http"
     with started(
-        command,
-        url=f"http://127.0.0.1:{port}",
+        [*command, *arguments],
+        url=f"{scheme}://127.0.0.1:{port}",
         ready=ready,
         log=folder / "server.log",
         environment={**environment(folder), **(settings or {})},

@@ -1,0 +1,93 @@
+"""A server of quick models, of a slow one and of one that raises on a valid row, for faults to happen to."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+
+from artifact.encode import Encoder
+from artifact.signature import Signature
+from tests.bento_server import bento_server, prepare
+from tests.serving import artifacts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from tests.servers import Server
+    from tests.serving.artifacts import Made
+
+FULL = os.environ.get("OKAMOCHI_FAULTS") == "1"
+"""`make faults`: the promised numbers of requests; `make test` sends a part of them."""
+
+VERSIONS = {"iris": "12", "linear": "1", "loans": "2", "slow": "3", "fragile": "4"}
+
+
+def native(directory: Path, name: str, model: Any) -> Made:
+    """Iris by scikit-learn itself, with columns that may be missing."""
+    data = load_iris()
+    names = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+    signature = Signature(
+        task="multiclass",
+        target="species",
+        columns=artifacts.numbers(names, data.data, missing="allow"),
+        classes=("setosa", "versicolor", "virginica"),
+    )
+    rows: list[list[Any]] = data.data.tolist()
+    model.fit(Encoder(signature).rows(rows), np.asarray(data.target))
+    return artifacts.seal(directory, name, model, signature, rows, runtime="sklearn")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+    folder = tmp_path_factory.mktemp("faults-artifacts")
+    return {
+        "iris": artifacts.iris(folder / "iris"),
+        "linear": artifacts.linear(folder / "linear"),
+        "loans": artifacts.loans(folder / "loans"),
+        # 20 to 50 ms a call.
+        "slow": native(folder / "slow", "slow", RandomForestClassifier(300, max_depth=2, random_state=0)),
+        # Raises where a value is missing, which its signature allows.
+        "fragile": native(folder / "fragile", "fragile", LogisticRegression(max_iter=500)),
+    }
+
+
+@pytest.fixture(scope="session")
+def serve(
+    made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., AbstractContextManager[Server]]:
+    """Start a server of its own for a test that stops it."""
+
+    def start(*arguments: str, **settings: str) -> AbstractContextManager[Server]:
+        folder: Path = tmp_path_factory.mktemp("faults") / "work"
+        prepare(folder, {name: (made[name].path, version) for name, version in VERSIONS.items()})
+        return bento_server(folder, *arguments, settings=settings)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def server(serve: Callable[..., AbstractContextManager[Server]]) -> Iterator[Server]:
+    """One that outlives whatever clients send."""
+    with serve() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def figures() -> Iterator[dict[str, Any]]:
+    """What `make faults` writes to reports/faults.json."""
+    found: dict[str, Any] = {}
+    yield found
+    if FULL and found:
+        path = Path(__file__).parents[2] / "reports" / "faults.json"
+        path.parent.mkdir(exist_ok=True)
+        before = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(before | found, indent=1, sort_keys=True) + "\n")

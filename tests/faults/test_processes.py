@@ -1,0 +1,156 @@
+"""Signals to the server's processes, and TLS, while requests are under way."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ipaddress
+import json
+import signal
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.faults.wire import (
+    Reply,
+    answers,
+    connect,
+    one,
+    open_to,
+    predictions,
+    read_reply,
+    request,
+    workers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from tests.servers import Server
+
+    Serve = Callable[..., AbstractContextManager[Server]]
+
+IRIS = b'{"features": [[5.1, 3.5, 1.4, 0.2]]}'
+QUICK = request("/predict", IRIS)
+SLOW = request("/models/slow/predict", IRIS)
+# A request of many calls of the slow model, on the gateway's lane.
+LONG = request("/models/slow/predict", json.dumps({"features": [[5.1, 3.5, 1.4, 0.2]] * 2_000}).encode())
+
+
+def test_sigterm_lets_requests_of_both_lanes_end_and_then_closes(serve: Serve) -> None:
+    """All that the worker has begun is answered; each connection is closed after, and the server ends."""
+    with serve(OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
+        (worker,) = workers(server)
+
+        async def main() -> None:
+            opened = [await open_to(server) for _ in range(24)]
+            for i, (_, writer) in enumerate(opened):
+                express, gateway = SLOW, SLOW.replace(b"predict HTTP", b"predict?lane HTTP")
+                writer.write(LONG if i == 0 else express if i % 2 else gateway)
+            await asyncio.sleep(0.1)
+            worker.send_signal(signal.SIGTERM)
+            replies = [await read_reply(reader) for reader, _ in opened]
+            assert [reply.status for reply in replies] == [200] * len(replies)
+            for reader, writer in opened:
+                assert await reader.read() == b""
+                writer.close()
+
+        asyncio.run(main())
+        worker.wait(30)
+
+
+def test_sigterm_to_the_parent_ends_the_server_with_its_requests_answered(serve: Serve) -> None:
+    with serve(OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
+
+        async def main() -> None:
+            opened = [await open_to(server) for _ in range(8)]
+            for _, writer in opened:
+                writer.write(SLOW)
+            await asyncio.sleep(0.1)
+            server.process.send_signal(signal.SIGTERM)
+            assert [(await read_reply(reader)).status for reader, _ in opened] == [200] * 8
+            for _, writer in opened:
+                writer.close()
+
+        asyncio.run(main())
+        server.process.wait(60)
+        with pytest.raises(ConnectionError):
+            connect(server).close()
+
+
+def test_a_killed_worker_is_replaced_and_a_stopped_one_goes_on(serve: Serve) -> None:
+    with serve() as server:
+        (worker,) = workers(server)
+        with connect(server) as held:
+            held.sendall(QUICK)
+            assert held.recv(65536).startswith(b"HTTP/1.1 200 ")
+            worker.suspend()
+            held.sendall(QUICK)
+            time.sleep(0.3)
+            worker.resume()
+            assert held.recv(65536).startswith(b"HTTP/1.1 200 ")
+        worker.kill()
+        worker.wait(10)
+        # The parent's socket takes connections meanwhile; they are answered once there is a worker again.
+        assert predictions(one(server, QUICK)) == ["setosa"]
+        assert [found.pid for found in workers(server)] != [worker.pid]
+        assert one(server, request("/readyz", method="GET")).status == 200
+
+
+def test_connections_through_tls_are_kept_and_answered_on_both_lanes(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = _self_signed(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serve("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)) as server:
+        context = ssl.create_default_context(cafile=certificate)
+        sent = [
+            QUICK,
+            QUICK.replace(b"predict HTTP", b"predict?lane HTTP"),
+            request("/livez", method="GET"),
+        ] * 50
+        replies: list[Reply | None] = asyncio.run(answers(server, sent, connections=4, tls=context))
+        assert [reply.status for reply in replies if reply] == [200] * len(sent)
+        lanes = asyncio.run(answers(server, [request("/metrics", method="GET")], connections=1, tls=context))[
+            0
+        ]
+        assert lanes is not None
+        text = lanes.body.decode()
+        assert 'okamochi_lane_requests_total{lane="express"} 50.0' in text
+
+
+def _self_signed(folder: Path) -> tuple[Path, Path]:
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.dt.now(dt.UTC)
+    address = x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))
+    made: Any = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, private = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certificate, private
