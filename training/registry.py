@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import json
 import logging
@@ -10,7 +11,7 @@ import shutil
 import sqlite3
 import time
 import warnings
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -135,11 +136,12 @@ class Registry:
         self.uri = uri or tracking_uri()
         self._experiments: dict[str, str] = {}
         with self._asked("be opened"):
-            if self._embedded:
-                _relocate(self._database, self._artifacts)
             self._mlflow = _import_mlflow()
-            self._client = self._mlflow.MlflowClient(self.uri)
-            self._client.search_experiments(max_results=1)
+            with _alone(self._database) if self._embedded else nullcontext():
+                if self._embedded:
+                    _relocate(self._database, self._artifacts)
+                self._client = self._mlflow.MlflowClient(self.uri)
+                self._client.search_experiments(max_results=1)
 
     # Runs
 
@@ -560,6 +562,14 @@ def _relocate(database: Path, artifacts: Path) -> None:
                     )
     except sqlite3.Error:
         return  # Not our tables, or no right to write: what MLflow says of the first lost file is clearer.
+
+
+@contextmanager
+def _alone(database: Path) -> Iterator[None]:
+    """One process at a time: two that make or migrate MLflow's tables at once fail each other."""
+    with database.with_name(f"{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _import_mlflow() -> Any:

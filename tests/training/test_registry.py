@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 import mlflow
 import pandas as pd
 import pytest
-from servers import free_port, mlflow_models_serve
+from servers import CHECKOUT, free_port, mlflow_models_serve
 
 from artifact import manifest
 from training import registry as door
@@ -148,6 +150,16 @@ def test_the_artifact_comes_back_whole(mlflow_url: str, make_artifact: Make, tmp
     found = manifest.load(registry.download(version, tmp_path / "got"), name="whole")
     assert found.manifest.run_id == version.run_id
     assert registry.version_of_run("whole", version.run_id) == registry.numbered("whole", version.number)
+
+
+def test_several_may_open_a_new_registry_at_once(tmp_path: Path) -> None:
+    """The first trainings of two use cases, started together, do not both make the tables."""
+    script = f"from training.registry import Registry; Registry('sqlite:///{tmp_path}/mlflow.db').names()"
+    command = [sys.executable, "-c", script]
+    started = [subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE) for _ in range(3)]
+    for process in started:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said.decode()
 
 
 def test_what_is_not_there_is_none(mlflow_url: str) -> None:
