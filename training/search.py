@@ -193,7 +193,7 @@ def search(
         study = _study(table.layout, task, metric, trials, seed, storage, study_name)
         _run(study, runner, trials, timeout_s, on_trial, progress=progress)
         done = _trials(study)
-        best = _best(done, metric)
+        best = _best(done, metric, runner.caution)
         if ensemble and _can_improve(best):
             together = _ensemble(done, best, runner, metric)
             if together is not None:
@@ -360,6 +360,21 @@ class _Runner:
     def __init__(self, parallel: Parallel, table: _Table, splits: list[Fold], metric: str) -> None:
         self.parallel, self.table, self.splits, self.metric = parallel, table, splits, metric
         self.kept: dict[int, list[NDArray[np.float64]]] = {}
+
+    @property
+    def one_cut(self) -> float:
+        """`variance` for `measurably` as if folds were independent and cut once: repeats say little more."""
+        share = self._held_out_share
+        return share / (1 + share)
+
+    @property
+    def caution(self) -> float:
+        """`variance` for `measurably`, as folds share rows (Nadeau and Bengio, Machine Learning 52, 2003)."""
+        return 1 / len(self.splits) + self._held_out_share
+
+    @property
+    def _held_out_share(self) -> float:
+        return float(np.mean([len(test) / len(train) for train, test in self.splits]))
 
     def figure(self, fold: int, scores: NDArray[np.float64], metric: str | None = None) -> float:
         """A metric, by default the search's, on a fold's held-out rows."""
@@ -568,7 +583,7 @@ def _trials(study: optuna.Study) -> list[Trial]:
     ]
 
 
-def _best(trials: list[Trial], metric: str) -> Trial:
+def _best(trials: list[Trial], metric: str, variance: float) -> Trial:
     """The highest mean, the earliest of equals; for counts of labels the lowest log loss of those near it."""
     complete = [each for each in trials if each.state == "complete"]
     if not complete:
@@ -578,15 +593,18 @@ def _best(trials: list[Trial], metric: str) -> Trial:
     first = min(complete, key=lambda each: (-sign * each.score, each.number))
     if metric not in LABEL_METRICS:
         return first
-    near = [each for each in complete if not measurably(first.fold_scores, each.fold_scores, sign)]
+    near = [each for each in complete if not measurably(first.fold_scores, each.fold_scores, variance, sign)]
     return min(near, key=lambda each: (each.log_loss, each.number), default=first)
 
 
-def measurably(one: Sequence[float], other: Sequence[float], sign: int = 1) -> bool:
-    """Whether the figures of `one` are better by more than a standard error of the folds' differences."""
+def measurably(one: Sequence[float], other: Sequence[float], variance: float, sign: int = 1) -> bool:
+    """Whether the figures of `one` are better than those of `other` by more than a standard error.
+
+    `variance` is that of the mean of the folds' differences, in units of a single difference's.
+    """
     gains = sign * (np.array(one) - np.array(other))
     gains = gains[np.isfinite(gains)]
-    return len(gains) > 1 and bool(gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
+    return len(gains) > 1 and bool(gains.mean() > gains.std(ddof=1) * np.sqrt(variance))
 
 
 # --- a few of the best together ----------------------------------------------------------------------------
@@ -607,7 +625,11 @@ def _ensemble(trials: list[Trial], best: Trial, runner: _Runner, metric: str) ->
         key=lambda each: (-sign * each.score, each.number),
     )
     if metric in LABEL_METRICS:
-        near = [each for each in complete if not measurably(best.fold_scores, each.fold_scores, sign)]
+        near = [
+            each
+            for each in complete
+            if not measurably(best.fold_scores, each.fold_scores, runner.caution, sign)
+        ]
         complete = sorted(near, key=lambda each: (each.log_loss, each.number))
     leaders = {each.family: each for each in reversed(complete)}
     pool = {each.number: each for each in (*complete[:POOL], *leaders.values())}
@@ -617,8 +639,9 @@ def _ensemble(trials: list[Trial], best: Trial, runner: _Runner, metric: str) ->
     figures, before = (runner.figures(scores, metric) for scores in (held, alone))
     aims, aims_before = (runner.figures(scores, objective) for scores in (held, alone))
     aim = METRICS[objective].sign
-    better = measurably(figures, before, sign) or measurably(aims, aims_before, aim)
-    worse = measurably(before, figures, sign) or measurably(aims_before, aims, aim)
+    once = runner.one_cut
+    better = measurably(figures, before, once, sign) or measurably(aims, aims_before, once, aim)
+    worse = measurably(before, figures, once, sign) or measurably(aims_before, aims, once, aim)
     if len(members) < 2 or worse or not better:
         return None
     listed = [

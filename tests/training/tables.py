@@ -22,7 +22,7 @@ class Made:
     frame: pd.DataFrame
 
 
-def messy(task: Task, rows: int = 240, seed: int = 0, *, texts: bool = True) -> Made:
+def messy(task: Task, rows: int = 300, seed: int = 0, *, texts: bool = True) -> Made:
     """Numbers (one skewed), categories of few and many levels, a date and a text; with missing cells."""
     rng = np.random.default_rng(seed)
     number, skewed = rng.normal(size=rows), rng.lognormal(2, 1.5, rows)
