@@ -69,6 +69,11 @@ bench: ## compare with what one would pick instead (QUICK=1: under three minutes
 	@$(environment) dev --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
+.PHONY: faults
+faults: ## break a running server in every way, at full size; figures in reports/faults.json
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@OKAMOCHI_FAULTS=1 exec $(RUN) -m pytest tests/faults $(ARGS)
+
 .PHONY: lock
 lock: ## resolve pyproject.toml's groups into requirements/ (ARGS=--upgrade takes newer versions)
 	@$(environment) dev --rebuild-for "$(PYTHON)"
