@@ -567,6 +567,7 @@ def _relocate(database: Path, artifacts: Path) -> None:
 @contextmanager
 def _alone(database: Path) -> Iterator[None]:
     """One process at a time: two that make or migrate MLflow's tables at once fail each other."""
+    database.parent.mkdir(parents=True, exist_ok=True)
     with database.with_name(f"{database.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
