@@ -251,8 +251,13 @@ class Batcher:
         self._expires = math.inf  # when the timer is due, by perf_counter
 
     def warm_up(self, row: NDArray[np.float64]) -> None:
-        """Measure calls of 1, 4, 16, ... copies of a row of shape (1, width), as long as they stay short."""
+        """Measure calls of 1, 4, 16, ... copies of a row of shape (1, width), as far as a batch may go.
+
+        A model whose lone row takes longer than the objective is measured further, since a hundred rows may
+        cost it no more.
+        """
         most = max(1, min(MOST_BATCH_ROWS, WARM_UP_BYTES // (8 * row.shape[1])))
+        allowed = self._objective_s
         for rows in (4**power for power in range(8) if 4**power <= most):
             matrix = np.repeat(row, rows, axis=0)
             seconds = math.inf
@@ -260,10 +265,12 @@ class Batcher:
                 start = perf_counter()
                 self._score(matrix)
                 seconds = min(seconds, perf_counter() - start)
-                if seconds > self._objective_s:
+                if seconds > allowed:
                     break
             self._costs.observe(rows, seconds)
-            if seconds > self._objective_s and rows > 1:
+            if rows == 1:
+                allowed = max(allowed, 2 * seconds)
+            elif seconds > allowed:
                 break
         self._decide_limits()
 

@@ -414,3 +414,16 @@ def test_warming_up_measures_and_stops_where_calls_get_long() -> None:
     assert max(sizes) <= 16
     assert queue.limits.inline_rows == 0
     assert queue.slow
+
+
+def test_a_model_that_is_slow_by_the_call_and_not_by_the_row_gets_large_batches() -> None:
+    """A native forest takes as long for one row as for a hundred: small batches would waste nearly all of it."""
+
+    def forest(matrix: Any) -> Any:
+        time.sleep(0.02)
+        return double(matrix)
+
+    queue = batcher(forest)
+    queue.warm_up(np.zeros((1, 1)))
+    assert queue.limits.batch_rows >= 1024
+    assert wait_s(queue.limits, 0, 20_000) < 20
