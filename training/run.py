@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import shutil
 import time
 from contextlib import contextmanager, suppress
@@ -398,15 +399,22 @@ class _Facts:
 
 
 def _search(job: _Job, signature: Signature, matrix: NDArray[np.float64], log: _TrialLog) -> SearchResult:
-    from training.search import search  # noqa: PLC0415 - heavy, see run()
+    from training.evaluate import METRICS  # noqa: PLC0415 - heavy, see run()
+    from training.search import search  # noqa: PLC0415 - the same
 
     table, use_case, budget = job.exam.table, job.use_case, job.budget
     train = ~job.exam.rows
     trials = budget.trials or use_case.trials
+    sign = 1 if METRICS[job.metric].higher_is_better else -1
+    told = ""
+    best = -math.inf
 
     def on_trial(trial: Trial) -> None:
+        nonlocal best, told
         log.add(trial)
-        told = f"{job.metric} {trial.score:.4g} by {_short(trial)}"
+        if trial.state == "complete" and sign * trial.score > best:
+            best = sign * trial.score
+            told = f"best so far: {job.metric} {trial.score:.4g} by {_short(trial)}"
         job.progress.trial(min(len(log.trials), trials), trials, told)
 
     return search(
