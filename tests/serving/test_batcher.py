@@ -417,7 +417,7 @@ def test_warming_up_measures_and_stops_where_calls_get_long() -> None:
 
 
 def test_a_model_that_is_slow_by_the_call_and_not_by_the_row_gets_large_batches() -> None:
-    """A native forest takes as long for one row as for a hundred: small batches would waste nearly all of it."""
+    """A native forest takes as long for one row as for a hundred: small batches would waste that."""
 
     def forest(matrix: Any) -> Any:
         time.sleep(0.02)
