@@ -15,7 +15,7 @@ from artifact.encode import Encoder
 from artifact.manifest import ArtifactError
 from serving import metrics, runtime
 from serving.batcher import Batcher
-from serving.errors import Problem
+from serving.errors import Problem, too_many_rows
 
 if TYPE_CHECKING:
     from artifact.manifest import Artifact
@@ -51,6 +51,18 @@ class LiveModel:
     @property
     def signature(self) -> Signature:
         return self.artifact.signature
+
+    def check_rows(self, rows: int) -> None:
+        """Refuse more rows than one request may hold.
+
+        Raises
+        ------
+        Problem
+            413.
+        """
+        if rows > self.most_rows:
+            # As a tensor's shape, the number may be of any length.
+            raise too_many_rows(min(rows, 10**18), self.most_rows)
 
     def description(self) -> dict[str, Any]:
         """What `GET /models/{name}` shows."""

@@ -18,7 +18,7 @@ import msgspec
 
 from artifact.encode import BadRows
 from serving import metrics
-from serving.errors import Problem, bad_rows, method_not_allowed, too_many_rows
+from serving.errors import Problem, bad_rows, method_not_allowed
 from serving.openapi import docs_page, document
 from serving.protocols import Endpoint, Head, Reply, deadline, mlflow, oip, predict, problem_reply
 
@@ -306,8 +306,7 @@ def check_score(body: object, model: LiveModel) -> None:
     rows = body.get("rows") if isinstance(body, dict) else None
     if not isinstance(body, dict) or not isinstance(rows, list) or len(body) != 1:
         raise Problem(422, 'Expected {"rows": [[...], ...]}, each row by position.')
-    if len(rows) > model.most_rows:
-        raise too_many_rows(len(rows), model.most_rows)
+    model.check_rows(len(rows))
     try:
         model.encoder.rows(rows)
     except BadRows as error:

@@ -25,7 +25,7 @@ from artifact.signature import labels
 from serving.batcher import packer
 from serving.errors import Problem, bad_rows, too_many_rows
 from serving.protocols import Reply
-from serving.protocols.predict import MANY_ROWS, Query, check_brackets
+from serving.protocols.predict import MANY_ROWS, Query, check_brackets, kind, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -103,7 +103,7 @@ class InvocationsEndpoint:
             rows = None if found is None else found(body)
             if rows is not None:
                 n = len(rows)
-                _check_rows(n, self.model)
+                self.model.check_rows(n)
                 return Query(rows if n < MANY_ROWS else self._pack(rows), n)
             return parse(body, self.model)
         return parse_csv(body, self.model)
@@ -183,7 +183,7 @@ def parse(body: bytes, model: LiveModel) -> Query:
     request = decode(body)
     forms = [form for form in FORMS if form in request] if isinstance(request, dict) else []
     if len(forms) != 1:
-        got = _kind(request) if not isinstance(request, dict) else _listed(forms) or "none of them"
+        got = kind(request) if not isinstance(request, dict) else _listed(forms) or "none of them"
         raise Problem(400, f"The input must be a JSON object with exactly one of {_or(FORMS)}; got {got}.")
     # MLflow ignores other keys; an option in the wrong place would silently be without effect.
     misplaced = [key for key in PARAMS if key in request] or difflib.get_close_matches(
@@ -219,7 +219,7 @@ def decode(body: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass  # NaN, a number beyond float64, or an error that the other reader words as well
     try:
-        found = json.loads(body.decode(), parse_int=_whole)
+        found = json.loads(body.decode(), parse_int=whole)
         if _SURROGATE.search(body):
             json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except RecursionError:
@@ -230,16 +230,11 @@ def decode(body: bytes) -> Any:
     return found
 
 
-def _whole(digits: str) -> int | float:
-    """An int, unless it has more digits than Python reads (4,300); the encoder refuses either."""
-    return int(digits) if len(digits) < 400 else float(digits)
-
-
 def _params(params: object, model: LiveModel) -> tuple[bool, float | None]:
     if params is None:
         return False, None
     if not isinstance(params, dict):
-        raise Problem(422, f'"params": expected an object, got {_kind(params)}.')
+        raise Problem(422, f'"params": expected an object, got {kind(params)}.')
     for key in _first(params, *PARAMS):
         near = difflib.get_close_matches(key, PARAMS, 1, 0.8)
         if near:
@@ -247,14 +242,14 @@ def _params(params: object, model: LiveModel) -> tuple[bool, float | None]:
     task = model.signature.task
     probabilities, threshold = params.get("probabilities"), params.get("threshold")
     if probabilities is not None and not isinstance(probabilities, bool):
-        raise Problem(422, f'"probabilities": expected true or false, got {_kind(probabilities)}.')
+        raise Problem(422, f'"probabilities": expected true or false, got {kind(probabilities)}.')
     if probabilities and task == "regression":
         raise Problem(422, f'"probabilities": {model.name!r} is a regression, which has none.')
     if threshold is not None:
         if task != "binary":
             raise Problem(422, f'"threshold": only a binary model has one; {model.name!r} is {task}.')
         if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-            raise Problem(422, f'"threshold": expected a number from 0 to 1, got {_kind(threshold)}.')
+            raise Problem(422, f'"threshold": expected a number from 0 to 1, got {kind(threshold)}.')
         threshold = float(threshold)
     return bool(probabilities), threshold
 
@@ -266,13 +261,13 @@ def _first(keys: Iterable[str], *known: str) -> list[str]:
 
 def _split(value: object, form: str, model: LiveModel) -> NDArray[Any]:
     if not isinstance(value, dict) or "data" not in value or not value.keys() <= {"columns", "data", "index"}:
-        got = _listed([str(key)[:MOST_NAME] for key in value]) if isinstance(value, dict) else _kind(value)
+        got = _listed([str(key)[:MOST_NAME] for key in value]) if isinstance(value, dict) else kind(value)
         raise Problem(
             400, f'"{form}" must be an object with "data" and, if wanted, "columns" and "index"; got {got}.'
         )
     data, names, index = value["data"], value.get("columns"), value.get("index")
     if not isinstance(data, list):
-        raise Problem(400, f'"{form}": expected "data" to be a list of rows, got {_kind(data)}.')
+        raise Problem(400, f'"{form}": expected "data" to be a list of rows, got {kind(data)}.')
     if index is not None and (not isinstance(index, list) or len(index) != len(data)):
         raise Problem(400, f'"{form}": expected "index" to be a list as long as "data", {len(data)}.')
     if names is None:
@@ -291,8 +286,8 @@ def _split(value: object, form: str, model: LiveModel) -> NDArray[Any]:
 
 def _records(value: object, form: str, model: LiveModel) -> NDArray[Any]:
     if not isinstance(value, list):
-        raise Problem(400, f'"{form}" must be a list of records, got {_kind(value)}.')
-    _check_rows(len(value), model)
+        raise Problem(400, f'"{form}" must be a list of records, got {kind(value)}.')
+    model.check_rows(len(value))
     signature = model.signature
     accepted = frozenset(signature.names) | frozenset(signature.ignored)
     known = frozenset(signature.names)
@@ -323,7 +318,7 @@ def _tensor(value: object, form: str, model: LiveModel) -> NDArray[Any]:
             return _records(value, form, model)
         return _rows(value, model)
     raise Problem(
-        400, f'"{form}" must be a list of rows or records, or an object of columns; got {_kind(value)}.'
+        400, f'"{form}" must be a list of rows or records, or an object of columns; got {kind(value)}.'
     )
 
 
@@ -337,7 +332,7 @@ _READERS: dict[str, Callable[[Any, str, LiveModel], NDArray[Any]]] = {
 
 def _rows(rows: list[Any], model: LiveModel) -> NDArray[Any]:
     """By position; a one-column model's may be bare values, and those of numbers nested as a tensor."""
-    _check_rows(len(rows), model)
+    model.check_rows(len(rows))
     signature = model.signature
     if len(signature.columns) == 1 and rows and not any(isinstance(row, (list, dict)) for row in rows):
         rows = [[row] for row in rows]
@@ -365,7 +360,7 @@ def _full(columns: dict[str, Any], model: LiveModel) -> dict[str, Any]:
     """Columns where single values stand for a whole column, or for the one row there is."""
     lengths = [len(cells) for cells in columns.values() if isinstance(cells, list)]
     n = max(lengths, default=1)
-    _check_rows(n, model)
+    model.check_rows(n)
     accepted = model.signature.names
     return {
         name: [cells] * n if name in accepted and not isinstance(cells, (list, dict)) else cells
@@ -375,9 +370,7 @@ def _full(columns: dict[str, Any], model: LiveModel) -> dict[str, Any]:
 
 def _columns(columns: Mapping[str, Any], model: LiveModel) -> NDArray[Any]:
     signature = model.signature
-    _check_rows(
-        max((len(cells) for cells in columns.values() if hasattr(cells, "__len__")), default=0), model
-    )
+    model.check_rows(max((len(cells) for cells in columns.values() if hasattr(cells, "__len__")), default=0))
     absent = {name for name in signature.names if name not in columns}
     accepted = frozenset(signature.names) | frozenset(signature.ignored)
     if absent:
@@ -427,14 +420,9 @@ def _check_spelling(unknown: Mapping[str, Iterable[str]]) -> None:
 def _check_widths(rows: Sequence[Any], width: int) -> None:
     for i, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != width:
-            got = len(row) if isinstance(row, list) else _kind(row)
+            got = len(row) if isinstance(row, list) else kind(row)
             reason = f"expected {width} values, one for each of the columns, got {got}"
             raise Problem(422, f"row {i}: {reason}", errors=[CellError(i, None, reason)])
-
-
-def _check_rows(rows: int, model: LiveModel) -> None:
-    if rows > model.most_rows:
-        raise too_many_rows(rows, model.most_rows)
 
 
 # ---- the usual bodies
@@ -644,15 +632,6 @@ _CSV_CELLS: dict[str, Callable[[Column, Sequence[str]], list[Any]]] = {
 
 
 # ---- words
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    names: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
-    return names.get(type(value)) or f"the number {str(value)[:40]}"
 
 
 def _listed(names: Sequence[str]) -> str:

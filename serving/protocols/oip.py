@@ -26,7 +26,6 @@ from serving.protocols.predict import decode
 from serving.protocols.tensors import (
     DTYPES,
     Tensor,
-    check_rows,
     described,
     encode_rows,
     listed,
@@ -157,7 +156,7 @@ class InferEndpoint:
         data = tensor.data
         if columns != width or len(data) != (n if nested else n * width):
             return None
-        check_rows(n, self.model)
+        self.model.check_rows(n)
         if n == 1:
             return Query(data if nested else [data], 1, request.id)
         # Half the time of np.array, which looks at each cell twice: 4 ms for 10,000 x 30.
@@ -457,7 +456,7 @@ def _raw(body: bytes, model: LiveModel) -> Query:
             400, f"The body has {len(body)} bytes; expected rows of {width} FP64, {8 * width} bytes each."
         )
     n = len(body) // (8 * width)
-    check_rows(n, model)
+    model.check_rows(n)
     cells = np.frombuffer(body, "<f8")
     outputs = tuple(Wanted(name, binary=True) for name in output_names(model.signature))
     return Query(encode_rows([(Tensor(MATRIX, "FP64", n, width), cells)], model), n, outputs=outputs)

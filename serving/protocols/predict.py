@@ -16,7 +16,7 @@ from msgspec import Meta
 from artifact.encode import FLOAT32_MAX, BadRows, CellError
 from artifact.signature import labels
 from serving.batcher import packer
-from serving.errors import Problem, bad_rows, too_many_rows
+from serving.errors import Problem, bad_rows
 from serving.protocols import Reply, problem_reply
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class PredictEndpoint:
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 return parse(body, self.model)
             n = len(rows)
-            _check_rows(n, self.model)
+            self.model.check_rows(n)
             return Query(rows if n < MANY_ROWS else self._pack(rows), n)
         return parse(body, self.model)
 
@@ -151,7 +151,7 @@ def parse(body: bytes, model: LiveModel) -> Query:
     """
     request = decode(body)
     if not isinstance(request, dict):
-        raise Problem(422, f"Expected a JSON object with one of {_or(FORMS)}, got {_kind(request)}.")
+        raise Problem(422, f"Expected a JSON object with one of {_or(FORMS)}, got {kind(request)}.")
     signature = model.signature
     one = signature.columns[0].name if len(signature.columns) == 1 else None
     options = {key: request[key] for key in OPTIONS if key in request}
@@ -183,24 +183,19 @@ def _matrix(value: object, forms: list[str], request: dict[str, Any], model: Liv
     rows = request[form]
     if form == "columns":
         if not isinstance(rows, Mapping):
-            raise _at(None, form, f"expected an object of columns, got {_kind(rows)}")
-        _check_rows(max((len(cells) for cells in rows.values() if isinstance(cells, list)), default=0), model)
+            raise _at(None, form, f"expected an object of columns, got {kind(rows)}")
+        model.check_rows(max((len(cells) for cells in rows.values() if isinstance(cells, list)), default=0))
         return model.encoder.columns(rows)
     if not isinstance(rows, list):
-        raise _at(None, form, f"expected a list of rows, got {_kind(rows)}")
-    _check_rows(len(rows), model)
+        raise _at(None, form, f"expected a list of rows, got {kind(rows)}")
+    model.check_rows(len(rows))
     return model.encoder.rows(rows) if form == "features" else model.encoder.records(rows)
-
-
-def _check_rows(rows: int, model: LiveModel) -> None:
-    if rows > model.most_rows:
-        raise too_many_rows(rows, model.most_rows)
 
 
 def _probabilities(options: dict[str, Any], model: LiveModel) -> bool:
     wanted = options.get("probabilities", False)
     if not isinstance(wanted, bool):
-        raise _at(None, "probabilities", f"expected true or false, got {_kind(wanted)}")
+        raise _at(None, "probabilities", f"expected true or false, got {kind(wanted)}")
     if wanted and model.signature.task == "regression":
         raise _at(None, "probabilities", f"{model.name!r} is a regression, which has no probabilities")
     return wanted
@@ -213,7 +208,7 @@ def _threshold(options: dict[str, Any], model: LiveModel) -> float | None:
     if model.signature.task != "binary":
         raise _at(None, "threshold", f"only a binary model has one; {model.name!r} is {model.signature.task}")
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-        shown = threshold if isinstance(threshold, float) else _kind(threshold)
+        shown = threshold if isinstance(threshold, float) else kind(threshold)
         raise _at(None, "threshold", f"expected a number from 0 to 1, got {shown}")
     return float(threshold)
 
@@ -238,7 +233,7 @@ def decode(body: bytes) -> Any:
         except msgspec.DecodeError as error:
             if "out of range" not in str(error):
                 raise
-            found = json.loads(body, parse_constant=_no_constant, parse_int=_whole)
+            found = json.loads(body, parse_constant=_no_constant, parse_int=whole)
             if _SURROGATE.search(body):
                 json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
             return found
@@ -271,7 +266,7 @@ def _no_constant(literal: str) -> float:
     raise ValueError(f"JSON has no {literal}")
 
 
-def _whole(digits: str) -> int | float:
+def whole(digits: str) -> int | float:
     """An int, unless it has more digits than Python reads (4,300); the encoder refuses either."""
     return int(digits) if len(digits) < 400 else float(digits)
 
@@ -300,7 +295,8 @@ def _at(row: int | None, column: str | None, reason: str) -> Problem:
     return Problem(422, f"{place}{reason}", errors=[CellError(row, column, reason)])
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> str:
+    """What a client sent, in a sentence."""
     if value is None:
         return "null"
     if isinstance(value, bool):

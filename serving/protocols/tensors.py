@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from artifact.encode import BadRows
-from serving.errors import Problem, bad_rows, too_many_rows
+from serving.errors import Problem, bad_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -110,7 +110,7 @@ def read_tensors(inputs: object, binary: memoryview | None, model: LiveModel) ->
         if tensor.name in names:
             raise Problem(422, f"inputs[{i}]: {short(tensor.name)} stands twice.")
         names.add(tensor.name)
-        check_rows(tensor.rows, model)
+        model.check_rows(tensor.rows)
         size = _binary_size(tensor, each, binary, used)
         if size is None:
             cells = _from_json(tensor, _flattened(tensor, each.get("data")))
@@ -364,18 +364,6 @@ def _column(cells: Any, kind: str | None) -> Any:
     if isinstance(cells, np.ndarray) and kind != "number" and cells.dtype in _NARROW:
         return [float(str(cell)) for cell in cells]
     return cells
-
-
-def check_rows(rows: int, model: LiveModel) -> None:
-    """Refuse more rows than one request may hold.
-
-    Raises
-    ------
-    Problem
-        413.
-    """
-    if rows > model.most_rows:
-        raise too_many_rows(min(rows, 10**18), model.most_rows)
 
 
 def parameters_of(holder: dict[str, Any], where: str) -> dict[str, Any]:
