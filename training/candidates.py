@@ -156,6 +156,8 @@ class Family:
         An unfitted pipeline over the matrix.
     affordable
         Whether rows, matrix columns and classes (0: regression) let a trial finish in seconds.
+    second
+        What to change in the default for another first trial, where a small budget would else never leave it.
     """
 
     name: str
@@ -165,6 +167,7 @@ class Family:
     suggest: Callable[[BaseTrial, Layout], Params]
     build: Callable[[Mapping[str, Any], Layout, Task, int], Pipeline]
     affordable: Callable[[int, int, int], bool]
+    second: Callable[[Layout], Params] | None = None
 
 
 # --- preprocessing -----------------------------------------------------------------------------------------
@@ -539,6 +542,7 @@ FAMILIES: tuple[Family, ...] = (
         _suggest_linear,
         _build_linear,
         lambda _rows, _width, _classes: True,
+        lambda layout: {"C": 30.0} if layout.classes else {"penalty": "ridge", "alpha": 10.0},
     ),
     Family(
         "boosting",

@@ -463,7 +463,7 @@ def _study(  # noqa: PLR0917
         direction="maximize",
         # Multivariate and grouped: each family's parameters are drawn together.
         sampler=optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, n_startup_trials=len(families) + 2
+            seed=seed, multivariate=True, group=True, n_startup_trials=len(families) + 4
         ),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=min(5, len(families))),
         storage=storage,
@@ -472,9 +472,14 @@ def _study(  # noqa: PLR0917
     )
     # The Optuna UI then shows what the values are.
     study.set_user_attr("metric", metric)
-    for each in families[: max(1, trials)]:
-        first = {f"{each.name}.{key}": value for key, value in each.default(layout).items()}
-        study.enqueue_trial({"family": each.name, **first}, skip_if_exists=True)
+    firsts = [(each.name, each.default(layout)) for each in families]
+    if trials >= 2 * len(families):
+        firsts += [
+            (each.name, each.default(layout) | each.second(layout)) for each in families if each.second
+        ]
+    for name, params in firsts[: max(1, trials)]:
+        named = {f"{name}.{key}": value for key, value in params.items()}
+        study.enqueue_trial({"family": name, **named}, skip_if_exists=True)
     return study
 
 
@@ -523,7 +528,9 @@ def _one(study: optuna.Study, runner: _Runner, names: list[str], sign: int) -> T
     figures: list[float] = []
     held: list[NDArray[np.float64]] = []
     state, reason = optuna.trial.TrialState.COMPLETE, ""
-    first, rest = range(FIRST_FOLDS), range(FIRST_FOLDS, len(runner.splits))
+    # Where folds are cut again and again, two of them say too little to prune by: a whole cut goes first.
+    start = max(FIRST_FOLDS, len(runner.splits) // REPEATS if len(runner.table.y) < ROWS_FOR_REPEATS else 0)
+    first, rest = range(start), range(start, len(runner.splits))
     try:
         for part in (first, rest):
             for fold, outcome in zip(part, runner.run(chosen.name, params, part), strict=True):
