@@ -399,9 +399,11 @@ class Registry:
                 warnings.simplefilter("ignore")
                 yield
         finally:
-            self._mlflow.set_tracking_uri(before)
+            self._mlflow.set_tracking_uri(None)  # so that MLflow reads the environment again
             if before is None:
                 os.environ.pop("MLFLOW_TRACKING_URI", None)
+            else:
+                os.environ["MLFLOW_TRACKING_URI"] = before
 
     def _advice(self) -> str:
         if self.uri.startswith(("http:", "https:")):
