@@ -483,10 +483,9 @@ def test_csv(what: str, gateways: dict[str, Gateway], pyfunc: Any) -> None:
 
 @pytest.fixture(scope="module")
 def pyfunc(registry_uri: str) -> Iterator[Any]:
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(registry_uri)
-    yield mlflow.pyfunc.load_model("models:/loans@champion")
-    mlflow.set_tracking_uri(before)
+    with pytest.MonkeyPatch.context() as patch:  # mlflow.set_tracking_uri would outlast the test
+        patch.setenv("MLFLOW_TRACKING_URI", registry_uri)
+        yield mlflow.pyfunc.load_model("models:/loans@champion")
 
 
 def test_csv_of_numbers(gateways: dict[str, Gateway], made: dict[str, Made]) -> None:
