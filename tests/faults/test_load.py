@@ -106,8 +106,8 @@ def test_the_answer_of_a_slow_model_comes_after_that_of_a_quick_one_asked_later(
             assert (await answers(server, [whole], connections=1))[0]
             order.append(name)
 
-        # Enough rows for some calls, so that the quick one is not a matter of luck.
-        body = json.dumps({"features": [[5.1, 3.5, 1.4, 0.2]] * 500}).encode()
+        # Enough rows for many calls, so that the quick one is not a matter of luck.
+        body = json.dumps({"features": [[5.1, 3.5, 1.4, 0.2]] * 50_000}).encode()
         whole = request("/models/slow/predict", body, "X-Deadline-Ms: 60000")
         slow = asyncio.create_task(ask_one("slow", whole))
         await asyncio.sleep(0.02)
