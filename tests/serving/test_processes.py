@@ -58,7 +58,7 @@ def test_the_models_of_the_setting_are_served_in_its_order(two_workers: Server) 
 
 
 def loaded_maps(worker: psutil.Process) -> list[str]:
-    """The files that a worker maps, once it has opened its models: one that was killed may just be starting."""
+    """The files that a worker maps, once it has opened its models: after a kill it may just be starting."""
     for _ in range(300):
         maps = [entry.path for entry in worker.memory_maps()]
         if any("onnxruntime" in path for path in maps):
