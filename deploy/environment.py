@@ -67,7 +67,7 @@ def make(environment: Path) -> None:
     """Make an empty environment, in the place of whatever is there."""
     print(f"Making {environment.name} with Python {'.'.join(map(str, sys.version_info[:3]))}", flush=True)
     try:
-        # Resolved: venv makes nothing through a link, and .ci/run links to what outlives the clone.
+        # Resolved: venv makes nothing through a link, which .venv may be.
         venv.create(environment.resolve(), with_pip=True, clear=environment.exists())
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise NotPossible(f"Could not make {environment}: {error}") from error

@@ -96,6 +96,11 @@ def overloaded(detail: str, reason: str, retry_after_s: int) -> Problem:
     return Problem(429, detail, headers=((b"retry-after", b"%d" % retry_after_s),), reason=reason)
 
 
+def server_failed() -> Problem:
+    """500 for a bug of ours; whoever makes it has written the reason to the log."""
+    return Problem(500, "The server failed; its log has the reason.")
+
+
 def method_not_allowed(method: str, path: str, allowed: Sequence[str]) -> Problem:
     """405 with `Allow`."""
     allow = ", ".join(allowed)

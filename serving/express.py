@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
 from serving import metrics
-from serving.errors import Problem
+from serving.errors import Problem, server_failed
 from serving.gateway import LARGE_BODY_BYTES, read_head
 from serving.protocols import Endpoint, Head, Reply, deadline, problem_reply
 
@@ -333,7 +333,7 @@ class Connection(HttpToolsProtocol):
         assert self._plain is not None  # noqa: S101 - set with _due
         endpoint = self._plain.endpoint
         logger.error("a request to %s failed", endpoint.name, exc_info=error)
-        self._reply(endpoint.refuse(Problem(500, "The server failed; its log has the reason.")))
+        self._reply(endpoint.refuse(server_failed()))
 
     def _hold(self, data: bytes) -> None:
         self._held += data

@@ -18,7 +18,7 @@ import msgspec
 
 from artifact.encode import BadRows
 from serving import metrics
-from serving.errors import Problem, bad_rows, method_not_allowed
+from serving.errors import Problem, bad_rows, method_not_allowed, server_failed
 from serving.openapi import docs_page, document
 from serving.protocols import Endpoint, Head, Reply, deadline, mlflow, oip, predict, problem_reply
 
@@ -135,7 +135,7 @@ class Gateway:
             reply = endpoint.refuse(problem)
         except Exception:
             logger.exception("a request to %s failed", scope["path"])
-            reply = endpoint.refuse(Problem(500, "The server failed; its log has the reason."))
+            reply = endpoint.refuse(server_failed())
         if reply.reason:
             metrics.REJECTED.labels(endpoint.model.name, reply.reason).inc()
         self._observe(endpoint.model.name, endpoint.name, reply.status, perf_counter() - started)
@@ -193,7 +193,7 @@ class Gateway:
             reply = _refuse(path, problem)
         except Exception:
             logger.exception("a request to %s failed", path)
-            reply = _refuse(path, Problem(500, "The server failed; its log has the reason."))
+            reply = _refuse(path, server_failed())
         if endpoint is not None:
             self._observe(endpoint.model.name, endpoint.name, reply.status, perf_counter() - started)
         else:

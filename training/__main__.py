@@ -342,7 +342,7 @@ def _tell(use_case: UseCase, result: Result, asked_as: str) -> None:
         print(
             "  It was trained by a run that was cut off; only what was missing in MLflow has been done now."
         )
-    print(f"  {finished.params['settings']}\n")
+    print("\n".join(f"  {member}" for member in finished.params["settings"].split("; ")) + "\n")
     champion = verdict.champion
     head = ["", f"version {verdict.challenger.number}", "baseline"]
     compared = champion is not None and champion.number != verdict.challenger.number

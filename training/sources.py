@@ -157,7 +157,9 @@ def _read_bytes(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file; source.path is relative to the TOML file.") from None
+        raise DataError(
+            f"{path}: there is no such file. A path in a TOML file is taken from that file's folder."
+        ) from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder; source.path must name one file.") from None
     except OSError as error:

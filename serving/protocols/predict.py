@@ -234,8 +234,7 @@ def decode(body: bytes) -> Any:
             if "out of range" not in str(error):
                 raise
             found = json.loads(body, parse_constant=_no_constant, parse_int=whole)
-            if _SURROGATE.search(body):
-                json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            check_text(found, body)
             return found
     except RecursionError:
         raise Problem(400, "The JSON is nested too deep.") from None
@@ -260,6 +259,18 @@ def check_brackets(body: bytes) -> None:
         raise Problem(
             413, f"The JSON has more than {MOST_BRACKETS} lists and objects.", reason="body_too_large"
         )
+
+
+def check_text(found: object, body: bytes) -> None:
+    """Refuse half a surrogate pair, which `json` takes for text and no reply could repeat.
+
+    Raises
+    ------
+    ValueError
+        There is one in what `json` made of `body`.
+    """
+    if _SURROGATE.search(body):
+        json.dumps(found, ensure_ascii=False).encode()
 
 
 def _no_constant(literal: str) -> float:

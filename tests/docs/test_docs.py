@@ -107,14 +107,18 @@ def test_every_key_of_a_use_case_is_documented() -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    """By the name that Prometheus shows; and no other."""
+    """By the name that Prometheus shows, with its labels; and no other."""
     shown = {
-        sample.name + ("_total" if sample.type == "counter" else "")
+        sample.name + ("_total" if sample.type == "counter" else ""): ", ".join(collector._labelnames)
         for collector in vars(metrics).values()
         if isinstance(collector, prometheus_client.metrics.MetricWrapperBase)
         for sample in collector.describe()
     }
-    named = set(re.findall(r"^\| `(okamochi_[a-z_]+)`", TEXT["docs/operations.md"], flags=re.MULTILINE))
+    rows = re.findall(
+        r"^\| `(okamochi_[a-z_]+)` \| ([^|]*) \|", TEXT["docs/operations.md"], flags=re.MULTILINE
+    )
+    named = dict(rows)
+    assert len(rows) == len(named)
 
     assert named == shown
 

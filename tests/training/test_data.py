@@ -354,7 +354,7 @@ def test_rare_classes_can_be_left_out(tmp_path):
 
 def test_a_missing_file(tmp_path):
     """One sentence with the path and the key."""
-    with pytest.raises(DataError, match=r"absent\.csv: there is no such file; source\.path"):
+    with pytest.raises(DataError, match=r"absent\.csv: there is no such file\. A path in a TOML"):
         load_table(use(tmp_path / "absent.csv"))
 
 
