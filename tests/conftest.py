@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.servers import postgres
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
@@ -55,6 +57,17 @@ def program() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give the SQLAlchemy URL of a real PostgreSQL; tests make tables, schemas or databases of their own."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    path = shutil.which("postgres")
+    if not found and path is None:
+        pytest.skip("postgres is not installed")
+    with postgres(tmp_path_factory.mktemp("postgres"), found[-1] if found else Path(str(path)).parent) as url:
+        yield url
 
 
 @dataclass(frozen=True)

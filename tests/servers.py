@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -214,3 +215,36 @@ class Cut:
             return side.recv(65536)
         except OSError:
             return b""
+
+
+@contextmanager
+def postgres(folder: Path, bin_folder: Path) -> Iterator[str]:
+    """A PostgreSQL server with its data in `folder`; give the SQLAlchemy URL of an empty database.
+
+    It refuses to run as root, so then it runs as the user that its package made.
+    """
+    data, port, log = folder / "postgres", free_port(), folder / "postgres.log"
+    data.mkdir()
+    as_user: list[str] = []
+    if os.geteuid() == 0:
+        as_user = ["runuser", "-u", "postgres", "--"]
+        shutil.chown(data, "postgres")
+        for parent in (folder, *folder.parents):
+            parent.chmod(parent.stat().st_mode | 0o011)  # that user must get to it
+    initdb = [*as_user, str(bin_folder / "initdb"), "--auth=trust", "--username=okamochi", "--no-sync"]
+    subprocess.run([*initdb, "-D", str(data)], check=True, capture_output=True, cwd="/")
+    command = [*as_user, str(bin_folder / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1"]
+    with log.open("wb") as output:
+        process = subprocess.Popen([*command, "-k", ""], stdout=output, stderr=subprocess.STDOUT, cwd="/")
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and process.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError(f"PostgreSQL did not start: {log.read_text()[-2000:]}")
+        yield f"postgresql+psycopg://okamochi@127.0.0.1:{port}/postgres"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)

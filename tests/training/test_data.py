@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from tests.training import nasty
 from training.data import Table, load_table, test_rows
@@ -620,3 +621,28 @@ def test_openml_from_its_cache(tmp_path, monkeypatch):
     assert table.kinds == {"size": "number", "colour": "category"}
     assert table.classes == (1, 2)
     assert table.frame["size"].isna().sum() == 7
+
+
+def test_postgresql(postgres_url):
+    """What its driver gives for exact numbers, dates, times, booleans and NULL is what a CSV would have."""
+    rows = ", ".join(
+        f"({i * 1.25}, date '2024-01-01' + {i}, timestamptz '2024-01-01 10:00+00' + interval '{i} hours', "
+        f"{i % 2 == 0}, {'NULL' if i % 9 == 0 else i % 7}, 'city {i % 3}', '{'yes' if i % 3 else 'no'}')"
+        for i in range(90)
+    )
+    columns = "price numeric(10,2), day date, at timestamptz, member boolean, items int, city text, y text"
+    with sa.create_engine(postgres_url).begin() as connection:
+        connection.execute(sa.text("create schema shop"))
+        connection.execute(sa.text(f"create table shop.sales ({columns})"))
+        connection.execute(sa.text(f"insert into shop.sales values {rows}"))  # noqa: S608 - our own numbers
+    case = UseCase(name="s", target="y", source=Sql(url=postgres_url, query="select * from shop.sales"))
+
+    table = load_table(case)
+
+    assert table.kinds == {
+        "price": "number", "day": "date", "at": "date", "member": "category", "items": "number",
+        "city": "category",
+    }  # fmt: skip
+    assert table.frame["price"].tolist()[:3] == [0.0, 1.25, 2.5]
+    assert table.frame["day"].iloc[1] == "2024-01-02"
+    assert table.frame["items"].isna().sum() == 10
