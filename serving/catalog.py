@@ -161,6 +161,8 @@ def load(declared: Iterable[tuple[str, str]], locate: Locate, settings: Settings
         except Exception as error:
             refused[name] = f"it could not be opened ({type(error).__name__}: {error})"
             logger.exception("model %s (%s) is refused", name, tag)
+    for name in refused:
+        metrics.MODEL_REFUSED.labels(name).set(1)
     return Catalog(live, refused, default)
 
 

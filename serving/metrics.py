@@ -54,6 +54,10 @@ MODEL_INFO = Gauge(
     multiprocess_mode="livemax",
 )
 
+MODEL_REFUSED = Gauge(
+    "okamochi_model_refused", "1 for each model that is not live.", ["model"], multiprocess_mode="livemax"
+)
+
 # (model, endpoint, status) and the seconds that the request took
 Observe = Callable[[str, str, int, float], None]
 # When the request came, by `time.perf_counter`

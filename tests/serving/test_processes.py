@@ -208,6 +208,9 @@ def test_a_damaged_model_in_the_store_keeps_the_server_from_ready(
         assert httpx.post(server.url + "/predict", json={"features": [[1, 2, 3, 4]]}).status_code == 503
         assert httpx.post(server.url + "/models/linear/predict", json={"x": 1}).status_code == 200
         assert "model iris" in server.log.read_text()
+        told = httpx.get(server.url + "/metrics").text
+        assert 'okamochi_model_refused{model="iris"} 1.0' in told
+        assert 'okamochi_model_refused{model="linear"}' not in told
 
 
 def test_the_service_fits_on_a_screen() -> None:
