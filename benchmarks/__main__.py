@@ -19,13 +19,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under three minutes, with fewer contestants")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
-    parser.add_argument("--seconds", type=float, help="of each load (default: 5, quick 1)")
+    parser.add_argument("--seconds", type=int, help="of each load (default: 5, quick 1)")
     parser.add_argument(
         "--only", nargs="*", default=(), choices=[one.name for one in CONTESTANTS], metavar="NAME"
     )
     parser.add_argument("--out", type=Path, help="default: benchmarks/results, quick reports/bench")
     options = parser.parse_args(arguments)
-    seconds = options.seconds or (1.0 if options.quick else 5.0)
+    seconds = options.seconds or (1 if options.quick else 5)
     out = options.out or CHECKOUT / ("reports/bench" if options.quick else "benchmarks/results")
     plan = Plan(options.quick, options.rounds, seconds, tuple(options.only))
     try:

@@ -99,7 +99,7 @@ def mlserver(setting: Setting) -> Command:
     server = {
         "host": "127.0.0.1",
         "http_port": setting.port,
-        "grpc_port": setting.port + 1 if setting.port < 65535 else 1024,
+        "grpc_port": setting.port + 1,
         "metrics_port": setting.port,
         "metrics_endpoint": None,
         "parallel_workers": 0,
