@@ -8,6 +8,20 @@ MLFLOW_PORT = 5001
 PYTHON =
 TRIALS =
 ARGS =
+# of load and soak: docs/loadtests.md
+SHAPE = steady
+USERS =
+DURATION =
+OBJECTIVES =
+PROCESSES =
+HOST =
+# of image, cluster and rollout: docs/kubernetes.md
+IMAGE =
+BASE_IMAGE = python:3.11-slim
+BUILD_ARGS =
+CONTEXT =
+IMAGE_LOADER =
+TIMEOUT = 300
 
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
@@ -19,12 +33,14 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export PYTHONUNBUFFERED = 1
 
 environment = python=$$(sh deploy/find_python.sh "$(PYTHON)") && "$$python" -m deploy.environment
+image = $(if $(IMAGE),--image "$(IMAGE)") --base-image "$(BASE_IMAGE)" --build-args="$(BUILD_ARGS)"
+cluster = --context "$(CONTEXT)" --loader="$(IMAGE_LOADER)" --timeout "$(TIMEOUT)"
 trials = $(if $(TRIALS),--trials $(TRIALS))
 
 .PHONY: help
 help: ## list these commands
 	@echo 'Okamochi: from a table of data to a model that serves. Commands:'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo 'Settings: PORT=$(PORT) MLFLOW_PORT=$(MLFLOW_PORT) USECASES="$(USECASES)" TRIALS=n PYTHON=path'
 
 .PHONY: serve
@@ -46,6 +62,21 @@ evaluate: ## measure the promised held-out figures over ten splits (ARGS="iris -
 bundle: ## put the champions of USECASES into BentoML's model store and write models.lock
 	@$(environment) training --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m deploy bundle $(USECASES)
+
+.PHONY: image
+image: ## build the image IMAGE (okamochi:local) of the server with the bundled models
+	@$(environment) training --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m deploy image $(image)
+
+.PHONY: cluster
+cluster: ## serve the bundled models on kind, or on the cluster CONTEXT with IMAGE_LOADER
+	@$(environment) training --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m deploy cluster $(image) $(cluster)
+
+.PHONY: rollout
+rollout: ## bring the champions of USECASES (or IMAGE=) to the cluster, and back if a golden row fails
+	@$(environment) training --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m deploy rollout $(USECASES) $(image) $(cluster)
 
 .PHONY: mlflow
 mlflow: ## open the experiments in the MLflow UI on 127.0.0.1:MLFLOW_PORT
@@ -73,6 +104,25 @@ bench: ## compare with what one would pick instead (QUICK=1: under three minutes
 faults: ## break a running server in every way, at full size; figures in reports/faults.json
 	@$(environment) dev --rebuild-for "$(PYTHON)"
 	@OKAMOCHI_FAULTS=1 exec $(RUN) -m pytest tests/faults $(ARGS)
+
+.PHONY: load
+load: ## load HOST (127.0.0.1:PORT) in a SHAPE with USERS for DURATION, judge by OBJECTIVES; reports/load/
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m locust -f loadtests/locustfile.py --headless --shape "$(SHAPE)" \
+		--host "$(or $(HOST),http://127.0.0.1:$(PORT))" $(if $(USERS),--users "$(USERS)") \
+		$(if $(DURATION),--run-time "$(DURATION)") $(if $(OBJECTIVES),--objectives "$(OBJECTIVES)") \
+		$(if $(PROCESSES),--processes "$(PROCESSES)") \
+		--html "reports/load/$(SHAPE).html" --csv "reports/load/$(SHAPE)" $(ARGS)
+
+.PHONY: soak
+soak: ## whether memory grows in 15 minutes at full speed, of a server of its own or of HOST here
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m loadtests.soak $(if $(HOST),--host "$(HOST)") $(ARGS)
+
+.PHONY: test-cluster
+test-cluster: ## break a Deployment on kind or CONTEXT in every way; figures in reports/cluster.json
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@OKAMOCHI_CLUSTER="$(or $(CONTEXT),kind)" OKAMOCHI_IMAGE_LOADER="$(IMAGE_LOADER)" exec $(RUN) -m pytest tests/cluster $(ARGS)
 
 .PHONY: lock
 lock: ## resolve pyproject.toml's groups into requirements/ (ARGS=--upgrade takes newer versions)

@@ -27,6 +27,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serve.add_argument("--trials", type=int, help="search budget of a training that is needed")
     serve.set_defaults(run=run_serve)
 
+    image = commands.add_parser("image", help="build the server's image with the bundled models")
+    add_image_options(image, default="okamochi:local")
+    image.set_defaults(run=run_image)
+
+    cluster = commands.add_parser("cluster", help="serve the bundled models on a Kubernetes cluster")
+    add_image_options(cluster, default="okamochi:local")
+    add_cluster_options(cluster)
+    cluster.set_defaults(run=run_cluster)
+
+    rollout = commands.add_parser(
+        "rollout", help="roll out champions, check their golden rows, undo if wrong"
+    )
+    rollout.add_argument("names", nargs="*", metavar="NAME", help="use cases to bundle anew, default first")
+    add_image_options(rollout, default="okamochi")
+    add_cluster_options(rollout)
+    rollout.set_defaults(run=run_rollout)
+
     mlflow = commands.add_parser("mlflow", help="the MLflow UI over the registry that training writes to")
     mlflow.add_argument("--port", type=int, default=5001)
     mlflow.set_defaults(run=run_mlflow)
@@ -40,6 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)
+
+
+def add_image_options(parser: argparse.ArgumentParser, *, default: str) -> None:
+    parser.add_argument("--image", default=default, help="its name; without a tag one is made of the content")
+    parser.add_argument("--base-image", default="python:3.11-slim")
+    parser.add_argument("--build-args", default="", metavar="OPTIONS", help="more options of the builder")
+
+
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--context", default="", help="of the kubeconfig; without one, kind's cluster okamochi"
+    )
+    parser.add_argument("--loader", default="", metavar="COMMAND", help="brings an image to the nodes")
+    parser.add_argument("--timeout", type=int, default=300, metavar="SECONDS", help="for pods to be ready")
 
 
 # Each command imports what it needs: mlflow alone takes seconds.
@@ -64,6 +95,50 @@ def run_serve(options: argparse.Namespace) -> int:
             options.names, port=options.port, mlflow_port=options.mlflow_port, trials=options.trials
         )
     )
+
+
+def run_image(options: argparse.Namespace) -> int:
+    from deploy import image  # noqa: PLC0415
+
+    def run() -> int:
+        image.build(options.image, base=options.base_image, options=options.build_args)
+        return 0
+
+    return explained(run)
+
+
+def run_cluster(options: argparse.Namespace) -> int:
+    from deploy import cluster  # noqa: PLC0415
+
+    def run() -> int:
+        found = cluster.find(options.context, options.loader, create=True)
+        return cluster.up(
+            found,
+            options.image,
+            base=options.base_image,
+            options=options.build_args,
+            timeout_s=options.timeout,
+        )
+
+    return explained(run)
+
+
+def run_rollout(options: argparse.Namespace) -> int:
+    from deploy import cluster, rollout  # noqa: PLC0415
+    from deploy.bundle import bundle  # noqa: PLC0415
+    from deploy.image import tagged  # noqa: PLC0415
+
+    def run() -> int:
+        found = cluster.find(options.context, options.loader, create=False)
+        image = options.image
+        if tagged(image):
+            found.load(image)
+        else:
+            bundle(options.names)
+            image = cluster.provide(found, image, base=options.base_image, options=options.build_args).image
+        return rollout.rollout(found, image, timeout_s=options.timeout)
+
+    return explained(run)
 
 
 def run_mlflow(options: argparse.Namespace) -> int:
@@ -91,6 +166,7 @@ def explained(run: Callable[[], int]) -> int:
     """Turn an error that was foreseen into its sentence and its exit code."""
     from artifact.manifest import ArtifactError  # noqa: PLC0415
     from deploy.bundle import NoChampionError  # noqa: PLC0415
+    from deploy.image import CannotDeploy  # noqa: PLC0415
     from training.registry import RegistryError  # noqa: PLC0415
     from training.settings import UseCaseError  # noqa: PLC0415
 
@@ -99,6 +175,9 @@ def explained(run: Callable[[], int]) -> int:
     except (ArtifactError, NoChampionError) as error:
         print(error, file=sys.stderr)
         return 1
+    except CannotDeploy as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     except UseCaseError as error:
         print(error, file=sys.stderr)
         return UseCaseError.exit_code

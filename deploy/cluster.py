@@ -1,0 +1,360 @@
+"""The server on a cluster: the image to its nodes, the manifests applied, and a request that works."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy import image as images
+from deploy.image import CHECKOUT, Built, CannotDeploy, DeployFailed
+from deploy.serve import curl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "okamochi"
+"""Of the namespace, the Deployment, its container, the Service and the autoscaler."""
+OVERLAY = CHECKOUT / "k8s" / "overlays" / "local"
+DEPLOYMENT = f"deployment/{NAME}"
+VERSION_ANNOTATION = "okamochi/image-version"
+NODE_PORT = 30300
+PORT = 3000  # of the container
+MOST_FORWARDED = 12
+MOST_NODES = 3
+PATIENCE_S = 20
+"""How long an address of the Service may refuse; after a rollout it does for a moment."""
+
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Nodes and forwarded ports are reached past the proxy that leads out of a company."""
+
+KIND_CONFIG = f"""
+kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+nodes:
+  - role: control-plane
+    extraPortMappings:
+      - {{containerPort: {NODE_PORT}, hostPort: {NODE_PORT}, listenAddress: 127.0.0.1}}
+"""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that the user named, or that we made.
+
+    Parameters
+    ----------
+    context
+        Of the kubeconfig.
+    loader
+        The command that brings an image, its last argument, to the nodes; without one the nodes pull.
+    """
+
+    context: str
+    loader: tuple[str, ...] = ()
+
+    def command(self, *arguments: str) -> list[str]:
+        return ["kubectl", "--context", self.context, "--namespace", NAME, *arguments]
+
+    def kubectl(self, *arguments: str) -> str:
+        """What it prints.
+
+        Raises
+        ------
+        DeployFailed
+            With the last line of what it said.
+        """
+        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stderr.strip() or done.stdout.strip() or "nothing was said").splitlines()[-1]
+            raise DeployFailed(f"kubectl {' '.join(arguments[:2])} failed: {said}")
+        return done.stdout
+
+    def get(self, *arguments: str) -> Any:
+        return json.loads(self.kubectl("get", *arguments, "--output", "json"))
+
+    def load(self, image: str) -> None:
+        """Bring an image of this machine to the nodes."""
+        if self.loader and subprocess.run([*self.loader, image], check=False).returncode:
+            raise DeployFailed(f"IMAGE_LOADER could not bring {image} to the cluster; its reason is above.")
+
+
+def find(context: str, loader: str, *, create: bool) -> Cluster:
+    """The cluster that CONTEXT names, else the kind cluster of ours, made if it may be.
+
+    No other is touched: not even the current context.
+
+    Raises
+    ------
+    CannotDeploy
+        There is none, or it does not answer.
+    """
+    if not shutil.which("kubectl"):
+        raise CannotDeploy("There is no kubectl here; install it (kubernetes.io/docs/tasks/tools).")
+    command = loader_of(loader)
+    if context:
+        known = contexts()
+        if context not in known:
+            raise CannotDeploy(
+                f"kubectl knows no context {context!r}; {there_are(known)} (KUBECONFIG names its file)."
+            )
+        if not command and context.startswith("kind-") and shutil.which("kind"):
+            command = kind_loader(context.removeprefix("kind-"))
+        return answering(Cluster(context, command))
+    if not shutil.which("kind"):
+        raise CannotDeploy(
+            "Which cluster? There is no kind here to make one with, and none is touched unasked: install "
+            f"kind, or name a context, CONTEXT=NAME; {there_are(contexts())}."
+        )
+    cluster = Cluster(f"kind-{NAME}", command or kind_loader(NAME))
+    existing = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=False)
+    if NAME not in existing.stdout.split():
+        if not create:
+            raise CannotDeploy(
+                f"There is no kind cluster {NAME!r}; make it first (make cluster), or name CONTEXT=NAME."
+            )
+        making = ["kind", "create", "cluster", "--name", NAME, "--config", "-"]
+        if subprocess.run(making, input=KIND_CONFIG, text=True, check=False).returncode:
+            raise DeployFailed("kind could not make the cluster; its reason is above.")
+    return answering(cluster)
+
+
+def loader_of(text: str) -> tuple[str, ...]:
+    command = tuple(shlex.split(text))
+    if command and not shutil.which(command[0]):
+        raise CannotDeploy(f"IMAGE_LOADER={text} cannot be run: there is no program {command[0]!r}.")
+    return command
+
+
+def kind_loader(name: str) -> tuple[str, ...]:
+    return ("kind", "load", "docker-image", "--name", name)
+
+
+def contexts() -> list[str]:
+    listing = ["kubectl", "config", "get-contexts", "--output", "name"]
+    return subprocess.run(listing, capture_output=True, text=True, check=False).stdout.split()
+
+
+def there_are(known: list[str]) -> str:
+    return f"there is {', '.join(known)}" if known else "your kubeconfig has none"
+
+
+def answering(cluster: Cluster) -> Cluster:
+    probe = cluster.command("get", "--raw", "/readyz", "--request-timeout=10s")
+    done = subprocess.run(probe, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or "no answer").splitlines()[-1]
+        raise CannotDeploy(f"The cluster of context {cluster.context!r} does not answer: {said}")
+    return cluster
+
+
+def up(cluster: Cluster, image: str, *, base: str, options: str, timeout_s: int) -> int:
+    """Have `k8s/overlays/local` serve the bundled models on the cluster; gives 0.
+
+    Raises
+    ------
+    CannotDeploy
+    """
+    built = provide(cluster, image, base=base, options=options)
+    apply(cluster, built)
+    status = cluster.command("rollout", "status", DEPLOYMENT, f"--timeout={timeout_s}s")
+    if subprocess.run(status, check=False).returncode:
+        raise DeployFailed(f"{built.image} did not become ready on {cluster.context}. {reasons(cluster)}")
+    wait_for_replicas(cluster, timeout_s)
+    with addresses(cluster) as found:
+        url = found[0]
+        models = fetch(f"{url}/models")["models"]
+        if not url.endswith(f":{NODE_PORT}"):
+            url = f"http://127.0.0.1:{PORT}"
+            forward = ["port-forward", f"service/{NAME}", f"{PORT}:80"]
+            print(f"\nIn one terminal:\n\n{shlex.join(cluster.command(*forward))}\n\nin another:")
+        for number, model in enumerate(models):
+            path = "/predict" if number == 0 else f"/models/{model['name']}/predict"
+            print(f"\n{curl(url + path, model['example'])}")
+    print("\nA new champion: make rollout   Away with it: kubectl delete namespace okamochi")
+    return 0
+
+
+def provide(cluster: Cluster, image: str, *, base: str, options: str) -> Built:
+    """Build the image and bring it to the nodes; without a loader it is what the nodes pull.
+
+    Raises
+    ------
+    CannotDeploy
+    """
+    if not cluster.loader:
+        if "/" not in image:
+            raise CannotDeploy(
+                f"{image} is on this machine only. Name what brings it to the nodes of {cluster.context} by "
+                'IMAGE_LOADER= ("minikube image load"; "docker push", with IMAGE=registry/name:tag), or an '
+                "IMAGE=registry/name:tag that they pull."
+            )
+        return Built(image, "")
+    built = images.build(image, base=base, options=options)
+    cluster.load(built.image)
+    return built
+
+
+def apply(cluster: Cluster, built: Built, overlay: Path = OVERLAY) -> None:
+    """Apply the overlay with this image.
+
+    The version in the pods' annotations rolls out a new build under an old name.
+    """
+    name, tag, digest = parts(built.image)
+    kustomization: dict[str, Any] = {
+        "resources": [],
+        "images": [{"name": NAME, "newName": name, **({"digest": digest} if digest else {"newTag": tag})}],
+    }
+    if built.version:
+        annotation = {"metadata": {"annotations": {VERSION_ANNOTATION: built.version}}}
+        patch = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": NAME}}
+        kustomization["patches"] = [{"patch": json.dumps(patch | {"spec": {"template": annotation}})}]
+    with tempfile.TemporaryDirectory(prefix="okamochi-apply-") as temporary:
+        folder = Path(temporary).resolve()
+        # kustomize takes a folder elsewhere by a relative path only
+        kustomization["resources"] = [os.path.relpath(overlay.resolve(), folder)]
+        (folder / "kustomization.yaml").write_text(json.dumps(kustomization))
+        print(cluster.kubectl("apply", "--kustomize", str(folder)), end="", flush=True)
+
+
+def parts(image: str) -> tuple[str, str, str]:
+    """Name, tag and digest of an image; a port of its registry is no tag."""
+    found = re.fullmatch(
+        r"(?P<name>(?:[^/@]+/)*[^/@:]+)(?::(?P<tag>[^/@:]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?", image
+    )
+    if found is None:
+        raise CannotDeploy(f"IMAGE={image} is no image; give [REGISTRY/]NAME:TAG.")
+    return found["name"], found["tag"] or "latest", found["digest"] or ""
+
+
+def wait_for_replicas(cluster: Cluster, timeout_s: int) -> None:
+    """Until as many pods serve as the autoscaler wants at least.
+
+    Raises
+    ------
+    DeployFailed
+    """
+    wanted = cluster.get("horizontalpodautoscaler", NAME)["spec"]["minReplicas"]
+    end = time.monotonic() + timeout_s
+    while (available := cluster.get(DEPLOYMENT)["status"].get("availableReplicas", 0)) < wanted:
+        if time.monotonic() > end:
+            raise DeployFailed(f"Only {available} of {wanted} pods are ready. {reasons(cluster)}")
+        time.sleep(1)
+    print(f"{available} pods serve", flush=True)
+
+
+def reasons(cluster: Cluster) -> str:
+    """Why the newest pod is not ready: what its state says, and the errors in its log."""
+    waiting = [pod for pod in pods(cluster) if not is_ready(pod)]
+    if not waiting:
+        return "No pod of it was made; see kubectl describe."
+    pod = max(waiting, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    name = pod["metadata"]["name"]
+    status = pod["status"]
+    said = [
+        f"{kind['reason']}: {kind.get('message', '')}".strip(": ")
+        for container in status.get("containerStatuses", [])
+        for kind in (*container["state"].values(), *container.get("lastState", {}).values())
+        if "reason" in kind
+    ] or [condition["message"] for condition in status.get("conditions", []) if condition.get("message")]
+    log = subprocess.run(
+        cluster.command("logs", name, "--tail=50"), capture_output=True, text=True, check=False
+    ).stdout
+    said += [line.strip() for line in log.splitlines() if re.search(r"is refused|Error|Exception", line)][-2:]
+    return f"Pod {name}: {' | '.join(said) or 'no reason is given'}"
+
+
+def pods(cluster: Cluster) -> list[dict[str, Any]]:
+    """The server's pods, without those that are going."""
+    selector = f"--selector=app.kubernetes.io/name={NAME},app.kubernetes.io/component=server"
+    found: list[dict[str, Any]] = cluster.get("pods", selector)["items"]
+    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(found["type"] == "Ready" and found["status"] == "True" for found in conditions)
+
+
+@contextlib.contextmanager
+def addresses(cluster: Cluster) -> Iterator[list[str]]:
+    """Where the server answers from here: the Service's NodePort, else each ready pod by port-forward.
+
+    Whatever else may listen on that port of this machine is not taken for it.
+    """
+    with contextlib.ExitStack() as stack:
+        names = [pod["metadata"]["name"] for pod in pods(cluster) if is_ready(pod)][:MOST_FORWARDED]
+        forwards = [stack.enter_context(forwarded(cluster, f"pod/{name}")) for name in names]
+        ours = {process_of(url) for url in forwards}
+        reached = (url for url in node_ports(cluster) if ready(url) and process_of(url) in ours)
+        url = next(reached, None)
+        yield [url] if url else forwards
+
+
+def node_ports(cluster: Cluster) -> list[str]:
+    """Where the Service may be reached by its NodePort, if it has one."""
+    ports = cluster.get("service", NAME)["spec"]["ports"]
+    port = next((found["nodePort"] for found in ports if "nodePort" in found), None)
+    if port is None:
+        return []
+    nodes = cluster.get("nodes")["items"][:MOST_NODES]
+    hosts = [found["address"] for node in nodes for found in node["status"]["addresses"]]
+    return [f"http://{host}:{port}" for host in ("127.0.0.1", *hosts)]
+
+
+def process_of(url: str) -> str:
+    """What the ids of one server process begin with."""
+    example = fetch(f"{url}/models")["models"][0]["example"]
+    return str(fetch(f"{url}/predict", {"records": [example]})["id"]).rpartition("-")[0]
+
+
+def ready(url: str) -> bool:
+    try:
+        with direct.open(f"{url}/readyz", timeout=2) as reply:
+            return bool(reply.status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def forwarded(cluster: Cluster, what: str) -> Iterator[str]:
+    """A free port of 127.0.0.1 that leads to it."""
+    command = cluster.command("port-forward", what, f":{PORT}")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None  # noqa: S101 - PIPE was asked for
+            port = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
+            if port is None:
+                raise DeployFailed(f"kubectl port-forward {what} did not start; its reason is above.")
+            yield f"http://127.0.0.1:{port[1]}"
+        finally:
+            process.terminate()
+
+
+def fetch(url: str, body: dict[str, Any] | None = None) -> Any:
+    """What the server answers, also where it refuses; tried again where nothing answers yet."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310 - always http
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with direct.open(request, timeout=10) as reply:
+                return json.load(reply)
+        except urllib.error.HTTPError as error:
+            with error:
+                return {"status": error.code, "detail": error.read()[:300].decode(errors="replace")}
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)

@@ -1,0 +1,154 @@
+"""A new champion to a cluster: rolled out, asked its golden rows by the Service, undone if one is off."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from artifact import manifest, store
+from artifact.encode import BadRows, Encoder
+from artifact.signature import labels
+from deploy import image as images
+from deploy.cluster import DEPLOYMENT, NAME, PATIENCE_S, Cluster, addresses, fetch, reasons
+from deploy.image import DeployFailed
+
+if TYPE_CHECKING:
+    from artifact.manifest import Artifact
+
+SHOWN = 3
+"""How many wrong answers are told."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A model that has to answer after the rollout."""
+
+    name: str
+    version: str
+    artifact: Artifact
+
+
+def rollout(cluster: Cluster, image: str, *, timeout_s: int) -> int:
+    """Roll out an image that holds the models of `models.lock`; 0 if it serves them, 1 if it was undone.
+
+    Raises
+    ------
+    CannotDeploy, ArtifactError
+        Nothing was changed.
+    """
+    expected = [expect(name, tag) for name, tag in images.bundled().items()]
+    before = cluster.get(DEPLOYMENT)
+    revision = before["metadata"]["annotations"]["deployment.kubernetes.io/revision"]
+    old = image_of(before)
+    print(f"{cluster.context}: {old} -> {image}", flush=True)
+    cluster.kubectl("set", "image", DEPLOYMENT, f"{NAME}={image}")
+    wrong = problems(cluster, expected, timeout_s)
+    if not wrong:
+        versions = ", ".join(f"{model.name} version {model.version}" for model in expected)
+        print(f"Rolled out: {versions} answer the golden rows as the estimator did.")
+        return 0
+    print("\n".join(wrong), file=sys.stderr)
+    if old == image:
+        print(f"{image} had been there before, so there is nothing to undo.", file=sys.stderr)
+        return 1
+    undo(cluster, revision, timeout_s)
+    print(f"Undone: {old} serves as before.", file=sys.stderr)
+    return 1
+
+
+def problems(cluster: Cluster, expected: list[Expected], timeout_s: int) -> list[str]:
+    """Wait until the new pods have taken over, then ask; every sentence is a reason to undo."""
+    if not settled(cluster, timeout_s):
+        return [f"The new pods did not become ready. {reasons(cluster)}"]
+    try:
+        with addresses(cluster) as urls:
+            if not urls:
+                return ["No pod answers."]
+            for url in urls:
+                await_handover(url, expected)
+            return [wrong for url in urls for model in expected for wrong in ask(url, model)][:SHOWN]
+    except (OSError, ValueError) as error:
+        return [f"The Service did not answer: {error}"]
+
+
+def await_handover(url: str, expected: list[Expected]) -> None:
+    """Give the nodes time to forget the last old pod: until ten answers in a row are the new ones'."""
+    end = time.monotonic() + PATIENCE_S
+    in_a_row = 0
+    while in_a_row < 10 and time.monotonic() < end:
+        found = {model["name"]: model["version"] for model in fetch(f"{url}/models").get("models", [])}
+        as_expected = all(found.get(model.name) == model.version for model in expected)
+        in_a_row = in_a_row + 1 if as_expected else 0
+        time.sleep(0.05)
+
+
+def settled(cluster: Cluster, timeout_s: int) -> bool:
+    status = cluster.command("rollout", "status", DEPLOYMENT, f"--timeout={timeout_s}s")
+    return subprocess.run(status, check=False).returncode == 0
+
+
+def undo(cluster: Cluster, revision: str, timeout_s: int) -> None:
+    """Go back, and wait until what served before does so alone.
+
+    Raises
+    ------
+    DeployFailed
+    """
+    cluster.kubectl("rollout", "undo", DEPLOYMENT, f"--to-revision={revision}")
+    if not settled(cluster, timeout_s):
+        raise DeployFailed(
+            f"The undoing did not settle either: look at kubectl -n {NAME} get pods. {reasons(cluster)}"
+        )
+
+
+def image_of(deployment: dict[str, Any]) -> str:
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    return next(str(container["image"]) for container in containers if container["name"] == NAME)
+
+
+def expect(name: str, tag: str) -> Expected:
+    path, metadata = store.path_of(tag)
+    return Expected(name, str(metadata["version"]), manifest.load(path, name=name))
+
+
+def ask(url: str, model: Expected) -> list[str]:
+    """Send the golden rows one by one, each on a connection of its own, so that they reach every pod."""
+    golden, signature = model.artifact.golden(), model.artifact.signature
+    encoder = Encoder(signature)
+    wrong = []
+    for number, (record, scores) in enumerate(zip(golden.records, golden.scores, strict=True)):
+        try:
+            encoder.records([record])
+        except BadRows:
+            continue  # training scored it, but clients may not send it
+        body: dict[str, Any] = {"records": [record]}
+        if signature.task != "regression":
+            body["probabilities"] = True
+        reply = fetch(f"{url}/models/{model.name}/predict", body)
+        reason = difference(model, reply, scores, golden.tolerance)
+        if reason:
+            wrong.append(f"{model.name}, golden row {number}: {reason}")
+    return wrong
+
+
+def difference(model: Expected, reply: dict[str, Any], scores: list[float], tolerance: float) -> str:
+    """What a reply to one golden row has wrong; nothing if it is the estimator's."""
+    signature = model.artifact.signature
+    if "prediction" not in reply:
+        return f"answered {reply.get('status')}: {reply.get('detail')}"
+    if reply["version"] != model.version:
+        return f"version {reply['version']} answered, expected {model.version}"
+    (prediction,) = reply["prediction"]
+    given = [prediction] if signature.task == "regression" else reply["probabilities"][0]
+    worst = max(abs(got - wanted) for got, wanted in zip(given, scores, strict=True))
+    if not worst <= tolerance:
+        return f"a score differs by {worst:.3g}, more than {tolerance:.3g}"
+    (label,) = labels(signature, np.array([scores]))
+    if signature.task != "regression" and prediction != label:
+        return f"predicted {prediction!r}, expected {label!r}"
+    return ""
