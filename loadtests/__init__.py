@@ -1,0 +1,1 @@
+"""Load tests with Locust; `locustfile.py` is where they begin."""

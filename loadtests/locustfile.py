@@ -1,0 +1,137 @@
+"""Locust's file: users of each protocol. `locust -f loadtests/locustfile.py --host http://127.0.0.1:3000`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, ClassVar
+
+from gevent import GreenletExit
+from locust import FastHttpUser, events, task
+from locust.exception import StopTest, StopUser
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # Locust loads this file from anywhere
+
+from loadtests import run
+from loadtests.payloads import check
+from loadtests.protocols import INFER, INVOCATIONS, PREDICT, WrongAnswerError
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+
+    from loadtests.protocols import Protocol
+    from loadtests.traffic import Traffic
+
+run.attach(events)
+
+JSON = {"Content-Type": "application/json"}
+SHED = 429
+
+
+class ModelUser(FastHttpUser):
+    """Asks for a row whenever one is due, and looks at each answer."""
+
+    abstract = True
+    protocols: ClassVar[tuple[Protocol, ...]] = ()
+    concurrency = 1
+    connection_timeout = 10.0
+    network_timeout = 60.0
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self._due: float | None = None
+
+    def on_start(self) -> None:
+        """Take part in the test that has begun."""
+        found: run.Run = self.environment.okamochi
+        if found.broken or found.traffic is None:
+            raise StopTest(found.broken or "The test has not begun.")
+        self._traffic: Traffic = found.traffic
+        for protocol in self.protocols:
+            found.traffic.prepare(protocol)
+        self._pace = found.traffic.pace()
+
+    def wait_time(self) -> float:
+        """Seconds until a request is due; Locust may end a user that waits."""
+        self._due = self._traffic.next_due(self._pace)
+        return max(0.0, self._due - perf_counter())
+
+    def ask(self, protocol: Protocol) -> None:
+        """Send one request, timed from when it was due."""
+        if self._due is None:
+            return  # Locust begins with a task, not with a wait
+        traffic, due = self._traffic, self._due
+        if traffic.closed:
+            raise StopUser
+        request, path = traffic.request(protocol), protocol.path(traffic.model)
+        status, outcome, milliseconds = 0, "error", 0.0
+        traffic.sending(due)
+        try:
+            with self.client.post(path, data=request.body, headers=JSON, catch_response=True) as response:
+                milliseconds = max(0.0, perf_counter() - due) * 1000
+                response.request_meta["response_time"] = milliseconds
+                status = response.status_code
+                if status == SHED and traffic.shed_allowed:
+                    outcome = "shed"
+                    response.request_meta["name"] += " (429)"
+                    response.success()
+                elif status == 200:
+                    try:
+                        check(protocol, traffic.model, request, response.content)
+                        outcome = "good"
+                    except WrongAnswerError as error:
+                        response.failure(f"wrong answer: {error}")
+        except GreenletExit:
+            status = 0
+            raise
+        finally:
+            traffic.over(protocol, due, status, outcome, milliseconds)
+
+
+class PredictUser(ModelUser):
+    """The server's own `/predict`."""
+
+    protocols = (PREDICT,)
+
+    @task
+    def predict(self) -> None:
+        self.ask(PREDICT)
+
+
+class OipUser(ModelUser):
+    """The Open Inference Protocol, `/v2`."""
+
+    protocols = (INFER,)
+
+    @task
+    def infer(self) -> None:
+        self.ask(INFER)
+
+
+class MlflowUser(ModelUser):
+    """MLflow's `/invocations`."""
+
+    protocols = (INVOCATIONS,)
+
+    @task
+    def invocations(self) -> None:
+        self.ask(INVOCATIONS)
+
+
+class MixedUser(ModelUser):
+    """All three on one connection."""
+
+    protocols = (PREDICT, INFER, INVOCATIONS)
+
+    @task(3)
+    def predict(self) -> None:
+        self.ask(PREDICT)
+
+    @task
+    def infer(self) -> None:
+        self.ask(INFER)
+
+    @task
+    def invocations(self) -> None:
+        self.ask(INVOCATIONS)

@@ -1,0 +1,79 @@
+"""What a shape has to reach: one table of objectives.toml."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from loadtests.errors import UsageError, nearest
+
+DEFAULT = Path(__file__).resolve().parent / "objectives.toml"
+SHARES = ("error_rate", "shed_rate", "goodput")
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """Bounds; None is not asked for.
+
+    Parameters
+    ----------
+    p50_ms, p95_ms, p99_ms
+        The most that right answers may take.
+    error_rate
+        The most of all requests that may fail, from 0 to 1: no answer, a wrong one, a status other than 200.
+    shed_rate
+        The most of all requests that may be answered 429, from 0 to 1. None: a 429 is an error like others.
+    goodput
+        The least share, from 0 to 1, of the requests that were due which have to be answered rightly.
+    goodput_per_s
+        The least number of right answers a second.
+    """
+
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    error_rate: float | None = None
+    shed_rate: float | None = None
+    goodput: float | None = None
+    goodput_per_s: float | None = None
+
+
+KEYS = tuple(field.name for field in fields(Objectives))
+
+
+def read(path: Path, shape: str, shapes: tuple[str, ...]) -> Objectives:
+    """The table of a shape, after a look at all of them.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read, a key is unknown, or a value is none.
+    """
+    try:
+        tables = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"--objectives {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--objectives {path} is not TOML: {error}.") from error
+    for name, table in tables.items():
+        if name not in shapes:
+            raise UsageError(f"{path}: [{name}] is no shape; {nearest(name, shapes)}")
+        if not isinstance(table, dict):
+            raise UsageError(f"{path}: {name} is the name of a shape, so write it as a table, [{name}].")
+        for key, value in table.items():
+            check(f"{path}: [{name}] {key}", key, value)
+    if shape not in tables:
+        raise UsageError(f"{path} has no objectives for this shape; add a table [{shape}].")
+    return Objectives(**{key: float(value) for key, value in tables[shape].items()})
+
+
+def check(where: str, key: str, value: object) -> None:
+    """Refuse what no objective can be."""
+    if key not in KEYS:
+        raise UsageError(f"{where} is no objective; {nearest(key, KEYS)}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise UsageError(f"{where}: expected a number from 0, got {value!r}.")
+    if key in SHARES and value > 1:
+        raise UsageError(f"{where}: expected a share from 0 to 1, got {value!r}.")

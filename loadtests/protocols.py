@@ -1,0 +1,161 @@
+"""The three protocols of the server: a request to each, and what its answer says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Cells = list[Any]
+"""One row by position, as JSON has it."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A live model, as `GET /models/{name}` describes it.
+
+    Parameters
+    ----------
+    columns
+        Each with `name`, `kind`, `missing` and what else the server says of it.
+    default
+        Whether routes without a name serve it.
+    """
+
+    name: str
+    version: str
+    run_id: str
+    task: str
+    columns: list[dict[str, Any]]
+    classes: list[Any]
+    positive: Any
+    threshold: float | None
+    example: dict[str, Any]
+    default: bool
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any], *, default: bool) -> Model:
+        signature = description["signature"]
+        return cls(
+            name=description["name"],
+            version=description["version"],
+            run_id=description["run_id"],
+            task=description["task"],
+            columns=signature["columns"],
+            classes=signature["classes"],
+            positive=signature["positive"],
+            threshold=signature["threshold"],
+            example=description["example"],
+            default=default,
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row's prediction and scores, each None where the answer has none."""
+
+    label: Any = None
+    scores: list[float] | None = None
+
+
+class WrongAnswerError(Exception):
+    """An answer of status 200 that is not right, and why."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one row is asked about.
+
+    Parameters
+    ----------
+    endpoint
+        What the server's metrics call the route.
+    path
+        Of the route for a model.
+    body
+        Of a request; with scores where the flag says so.
+    read
+        The answer out of decoded JSON; raises KeyError, IndexError, TypeError where it is none.
+    """
+
+    endpoint: str
+    path: Callable[[Model], str]
+    body: Callable[[Model, Cells, bool], dict[str, Any]]
+    read: Callable[[Model, Any], Answer]
+
+
+def _predict_body(model: Model, cells: Cells, scores: bool) -> dict[str, Any]:
+    body: dict[str, Any] = {"features": [cells]}
+    return body | {"probabilities": True} if scores and model.classes else body
+
+
+def _predict_answer(model: Model, answer: Any) -> Answer:
+    (label,) = answer["prediction"]
+    if not model.classes:
+        return Answer(label, [label])
+    return Answer(label, answer["probabilities"][0] if "probabilities" in answer else None)
+
+
+def _infer_body(model: Model, cells: Cells, _scores: bool) -> dict[str, Any]:
+    if all(column["kind"] == "number" for column in model.columns):
+        tensor = {"name": "features", "datatype": "FP64", "shape": [1, len(cells)], "data": cells}
+        return {"inputs": [tensor]}
+    tensors = [
+        {
+            "name": column["name"],
+            "datatype": "FP64" if column["kind"] == "number" and not isinstance(cell, str) else "BYTES",
+            "shape": [1],
+            "data": [cell],
+        }
+        for column, cell in zip(model.columns, cells, strict=True)
+    ]
+    return {"inputs": tensors}
+
+
+def _infer_answer(model: Model, answer: Any) -> Answer:
+    outputs = {output["name"]: output["data"] for output in answer["outputs"]}
+    (label,) = outputs["prediction"]
+    return Answer(label, outputs["probabilities"] if model.classes else [label])
+
+
+def _invocations_body(model: Model, cells: Cells, scores: bool) -> dict[str, Any]:
+    names = [column["name"] for column in model.columns]
+    body: dict[str, Any] = {"dataframe_split": {"columns": names, "data": [cells]}}
+    return body | {"params": {"probabilities": True}} if scores and model.classes else body
+
+
+def _invocations_answer(model: Model, answer: Any) -> Answer:
+    (found,) = answer["predictions"]
+    if isinstance(found, dict):
+        return Answer(scores=list(found.values()))
+    return Answer(found, None if model.classes else [found])
+
+
+PREDICT = Protocol(
+    "predict",
+    lambda model: "/predict" if model.default else f"/models/{model.name}/predict",
+    _predict_body,
+    _predict_answer,
+)
+INFER = Protocol("infer", lambda model: f"/v2/models/{model.name}/infer", _infer_body, _infer_answer)
+INVOCATIONS = Protocol("invocations", lambda _: "/invocations", _invocations_body, _invocations_answer)
+
+
+def read(protocol: Protocol, model: Model, body: bytes) -> Answer:
+    """The answer to one row.
+
+    Raises
+    ------
+    WrongAnswerError
+        It is no answer to that question.
+    """
+    try:
+        answer = protocol.read(model, json.loads(body))
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise WrongAnswerError(f"not an answer: {error!r} in {body[:200]!r}") from error
+    if answer.label is None and answer.scores is None:
+        raise WrongAnswerError(f"no prediction in {body[:200]!r}")
+    return answer

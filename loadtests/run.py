@@ -1,0 +1,360 @@
+"""A load test from its options to its verdict, on Locust's own events.
+
+One process alone does all of it. Of several, the master asks the server what it serves, sends the plan to the
+workers with their first users, collects their tallies when the test ends, and judges.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from locust.runners import MasterRunner, WorkerRunner
+
+from loadtests import objectives, payloads, target, verdict
+from loadtests.errors import UsageError, nearest
+from loadtests.protocols import INVOCATIONS
+from loadtests.server_metrics import NotOurs, disagreements
+from loadtests.shapes import SHAPES
+from loadtests.staged import SPAWN_RATE, USERS, Staged
+from loadtests.tally import Tally
+from loadtests.traffic import DRAIN_S, Traffic, processes_of
+from loadtests.verdict import Line, Stage
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    from locust.env import Environment
+    from locust.event import Events
+
+logger = logging.getLogger(__name__)
+
+WRONG_USAGE = 2
+STOP_TIMEOUT_S = 5.0
+"""How long a user that leaves before the end may take for the request it has sent."""
+WINDOWS = 600
+"""The most windows that a tally should have, of a second or more each."""
+SHOWN = 5
+FINISH, TALLY = "okamochi_finish", "okamochi_tally"
+PLAN = "okamochi_plan"
+
+
+def options(parser: ArgumentParser) -> None:
+    """Add the options of our own to Locust's; texts and numbers only, since a master sends them on."""
+    hidden: dict[str, Any] = {"include_in_web_ui": False}
+    parser.add_argument(
+        "--shape", metavar="NAME", help=f"how the load goes up and down: {', '.join(SHAPES)}", **hidden
+    )
+    parser.add_argument(
+        "--objectives",
+        default=str(objectives.DEFAULT),
+        metavar="FILE",
+        help="what has to be reached, a table a shape (default: loadtests/objectives.toml)",
+        **hidden,
+    )
+    parser.add_argument("--model", default="", metavar="NAME", help="another than the default model")
+    parser.add_argument(
+        "--golden",
+        default="",
+        metavar="FILE",
+        help="golden.json of the model that is served: send its rows, check every answer against its scores",
+        **hidden,
+    )
+    parser.add_argument(
+        "--pace",
+        type=rate_of,
+        default=10.0,
+        metavar="N",
+        help="requests a second that each user means to send; 0: as fast as answers come (default 10)",
+    )
+    parser.add_argument(
+        "--rate",
+        type=rate_of,
+        default=200.0,
+        metavar="N",
+        help="requests a second of all users together in the shape arrivals (default 200)",
+    )
+    parser.add_argument(
+        "--metrics",
+        default="",
+        metavar="URL",
+        help="the server's metrics, if not HOST/metrics; all addresses of the name are asked and added up",
+        **hidden,
+    )
+
+
+def rate_of(text: str) -> float:
+    """A number from 0; argparse words the rest."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
+
+
+def attach(events: Events) -> None:
+    """Have Locust do all of this."""
+    events.init_command_line_parser.add_listener(options)
+    events.init.add_listener(_init)
+
+
+def _init(environment: Environment, **_: Any) -> None:
+    run = Run(environment)
+    environment.okamochi = run  # type: ignore[attr-defined]
+    try:
+        run.prepare()
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        sys.exit(WRONG_USAGE)
+
+
+class Run:
+    """The load test of this process.
+
+    Parameters
+    ----------
+    traffic
+        What the users of this process share; None before the first test and on a master.
+    broken
+        Why the users must not begin.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.traffic: Traffic | None = None
+        self.broken = ""
+        self._options: Any = environment.parsed_options
+        self._runner: Any = environment.runner
+        self._master = isinstance(self._runner, MasterRunner)
+        self._worker = isinstance(self._runner, WorkerRunner)
+        self._objectives = objectives.Objectives()
+        self._before: Any = None
+        self._pages: list[str] = []
+        self._started = self._ended = 0.0
+        self._tallies: dict[str, Tally] = {}
+        self._text = ""
+
+    # ---- before a test
+
+    def prepare(self) -> None:
+        """Look at the options, and at the server where it is known already; listen to what happens.
+
+        Raises
+        ------
+        UsageError
+        """
+        events = self.environment.events
+        events.test_start.add_listener(self._test_start)
+        events.test_stopping.add_listener(self._test_stopping)
+        if self._worker:
+            self._runner.register_message(FINISH, self._finish, concurrent=True)
+            return
+        events.test_stop.add_listener(self._test_stop)
+        events.quitting.add_listener(self._quitting)
+        events.quit.add_listener(self._quit)
+        if self._master:
+            self._runner.register_message(TALLY, self._collect)
+        self._attach_shape()
+        self._objectives = objectives.read(Path(self._options.objectives), self._shape, tuple(SHAPES))
+        self.environment.stop_timeout = self.environment.stop_timeout or STOP_TIMEOUT_S
+        if self.environment.host or self._options.headless or self._options.autostart:
+            self._plan()
+
+    @property
+    def _shape(self) -> str:
+        """The shape whose objectives hold; without one the users stay, as in a steady load."""
+        shape = self.environment.shape_class
+        return shape.name if isinstance(shape, Staged) else "steady"
+
+    def _attach_shape(self) -> None:
+        shapes = {name: Staged(name) for name in SHAPES}
+        self.environment.available_shape_classes = shapes  # for Locust's own --class-picker
+        name = self._options.shape
+        if name and name not in SHAPES:
+            raise UsageError(f"--shape {name}: there is no such shape; {nearest(name, SHAPES)}")
+        if name:
+            shapes[name].runner = self._runner
+            self.environment.shape_class = shapes[name]
+            self._options.num_users = self._options.num_users or USERS
+            self._options.spawn_rate = self._options.spawn_rate or SPAWN_RATE
+
+    def _plan(self) -> dict[str, Any]:
+        """Ask the server what it serves; give all that a process needs to send requests.
+
+        Raises
+        ------
+        UsageError
+        """
+        given = self._options
+        host = self.environment.host
+        if not host:
+            raise UsageError("There is no host to ask; give one, such as --host http://127.0.0.1:3000.")
+        model = target.live_model(host, given.model)
+        self._leave_out_invocations(model.name, default=model.default)
+        golden = payloads.read_golden(Path(given.golden), model) if given.golden else None
+        self._pages = target.each(given.metrics or f"{host.rstrip('/')}/metrics")
+        arrivals = self._shape == "arrivals"
+        if arrivals and not given.rate:
+            raise UsageError("The shape arrivals needs a --rate of more than 0 requests a second.")
+        seconds = given.run_time or getattr(self.environment.shape_class, "seconds", 0)
+        return {
+            "model": asdict(model),
+            "golden": golden and golden.message(),
+            "shed_allowed": self._objectives.shed_rate is not None,
+            "pace": given.pace,
+            "rate": given.rate if arrivals else 0.0,
+            "processes": processes_of(self._runner),
+            "window_s": max(1.0, seconds / WINDOWS),
+        }
+
+    def _leave_out_invocations(self, name: str, *, default: bool) -> None:
+        """MLflow's route has no name in it: it is the default model's."""
+        if default:
+            return
+        users: list[Any] = self.environment.user_classes
+        kept = [user for user in users if INVOCATIONS not in user.protocols]
+        left_out = [user.__name__ for user in users if INVOCATIONS in user.protocols]
+        if left_out and (self._options.user_classes or not kept):
+            raise UsageError(
+                f"{' and '.join(left_out)} can only ask the default model (/invocations names none), "
+                f"not {name!r}; leave it out or leave --model out."
+            )
+        self.environment.user_classes[:] = kept
+
+    # ---- Locust's events
+
+    def _test_start(self, **_: Any) -> None:
+        self.broken = ""
+        if self._worker:
+            plan = getattr(self._options, PLAN, None)
+        else:
+            plan = self._begin()
+            setattr(self._options, PLAN, plan)  # Locust sends it to the workers
+        if plan is None:
+            self.broken = self.broken or "the master has no plan for this test"
+        elif not self._master:
+            self.traffic = Traffic(plan, max(0, self._runner.worker_index))
+
+    def _begin(self) -> dict[str, Any] | None:
+        self._tallies = {}
+        self._started, self._ended = time.time(), 0.0
+        try:
+            self._objectives = objectives.read(Path(self._options.objectives), self._shape, tuple(SHAPES))
+            plan = self._plan()
+        except UsageError as error:
+            self.broken = str(error)
+            return None
+        try:
+            self._before = target.counts(self._pages)
+        except (OSError, NotOurs) as error:
+            self._before = str(error)
+        self._started = time.time()
+        return plan
+
+    def _test_stopping(self, **_: Any) -> None:
+        """Let requests that are on their way come back: what is cut off cannot be counted."""
+        self._ended = time.time()
+        if self._master:
+            expected = len(self._runner.clients)
+            self._runner.send_message(FINISH)
+            end = time.monotonic() + DRAIN_S + 5
+            while len(self._tallies) < expected and time.monotonic() < end:
+                gevent.sleep(0.05)
+        elif self.traffic is not None:
+            self.traffic.close()
+            if not self._worker:
+                self._tallies["local"] = self.traffic.tally
+
+    def _finish(self, **_: Any) -> None:
+        """On a worker: the master wants to know."""
+        if self.traffic is not None:
+            self.traffic.close()
+            self._runner.send_message(TALLY, self.traffic.tally.message())
+
+    def _collect(self, msg: Any, **_: Any) -> None:
+        """On the master: a worker has told."""
+        self._tallies[msg.node_id] = Tally.of(msg.data)
+
+    def _test_stop(self, **_: Any) -> None:
+        if not self._started:
+            return
+        if self.broken:
+            self._text = self.broken
+            self.environment.process_exit_code = WRONG_USAGE
+        else:
+            lines, text = self._judge()
+            self._text = text
+            self.environment.process_exit_code = 0 if verdict.passed(lines) else 1
+        self._started = 0.0
+        if not self._options.headless:
+            print(self._text, flush=True)
+
+    def _quitting(self, **_: Any) -> None:
+        """Interrupted: what has been sent is judged all the same."""
+        if self._started and not self._ended:
+            self._runner.stop()
+        report = self._options.html_file
+        if report and self._text and Path(report).is_file():
+            page = Path(report).read_text(encoding="utf-8")
+            mine = f'<pre style="margin: 2em">{html.escape(self._text)}</pre>'
+            Path(report).write_text(page.replace("</body>", f"{mine}</body>", 1), encoding="utf-8")
+
+    def _quit(self, **_: Any) -> None:
+        if self._options.headless and self._text:
+            print(f"\n{self._text}", flush=True)
+
+    # ---- after a test
+
+    def _judge(self) -> tuple[list[Line], str]:
+        tally = Tally(next((each.width_s for each in self._tallies.values()), 1.0))
+        for one in self._tallies.values():
+            tally.add(one)
+        stages = self._stages(tally)
+        whole = tally.total()
+        if self._shape == "step":
+            lines = verdict.judge_steps(stages, whole, self._objectives)
+        else:
+            lines = verdict.judge(whole, self._ended - self._started, self._objectives)
+        if self._master:
+            lines += self._reports()
+        reasons = self._reconcile(tally)
+        agrees = "agree" if not reasons else "disagree"
+        lines.append(Line("the server's counts", agrees, "agree", met=not reasons))
+        text = [verdict.table(f"{self._shape} against {self.environment.host}", lines)]
+        text[:0] = [verdict.steps_table(stages)] if len(stages) > 1 else []
+        text += [f"  {reason}" for reason in reasons[:SHOWN]]
+        if self._runner.cpu_warning_emitted or self._runner.worker_cpu_warning_emitted:
+            text.append(
+                "Locust itself was short of processor time, so that times are longer and rates lower than "
+                "the server's own: take --processes, or machines of its own."
+            )
+        return lines, "\n".join(text)
+
+    def _stages(self, tally: Tally) -> list[Stage]:
+        shape = self.environment.shape_class
+        if not isinstance(shape, Staged):
+            return []
+        found = []
+        for users, start, end in shape.held(self._ended):
+            window, seconds = tally.between(start + 1, end)  # users come in its first second
+            if seconds:
+                found.append(Stage(users, seconds, window))
+        return found
+
+    def _reports(self) -> list[Line]:
+        expected = max(len(self._runner.clients), len(self._tallies))
+        reported = len(self._tallies)
+        return [Line("processes that reported", str(reported), str(expected), met=reported == expected > 0)]
+
+    def _reconcile(self, tally: Tally) -> list[str]:
+        if isinstance(self._before, str):
+            return [self._before]
+        try:
+            return disagreements(self._before, target.counts(self._pages), tally)
+        except (OSError, NotOurs) as error:
+            return [str(error)]

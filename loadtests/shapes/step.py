@@ -1,0 +1,23 @@
+"""More and more load, to find where a server's knee is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loadtests.shapes.shape import Shape
+
+if TYPE_CHECKING:
+    from loadtests.shapes.shape import Stages
+
+MOST_STEPS = 10
+LEAST_S = 3
+"""Of a step: its first second is the users' coming."""
+
+
+def stages(users: int, seconds: float) -> Stages:
+    """Up to ten equal steps."""
+    steps = max(1, min(MOST_STEPS, int(seconds // LEAST_S), users))
+    return [(seconds / steps, round(users * step / steps)) for step in range(1, steps + 1)]
+
+
+SHAPE = Shape(stages, seconds=60)

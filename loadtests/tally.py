@@ -1,0 +1,150 @@
+"""What was sent and what came back, in a form that processes can add up."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+STEP = math.log(1.02)
+LEAST_MS = 0.01
+
+Outcome = Literal["good", "shed", "error"]
+Route = tuple[str, str]
+"""A model's name and a route's short name."""
+Served = tuple[str, str, str]
+"""A model's name, a route's short name and a status, as the server's `okamochi_requests_total` has them."""
+
+
+@dataclass
+class Window:
+    """Requests that were due in one stretch of time.
+
+    Parameters
+    ----------
+    due
+        How many should have been sent.
+    times
+        Right answers by `bucket` of their milliseconds.
+    """
+
+    due: int = 0
+    good: int = 0
+    shed: int = 0
+    error: int = 0
+    times: Counter[int] = field(default_factory=Counter)
+
+    def add(self, other: Window) -> None:
+        """Count the other's requests too."""
+        self.due += other.due
+        self.good += other.good
+        self.shed += other.shed
+        self.error += other.error
+        self.times.update(other.times)
+
+    @property
+    def finished(self) -> int:
+        return self.good + self.shed + self.error
+
+
+class Tally:
+    """The requests of one process, or of several that were added up.
+
+    `width_s` is the length of a window in seconds; windows are numbered by the clock on the wall, so that
+    those of several processes meet.
+    """
+
+    def __init__(self, width_s: float = 1.0) -> None:
+        self.width_s = width_s
+        self.windows: defaultdict[int, Window] = defaultdict(Window)
+        self.answers: Counter[Served] = Counter()
+        self.unanswered: Counter[Route] = Counter()
+        """By model and route: nobody knows whether the server has counted these."""
+
+    def window(self, wall: float) -> Window:
+        """The window of a time on the wall clock."""
+        return self.windows[int(wall // self.width_s)]
+
+    def due(self, wall: float, count: int = 1) -> None:
+        """Requests should have been sent at this time."""
+        self.window(wall).due += count
+
+    def done(self, wall: float, route: Route, status: int, outcome: Outcome, milliseconds: float) -> None:
+        """A request that was due at `wall` is over; status 0 is no answer."""
+        if status:
+            self.answers[*route, str(status)] += 1
+        else:
+            self.unanswered[route] += 1
+        window = self.window(wall)
+        if outcome == "good":
+            window.good += 1
+            window.times[bucket(milliseconds)] += 1
+        elif outcome == "shed":
+            window.shed += 1
+        else:
+            window.error += 1
+
+    def add(self, other: Tally) -> None:
+        """Count the other's requests too."""
+        for number, window in other.windows.items():
+            self.windows[number].add(window)
+        self.answers.update(other.answers)
+        self.unanswered.update(other.unanswered)
+
+    def total(self) -> Window:
+        """All windows as one."""
+        whole = Window()
+        for window in self.windows.values():
+            whole.add(window)
+        return whole
+
+    def between(self, start: float, end: float) -> tuple[Window, float]:
+        """The windows that lie wholly between two times on the wall clock, as one, and their seconds."""
+        first, last = math.ceil(start / self.width_s), math.floor(end / self.width_s)
+        whole = Window()
+        for number in range(first, last):
+            if number in self.windows:
+                whole.add(self.windows[number])
+        return whole, max(0, last - first) * self.width_s
+
+    def message(self) -> dict[str, Any]:
+        """For another process; `Tally.of` reads it."""
+        return {
+            "width_s": self.width_s,
+            "windows": [
+                [number, w.due, w.good, w.shed, w.error, list(w.times.items())]
+                for number, w in self.windows.items()
+            ],
+            "answers": [[*key, count] for key, count in self.answers.items()],
+            "unanswered": [[*key, count] for key, count in self.unanswered.items()],
+        }
+
+    @classmethod
+    def of(cls, message: dict[str, Any]) -> Tally:
+        """What `message` gave."""
+        tally = cls(message["width_s"])
+        for number, due, good, shed, error, times in message["windows"]:
+            counts = Counter({bucket: count for bucket, count in times})  # noqa: C416 - pairs arrive as lists
+            tally.windows[number] = Window(due, good, shed, error, counts)
+        for model, endpoint, status, count in message["answers"]:
+            tally.answers[model, endpoint, status] = count
+        for model, endpoint, count in message["unanswered"]:
+            tally.unanswered[model, endpoint] = count
+        return tally
+
+
+def bucket(milliseconds: float) -> int:
+    """Times within 2 % of each other count as one."""
+    return round(math.log(max(milliseconds, LEAST_MS)) / STEP)
+
+
+def percentile(times: Counter[int], share: float) -> float | None:
+    """The milliseconds within which this share of the requests was answered, by nearest rank."""
+    rank = max(1, math.ceil(share * times.total()))
+    seen = 0
+    for number in sorted(times):
+        seen += times[number]
+        if seen >= rank:
+            return math.exp(number * STEP)
+    return None

@@ -1,0 +1,99 @@
+"""What the server under test says of itself: its models and its counts."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from loadtests import server_metrics
+from loadtests.errors import UsageError, nearest
+from loadtests.protocols import Model
+
+if TYPE_CHECKING:
+    from loadtests.tally import Served
+
+TIMEOUT_S = 10.0
+
+
+def live_model(host: str, name: str) -> Model:
+    """The model of this name, or the default one for "".
+
+    Raises
+    ------
+    UsageError
+        Nothing answers there, it is no server of ours, or it does not serve the model.
+    """
+    if urlsplit(host).scheme not in ("http", "https") or not urlsplit(host).hostname:
+        raise UsageError(f"--host {host!r} is no base URL; write it as http://127.0.0.1:3000.")
+    try:
+        found = json.loads(get(f"{host.rstrip('/')}/models"))
+        default, live = found["default"], {model["name"]: model for model in found["models"]}
+    except urllib.error.HTTPError as error:
+        raise UsageError(f"{host}/models answers {error.code}: no Okamochi server is there.") from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise UsageError(
+            f"Nothing answers at {host} ({reason}); start the server (make serve) or name another HOST."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{host}/models lists no models: no Okamochi server is there.") from error
+    name = name or default
+    if name not in live:
+        if not live:
+            raise UsageError(f"{host} serves no model.")
+        raise UsageError(f"{host} does not serve {name!r}; {nearest(name, live)}")
+    return Model.of(live[name], default=name == default)
+
+
+def counts(urls: list[str]) -> Counter[Served]:
+    """Requests that the servers at these pages of metrics have counted, added up.
+
+    Raises
+    ------
+    OSError, server_metrics.NotOurs
+    """
+    found: Counter[Served] = Counter()
+    for url in urls:
+        try:
+            found += server_metrics.parse(get(url).decode())
+        except server_metrics.NotOurs as error:
+            raise server_metrics.NotOurs(f"{url} {error}") from None
+        except OSError as error:
+            raise OSError(f"{url} cannot be read: {getattr(error, 'reason', error)}") from error
+    return found
+
+
+def each(url: str) -> list[str]:
+    """The page of every server that stands behind the name in a URL, as a headless Service has them.
+
+    Raises
+    ------
+    UsageError
+        The name means nothing.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"--metrics {url!r} is no URL; write it as http://127.0.0.1:3000/metrics.")
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise UsageError(
+            f"--metrics {url}: {parts.hostname!r} is no known host ({error.strerror})."
+        ) from error
+    addresses = {str(address[0]) for family, *_, address in found if family == socket.AF_INET}
+    if len(addresses) < 2:
+        return [url]
+    return [parts._replace(netloc=f"{address}:{port}").geturl() for address in sorted(addresses)]
+
+
+def get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as reply:  # noqa: S310 - checked to be HTTP
+        body: Any = reply.read()
+    return bytes(body)

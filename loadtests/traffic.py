@@ -1,0 +1,149 @@
+"""The requests of one process: when each is due, what it says, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from itertools import cycle
+from random import Random
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from loadtests import payloads
+from loadtests.payloads import Golden
+from loadtests.protocols import Model
+from loadtests.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loadtests.payloads import Request
+    from loadtests.protocols import Protocol
+    from loadtests.tally import Outcome
+
+DRAIN_S = 60.0
+"""How long requests that are on their way may take to come back when a test ends."""
+
+
+class Pace:
+    """A user's own rhythm: a request every `period_s`, those skipped for which it was too late."""
+
+    def __init__(self, period_s: float, start: float) -> None:
+        self.period_s = period_s
+        self.due = start
+
+    def next(self, now: float) -> tuple[float, int]:
+        """When the next request is due, and how many were skipped before it."""
+        if not self.period_s:
+            return now, 0
+        self.due += self.period_s
+        skipped = max(0, int((now - self.due) // self.period_s + 1))
+        self.due += skipped * self.period_s
+        return self.due, skipped
+
+
+class Schedule:
+    """The rhythm of all users of a process together: none is skipped, what is late stays due when it was."""
+
+    def __init__(self, rate: float, start: float) -> None:
+        self.period_s = 1 / rate
+        self._next = start
+
+    def next(self) -> float:
+        """When the next request is due."""
+        due = self._next
+        self._next += self.period_s
+        return due
+
+    def overdue(self, now: float) -> Iterator[float]:
+        """Take all that are due and that nobody has sent."""
+        while self._next <= now:
+            yield self.next()
+
+
+class Traffic:
+    """What the users of a process share.
+
+    Parameters
+    ----------
+    plan
+        As `run.plan` makes it: everything that a process needs to know.
+    index
+        Of this process among all that send.
+    """
+
+    def __init__(self, plan: dict[str, Any], index: int) -> None:
+        self.model = Model(**plan["model"])
+        self.shed_allowed: bool = plan["shed_allowed"]
+        self.tally = Tally(plan["window_s"])
+        self.closed = False
+        self._golden = Golden(**plan["golden"]) if plan["golden"] else None
+        self._pace: float = plan["pace"]
+        self._on_their_way = 0
+        self._random = Random(index)  # noqa: S311 - the same rows in each run
+        self._requests: dict[str, Iterator[Request]] = {}
+        now = perf_counter()
+        self._wall = time.time() - now
+        rate, processes = plan["rate"], plan["processes"]
+        self._schedule = None
+        if rate:
+            self._schedule = Schedule(rate / processes, now + index % processes / rate)
+
+    def pace(self) -> Pace:
+        """A rhythm for a user that comes now; they do not all begin at once."""
+        period = 1 / self._pace if self._pace else 0.0
+        return Pace(period, perf_counter() - self._random.uniform(0, period))
+
+    def next_due(self, pace: Pace) -> float:
+        """When a user that is free has to send."""
+        if self._schedule is not None:
+            return self._schedule.next()
+        now = perf_counter()
+        due, skipped = pace.next(now)
+        if skipped:
+            self.tally.due(self._wall + now, skipped)
+        return due
+
+    def prepare(self, protocol: Protocol) -> None:
+        """Make the requests of a protocol, which takes some milliseconds that no request is to wait for."""
+        if protocol.endpoint not in self._requests:
+            if self._golden:
+                found = payloads.golden_requests(protocol, self.model, self._golden)
+            else:
+                found = payloads.made(protocol, self.model, self._random)
+            self._requests[protocol.endpoint] = cycle(found)
+
+    def request(self, protocol: Protocol) -> Request:
+        """What to send next."""
+        return next(self._requests[protocol.endpoint])
+
+    def sending(self, due: float) -> None:
+        """A request goes out."""
+        self._on_their_way += 1
+        self.tally.due(self._wall + due)
+
+    def over(
+        self, protocol: Protocol, due: float, status: int, outcome: Outcome, milliseconds: float
+    ) -> None:
+        """A request is over, so many milliseconds after it was due; status 0 is no answer."""
+        self._on_their_way -= 1
+        route = self.model.name, protocol.endpoint
+        self.tally.done(self._wall + due, route, status, outcome, milliseconds)
+
+    def close(self) -> None:
+        """Send no more, and wait for what is on its way."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._schedule is not None:
+            for due in self._schedule.overdue(perf_counter()):
+                self.tally.due(self._wall + due)
+        end = perf_counter() + DRAIN_S
+        while self._on_their_way and perf_counter() < end:
+            gevent.sleep(0.01)
+
+
+def processes_of(runner: Any) -> int:
+    """How many processes send."""
+    return max(1, getattr(runner, "worker_count", 1))
