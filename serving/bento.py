@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
+import signal
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,8 @@ logger = logging.getLogger("bentoml.okamochi")
 
 LOCK = "models.lock"
 SCORE_PATH = "/score"
+PARENT_EVERY_S = 1.0  # how often a worker looks whether its parent lives
+_PARENT = os.getppid()  # as early as we are asked; looked at in workers only
 
 
 def settings() -> Settings:
@@ -102,7 +106,7 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
             self.settings,
             passed_on={"/", "/docs.json", "/schema.json", *_static_paths()},
             score_path=SCORE_PATH,
-            on_started=_freeze,
+            on_started=_on_started,
         )
         express.install(gateway.endpoints, self.settings)
         return gateway
@@ -148,6 +152,25 @@ def _static_paths() -> list[str]:
         for path in folder.rglob("*")
         if path.is_file()
     ]
+
+
+def _on_started() -> None:
+    """Run by the event loop of a worker, before its first request."""
+    _freeze()
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    """End this worker, its requests answered, once the process that started it is gone.
+
+    A parent that is killed tells nobody, and its workers would hold the port for good. Looking, instead of
+    PR_SET_PDEATHSIG, works on macOS as well and is no matter of which thread of the parent made us.
+    """
+    if os.getppid() == _PARENT:
+        asyncio.get_running_loop().call_later(PARENT_EVERY_S, _end_with_parent)
+        return
+    logger.error("the parent process is gone: worker %d ends, once its requests are answered", os.getpid())
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _freeze() -> None:

@@ -7,14 +7,17 @@ import datetime as dt
 import ipaddress
 import json
 import signal
+import socket
 import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from tests.faults.wire import (
     Reply,
+    address,
     answers,
     connect,
     one,
@@ -99,6 +102,44 @@ def test_a_killed_worker_is_replaced_and_a_stopped_one_goes_on(serve: Serve) -> 
         assert predictions(one(server, QUICK)) == ["setosa"]
         assert [found.pid for found in workers(server)] != [worker.pid]
         assert one(server, request("/readyz", method="GET")).status == 200
+
+
+def test_workers_of_a_killed_parent_answer_what_they_have_and_free_the_port(serve: Serve) -> None:
+    """Nobody is left to tell them, so they look."""
+    with serve(OKAMOCHI_WORKERS="2", OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
+        orphans = workers(server)
+        assert len(orphans) == 2
+
+        async def main() -> None:
+            opened = [await open_to(server) for _ in range(16)]
+            for i, (_, writer) in enumerate(opened):
+                writer.write(SLOW if i else LONG)
+            await asyncio.sleep(0.1)
+            server.process.kill()
+            assert [(await read_reply(reader)).status for reader, _ in opened] == [200] * 16
+            for _, writer in opened:
+                writer.close()
+
+        asyncio.run(main())
+        gone, alive = psutil.wait_procs(orphans, timeout=30)
+        assert (len(gone), alive) == (2, [])
+        with socket.create_server(address(server)):
+            pass  # the next server can have it
+
+
+def test_a_stopped_parent_stops_no_worker_and_goes_on_replacing_them(serve: Serve) -> None:
+    with serve() as server:
+        (worker,) = workers(server)
+        parent = psutil.Process(server.process.pid)
+        parent.suspend()
+        assert predictions(one(server, QUICK)) == ["setosa"]
+        time.sleep(1.5)  # longer than a worker waits before it looks for its parent
+        assert predictions(one(server, QUICK)) == ["setosa"]
+        worker.kill()
+        parent.resume()
+        worker.wait(30)
+        assert predictions(one(server, QUICK)) == ["setosa"]
+        assert [found.pid for found in workers(server)] != [worker.pid]
 
 
 def test_connections_through_tls_are_kept_and_answered_on_both_lanes(
