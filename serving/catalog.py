@@ -15,6 +15,7 @@ from artifact.encode import Encoder
 from artifact.manifest import ArtifactError
 from serving import metrics, runtime
 from serving.batcher import Batcher
+from serving.drift import Drift
 from serving.errors import Problem, too_many_rows
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class LiveModel:
     score: runtime.Score
     batcher: Batcher
     most_rows: int
+    drift: Drift | None = None
 
     @property
     def signature(self) -> Signature:
@@ -138,6 +140,8 @@ class Catalog:
         """End the models' threads."""
         for model in self.live.values():
             model.batcher.close()
+            if model.drift is not None:
+                model.drift.close()
 
 
 def load(declared: Iterable[tuple[str, str]], locate: Locate, settings: Settings) -> Catalog:
@@ -188,8 +192,9 @@ def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Set
         call_rows.observe(rows)
         call_seconds.observe(seconds)
 
+    drift = Drift.of(found, settings)
     batcher = Batcher(
-        score,
+        drift.watching(score) if drift is not None else score,
         found.signature,
         objective_s=settings.batch_objective_ms / 1000,
         most_rows=most_rows,
@@ -197,5 +202,7 @@ def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Set
         observe_queue=metrics.QUEUE_ROWS.labels(name).set,
     )
     batcher.warm_up(encoder.records([found.signature.example], lenient=True))
+    if drift is not None:
+        drift.start()
     metrics.MODEL_INFO.labels(name, version, found.manifest.runtime).set(1)
-    return LiveModel(name, version, found, encoder, score, batcher, most_rows)
+    return LiveModel(name, version, found, encoder, score, batcher, most_rows, drift)

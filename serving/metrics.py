@@ -58,6 +58,26 @@ MODEL_REFUSED = Gauge(
     "okamochi_model_refused", "1 for each model that is not live.", ["model"], multiprocess_mode="livemax"
 )
 
+# Each worker has its own window; the worst of them is shown.
+DRIFT_PSI = Gauge(
+    "okamochi_drift_psi",
+    'Population stability index of the last rows against training, by column; column "" is the scores.',
+    ["model", "column"],
+    multiprocess_mode="livemax",
+)
+DRIFT_ALARM = Gauge(
+    "okamochi_drift_alarm",
+    "1 while a column or the scores differ from training by more than noise and by enough to matter.",
+    ["model"],
+    multiprocess_mode="livemax",
+)
+DRIFT_ROWS = Gauge(
+    "okamochi_drift_rows", "Different rows in the window of drift.", ["model"], multiprocess_mode="livemax"
+)
+
+LOG_DROPPED = Counter("okamochi_log_lines_dropped", "Lines of the log that their reader was too slow for.")
+TRACES_DROPPED = Counter("okamochi_traces_dropped", "Traced requests whose spans were not sent.")
+
 # (model, endpoint, status) and the seconds that the request took
 Observe = Callable[[str, str, int, float], None]
 # When the request came, by `time.perf_counter`

@@ -67,6 +67,20 @@ class Settings:
     express: int = _setting(
         1, 0, 1, is_="1: plain prediction requests take the express lane; 0: the gateway answers them all"
     )
+    log_sample: float = _setting(
+        0.0, 0, 1, is_="share of the answered requests that have a line in the log; those that failed have one"
+    )
+    drift_rows_per_s: float = _setting(
+        20.0, 0, 10_000, is_="the most rows a second, of each model, that are looked at for drift; 0: none"
+    )
+    drift_window_rows: int = _setting(
+        2_000, 100, 10**6, is_="rows that are compared with the training data: the last so many of them"
+    )
+    drift_window_s: float = _setting(3_600.0, 1, 10**7, is_="how old such a row may be")
+    drift_every_s: float = _setting(15.0, 0.1, 86_400, is_="how often they are compared")
+    drift_psi: float = _setting(
+        0.2, 0, 100, is_="the population stability index below which no shift is an alarm, however sure it is"
+    )
 
 
 VARIABLES = {PREFIX + found.name.upper(): found for found in fields(Settings)}

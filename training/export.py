@@ -169,7 +169,7 @@ def export(
         scores=score(Encoder(signature).records(records, lenient=True)).tolist(),
         tolerance=tolerance,
     )
-    _write_json(directory / manifest.REFERENCE, reference(signature, train_matrix, score(train_matrix)))
+    _write_json(directory / manifest.REFERENCE, reference(signature, train_matrix, score(test_matrix)))
     (directory / manifest.CARD).write_text(card, "utf-8")
     precision = "float64"
     sealed = manifest.write(
@@ -381,6 +381,8 @@ def reference(
     signature: Signature, matrix: NDArray[np.float64], scores: NDArray[np.float64]
 ) -> dict[str, Any]:
     """What training saw, for drift: per raw column and per score, edges and counts.
+
+    `scores` are those of rows that the estimator was not fitted on: of its own rows a forest is surer.
 
     Returns
     -------

@@ -170,7 +170,7 @@ def test_golden_rows_are_test_rows_as_a_client_sends_them(tmp_path):
     assert None in {record["few"] for record in golden.records}
 
 
-def test_the_reference_counts_every_training_row_once(tmp_path):
+def test_the_reference_counts_every_training_row_once_and_scores_of_the_others(tmp_path):
     made, pipeline = fitted("multiclass", "tree", {"max_depth": 3, "min_samples_leaf": 5})
     exported(made, pipeline, tmp_path / "artifact")
     found = json.loads((tmp_path / "artifact" / manifest.REFERENCE).read_text("utf-8"))
@@ -180,7 +180,7 @@ def test_the_reference_counts_every_training_row_once(tmp_path):
     assert len(number["counts"]) == len(number["edges"]) + 1
     assert sum(few["counts"]) + few["missing"] == TRAIN
     assert few["missing"] == made.frame["few"][:TRAIN].isna().sum()
-    assert {sum(each["counts"]) for each in found["scores"].values()} == {TRAIN}
+    assert {sum(each["counts"]) for each in found["scores"].values()} == {len(made.frame) - TRAIN}
 
 
 def test_figures_that_are_undefined_stay_out_of_the_manifest(tmp_path):

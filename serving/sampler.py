@@ -1,0 +1,84 @@
+"""Which of the rows that pass are looked at: evenly, and at most so many a second."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SPARE = 0.9  # of the rate is aimed at, so that a busy moment seldom reaches the limit
+
+
+class Sampler:
+    """Takes every row while they are few, else every so manieth.
+
+    How many pass is measured from second to second: in the first busy second after a quiet one rows are taken
+    until the limit is reached, from then on evenly. Gaps are drawn, so that traffic which alternates is not
+    seen by one half. Not for two threads at once.
+
+    Parameters
+    ----------
+    rows_per_s
+        The most rows that are taken in any one second.
+    """
+
+    __slots__ = ("_clock", "_from", "_left", "_random", "_room", "_seen", "_skipped", "_stride", "rows_per_s")
+
+    def __init__(self, rows_per_s: float, clock: Callable[[], float] = perf_counter, seed: int = 0) -> None:
+        self.rows_per_s = rows_per_s
+        self._clock = clock
+        self._random = Random(seed)  # noqa: S311 - no secret
+        self._stride = 1
+        self._left = 0  # rows until the next that is taken
+        self._from = clock()
+        self._room = rows_per_s
+        self._seen = 0  # in this second, up to the next row that is taken
+        self._skipped = 0
+
+    def take(self, rows: int) -> range | None:
+        """Which of `rows` rows to look at; None for none, nearly always the answer where rows are many."""
+        left = self._left
+        if rows <= left:
+            self._left = left - rows
+            return None
+        return self._take(rows)
+
+    def _take(self, rows: int) -> range | None:
+        now = self._clock()
+        spent = now - self._from
+        if spent >= 1:
+            # What was seen in a second that ended long ago says little; a quiet time takes every row again.
+            self._stride = max(1, math.ceil(self._seen / spent / (SPARE * self.rows_per_s)))
+            self._from, self._seen, self._room = now, 0, self.rows_per_s
+        first, stride = self._left, self._stride
+        found = range(first, rows, stride)
+        if len(found) > self._room:
+            room = int(self._room)
+            found = found[:: math.ceil(len(found) / room)] if room else range(0)
+            self._stride = 2 * stride  # so that the rest of this second costs next to nothing
+        self._room -= len(found)
+        after = (rows - 1 - first) // stride * stride + first + 1  # past the last row that its turn came to
+        gap = self._random.randrange(2 * stride - 1)
+        self._left = max(0, gap - (rows - after))
+        passed = rows - first + self._left  # what is before `first` was counted when the gap was drawn
+        self._seen += passed
+        self._skipped += passed - len(found)
+        return found or None
+
+    def wake(self) -> None:
+        """Take the next row, whatever gap was drawn; to be called now and then, from any thread.
+
+        A gap that was drawn in a busy second would last for hours in a quiet one.
+        """
+        left, self._left = self._left, 0
+        self._seen -= left
+        self._skipped -= left
+
+    def skipped(self) -> int:
+        """Rows passed over since this was last asked; those up to the next one taken are among them."""
+        skipped, self._skipped = self._skipped, 0
+        return skipped
