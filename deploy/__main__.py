@@ -130,6 +130,7 @@ def run_rollout(options: argparse.Namespace) -> int:
 
     def run() -> int:
         found = cluster.find(options.context, options.loader, create=False)
+        rollout.check_deployed(found)
         image = options.image
         if tagged(image):
             found.load(image)

@@ -15,7 +15,7 @@ from artifact.encode import BadRows, Encoder
 from artifact.signature import labels
 from deploy import image as images
 from deploy.cluster import DEPLOYMENT, NAME, PATIENCE_S, Cluster, addresses, fetch, reasons
-from deploy.image import DeployFailed
+from deploy.image import CannotDeploy, DeployFailed
 
 if TYPE_CHECKING:
     from artifact.manifest import Artifact
@@ -31,6 +31,21 @@ class Expected:
     name: str
     version: str
     artifact: Artifact
+
+
+def check_deployed(cluster: Cluster) -> None:
+    """Find out before an image is built.
+
+    Raises
+    ------
+    CannotDeploy
+    """
+    found = cluster.kubectl("get", "deployments", "--output", "name").split()
+    if f"deployment.apps/{NAME}" not in found:
+        raise CannotDeploy(
+            f"There is no Deployment {NAME} on {cluster.context} to roll out to; make it: make cluster, "
+            "or kubectl apply -k k8s/overlays/production."
+        )
 
 
 def rollout(cluster: Cluster, image: str, *, timeout_s: int) -> int:

@@ -26,8 +26,8 @@ class Outcome:
     lost
         What went wrong instead of a 200, and how often.
     stale
-        Kept connections that the server had closed as the next request went out. RFC 9112, 9.3.1: a client
-        sends it again on a new connection, once; what then fails is lost.
+        Kept connections that the server closed in the moment that the next request went out. RFC 9112, 9.3.1:
+        a client sends it again on a new connection, once; what then fails is lost.
     answered_by
         Answers by the model's version.
     """
@@ -115,6 +115,9 @@ class Load:
             connection[1].close()
 
     async def _request(self, kept: Connection | None, *, keeps: bool) -> Connection | None:
+        if kept is not None and kept[0].at_eof():  # closed since, which every client looks for first
+            kept[1].close()
+            kept = None
         if kept is not None:
             try:
                 return self._take(await _ask(kept, self._kept), kept)
