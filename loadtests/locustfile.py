@@ -7,9 +7,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar
 
-from gevent import GreenletExit
 from locust import FastHttpUser, events, task
-from locust.exception import StopTest, StopUser
+from locust.exception import StopUser
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # Locust loads this file from anywhere
 
@@ -20,7 +19,9 @@ from loadtests.protocols import INFER, INVOCATIONS, PREDICT, WrongAnswerError
 if TYPE_CHECKING:
     from locust.env import Environment
 
+    from loadtests.payloads import Request
     from loadtests.protocols import Protocol
+    from loadtests.tally import Outcome
     from loadtests.traffic import Traffic
 
 run.attach(events)
@@ -41,12 +42,13 @@ class ModelUser(FastHttpUser):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self._due: float | None = None
+        self._waited = False
 
     def on_start(self) -> None:
         """Take part in the test that has begun."""
         found: run.Run = self.environment.okamochi
         if found.broken or found.traffic is None:
-            raise StopTest(found.broken or "The test has not begun.")
+            raise StopUser  # the run says why
         self._traffic: Traffic = found.traffic
         for protocol in self.protocols:
             found.traffic.prepare(protocol)
@@ -55,7 +57,9 @@ class ModelUser(FastHttpUser):
     def wait_time(self) -> float:
         """Seconds until a request is due; Locust may end a user that waits."""
         self._due = self._traffic.next_due(self._pace)
-        return max(0.0, self._due - perf_counter())
+        seconds = self._due - perf_counter()
+        self._waited = seconds > 0
+        return max(0.0, seconds)
 
     def ask(self, protocol: Protocol) -> None:
         """Send one request, timed from when it was due."""
@@ -65,28 +69,34 @@ class ModelUser(FastHttpUser):
         if traffic.closed:
             raise StopUser
         request, path = traffic.request(protocol), protocol.path(traffic.model)
-        status, outcome, milliseconds = 0, "error", 0.0
-        traffic.sending(due)
+        traffic.sending(due, waited=self._waited)
         try:
-            with self.client.post(path, data=request.body, headers=JSON, catch_response=True) as response:
-                milliseconds = max(0.0, perf_counter() - due) * 1000
-                response.request_meta["response_time"] = milliseconds
-                status = response.status_code
-                if status == SHED and traffic.shed_allowed:
-                    outcome = "shed"
-                    response.request_meta["name"] += " (429)"
-                    response.success()
-                elif status == 200:
-                    try:
-                        check(protocol, traffic.model, request, response.content)
-                        outcome = "good"
-                    except WrongAnswerError as error:
-                        response.failure(f"wrong answer: {error}")
-        except GreenletExit:
-            status = 0
+            status, outcome, milliseconds = self._exchange(protocol, path, request, due)
+        except BaseException:  # Locust's GreenletExit is none of Exception's
+            traffic.cut_off(protocol, due)
             raise
-        finally:
-            traffic.over(protocol, due, status, outcome, milliseconds)
+        traffic.over(protocol, due, status, outcome, milliseconds)
+
+    def _exchange(
+        self, protocol: Protocol, path: str, request: Request, due: float
+    ) -> tuple[int, Outcome, float]:
+        traffic = self._traffic
+        with self.client.post(path, data=request.body, headers=JSON, catch_response=True) as response:
+            milliseconds = max(0.0, perf_counter() - due) * 1000
+            response.request_meta["response_time"] = milliseconds
+            status = response.status_code
+            if status == SHED and traffic.shed_allowed:
+                response.request_meta["name"] += " (429)"
+                response.success()
+                return status, "shed", milliseconds
+            if status == 200:
+                try:
+                    check(protocol, traffic.model, request, response.content)
+                except WrongAnswerError as error:
+                    response.failure(f"wrong answer: {error}")
+                else:
+                    return status, "good", milliseconds
+        return status, "error", milliseconds
 
 
 class PredictUser(ModelUser):

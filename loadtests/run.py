@@ -23,7 +23,7 @@ from loadtests.protocols import INVOCATIONS
 from loadtests.server_metrics import NotOurs, disagreements
 from loadtests.shapes import SHAPES
 from loadtests.staged import SPAWN_RATE, USERS, Staged
-from loadtests.tally import Tally
+from loadtests.tally import Tally, percentile
 from loadtests.traffic import DRAIN_S, Traffic, processes_of
 from loadtests.verdict import Line, Stage
 
@@ -41,6 +41,11 @@ STOP_TIMEOUT_S = 5.0
 WINDOWS = 600
 """The most windows that a tally should have, of a second or more each."""
 SHOWN = 5
+LATE_MS = 10.0
+SHORT = (
+    "  Locust itself was short of processor time, so that times are longer and rates lower than\n"
+    "  the server's own: give it --processes, or a machine of its own."
+)
 FINISH, TALLY = "okamochi_finish", "okamochi_tally"
 PLAN = "okamochi_plan"
 
@@ -69,9 +74,9 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--pace",
         type=rate_of,
-        default=10.0,
+        default=2.0,
         metavar="N",
-        help="requests a second that each user means to send; 0: as fast as answers come (default 10)",
+        help="requests a second that each user means to send; 0: as fast as answers come (default 2)",
     )
     parser.add_argument(
         "--rate",
@@ -236,7 +241,9 @@ class Run:
             plan = self._begin()
             setattr(self._options, PLAN, plan)  # Locust sends it to the workers
         if plan is None:
-            self.broken = self.broken or "the master has no plan for this test"
+            self.broken = self.broken or "the master has no plan"
+            if not self._worker:
+                gevent.spawn(self._runner.quit if self._options.headless else self._runner.stop)
         elif not self._master:
             self.traffic = Traffic(plan, max(0, self._runner.worker_index))
 
@@ -325,15 +332,18 @@ class Run:
         reasons = self._reconcile(tally)
         agrees = "agree" if not reasons else "disagree"
         lines.append(Line("the server's counts", agrees, "agree", met=not reasons))
-        text = [verdict.table(f"{self._shape} against {self.environment.host}", lines)]
-        text[:0] = [verdict.steps_table(stages)] if len(stages) > 1 else []
-        text += [f"  {reason}" for reason in reasons[:SHOWN]]
-        if self._runner.cpu_warning_emitted or self._runner.worker_cpu_warning_emitted:
-            text.append(
-                "Locust itself was short of processor time, so that times are longer and rates lower than "
-                "the server's own: take --processes, or machines of its own."
-            )
-        return lines, "\n".join(text)
+        lateness = percentile(tally.lateness, 0.95)
+        lines.append(Line("Locust's own lateness", "none" if lateness is None else f"p95 {lateness:.3g} ms"))
+        notes = [f"  {reason}" for reason in reasons[:SHOWN]]
+        if self._short_of_processor(lateness):
+            notes.append(SHORT)
+        text = verdict.table(f"{self._shape} against {self.environment.host}", lines, notes)
+        return lines, "\n".join([verdict.steps_table(stages), text] if len(stages) > 1 else [text])
+
+    def _short_of_processor(self, lateness_ms: float | None) -> bool:
+        runner = self._runner
+        busy = runner.cpu_warning_emitted or runner.worker_cpu_warning_emitted
+        return bool(busy or (lateness_ms or 0.0) > LATE_MS)
 
     def _stages(self, tally: Tally) -> list[Stage]:
         shape = self.environment.shape_class

@@ -10,7 +10,7 @@ from locust import LoadTestShape
 
 from loadtests.shapes import SHAPES
 
-USERS = 50
+USERS = 100
 SPAWN_RATE = 100.0
 """Users a second; above that Locust warns."""
 

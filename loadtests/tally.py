@@ -61,6 +61,8 @@ class Tally:
         self.answers: Counter[Served] = Counter()
         self.unanswered: Counter[Route] = Counter()
         """By model and route: nobody knows whether the server has counted these."""
+        self.lateness: Counter[int] = Counter()
+        """Requests that somebody waited to send, by `bucket` of the milliseconds they went out too late."""
 
     def window(self, wall: float) -> Window:
         """The window of a time on the wall clock."""
@@ -85,12 +87,18 @@ class Tally:
         else:
             window.error += 1
 
+    def cut_off(self, wall: float, route: Route) -> None:
+        """A request was given up by the user who sent it: neither due any more nor answered."""
+        self.window(wall).due -= 1
+        self.unanswered[route] += 1
+
     def add(self, other: Tally) -> None:
         """Count the other's requests too."""
         for number, window in other.windows.items():
             self.windows[number].add(window)
         self.answers.update(other.answers)
         self.unanswered.update(other.unanswered)
+        self.lateness.update(other.lateness)
 
     def total(self) -> Window:
         """All windows as one."""
@@ -118,6 +126,7 @@ class Tally:
             ],
             "answers": [[*key, count] for key, count in self.answers.items()],
             "unanswered": [[*key, count] for key, count in self.unanswered.items()],
+            "lateness": list(self.lateness.items()),
         }
 
     @classmethod
@@ -125,12 +134,12 @@ class Tally:
         """What `message` gave."""
         tally = cls(message["width_s"])
         for number, due, good, shed, error, times in message["windows"]:
-            counts = Counter({bucket: count for bucket, count in times})  # noqa: C416 - pairs arrive as lists
-            tally.windows[number] = Window(due, good, shed, error, counts)
+            tally.windows[number] = Window(due, good, shed, error, Counter(dict(times)))
         for model, endpoint, status, count in message["answers"]:
             tally.answers[model, endpoint, status] = count
         for model, endpoint, count in message["unanswered"]:
             tally.unanswered[model, endpoint] = count
+        tally.lateness = Counter(dict(message["lateness"]))
         return tally
 
 

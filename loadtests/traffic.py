@@ -13,7 +13,7 @@ import gevent
 from loadtests import payloads
 from loadtests.payloads import Golden
 from loadtests.protocols import Model
-from loadtests.tally import Tally
+from loadtests.tally import Tally, bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,10 +118,12 @@ class Traffic:
         """What to send next."""
         return next(self._requests[protocol.endpoint])
 
-    def sending(self, due: float) -> None:
-        """A request goes out."""
+    def sending(self, due: float, *, waited: bool) -> None:
+        """A request goes out; `waited` says that its user was free before it was due."""
         self._on_their_way += 1
         self.tally.due(self._wall + due)
+        if waited:
+            self.tally.lateness[bucket((perf_counter() - due) * 1000)] += 1
 
     def over(
         self, protocol: Protocol, due: float, status: int, outcome: Outcome, milliseconds: float
@@ -130,6 +132,11 @@ class Traffic:
         self._on_their_way -= 1
         route = self.model.name, protocol.endpoint
         self.tally.done(self._wall + due, route, status, outcome, milliseconds)
+
+    def cut_off(self, protocol: Protocol, due: float) -> None:
+        """Locust has ended the user who waited for the answer."""
+        self._on_their_way -= 1
+        self.tally.cut_off(self._wall + due, (self.model.name, protocol.endpoint))
 
     def close(self) -> None:
         """Send no more, and wait for what is on its way."""

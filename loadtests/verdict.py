@@ -100,7 +100,7 @@ def judge_steps(stages: Sequence[Stage], whole: Window, objectives: Objectives) 
     return [head, *lines]
 
 
-def table(title: str, lines: Sequence[Line]) -> str:
+def table(title: str, lines: Sequence[Line], notes: Sequence[str] = ()) -> str:
     """The verdict as text, its last line the whole of it."""
     rows = [("", "measured", "wanted", "")]
     marks = {True: "ok", False: "MISSED", None: ""}
@@ -110,6 +110,7 @@ def table(title: str, lines: Sequence[Line]) -> str:
     for name, measured, wanted, mark in rows:
         row = f"  {name:<{widths[0]}}  {measured:>{widths[1]}}  {wanted:>{widths[2]}}  {mark}"
         text.append(row.rstrip())
+    text += notes
     missed = [line.name for line in lines if line.met is False]
     text.append(f"FAILED: {', '.join(missed)}" if missed else "PASSED")
     return "\n".join(text)
