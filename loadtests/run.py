@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from loadtests import objectives, payloads, target, verdict
 from loadtests.errors import UsageError, nearest
@@ -140,6 +140,7 @@ class Run:
         self._objectives = objectives.Objectives()
         self._before: Any = None
         self._pages: list[str] = []
+        self._processes = 1
         self._started = self._ended = 0.0
         self._tallies: dict[str, Tally] = {}
         self._text = ""
@@ -158,6 +159,7 @@ class Run:
         events.test_stopping.add_listener(self._test_stopping)
         if self._worker:
             self._runner.register_message(FINISH, self._finish, concurrent=True)
+            events.quitting.add_listener(self._finish)  # Ctrl-C reaches all processes of a terminal
             return
         events.test_stop.add_listener(self._test_stop)
         events.quitting.add_listener(self._quitting)
@@ -213,7 +215,7 @@ class Run:
             "shed_allowed": self._objectives.shed_rate is not None,
             "pace": given.pace,
             "rate": given.rate if arrivals else 0.0,
-            "processes": processes_of(self._runner),
+            "processes": self._processes,
             "window_s": max(1.0, seconds / WINDOWS),
         }
 
@@ -249,6 +251,7 @@ class Run:
 
     def _begin(self) -> dict[str, Any] | None:
         self._tallies = {}
+        self._processes = processes_of(self._runner)
         self._started, self._ended = time.time(), 0.0
         try:
             self._objectives = objectives.read(Path(self._options.objectives), self._shape, tuple(SHAPES))
@@ -267,18 +270,22 @@ class Run:
         """Let requests that are on their way come back: what is cut off cannot be counted."""
         self._ended = time.time()
         if self._master:
-            expected = len(self._runner.clients)
             self._runner.send_message(FINISH)
             end = time.monotonic() + DRAIN_S + 5
-            while len(self._tallies) < expected and time.monotonic() < end:
+            while self._awaited() and time.monotonic() < end:
                 gevent.sleep(0.05)
         elif self.traffic is not None:
             self.traffic.close()
             if not self._worker:
                 self._tallies["local"] = self.traffic.tally
 
+    def _awaited(self) -> bool:
+        """On the master: a worker that is there has not told yet."""
+        workers = [worker for worker in self._runner.clients.all if worker.state != STATE_MISSING]
+        return any(worker.id not in self._tallies for worker in workers)
+
     def _finish(self, **_: Any) -> None:
-        """On a worker: the master wants to know."""
+        """On a worker: the master wants to know, or all ends."""
         if self.traffic is not None:
             self.traffic.close()
             self._runner.send_message(TALLY, self.traffic.tally.message())
@@ -357,8 +364,8 @@ class Run:
         return found
 
     def _reports(self) -> list[Line]:
-        expected = max(len(self._runner.clients), len(self._tallies))
         reported = len(self._tallies)
+        expected = max(self._processes, reported)
         return [Line("processes that reported", str(reported), str(expected), met=reported == expected > 0)]
 
     def _reconcile(self, tally: Tally) -> list[str]:
