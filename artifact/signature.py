@@ -107,6 +107,8 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         this probability on.
     ignored
         Names that a client may send and that count for nothing: left-out, sensitive and target columns.
+    sensitive
+        Names, of columns or of ignored ones, whose values no log may hold as they are.
     """
 
     task: Task
@@ -116,6 +118,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     positive: Label | None = None
     threshold: float | None = None
     ignored: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]

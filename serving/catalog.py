@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact import manifest
-from artifact.encode import Encoder
 from artifact.manifest import ArtifactError
-from serving import metrics, runtime
+from serving import metrics, predictions, runtime
 from serving.batcher import Batcher
 from serving.drift import Drift
 from serving.errors import Problem, too_many_rows
 
 if TYPE_CHECKING:
+    from artifact.encode import Encoder
     from artifact.manifest import Artifact
     from artifact.signature import Signature
     from serving.settings import Settings
@@ -183,7 +183,7 @@ def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Set
     if not version.isdecimal():
         raise ArtifactError(f"{path}: its version in the model store is {version!r}, expected a whole number")
     score = runtime.load(found)
-    encoder = Encoder(found.signature)
+    encoder = predictions.encoder(found.signature, settings)
     rows_in_memory = max(1, settings.max_matrix_bytes // (8 * found.signature.width))
     most_rows = min(settings.queue_rows, rows_in_memory)
     call_rows, call_seconds = metrics.BATCH_ROWS.labels(name), metrics.INFERENCE.labels(name)

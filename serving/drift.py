@@ -185,10 +185,10 @@ def _missing(name: str, place: slice, held: dict[str, Any]) -> Part:
 
 def _text(name: str, terms: Sequence[str], place: slice, held: dict[str, Any], rows: int) -> Iterable[Part]:
     def holds(values: NDArray[Any]) -> NDArray[np.intp]:
-        return (values[:, 0] > 0).astype(np.intp)
+        return np.asarray(values[:, 0] > 0, np.intp)
 
     def empty(values: NDArray[Any]) -> NDArray[np.intp]:
-        return (~values.any(axis=1)).astype(np.intp)
+        return np.asarray(~values.any(axis=1), np.intp)
 
     yield Part(name, np.array([rows - held["missing"], held["missing"]]), empty, place)
     index = {term: i for i, term in enumerate(terms)}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact.encode import BadRows
-from serving import metrics
+from serving import feedback, metrics, predictions
 from serving.errors import Problem, bad_rows, method_not_allowed, server_failed
 from serving.openapi import docs_page, document
 from serving.protocols import Endpoint, Head, Reply, deadline, mlflow, oip, predict, problem_reply
@@ -88,6 +88,12 @@ class Gateway:
         self.endpoints: dict[str, Endpoint] = {}
         for protocol in PROTOCOLS:
             self.endpoints.update(protocol.endpoints(catalog))
+        self.predictions = predictions.open_log(settings)
+        if self.predictions is not None:
+            self.predictions.attach(self.endpoints.values())
+            self.predictions.start()
+        self._feedback = feedback.Feedback(catalog, self.predictions)
+        self._tellers = ThreadPoolExecutor(2, thread_name_prefix="okamochi-feedback")
         openapi = msgspec.json.encode(document(catalog, settings))
         page = docs_page(catalog).encode()
         self._pages: dict[str, Page] = {
@@ -188,7 +194,13 @@ class Gateway:
             if path == self._score_path and method == "POST":
                 await self._score(scope, receive, send)
                 return
-            reply = await self._page(page, path, method)
+            if path == feedback.ROUTE and method == "POST":
+                found = await self._take_feedback(scope, receive)
+                if found is None:
+                    return
+                reply = found
+            else:
+                reply = await self._page(page, path, method)
         except Problem as problem:
             reply = _refuse(path, problem)
         except Exception:
@@ -215,7 +227,7 @@ class Gateway:
         raise method_not_allowed(method, path, allowed)
 
     def _allowed(self, path: str) -> tuple[str, ...]:
-        if path in self.endpoints or path == self._score_path or self._refused(path):
+        if path in self.endpoints or path in (self._score_path, feedback.ROUTE) or self._refused(path):
             return ("POST", "OPTIONS")
         if path in self._pages or path in self._passed_on:
             return ("GET", "HEAD", "OPTIONS")
@@ -256,12 +268,21 @@ class Gateway:
 
         await self._bentoml(scope, again, send)
 
+    async def _take_feedback(self, scope: Scope, receive: Receive) -> Reply | None:
+        head = read_head(scope["headers"], ("application/json",))
+        body = await read_body(receive, head.length, self.settings.max_body_bytes)
+        if body is None:
+            return None
+        return await asyncio.get_running_loop().run_in_executor(self._tellers, self._feedback.answer, body)
+
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def tell(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 self._on_started()
             elif message["type"] == "lifespan.shutdown.complete":
                 self.catalog.close()
+                if self.predictions is not None:
+                    await asyncio.get_running_loop().run_in_executor(None, self.predictions.close)
             await send(message)
 
         await self._bentoml(scope, receive, tell)

@@ -75,6 +75,12 @@ DRIFT_ROWS = Gauge(
     "okamochi_drift_rows", "Different rows in the window of drift.", ["model"], multiprocess_mode="livemax"
 )
 
+PREDICTION_LOG_ROWS = Counter("okamochi_prediction_log_rows", "Rows written to the prediction log.")
+PREDICTION_LOG_DROPPED = Counter(
+    "okamochi_prediction_log_dropped", "Answered rows that are not in the prediction log.", ["reason"]
+)
+FEEDBACK = Counter("okamochi_feedback", "Actual values that were given.", ["model", "outcome"])
+
 LOG_DROPPED = Counter("okamochi_log_lines_dropped", "Lines of the log that their reader was too slow for.")
 TRACES_DROPPED = Counter("okamochi_traces_dropped", "Traced requests whose spans were not sent.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import logging
 import re
 from dataclasses import dataclass, field, fields
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 PREFIX = "OKAMOCHI_"
 MIB = 1024 * 1024
+POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 
 logger = logging.getLogger("bentoml.okamochi")  # BentoML shows what is logged below its own name
 
@@ -68,7 +70,7 @@ class Settings:
         1, 0, 1, is_="1: plain prediction requests take the express lane; 0: the gateway answers them all"
     )
     log_sample: float = _setting(
-        0.0, 0, 1, is_="share of the answered requests that have a line in the log; those that failed have one"
+        0.0, 0, 1, is_="share of the answered requests with a line in the log; those that failed have one"
     )
     drift_rows_per_s: float = _setting(
         20.0, 0, 10_000, is_="the most rows a second, of each model, that are looked at for drift; 0: none"
@@ -80,6 +82,20 @@ class Settings:
     drift_every_s: float = _setting(15.0, 0.1, 86_400, is_="how often they are compared")
     drift_psi: float = _setting(
         0.2, 0, 100, is_="the population stability index below which no shift is an alarm, however sure it is"
+    )
+    prediction_log: str = _setting(
+        "", is_="where predictions are logged: a folder, which pods may share, or a `postgresql://` URL"
+    )
+    prediction_log_rows_per_s: float = _setting(
+        200.0, 0.1, 100_000, is_="the most rows a second that a worker logs, drawn evenly of all"
+    )
+    prediction_log_file_mb: int = _setting(64, 1, 10_000, is_="a file of the log is ended at this size")
+    prediction_log_file_s: float = _setting(3_600.0, 0.1, 10**7, is_="and at this age")
+    prediction_log_days: float = _setting(
+        30.0, 0, 36_500, is_="how long logged predictions and their feedback are kept"
+    )
+    hash_key: str = _setting(
+        "", is_="the key that sensitive columns are hashed with in the log; without it they are left out"
     )
 
 
@@ -101,6 +117,8 @@ def read(environment: Mapping[str, str]) -> Settings:
             continue
         if isinstance(found.default, tuple):
             values[found.name] = tuple(part for part in re.split(r"[,\s]+", text) if part)
+        elif isinstance(found.default, str):
+            values[found.name] = text
         else:
             kind = int if isinstance(found.default, int) else float
             values[found.name] = _number(variable, text, kind, **found.metadata)
@@ -110,7 +128,18 @@ def read(environment: Mapping[str, str]) -> Settings:
             near = difflib.get_close_matches(variable, VARIABLES, 1, cutoff=0.85)
             if near:
                 logger.warning("%s is no setting; did you mean %s?", variable, near[0])
+    _check_log(values.get("prediction_log", ""))
     return Settings(**values)
+
+
+def _check_log(target: str) -> None:
+    variable = f"{PREFIX}PREDICTION_LOG"
+    if target.startswith(POSTGRES):
+        if importlib.util.find_spec("psycopg") is None:
+            raise SettingsError(f"{variable} is a postgresql:// URL, and psycopg is not installed")
+    elif "://" in target:
+        scheme = target.partition("://")[0]
+        raise SettingsError(f"{variable} begins with {scheme}://, expected a folder or a postgresql:// URL")
 
 
 def _number(

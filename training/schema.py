@@ -58,6 +58,7 @@ def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
         positive=table.positive,
         threshold=use_case.threshold if table.task == "binary" else None,
         ignored=table.ignored,
+        sensitive=use_case.sensitive,
     )
 
 

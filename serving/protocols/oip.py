@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
-import os
 import struct
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -22,7 +21,7 @@ from artifact.encode import FLOAT32_MAX
 from artifact.signature import decide
 from serving.errors import Problem
 from serving.protocols import Reply
-from serving.protocols.predict import decode
+from serving.protocols.predict import ID_PREFIX, decode, next_number
 from serving.protocols.tensors import (
     DTYPES,
     Tensor,
@@ -56,10 +55,6 @@ BINARY = b"application/octet-stream"
 MOST_ERRORS = 20
 MOST_KEY = 40  # characters that are compared with what may be meant
 KEYS = ("id", "inputs", "outputs", "parameters")
-
-# Unique over workers and restarts, for 0.1 us: random bytes of the process, and a counter.
-ID_PREFIX = os.urandom(6).hex()
-_count = itertools.count(1).__next__
 
 _encode = msgspec.json.encode
 _pack = struct.Struct("<I").pack
@@ -170,7 +165,7 @@ class InferEndpoint:
         if query.outputs is not None or query.n > 1 or query.threshold is not None:
             return self._reply(query, scores.values[first : first + query.n])
         values = _encode(scores.values[first].tolist())
-        text = _encode(query.id) if query.id else b'"%s-%x"' % (_ID_PREFIX, _count())
+        text = _encode(query.id) if query.id else b'"%s-%x"' % (_ID_PREFIX, next_number())
         outputs = self._one[scores.chosen[first]] if self._one else _NUMBER
         return Reply(200, JSON, b"%s%s%s%s}]}" % (self._head, text, outputs, values))
 
@@ -203,7 +198,7 @@ class InferEndpoint:
                 outputs.append(b'%s"parameters":{"binary_data_size":%d}}' % (what, len(behind[-1])))
             else:
                 outputs.append(b'%s"data":%s}' % (what, data))
-        text = _encode(query.id) if query.id else b'"%s-%x"' % (_ID_PREFIX, _count())
+        text = _encode(query.id) if query.id else b'"%s-%x"' % (_ID_PREFIX, next_number())
         body = b'%s%s,"outputs":[%s]}' % (self._head, text, b",".join(outputs))
         if not behind:
             return Reply(200, JSON, body)

@@ -32,9 +32,10 @@ OPTIONS = ("probabilities", "threshold")
 MOST_BRACKETS = 1_000_000  # 88 MB of empty lists
 MANY_ROWS = 64  # fewer stay lists, so that a batch becomes an array in one call
 
-# Unique over workers and restarts, for 0.1 us: random bytes of the process, and a counter.
+# Unique over workers and restarts, for 0.1 us: random bytes of the process, and a counter. The prediction log
+# counts on ids of one process that rise.
 ID_PREFIX = os.urandom(6).hex()
-_count = itertools.count(1).__next__
+next_number = itertools.count(1).__next__
 
 _PLACE = re.compile(r"\(byte (\d+)\)")  # in msgspec's errors
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -77,9 +78,9 @@ class PredictEndpoint:
             return self._answer_options(query, scores, first)
         n = query.n
         if n == 1 and self._one:
-            return Reply(200, JSON, b'%s%x"}' % (self._one[scores.chosen[first]], _count()))
+            return Reply(200, JSON, b'%s%x"}' % (self._one[scores.chosen[first]], next_number()))
         predictions = _encode(scores.labels(first, first + n))[:-1]
-        return Reply(200, JSON, b'{"prediction":%s%s%x"}' % (predictions, self._tail, _count()))
+        return Reply(200, JSON, b'{"prediction":%s%s%x"}' % (predictions, self._tail, next_number()))
 
     def _answer_options(self, query: Query, scores: Scores, first: int) -> Reply:
         signature = self.model.signature
@@ -93,7 +94,7 @@ class PredictEndpoint:
         answer |= {
             "model": self.model.name,
             "version": self.model.version,
-            "id": f"{ID_PREFIX}-{_count():x}",
+            "id": f"{ID_PREFIX}-{next_number():x}",
         }
         return Reply(200, JSON, _encode(answer))
 

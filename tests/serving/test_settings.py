@@ -41,5 +41,5 @@ def test_the_page_has_every_setting_with_its_default_and_meaning() -> None:
     rows = dict(re.findall(r"^\| `(OKAMOCHI_\w+)` \| (.*) \|$", PAGE.read_text(), re.MULTILINE))
     assert list(rows) == list(VARIABLES)
     for variable, found in VARIABLES.items():
-        default = "all, in their order" if found.default == () else f"`{found.default}`"
+        default = {(): "all, in their order", "": "none"}.get(found.default, f"`{found.default}`")
         assert rows[variable] == f"{default} | {found.metadata['is']}"
