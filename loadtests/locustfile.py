@@ -85,9 +85,10 @@ class ModelUser(FastHttpUser):
             milliseconds = max(0.0, perf_counter() - due) * 1000
             response.request_meta["response_time"] = milliseconds
             status = response.status_code
-            if status == SHED and traffic.shed_allowed:
-                response.request_meta["name"] += " (429)"
-                response.success()
+            if status == SHED:
+                if traffic.shed_allowed:
+                    response.request_meta["name"] += " (429)"
+                    response.success()
                 return status, "shed", milliseconds
             if status == 200:
                 try:

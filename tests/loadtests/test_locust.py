@@ -117,11 +117,11 @@ def test_an_objective_that_is_missed_is_exit_code_1(server: Server, tmp_path: Pa
 def test_429_is_shed_only_where_the_objectives_say_so(
     shed_rate: int | None, server: Server, tmp_path: Path
 ) -> None:
-    """Twenty users who ask as fast as they are answered, and a queue of four rows."""
+    """Forty users who ask as fast as they are answered, and a queue of eight rows."""
     more = [] if shed_rate is None else [f"shed_rate = {shed_rate}"]
     done = locust(
         tmp_path,
-        *("--host", server.url, "--shape", "steady", "-u", "20", "-t", "3s", "--pace", "0"),
+        *("--host", server.url, "--shape", "steady", "-u", "40", "-t", "3s", "--pace", "0"),
         *("--model", "slow", *lenient(tmp_path, "steady", *more), "PredictUser"),
     )
 

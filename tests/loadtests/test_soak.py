@@ -72,10 +72,15 @@ def test_a_slip_is_one_sentence_and_exit_code_2(
 
 
 def test_a_short_soak_of_a_real_server_samples_its_worker(
-    program: Callable[[str], str], server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    program: Callable[[str], str],
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Every answer is 200, and the process that works is found by its port."""
     program("wrk")
+    monkeypatch.setattr(soak, "CONNECTIONS", 4)  # this server's queue is short
     out = tmp_path / "soak.json"
 
     soak.main(["--host", server.url, "--seconds", "6", "--warm-up", "1", "--out", str(out)])
