@@ -109,13 +109,13 @@ class Feedback:
         _refuse(
             404,
             absent,
-            " Known are the ids of replies (`id`, or the header X-Prediction-Id) whose rows were logged: drawn "
+            " Known are replies (`id`, or the header X-Prediction-Id) whose rows were logged: drawn "
             "(OKAMOCHI_PREDICTION_LOG_ROWS_PER_S) and not older than OKAMOCHI_PREDICTION_LOG_DAYS.",
         )
         return told
 
     def _lines(self, items: list[dict[str, Any]], log: PredictionLog) -> list[Line | None]:
-        """The logged row of each item; another worker's is in the log a moment after its reply was sent."""
+        """The logged row of each item; another worker's comes a moment after its reply was sent."""
         ours = [item["id"].startswith(ID_PREFIX) for item in items]
         if any(ours):
             log.flush()
@@ -246,10 +246,13 @@ def add_to_files(paths: Sequence[Path], told: Sequence[Told]) -> list[Any]:
 
 
 def _known(held: bytes, line: Line) -> Any:
-    start = held.find(b'{"id":"%s","row":%d,' % (line.id.encode(), line.row))
-    if start < 0:
-        return NEW
-    return msgspec.json.decode(held[start : held.index(b"\n", start)])["actual"]
+    start = -1
+    while (start := held.find(b'{"id":"%s","row":%d,' % (line.id.encode(), line.row), start + 1)) >= 0:
+        try:
+            return msgspec.json.decode(held[start:].partition(b"\n")[0])["actual"]
+        except msgspec.DecodeError:  # cut short when the disk was full or its writer died
+            continue
+    return NEW
 
 
 def _feedback_line(line: Line, actual: Any) -> bytes:

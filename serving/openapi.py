@@ -73,6 +73,8 @@ def document(catalog: Catalog, settings: Settings) -> dict[str, Any]:
     paths["/ping"]["get"]["responses"] |= {"503": _mlflow_problem(503)}
     paths["/health"]["get"]["responses"] |= {"503": _mlflow_problem(503)}
     paths |= _v2_paths(models)
+    if settings.prediction_log:
+        paths["/feedback"] = {"post": _feedback()}
     schemas: dict[str, Any] = {"Problem": _problem_schema(), "Model": _model_schema()} | _v2_schemas()
     schemas["MLflowProblem"] = _mlflow_problem_schema()
     schemas["Models"] = {
@@ -490,6 +492,48 @@ def _problem_schema() -> dict[str, Any]:
                     "properties": nullable | {"reason": {"type": "string"}},
                 },
             },
+        },
+    }
+
+
+def _feedback() -> dict[str, Any]:
+    value = {"type": ["string", "number", "boolean"]}
+    one = {
+        "type": "object",
+        "required": ["id", "actual"],
+        "additionalProperties": False,
+        "properties": {
+            "id": {"type": "string", "pattern": "^[0-9a-f]{12}-[0-9a-f]{1,15}$"},
+            "row": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+            "actual": value,
+        },
+    }
+    many = {"type": "array", "items": one, "minItems": 1, "maxItems": 1000}
+    reply = {
+        "type": "object",
+        "required": ["stored", "known"],
+        "properties": {"stored": {"type": "integer"}, "known": {"type": "integer"}},
+    }
+    told = {
+        "404": "The id is unknown, was not logged or has expired.",
+        "409": "Another value was given for the row before.",
+        "503": "There is no prediction log, or it cannot be used now.",
+    }
+    return {
+        "operationId": "feedback",
+        "summary": "Say what a prediction should have been; all of a list is stored or nothing.",
+        "parameters": HEADERS,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"oneOf": [one, many]}}},
+        },
+        "responses": {
+            "200": {
+                "description": "How many values were stored, and how many were known already.",
+                "content": {"application/json": {"schema": reply}},
+            },
+            **{str(status): _problem(status) for status in (400, 413, 415, 422, 500)},
+            **{status: {**_problem(503), "description": text} for status, text in told.items()},
         },
     }
 

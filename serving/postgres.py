@@ -16,8 +16,8 @@ CONNECT_S = 5
 TABLES = """
 CREATE TABLE IF NOT EXISTS okamochi_predictions (
     id text NOT NULL, row integer NOT NULL, rows integer NOT NULL, at timestamptz NOT NULL,
-    model text NOT NULL, version text NOT NULL, endpoint text NOT NULL, columns jsonb NOT NULL, prediction jsonb NOT NULL,
-    scores jsonb NOT NULL, PRIMARY KEY (id, row));
+    model text NOT NULL, version text NOT NULL, endpoint text NOT NULL, columns jsonb NOT NULL,
+    prediction jsonb NOT NULL, scores jsonb NOT NULL, PRIMARY KEY (id, row));
 CREATE INDEX IF NOT EXISTS okamochi_predictions_at ON okamochi_predictions (model, at);
 CREATE TABLE IF NOT EXISTS okamochi_feedback (
     id text NOT NULL, row integer NOT NULL, actual jsonb NOT NULL, model text NOT NULL,

@@ -174,7 +174,7 @@ def encoder(signature: Signature, settings: Settings) -> Encoder:
 
 
 def hash_of(key: str, cell: Any) -> str | None:
-    """A sensitive cell as 16 hexadecimal digits: one value and key, one hash, and no way back without the key."""
+    """A sensitive cell as 16 hexadecimal digits, from which no way leads back without the key."""
     if cell is None:
         return None
     return hmac.new(key.encode(), canonical(cell).encode(), hashlib.sha256).hexdigest()[:16]
