@@ -78,9 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         found.add_argument(
             "--storage", metavar="URL", help="an Optuna storage, for several processes that share one search"
         )
+        found.add_argument(
+            "--study", metavar="STUDY", help="its name in the storage (default: okamochi-NAME)"
+        )
 
     budget(command("run", run, "train, register, and promote what the gate accepts"))
     budget(command("ensure", ensure, "as run, but only if the table or the use case has changed"))
+    budget(command("tune", tune, "help the search that others share by --storage; registers nothing"))
     command("list", list_use_cases, "the use cases, and who is champion", takes_name=False)
     command("show", show, "champion and challenger side by side").add_argument(
         "--json", action="store_true", help="for a program to read"
@@ -144,6 +148,26 @@ def ensure(chosen: argparse.Namespace) -> int:
         print(f"  {made.tags.get('gate.reasons', '')}")
         return REFUSED
     print(f"{use_case.name}: champion version {champion.number}, {_known_for(champion)}; nothing to train.")
+    return DONE
+
+
+def tune(chosen: argparse.Namespace) -> int:
+    """`tune NAME --storage URL`."""
+    from training.progress import Progress  # noqa: PLC0415
+    from training.run import tune as help_search  # noqa: PLC0415
+    from training.settings import UseCaseError  # noqa: PLC0415
+
+    use_case = _use_case(chosen)
+    if chosen.storage is None:
+        raise UseCaseError(
+            "tune helps a search that others share: name its database with --storage postgresql+psycopg://..."
+        )
+    progress = Progress()
+    try:
+        done = help_search(use_case, _budget(chosen), progress)
+    finally:
+        progress.done()
+    print(f"{use_case.name}: the study has {done} trials; run with the same --storage chooses among them.")
     return DONE
 
 
@@ -281,7 +305,7 @@ def _name(chosen: argparse.Namespace) -> str:
 def _budget(chosen: argparse.Namespace) -> Budget:
     from training.run import Budget  # noqa: PLC0415
 
-    return Budget(chosen.trials, chosen.timeout, chosen.seed, chosen.storage)
+    return Budget(chosen.trials, chosen.timeout, chosen.seed, chosen.storage, chosen.study)
 
 
 def _known_for(version: Version) -> str:

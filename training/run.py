@@ -61,12 +61,15 @@ class Budget:
     ----------
     storage
         An Optuna storage URL that several processes may share; null keeps the study in memory.
+    study
+        Name of the study in it; null takes the use case's.
     """
 
     trials: int | None = None
     timeout_s: float | None = None
     seed: int = 0
     storage: str | None = None
+    study: str | None = None
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +150,41 @@ def run(use_case: UseCase, budget: Budget, progress: Progress) -> Result:
         shutil.rmtree(folder)
         progress.done()
         return Result(finished, verdict, resumed)
+
+
+def tune(use_case: UseCase, budget: Budget, progress: Progress) -> int:
+    """Work on a study that processes share, until it has its trials; how many it has.
+
+    Neither registers anything nor asks MLflow: `run` with the same budget does, once or while others tune.
+
+    Raises
+    ------
+    StorageError, UseCaseError, DataError, SearchError
+    """
+    from training.data import load_table  # noqa: PLC0415 - heavy, see run()
+    from training.promote import encode, exam_of  # noqa: PLC0415
+    from training.schema import signature_of  # noqa: PLC0415
+    from training.search import tune as search_on  # noqa: PLC0415
+
+    progress.stage("reading the table")
+    exam = exam_of(load_table(use_case))
+    signature = signature_of(exam.table, ~exam.rows)
+    progress.stage("searching")
+
+    def on_trial(trial: Trial) -> None:
+        what = f"{trial.state}, {exam.metric} {trial.score:.4g}" if trial.state != "failed" else trial.reason
+        progress.say(f"trial {trial.number}: {_short(trial)}, {what}")
+
+    done = search_on(
+        encode(signature, exam.table, ~exam.rows),
+        exam.table.target[~exam.rows],
+        signature,
+        on_trial=on_trial,
+        progress=progress.terminal,
+        **_asked(exam, budget),
+    )
+    progress.done()
+    return done
 
 
 def up_to_date(use_case: UseCase) -> Version | None:
@@ -402,9 +440,8 @@ def _search(job: _Job, signature: Signature, matrix: NDArray[np.float64], log: _
     from training.evaluate import METRICS  # noqa: PLC0415 - heavy, see run()
     from training.search import search  # noqa: PLC0415 - the same
 
-    table, use_case, budget = job.exam.table, job.use_case, job.budget
-    train = ~job.exam.rows
-    trials = budget.trials or use_case.trials
+    table, budget = job.exam.table, job.budget
+    trials = budget.trials or job.use_case.trials
     sign = 1 if METRICS[job.metric].higher_is_better else -1
     told = ""
     best = -math.inf
@@ -419,21 +456,30 @@ def _search(job: _Job, signature: Signature, matrix: NDArray[np.float64], log: _
 
     return search(
         matrix,
-        table.target[train],
+        table.target[~job.exam.rows],
         signature,
-        task=table.task,
-        metric=job.metric,
-        folds=use_case.folds,
-        groups=None if table.groups is None else table.groups[train],
-        times=None if table.times is None else table.times[train],
-        trials=trials,
-        timeout_s=budget.timeout_s or use_case.timeout_s,
-        seed=budget.seed,
-        storage=budget.storage,
-        study_name=None if budget.storage is None else f"okamochi-{use_case.name}",
         on_trial=on_trial,
         progress=job.progress.terminal,
+        **_asked(job.exam, budget),
     )
+
+
+def _asked(exam: Exam, budget: Budget) -> dict[str, Any]:
+    """What the search and those that help it are asked alike."""
+    table, use_case = exam.table, exam.table.use_case
+    train = ~exam.rows
+    return {
+        "task": table.task,
+        "metric": exam.metric,
+        "folds": use_case.folds,
+        "groups": None if table.groups is None else table.groups[train],
+        "times": None if table.times is None else table.times[train],
+        "trials": budget.trials or use_case.trials,
+        "timeout_s": budget.timeout_s or use_case.timeout_s,
+        "seed": budget.seed,
+        "storage": budget.storage,
+        "study_name": budget.study or f"okamochi-{use_case.name}",
+    }
 
 
 def _facts(job: _Job, made: _Made) -> _Facts:

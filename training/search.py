@@ -9,9 +9,11 @@ versions decide the result.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +28,16 @@ from sklearn.model_selection import (
     StratifiedGroupKFold,
     TimeSeriesSplit,
 )
+from sqlalchemy.exc import SQLAlchemyError
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from training.candidates import BASELINE, Layout, affordable_families, family, layout_of
 from training.evaluate import METRICS, Truth, truth_of
+from training.registry import shown_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -56,8 +60,18 @@ IMBALANCE = 4.0
 Fold = tuple["NDArray[np.intp]", "NDArray[np.intp]"]
 
 
+STORAGE_TRIES, STORAGE_PAUSE_S = 5, 1.0
+"""Processes that find an empty database at once make its tables at once, and all but one of them fail."""
+
+
 class SearchError(ValueError):
     """No model can come of this table, and why."""
+
+
+class StorageError(Exception):
+    """The database of a shared study cannot be read or written (exit code 4)."""
+
+    exit_code = 4
 
 
 @dataclass(frozen=True)
@@ -169,8 +183,10 @@ def search(
         Rows of one group stay in one fold; with times, each fold is scored by what came before it.
     trials
         Of the study in all, also where several processes share it by `storage` (a URL as Optuna takes it).
+    study_name
+        Of a shared study. A digest of the rows, folds and seed is added: figures of other rows never mix.
     on_trial
-        Called with each finished trial of this process.
+        Called with each finished trial of this process, and last with those of the others.
     jobs
         Folds at a time; by default 2 where there are two cores. The result does not depend on it.
 
@@ -178,8 +194,69 @@ def search(
     ------
     SearchError
         Too few rows to cross-validate, or no trial succeeded.
+    StorageError
     """
     table, splits = _prepare(matrix, labels, signature, task, folds, groups, times, seed)
+    with _running(table, splits, metric, jobs) as runner:
+        baseline = runner.baseline()
+        own: set[int] = set()
+
+        def tell(trial: Trial) -> None:
+            own.add(trial.number)
+            if on_trial is not None:
+                on_trial(trial)
+
+        with _stored(storage):
+            study = _study(runner, trials, storage, study_name)
+            _run(study, runner, trials, timeout_s, tell, progress=progress)
+            done = _trials(study)
+        for trial in done:
+            if trial.number not in own:
+                tell(trial)
+        best = _best(done, metric, runner.caution)
+        if ensemble and _can_improve(best):
+            together = _ensemble(done, best, runner, metric)
+            if together is not None:
+                done.append(together)
+                best = together
+                tell(together)
+    return SearchResult(best, done, baseline, table.layout, metric, len(splits))
+
+
+def tune(
+    matrix: NDArray[np.float64],
+    labels: Sequence[Any] | NDArray[Any],
+    signature: Signature,
+    *,
+    task: Task,
+    metric: str,
+    folds: int = 5,
+    groups: NDArray[Any] | None = None,
+    times: NDArray[Any] | None = None,
+    trials: int = 30,
+    timeout_s: float | None = None,
+    seed: int = 0,
+    storage: str,
+    study_name: str,
+    on_trial: Callable[[Trial], None] | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> int:
+    """Work on a shared study until it has its trials; how many it has. `search` then chooses among them.
+
+    Parameters are those of `search`, and so are the errors.
+    """
+    table, splits = _prepare(matrix, labels, signature, task, folds, groups, times, seed)
+    with _running(table, splits, metric, jobs) as runner, _stored(storage):
+        study = _study(runner, trials, storage, study_name)
+        # The seed of the one that chooses: with the same draws its helpers would try the same candidates.
+        study.sampler.reseed_rng()
+        _run(study, runner, trials, timeout_s, on_trial, progress=progress)
+        return len(_trials(study))
+
+
+@contextmanager
+def _running(table: _Table, splits: list[Fold], metric: str, jobs: int | None) -> Iterator[_Runner]:
     jobs = min(jobs or min(2, os.cpu_count() or 1), len(splits))
     with (
         warnings.catch_warnings(),
@@ -188,20 +265,7 @@ def search(
         Parallel() as parallel,
     ):
         warnings.simplefilter("ignore")
-        runner = _Runner(parallel, table, splits, metric)
-        baseline = runner.baseline()
-        study = _study(table.layout, task, metric, trials, seed, storage, study_name)
-        _run(study, runner, trials, timeout_s, on_trial, progress=progress)
-        done = _trials(study)
-        best = _best(done, metric, runner.caution)
-        if ensemble and _can_improve(best):
-            together = _ensemble(done, best, runner, metric)
-            if together is not None:
-                done.append(together)
-                best = together
-                if on_trial is not None:
-                    on_trial(together)
-    return SearchResult(best, done, baseline, table.layout, metric, len(splits))
+        yield _Runner(parallel, table, splits, metric)
 
 
 def _can_improve(best: Trial) -> bool:
@@ -362,6 +426,15 @@ class _Runner:
         self.kept: dict[int, list[NDArray[np.float64]]] = {}
 
     @property
+    def digest(self) -> str:
+        """Of all that the figures of a trial follow from but its parameters."""
+        table = self.table
+        of = hashlib.sha256(repr((self.metric, table.seed, table.threshold, table.positive)).encode())
+        for part in (table.matrix, table.y, *(rows for fold in self.splits for rows in fold)):
+            of.update(np.ascontiguousarray(part).tobytes())
+        return of.hexdigest()[:8]
+
+    @property
     def one_cut(self) -> float:
         """`variance` for `measurably` as if folds were independent and cut once: repeats say little more."""
         share = self._held_out_share
@@ -448,39 +521,65 @@ def _mean(figures: Sequence[float]) -> float:
 # --- the study ---------------------------------------------------------------------------------------------
 
 
-def _study(  # noqa: PLR0917
-    layout: Layout,
-    task: Task,
-    metric: str,
-    trials: int,
-    seed: int,
-    storage: str | None,
-    study_name: str | None,
-) -> optuna.Study:
+@contextmanager
+def _stored(storage: str | None) -> Iterator[None]:
+    """Say in a sentence that the study's database failed."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StorageError(
+            f"The Optuna storage {shown_uri(storage or '')} failed: {reason}. "
+            "Trials that are finished stay there; start it and run the same command again."
+        ) from error
+
+
+def _study(runner: _Runner, trials: int, storage: str | None, study_name: str | None) -> optuna.Study:
+    """The study of this table; whoever makes a shared one enqueues each family's defaults."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    families = affordable_families(layout, task)
-    study = optuna.create_study(
-        direction="maximize",
+    table = runner.table
+    families = affordable_families(table.layout, table.task)
+    settings: dict[str, Any] = {
         # Multivariate and grouped: each family's parameters are drawn together.
-        sampler=optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, n_startup_trials=len(families) + 4
+        "sampler": optuna.samplers.TPESampler(
+            seed=table.seed,
+            multivariate=True,
+            group=True,
+            n_startup_trials=len(families) + 4,
+            constant_liar=storage is not None,  # others try something else while a candidate runs
         ),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=min(5, len(families))),
-        storage=storage,
-        study_name=study_name,
-        load_if_exists=True,
-    )
+        "pruner": optuna.pruners.MedianPruner(n_startup_trials=min(5, len(families))),
+        "storage": None if storage is None else _storage(storage),
+        "study_name": None if storage is None else f"{study_name}-{runner.digest}",
+    }
+    try:
+        study = optuna.create_study(direction="maximize", **settings)
+    except optuna.exceptions.DuplicatedStudyError:
+        return optuna.load_study(**settings)
     # The Optuna UI then shows what the values are.
-    study.set_user_attr("metric", metric)
-    firsts = [(each.name, each.default(layout)) for each in families]
+    study.set_user_attr("metric", runner.metric)
+    firsts = [(each.name, each.default(table.layout)) for each in families]
     if trials >= 2 * len(families):
         firsts += [
-            (each.name, each.default(layout) | each.second(layout)) for each in families if each.second
+            (each.name, each.default(table.layout) | each.second(table.layout))
+            for each in families
+            if each.second
         ]
     for name, params in firsts[: max(1, trials)]:
         named = {f"{name}.{key}": value for key, value in params.items()}
         study.enqueue_trial({"family": name, **named}, skip_if_exists=True)
     return study
+
+
+def _storage(url: str) -> optuna.storages.RDBStorage:
+    for attempt in range(STORAGE_TRIES):
+        try:
+            return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
+            if attempt == STORAGE_TRIES - 1:
+                raise
+            time.sleep(STORAGE_PAUSE_S)
+    raise AssertionError
 
 
 def _run(
@@ -691,4 +790,15 @@ def _greedy(
     return best[1], best[2]
 
 
-__all__ = ["ENSEMBLE", "SearchError", "SearchResult", "Trial", "build", "fit", "scores_of", "search"]
+__all__ = [
+    "ENSEMBLE",
+    "SearchError",
+    "SearchResult",
+    "StorageError",
+    "Trial",
+    "build",
+    "fit",
+    "scores_of",
+    "search",
+    "tune",
+]
