@@ -41,6 +41,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     errors: int
     requests: int
 
+    @property
+    def goodput(self) -> float:
+        """Answers of 2xx a second."""
+        return self.rate * (1 - self.errors / self.requests) if self.requests else 0.0
+
 
 class Offered(msgspec.Struct, frozen=True, kw_only=True):
     """What one run at a fixed offered rate measured; times are from when a request was due.

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from benchmarks.models import Prepared
 
 CONNECTIONS = 64
+KEPT_MODELS = 4
+"""Sets of fitted models that stay: other checkouts may be measuring with theirs."""
 WARM_UP_S = 1.0
 LADDER = (1, 8, 64, 256)
 OFFERED = (500, 2_000, 8_000, 16_000)
@@ -104,7 +106,8 @@ def prepared_models() -> Path:
     folder = cache() / f"models-{digest(*sources)}"
     if not (folder / SLOW.name / FILE).is_file():
         tell("fitting the models, once")
-        for old in cache().glob("models-*"):
+        by_age = sorted(cache().glob("models-*"), key=lambda old: -old.stat().st_mtime)
+        for old in by_age[KEPT_MODELS:]:
             shutil.rmtree(old, ignore_errors=True)
         say([sys.executable, "-m", "benchmarks.models", str(folder)], folder=CHECKOUT)
     return folder
@@ -281,7 +284,7 @@ class Bench:
             seconds = max(self.plan.seconds, OVERLOAD_S)
             closed_loop(one.server.port, one.requests, connections=CONNECTIONS, seconds=WARM_UP_S)
             peaks = [
-                closed_loop(one.server.port, one.requests, connections=CONNECTIONS, seconds=seconds).rate
+                closed_loop(one.server.port, one.requests, connections=CONNECTIONS, seconds=seconds).goodput
                 for _ in range(2)
             ]
             found = Overload(model=model, peak=max(peaks), open_loops={})

@@ -186,19 +186,13 @@ def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Set
     encoder = predictions.encoder(found.signature, settings)
     rows_in_memory = max(1, settings.max_matrix_bytes // (8 * found.signature.width))
     most_rows = min(settings.queue_rows, rows_in_memory)
-    call_rows, call_seconds = metrics.BATCH_ROWS.labels(name), metrics.INFERENCE.labels(name)
-
-    def observe_batch(rows: int, seconds: float) -> None:
-        call_rows.observe(rows)
-        call_seconds.observe(seconds)
-
     drift = Drift.of(found, settings)
     batcher = Batcher(
         drift.watching(score) if drift is not None else score,
         found.signature,
         objective_s=settings.batch_objective_ms / 1000,
         most_rows=most_rows,
-        observe_batch=observe_batch,
+        observe_batch=metrics.Batches(name),
         observe_queue=metrics.QUEUE_ROWS.labels(name).set,
     )
     batcher.warm_up(encoder.records([found.signature.example], lenient=True))

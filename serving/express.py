@@ -29,7 +29,7 @@ from serving.protocols import Endpoint, Head, Reply, deadline, problem_reply
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from serving.batcher import Scores, Ticket
     from serving.settings import Settings
@@ -87,8 +87,7 @@ class Lane:
 
     endpoints: Mapping[bytes, Endpoint] = {}
     settings: Settings
-    observe: metrics.Observe
-    tally: Callable[[str, str], metrics.Tally]
+    observe: metrics.Observer
     # Heads seen before: most clients send the same bytes each time, and a look-up costs a tenth of parsing.
     heads: dict[bytes, Plain | None] = {}  # noqa: RUF012 - one worker, one lane
     deadline_s = math.inf
@@ -129,8 +128,7 @@ def install(endpoints: Mapping[str, Endpoint], settings: Settings) -> None:
         {path.encode(): endpoint for path, endpoint in endpoints.items()} if settings.express else {}
     )
     Lane.settings = settings
-    Lane.observe = metrics.observer("express")
-    Lane.tally = metrics.tallier(Lane.observe)
+    Lane.observe = metrics.Observer("express")
     Lane.heads = {}
     Lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
     Lane.max_head_bytes = settings.max_head_bytes
@@ -197,7 +195,7 @@ def _read_head(head: bytes) -> Plain | None:
     most = min(LARGE_BODY_BYTES - 1, Lane.settings.max_body_bytes)  # a large one is read in a thread there
     if found.length is None or found.length > most:
         return None
-    tally = Lane.tally(endpoint.model.name, endpoint.name)
+    tally = Lane.observe.tally(endpoint.model.name, endpoint.name)
     return Plain(endpoint, found.length, found, tally, usual=found.request_id is None)
 
 
@@ -321,9 +319,9 @@ class Connection(HttpToolsProtocol):
                 due, explicit = started + Lane.deadline_s, False
             else:
                 due, explicit = deadline(head, query, started, Lane.settings)
-            self._ticket = endpoint.model.batcher.submit(
-                query.rows, query.n, self._scored, due, explicit=explicit
-            )
+            ticket = endpoint.model.batcher.submit(query.rows, query.n, self._scored, due, explicit=explicit)
+            if self._due:
+                self._ticket = ticket
         except Problem as problem:
             self._reply(endpoint.refuse(problem))
         except Exception as error:  # noqa: BLE001 - as in the gateway: a bug is a 500 and a line in the log

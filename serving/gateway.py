@@ -81,7 +81,7 @@ class Gateway:
         self.catalog = catalog
         self.settings = settings
         self._on_started = on_started
-        self._observe = metrics.observer("gateway")
+        self._observe = metrics.Observer("gateway")
         self._passed_on = frozenset(passed_on)
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="okamochi-read")
         self._score_path = score_path
@@ -311,6 +311,7 @@ def _refuse(path: str, problem: Problem) -> Reply:
 
 
 async def _metrics() -> Reply:
+    await asyncio.sleep(2 * metrics.FLUSH_S)  # what any worker has answered by now is in its file then
     # In a thread: it reads a file for each worker that ever was.
     text = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition)
     return Reply(200, metrics.CONTENT_TYPE, text)

@@ -10,10 +10,11 @@ import asyncio
 import os
 import re
 from bisect import bisect_left
-from collections.abc import Callable
-from functools import cache
+from collections import Counter as Counted
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -27,6 +28,9 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
+
+FLUSH_S = 0.002
+"""What was answered is in the files that workers share after so long at the latest."""
 
 SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -84,91 +88,111 @@ FEEDBACK = Counter("okamochi_feedback", "Actual values that were given.", ["mode
 LOG_DROPPED = Counter("okamochi_log_lines_dropped", "Lines of the log that their reader was too slow for.")
 TRACES_DROPPED = Counter("okamochi_traces_dropped", "Traced requests whose spans were not sent.")
 
-# (model, endpoint, status) and the seconds that the request took
-Observe = Callable[[str, str, int, float], None]
 # When the request came, by `time.perf_counter`
 Tally = Callable[[float], None]
 
 
-class _Tally:
-    """Requests of one model, endpoint and status that are not in the metrics yet."""
+class _Values:
+    """What a child of a histogram has still to observe."""
 
-    __slots__ = ("buckets", "count", "counter", "latency", "seconds")
+    __slots__ = ("bounds", "child", "values")
 
-    def __init__(self, model: str, endpoint: str, status: int) -> None:
-        self.counter = REQUESTS.labels(model, endpoint, str(status))
-        self.latency = LATENCY.labels(model, endpoint)
-        self.count = 0
-        self.seconds = 0.0
-        self.buckets = [0] * (len(SECONDS) + 1)
+    def __init__(self, child: Histogram, bounds: Sequence[float]) -> None:
+        self.child = child
+        self.bounds = bounds
+        self.values: list[float] = []
 
     def flush(self) -> int:
-        """Add to the metrics, and say how many requests that were."""
-        count = self.count
-        self.counter.inc(count)
-        # What `Histogram.observe` does for one value, for all of them; a test compares the two.
-        self.latency._sum.inc(self.seconds)  # noqa: SLF001
-        for bucket, found in zip(self.latency._buckets, self.buckets, strict=True):  # noqa: SLF001
-            if found:
-                bucket.inc(found)
-        self.count, self.seconds, self.buckets = 0, 0.0, [0] * len(self.buckets)
+        """Do what `Histogram.observe` does for one value, for all of them; a test compares the two."""
+        values = self.values
+        self.child._sum.inc(sum(values))  # noqa: SLF001
+        for bucket, found in Counted(bisect_left(self.bounds, value) for value in values).items():
+            self.child._buckets[bucket].inc(found)  # noqa: SLF001
+        count = len(values)
+        values.clear()
         return count
 
 
-def observer(lane: str) -> Observe:
-    """A function that counts one answered request of this lane.
+class _Answered:
+    """Requests of one model, endpoint and status that are not in the metrics yet."""
 
-    What one turn of the event loop answers goes into the metrics at its end, in one step a counter: an
-    increment in a file that processes share costs 1 to 2 us, and a request has four.
+    __slots__ = ("counter", "seconds")
+
+    def __init__(self, model: str, endpoint: str, status: int) -> None:
+        self.counter = REQUESTS.labels(model, endpoint, str(status))
+        self.seconds = _Values(LATENCY.labels(model, endpoint), SECONDS)
+
+
+class Batches:
+    """Counts the calls of one model, as `Observer` does requests."""
+
+    def __init__(self, model: str) -> None:
+        self._rows = _Values(BATCH_ROWS.labels(model), ROWS)
+        self._seconds = _Values(INFERENCE.labels(model), SECONDS)
+
+    def __call__(self, rows: int, seconds: float) -> None:
+        """Count one call."""
+        if not self._rows.values:
+            asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+        self._rows.values.append(rows)
+        self._seconds.values.append(seconds)
+
+    def _flush(self) -> None:
+        self._rows.flush()
+        self._seconds.flush()
+
+
+class Observer:
+    """Counts the answered requests of one lane.
+
+    What is answered within `FLUSH_S` goes into the metrics in one step a counter: an increment in a file that
+    processes share costs 1 to 2 us, and a request has four. Not at the end of each turn of the event loop,
+    since a turn for that alone costs a lone request more than all else.
     """
-    in_lane = LANE.labels(lane)
-    tallies: dict[tuple[str, str, int], _Tally] = {}
-    waiting: list[_Tally] = []
 
-    def flush() -> None:
-        in_lane.inc(sum(tally.flush() for tally in waiting))
-        waiting.clear()
+    def __init__(self, lane: str) -> None:
+        self._in_lane = LANE.labels(lane)
+        self._kinds: dict[tuple[str, str, int], _Answered] = {}
+        self._waiting: list[_Answered] = []
 
-    def observe(model: str, endpoint: str, status: int, seconds: float) -> None:
-        key = (model, endpoint, status)
-        tally = tallies.get(key)
-        if tally is None:
-            tally = tallies[key] = _Tally(model, endpoint, status)
-        if not tally.count:
-            if not waiting:
-                asyncio.get_running_loop().call_soon(flush)
-            waiting.append(tally)
-        tally.count += 1
-        tally.seconds += seconds
-        tally.buckets[bisect_left(SECONDS, seconds)] += 1
+    def __call__(self, model: str, endpoint: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        kind = self._kind(model, endpoint, status)
+        if not kind.seconds.values:
+            self._wait(kind)
+        kind.seconds.values.append(seconds)
 
-    return observe
+    def tally(self, model: str, endpoint: str) -> Tally:
+        """A function that counts a reply of 200, sent now, by its start."""
+        kind = self._kind(model, endpoint, 200)
+        values = kind.seconds.values
 
+        def count(start: float) -> None:
+            if not values:
+                self._wait(kind)
+            values.append(perf_counter() - start)
 
-def tallier(observe: Observe) -> Callable[[str, str], Tally]:
-    """A function that gives, for a model and an endpoint, one that counts a reply of 200 by its start.
+        return count
 
-    Seconds run to the end of the turn of the event loop, which is when the replies are on the socket.
-    """
+    def _kind(self, *key: Any) -> _Answered:
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._kinds[key] = _Answered(*key)
+        return kind
 
-    @cache
-    def of(model: str, endpoint: str) -> Tally:
-        starts: list[float] = []
+    def _wait(self, kind: _Answered) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+        self._waiting.append(kind)
 
-        def flush() -> None:
-            now = perf_counter()
-            for start in starts:
-                observe(model, endpoint, 200, now - start)
-            starts.clear()
-
-        def tally(start: float) -> None:
-            if not starts:
-                asyncio.get_running_loop().call_soon(flush)
-            starts.append(start)
-
-        return tally
-
-    return of
+    def _flush(self) -> None:
+        total = 0
+        for kind in self._waiting:
+            count = kind.seconds.flush()
+            kind.counter.inc(count)
+            total += count
+        self._in_lane.inc(total)
+        self._waiting.clear()
 
 
 def exposition() -> bytes:

@@ -25,10 +25,10 @@ def test_requests_tallied_together_count_as_if_each_were_observed() -> None:
     single = Histogram("one", "by one", buckets=metrics.SECONDS, registry=registry)
 
     async def tally() -> None:
-        observe = metrics.observer("test")
+        observe = metrics.Observer("test")
         for i, value in enumerate(seconds):
             observe("tallied", "predict", 200 if i % 2 else 422, value)
-        await asyncio.sleep(0)
+        await asyncio.sleep(5 * metrics.FLUSH_S)
 
     asyncio.run(tally())
     for value in seconds:
