@@ -27,7 +27,7 @@ import numpy as np
 
 from artifact.encode import CellError
 from artifact.signature import decide
-from serving.errors import Problem, overloaded
+from serving.errors import Problem, overloaded, raised_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -151,13 +151,14 @@ class Scores:
     `values` has shape (rows, outputs). What every reply of a batch needs is made once for all of them.
     """
 
-    __slots__ = ("_chosen", "_numbers", "signature", "values")
+    __slots__ = ("_chosen", "_numbers", "began", "ended", "signature", "values")
 
     def __init__(self, values: NDArray[np.float64], signature: Signature) -> None:
         self.values = values
         self.signature = signature
         self._chosen: list[int] | None = None
         self._numbers: list[float] | None = None
+        self.began = self.ended = 0.0  # of the call, by `time.perf_counter`; for traces
 
     @property
     def chosen(self) -> list[int]:
@@ -188,7 +189,8 @@ Done = Callable[["Scores | None", int, "Problem | None"], None]
 class Ticket:
     """A request's place in the queue."""
 
-    __slots__ = ("deadline", "done", "explicit", "n", "open", "out", "rows", "scored", "taken")
+    __slots__ = ("began", "deadline", "done", "explicit", "n", "open", "out", "rows", "scored", "taken")
+    began: float  # of the first of several calls
 
     def __init__(self, rows: Any, n: int, done: Done, deadline: float, *, explicit: bool) -> None:
         self.rows = rows
@@ -497,6 +499,8 @@ class Batcher:
             self._decide_limits()
         self._observe_batch(rows, seconds)
         batch = Scores(scores, self._signature)
+        batch.ended = perf_counter()
+        batch.began = batch.ended - seconds
         finite = bool(np.isfinite(scores).all())
         place = 0
         for ticket, start, stop in parts:
@@ -507,11 +511,13 @@ class Batcher:
             if stop - start < ticket.n:
                 if ticket.out is None:
                     ticket.out = np.empty((ticket.n, self._signature.outputs))
+                    ticket.began = batch.began
                 ticket.out[start:stop] = scores[first:place]
                 ticket.scored += stop - start
                 if ticket.scored < ticket.n:
                     continue
                 whole = Scores(ticket.out, self._signature)
+                whole.began, whole.ended = ticket.began, batch.ended
                 self._answer(ticket, whole, 0, finite=bool(np.isfinite(ticket.out).all()))
             elif finite and not ticket.explicit:
                 self._reply(ticket, batch, first, None)
@@ -533,7 +539,7 @@ class Batcher:
             self._again.extend((parts[:middle], parts[middle:]))
             return
         ticket = parts[0][0]
-        logger.error("a model raised on %d valid rows", ticket.n, exc_info=error)
+        logger.error("a model raised on %d valid rows: %s", ticket.n, raised_at(error))
         if ticket.open:
             self.queued_rows -= ticket.n - ticket.taken
             problem = Problem(500, "The model failed on these rows; the server's log has the reason.")

@@ -40,6 +40,10 @@ def settings() -> Settings:
         A variable holds what its setting does not take.
     """
     try:
+        if any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ):
+            from serving import traces  # noqa: PLC0415
+
+            traces.destination(os.environ)
         return read(os.environ)
     except SettingsError as error:
         raise BentoMLException(str(error)) from None
@@ -96,9 +100,12 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
 
     def to_asgi(self, is_main: bool = True) -> App:
         """The application of one worker; BentoML calls this just before it starts uvicorn."""
-        from serving import express, metrics  # noqa: PLC0415
+        from serving import express, logs, metrics, traces  # noqa: PLC0415
         from serving.gateway import Gateway  # noqa: PLC0415
 
+        logs.install()
+        destination = traces.destination(os.environ)
+        tracer = traces.Tracer(destination) if destination is not None else None
         metrics.forget_dead_workers()
         gateway = Gateway(
             super().to_asgi(is_main),
@@ -107,8 +114,9 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
             passed_on={"/", "/docs.json", "/schema.json", *_static_paths()},
             score_path=SCORE_PATH,
             on_started=_on_started,
+            tracer=tracer,
         )
-        express.install(gateway.endpoints, self.settings)
+        express.install(gateway.endpoints, self.settings, tracer)
         return gateway
 
 

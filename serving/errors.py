@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,11 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
         To send beside the body, such as `Allow` or `Retry-After`.
     reason
         A few words for the metric of rejected requests; "" where a refusal is none of overload or limits.
+
+    Attributes
+    ----------
+    request_id
+        What the log calls the request; set by the lane that answers it.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
         self.errors = tuple(errors)
         self.headers = headers
         self.reason = reason
+        self.request_id = ""
 
     def body(self) -> bytes:
         """The problem as `application/problem+json`."""
@@ -59,6 +66,7 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
                 "title": self.title,
                 "status": self.status,
                 "detail": self.detail,
+                "request_id": self.request_id,
                 "errors": [
                     {
                         "row": error.row,
@@ -74,6 +82,15 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
 def _text(text: str) -> str:
     """What a client sent may stand in it, and that may be half of a surrogate pair, which UTF-8 has not."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def raised_at(error: BaseException | None) -> str:
+    """Kind of an error and where it was raised, innermost last; without its words, which may quote a cell."""
+    if error is None:
+        return "no error"
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    where = " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+    return f"{type(error).__name__} at {where or 'an unknown place'}"
 
 
 def bad_rows(error: BadRows) -> Problem:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import inspect
 import logging
 import math
+import re
+from random import random
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,8 +25,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
 from serving import metrics
-from serving.errors import Problem, server_failed
-from serving.gateway import LARGE_BODY_BYTES, read_head
+from serving.errors import Problem, raised_at, server_failed
+from serving.gateway import LARGE_BODY_BYTES, name_request, read_head
+from serving.logs import RequestLog
 from serving.protocols import Endpoint, Head, Reply, deadline, problem_reply
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from serving.batcher import Scores, Ticket
     from serving.settings import Settings
+    from serving.traces import Tracer
 
 logger = logging.getLogger("bentoml.okamochi")
 
@@ -91,6 +95,8 @@ class Lane:
     # Heads seen before: most clients send the same bytes each time, and a look-up costs a tenth of parsing.
     heads: dict[bytes, Plain | None] = {}  # noqa: RUF012 - one worker, one lane
     deadline_s = math.inf
+    log = RequestLog("express", 0)
+    looked_at: float | None = None  # share of the usual replies that `log` is asked about
     max_head_bytes = 64 * 1024
 
 
@@ -112,7 +118,7 @@ def missing() -> str:
     return ""
 
 
-def install(endpoints: Mapping[str, Endpoint], settings: Settings) -> None:
+def install(endpoints: Mapping[str, Endpoint], settings: Settings, tracer: Tracer | None = None) -> None:
     """Have the worker's uvicorn, which is started next, make its connections here.
 
     Parameters
@@ -131,6 +137,8 @@ def install(endpoints: Mapping[str, Endpoint], settings: Settings) -> None:
     Lane.observe = metrics.Observer("express")
     Lane.heads = {}
     Lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
+    Lane.log = RequestLog("express", settings.log_sample, tracer)
+    Lane.looked_at = Lane.log.looked_at
     Lane.max_head_bytes = settings.max_head_bytes
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
 
@@ -200,6 +208,19 @@ def _read_head(head: bytes) -> Plain | None:
 
 
 def _plain(head: bytes) -> Plain | None:
+    """What a head that was not seen before is; its `traceparent`, another in each request, set aside."""
+    trace = _TRACEPARENT.search(head) if len(head) <= MOST_HEAD_BYTES else None
+    if trace is None:
+        return _remembered(head)
+    rest = head[: trace.start()] + head[trace.end() :]
+    plain = Lane.heads[rest] if rest in Lane.heads else _remembered(rest)
+    if plain is None:
+        return None
+    value = trace[1] if plain.head.trace is None else b""  # of two, neither counts
+    return plain._replace(head=plain.head._replace(trace=value))
+
+
+def _remembered(head: bytes) -> Plain | None:
     """`_read_head`, and remember what it found unless the head is one of a single request."""
     found = _read_head(head)
     if len(head) <= MOST_HEAD_BYTES and (found is None or not _single(found.head)):
@@ -209,8 +230,14 @@ def _plain(head: bytes) -> Plain | None:
     return found
 
 
+# A whole line of a head, which no further one continues.
+_TRACEPARENT = re.compile(
+    rb"\r\n[Tt]raceparent: ?([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})(?=\r\n[^ \t])"
+)
+
+
 def _single(head: Head) -> bool:
-    return head.request_id is not None or head.deadline_ms is not None
+    return head.request_id is not None or head.deadline_ms is not None or head.trace is not None
 
 
 # Default headers of uvicorn, new ones each second, and a reply of 200 with them up to its media type.
@@ -251,6 +278,7 @@ class Connection(HttpToolsProtocol):
         self._plain: Plain | None = None
         self._query: Any = None
         self._started = 0.0
+        self._queued: float | None = None
         self._held = b""  # came while a reply was due
         self._partial = b""  # a plain head whose body is still to come
         self._closing = False
@@ -319,19 +347,25 @@ class Connection(HttpToolsProtocol):
                 due, explicit = started + Lane.deadline_s, False
             else:
                 due, explicit = deadline(head, query, started, Lane.settings)
+            if Lane.looked_at is not None:
+                self._queued = perf_counter()
             ticket = endpoint.model.batcher.submit(query.rows, query.n, self._scored, due, explicit=explicit)
             if self._due:
                 self._ticket = ticket
         except Problem as problem:
-            self._reply(endpoint.refuse(problem))
+            self._refuse(problem)
         except Exception as error:  # noqa: BLE001 - as in the gateway: a bug is a 500 and a line in the log
             self._fail(error)
 
+    def _refuse(self, problem: Problem) -> None:
+        assert self._plain is not None  # noqa: S101 - set with _due
+        problem.request_id = name_request(self._plain.head)
+        self._reply(self._plain.endpoint.refuse(problem), None, problem.request_id)
+
     def _fail(self, error: Exception) -> None:
         assert self._plain is not None  # noqa: S101 - set with _due
-        endpoint = self._plain.endpoint
-        logger.error("a request to %s failed", endpoint.name, exc_info=error)
-        self._reply(endpoint.refuse(server_failed()))
+        logger.error("a request to %s failed: %s", self._plain.endpoint.name, raised_at(error))
+        self._refuse(server_failed())
 
     def _hold(self, data: bytes) -> None:
         self._held += data
@@ -347,7 +381,7 @@ class Connection(HttpToolsProtocol):
         endpoint = plain.endpoint
         if scores is None:
             assert problem is not None  # noqa: S101 - one of the two
-            self._reply(endpoint.refuse(problem))
+            self._refuse(problem)
             return
         try:
             reply = endpoint.answer(self._query, scores, first)
@@ -356,16 +390,36 @@ class Connection(HttpToolsProtocol):
             return
         _, content_type, body, headers, _ = reply
         if headers or not plain.usual or self._closing or self._half_closed:
-            self._reply(reply)
+            self._reply(reply, scores)
             return
         # The usual reply, in one write; its metrics by the batch: 1.5 us less than `_reply`.
         plain.tally(self._started)
         self.transport.write(
             b"%s%s\r\ncontent-length: %d\r\n\r\n%s" % (self._ok(), content_type, len(body), body)
         )
+        if Lane.looked_at is not None:
+            draw = random()  # noqa: S311 - no secret
+            if draw < Lane.looked_at or plain.head.trace is not None:
+                self._tell(reply, scores, "", draw)
         self._answered()
 
-    def _reply(self, reply: Reply) -> None:
+    def _tell(self, reply: Reply, scores: Scores | None, request_id: str, draw: float) -> None:
+        """Log and trace the request that was just answered."""
+        plain = self._plain
+        assert plain is not None  # noqa: S101 - set with _due
+        Lane.log(
+            plain.endpoint.name,
+            reply,
+            self._started,
+            draw=draw,
+            endpoint=plain.endpoint,
+            head=plain.head,
+            queued=self._queued,
+            scores=scores,
+            request_id=request_id,
+        )
+
+    def _reply(self, reply: Reply, scores: Scores | None = None, request_id: str = "") -> None:
         """Write any reply at once."""
         plain = self._plain
         assert plain is not None  # noqa: S101 - set with _due
@@ -377,6 +431,7 @@ class Connection(HttpToolsProtocol):
         self.transport.write(self._whole(reply, plain.head.request_id, close=close))
         if close:
             self.transport.close()
+        self._tell(reply, scores, request_id, random())  # noqa: S311 - no secret
         self._answered()
 
     def _answered(self) -> None:
@@ -474,7 +529,10 @@ class Connection(HttpToolsProtocol):
         self._close_with(Problem(431, f"The head is larger than {most} bytes (OKAMOCHI_MAX_HEAD_BYTES)."))
 
     def _close_with(self, problem: Problem) -> None:
-        self.transport.write(self._whole(problem_reply(problem), None, close=True))
+        problem.request_id = name_request(Head())
+        reply = problem_reply(problem)
+        self.transport.write(self._whole(reply, None, close=True))
+        Lane.log("other", reply, perf_counter(), request_id=problem.request_id)
         self.transport.close()
 
     # ---- the end of a connection

@@ -7,7 +7,9 @@ belong in `Gateway.__call__`, before a route is looked at.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ import msgspec
 
 from artifact.encode import BadRows
 from serving import feedback, metrics, predictions
-from serving.errors import Problem, bad_rows, method_not_allowed, server_failed
+from serving.errors import Problem, bad_rows, method_not_allowed, raised_at, server_failed
+from serving.logs import RequestLog
 from serving.openapi import docs_page, document
 from serving.protocols import Endpoint, Head, Reply, deadline, mlflow, oip, predict, problem_reply
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from serving.batcher import Scores
     from serving.catalog import Catalog, LiveModel
     from serving.settings import Settings
+    from serving.traces import Tracer
 
 logger = logging.getLogger("bentoml.okamochi")
 
@@ -76,12 +80,14 @@ class Gateway:
         passed_on: Iterable[str] = (),
         score_path: str = "",
         on_started: Callable[[], None] = lambda: None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._bentoml = bentoml_app
         self.catalog = catalog
         self.settings = settings
         self._on_started = on_started
         self._observe = metrics.Observer("gateway")
+        self._log = RequestLog("gateway", settings.log_sample, tracer)
         self._passed_on = frozenset(passed_on)
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="okamochi-read")
         self._score_path = score_path
@@ -126,32 +132,41 @@ class Gateway:
     # ---- predictions
 
     async def _predict(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-        started = perf_counter()
-        request_id: bytes | None = None
+        asked = Asked()
         try:
-            head = read_head(scope["headers"], endpoint.content_types)
-            request_id = head.request_id
-            body = await read_body(receive, head.length, self.settings.max_body_bytes)
+            asked.head = read_head(scope["headers"], endpoint.content_types)
+            body = await read_body(receive, asked.head.length, self.settings.max_body_bytes)
             if body is None:
                 return  # the client left before it had sent all
-            reply = await self._answer(endpoint, body, head, started, receive)
+            reply = await self._answer(endpoint, body, asked, receive)
             if reply is None:
                 return
         except Problem as problem:
-            reply = endpoint.refuse(problem)
-        except Exception:
-            logger.exception("a request to %s failed", scope["path"])
-            reply = endpoint.refuse(server_failed())
+            reply = endpoint.refuse(asked.named(problem))
+        except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
+            reply = endpoint.refuse(asked.named(failed(endpoint.name, error)))
         if reply.reason:
             metrics.REJECTED.labels(endpoint.model.name, reply.reason).inc()
-        self._observe(endpoint.model.name, endpoint.name, reply.status, perf_counter() - started)
-        await _send(send, reply, request_id)
+        self._observe(endpoint.model.name, endpoint.name, reply.status, perf_counter() - asked.started)
+        self._tell(endpoint.name, reply, asked, endpoint)
+        await _send(send, reply, asked.head.request_id)
 
-    async def _answer(
-        self, endpoint: Endpoint, body: bytes, head: Head, started: float, receive: Receive
-    ) -> Reply | None:
+    def _tell(self, name: str, reply: Reply, asked: Asked, endpoint: Endpoint | None = None) -> None:
+        self._log(
+            name,
+            reply,
+            asked.started,
+            endpoint=endpoint,
+            head=asked.head,
+            queued=asked.queued,
+            scores=asked.scores,
+            request_id=asked.request_id,
+        )
+
+    async def _answer(self, endpoint: Endpoint, body: bytes, asked: Asked, receive: Receive) -> Reply | None:
         """The reply, or None for a client that has left."""
         loop = asyncio.get_running_loop()
+        head = asked.head
         large = len(body) >= LARGE_BODY_BYTES
         if large:
             query = await loop.run_in_executor(self._readers, endpoint.read, body, head)
@@ -168,7 +183,8 @@ class Gateway:
                 future.set_result((scores, first))
 
         batcher = endpoint.model.batcher
-        due, explicit = deadline(head, query, started, self.settings)
+        due, explicit = deadline(head, query, asked.started, self.settings)
+        asked.queued = perf_counter()
         ticket = batcher.submit(query.rows, query.n, scored, due, explicit=explicit)
         try:
             if not large and not batcher.slow:
@@ -177,17 +193,20 @@ class Gateway:
                 found = await _unless_left(future, receive)
         finally:
             batcher.cancel(ticket)
-        return None if found is None else endpoint.answer(query, *found)
+        if found is None:
+            return None
+        asked.scores = found[0]
+        return endpoint.answer(query, *found)
 
     # ---- all else
 
     async def _other(self, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send) -> None:
-        started = perf_counter()
+        asked = Asked()
         path, method = scope["path"], scope["method"]
-        request_id: bytes | None = None
         page = self._pages.get(path)
+        name = endpoint.name if endpoint is not None else page.endpoint if page else "other"
         try:
-            request_id = read_head(scope["headers"], None).request_id
+            asked.head = read_head(scope["headers"], None)
             if path in self._passed_on and method in ("GET", "HEAD"):
                 await self._bentoml(scope, receive, send)
                 return
@@ -195,6 +214,7 @@ class Gateway:
                 await self._score(scope, receive, send)
                 return
             if path == feedback.ROUTE and method == "POST":
+                name = "feedback"
                 found = await self._take_feedback(scope, receive)
                 if found is None:
                     return
@@ -202,15 +222,13 @@ class Gateway:
             else:
                 reply = await self._page(page, path, method)
         except Problem as problem:
-            reply = _refuse(path, problem)
-        except Exception:
-            logger.exception("a request to %s failed", path)
-            reply = _refuse(path, server_failed())
-        if endpoint is not None:
-            self._observe(endpoint.model.name, endpoint.name, reply.status, perf_counter() - started)
-        else:
-            self._observe("", page.endpoint if page else "other", reply.status, perf_counter() - started)
-        await _send(send, reply, request_id)
+            reply = _refuse(path, asked.named(problem))
+        except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
+            reply = _refuse(path, asked.named(failed(name, error)))
+        model = endpoint.model.name if endpoint is not None else ""
+        self._observe(model, name, reply.status, perf_counter() - asked.started)
+        self._tell(name, reply, asked)
+        await _send(send, reply, asked.head.request_id)
 
     async def _page(self, page: Page | None, path: str, method: str) -> Reply:
         if page is not None and method in ("GET", "HEAD"):
@@ -303,6 +321,39 @@ class Gateway:
         return Reply(200, JSON, msgspec.json.encode(self.catalog.model(name).description()))
 
 
+class Asked:
+    """A request on its way, and what its line in the log and its spans will say."""
+
+    __slots__ = ("head", "queued", "request_id", "scores", "started")
+
+    def __init__(self) -> None:
+        self.started = perf_counter()
+        self.head = Head()
+        self.queued: float | None = None  # when its rows were read
+        self.scores: Scores | None = None
+        self.request_id = ""
+
+    def named(self, problem: Problem) -> Problem:
+        """The problem with the name by which the log has this request."""
+        self.request_id = problem.request_id = name_request(self.head)
+        return problem
+
+
+_PREFIX = os.urandom(6).hex()
+_count = itertools.count(1).__next__
+
+
+def name_request(head: Head) -> str:
+    """What a refusal and its line in the log call a request: the client's own name for it, or ours."""
+    return head.request_id.decode("latin-1") if head.request_id is not None else f"{_PREFIX}-{_count():x}"
+
+
+def failed(endpoint: str, error: Exception) -> Problem:
+    """500, its reason in the log."""
+    logger.error("a request to %s failed: %s", endpoint, raised_at(error))
+    return server_failed()
+
+
 def _refuse(path: str, problem: Problem) -> Reply:
     """A problem in the shape of the protocol that the path belongs to."""
     if mlflow.owns(path):
@@ -355,33 +406,36 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, 
     length: int | None = None
     request_id: bytes | None = None
     deadline_ms: int | None = None
+    trace: bytes | None = None
     for name, value in headers:
         if name == b"content-type":
             content_type = value
         elif name == b"content-length":
             length = int(value) if value.isdigit() else None
         elif name == b"x-request-id":
-            if (
-                not value.isascii()
-                or not value.decode().isprintable()
-                or not 0 < len(value) <= MOST_REQUEST_ID
-            ):
-                raise Problem(
-                    400, f"X-Request-Id: expected 1 to {MOST_REQUEST_ID} printable ASCII characters."
-                )
-            request_id = value
+            request_id = _request_id(value)
         elif name == b"x-deadline-ms":
-            if not value.isdigit() or len(value) > 18 or int(value) == 0:
-                shown = value[:40].decode("latin-1")
-                raise Problem(
-                    400, f"X-Deadline-Ms: expected a whole number of milliseconds from 1, got {shown!r}."
-                )
-            deadline_ms = int(value)
+            deadline_ms = _deadline_ms(value)
+        elif name == b"traceparent":
+            trace = value if trace is None else b""  # of two, neither counts
         elif name == b"content-encoding" and content_types is not None:
             check_content_encoding(value)
     if content_types is not None and content_type not in (b"", b"application/json"):
         check_content_type(content_type, content_types)
-    return Head(content_type, length, request_id, deadline_ms, headers)  # type: ignore[arg-type]
+    return Head(content_type, length, request_id, deadline_ms, headers, trace)  # type: ignore[arg-type]
+
+
+def _request_id(value: bytes) -> bytes:
+    if not value.isascii() or not value.decode().isprintable() or not 0 < len(value) <= MOST_REQUEST_ID:
+        raise Problem(400, f"X-Request-Id: expected 1 to {MOST_REQUEST_ID} printable ASCII characters.")
+    return value
+
+
+def _deadline_ms(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 18 or int(value) == 0:
+        shown = value[:40].decode("latin-1")
+        raise Problem(400, f"X-Deadline-Ms: expected a whole number of milliseconds from 1, got {shown!r}.")
+    return int(value)
 
 
 def check_content_encoding(value: bytes) -> None:

@@ -477,12 +477,13 @@ def _problem_schema() -> dict[str, Any]:
     nullable: dict[str, Any] = {"row": {"type": ["integer", "null"]}, "column": {"type": ["string", "null"]}}
     return {
         "type": "object",
-        "required": ["type", "title", "status", "detail", "errors"],
+        "required": ["type", "title", "status", "detail", "request_id", "errors"],
         "properties": {
             "type": {"type": "string"},
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "detail": {"type": "string"},
+            "request_id": {"type": "string"},
             "errors": {
                 "type": "array",
                 "maxItems": 20,

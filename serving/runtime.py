@@ -43,6 +43,7 @@ def _onnx(artifact: Artifact) -> Score:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 4  # its errors raise too; a line on a pipe that nobody reads never returns
     options.enable_cpu_mem_arena = False  # the arena keeps the largest batch's memory for good
     path = str(artifact.path / ONNX)
     try:

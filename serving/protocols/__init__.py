@@ -40,6 +40,8 @@ class Head(NamedTuple):
         The client's `X-Deadline-Ms`.
     headers
         All headers, names in lower case.
+    trace
+        The client's `traceparent`, as sent.
     """
 
     content_type: bytes = b""
@@ -47,6 +49,7 @@ class Head(NamedTuple):
     request_id: bytes | None = None
     deadline_ms: int | None = None
     headers: Headers = ()
+    trace: bytes | None = None
 
 
 class Query(Protocol):

@@ -83,7 +83,7 @@ def split(stream: bytes) -> list[Reply]:
         status = int(first.split()[1])
         if rest.startswith(b"HTTP/1.1 "):  # of a HEAD request, or 100
             length = 0
-        body = re.sub(rb'"id":"[0-9a-f]+-[0-9a-f]+"', b'"id":"*"', rest[:length])
+        body = re.sub(rb'id":"[0-9a-f]+-[0-9a-f]+"', b'id":"*"', rest[:length])
         stable = tuple(pair for pair in headers if pair[0] not in (b"date", b"content-length"))
         replies.append(Reply(status, stable, body))
         stream = rest[length:]

@@ -34,7 +34,7 @@ def problem(reply: httpx.Response, status: int) -> dict[str, Any]:
     assert reply.status_code == status, reply.text
     assert reply.headers["content-type"] == "application/problem+json"
     found: dict[str, Any] = reply.json()
-    assert set(found) == {"type", "title", "status", "detail", "errors"}
+    assert set(found) == {"type", "title", "status", "detail", "request_id", "errors"}
     assert found["status"] == status
     assert found["detail"]
     assert len(found["errors"]) <= 20
