@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tests.servers import CHECKOUT, Server, free_port, started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 _PUT = """
@@ -61,13 +61,17 @@ def bento_server(
     *arguments: str,
     settings: Mapping[str, str] | None = None,
     ready: str = "/readyz",
+    within: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """Serve what `prepare` put into `folder`, with more arguments of `bentoml serve`."""
+    """Serve what `prepare` put into `folder`, with more arguments of `bentoml serve`.
+
+    `within` is a command that makes the process's surroundings and then becomes the rest of its arguments.
+    """
     port = free_port()
     command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
     scheme = "https" if "--ssl-certfile" in arguments else "http"
     with started(
-        [*command, *arguments],
+        [*within, *command, *arguments],
         url=f"{scheme}://127.0.0.1:{port}",
         ready=ready,
         log=folder / "server.log",

@@ -19,7 +19,7 @@ from tests.bento_server import bento_server, prepare
 from tests.serving import artifacts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from tests.servers import Server
@@ -64,12 +64,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
 def serve(
     made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., AbstractContextManager[Server]]:
-    """Start a server of its own for a test that stops it."""
+    """Start a server of its own for a test that stops it, in the folder `work` of `into` if that is given."""
 
-    def start(*arguments: str, **settings: str) -> AbstractContextManager[Server]:
-        folder: Path = tmp_path_factory.mktemp("faults") / "work"
+    def start(
+        *arguments: str, into: Path | None = None, within: Sequence[str] = (), **settings: str
+    ) -> AbstractContextManager[Server]:
+        folder: Path = (into or tmp_path_factory.mktemp("faults")) / "work"
         prepare(folder, {name: (made[name].path, version) for name, version in VERSIONS.items()})
-        return bento_server(folder, *arguments, settings=settings)
+        return bento_server(folder, *arguments, settings=settings, within=within)
 
     return start
 
