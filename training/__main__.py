@@ -95,6 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     command("rollback", rollback, "make the previous champion live again")
     command("card", card, "print the champion's model card")
     command("report", report, "write a report on the table's quality, with pictures")
+    judged = command("live", live, "hold the champion's live quality against what it promised")
+    judged.add_argument(
+        "--log",
+        metavar="FOLDER|URL",
+        help="the prediction log (default: OKAMOCHI_PREDICTION_LOG, as the server has it)",
+    )
+    judged.add_argument("--json", action="store_true", help="for a program to read")
     starting = command("init", init, "write a use case for a table of your own", takes_name=False)
     starting.add_argument("data", metavar="DATA.csv", help="a CSV or Parquet file")
     starting.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
@@ -271,6 +278,29 @@ def report(chosen: argparse.Namespace) -> int:
     print(summary(table))
     print(f"\nThe report is at {path}")
     return DONE
+
+
+def live(chosen: argparse.Namespace) -> int:
+    """`live NAME [--log FOLDER|URL]`."""
+    from artifact import manifest  # noqa: PLC0415
+    from training.live import NothingToJudgeError, as_json, judge, read_log, table, write_picture  # noqa: PLC0415
+    from training.registry import CHAMPION, Registry, peek  # noqa: PLC0415
+
+    name = _name(chosen)
+    target = chosen.log or os.environ.get("OKAMOCHI_PREDICTION_LOG", "")
+    if not target:
+        raise NothingToJudgeError(
+            "name the prediction log with --log FOLDER, --log postgresql://... or by OKAMOCHI_PREDICTION_LOG"
+        )
+    champion = peek(name, CHAMPION)
+    if champion is None:
+        raise NothingToJudgeError(f"{name} has no champion: python -m training run {chosen.name}")
+    with tempfile.TemporaryDirectory(prefix="okamochi-") as folder:
+        signature = manifest.load(Registry().download(champion, Path(folder)), name=name).signature
+    found = judge(champion, signature, read_log(target, name))
+    picture = write_picture(found, Path("reports"))
+    print(as_json(found) if chosen.json else f"{table(found)}\n\nThe picture is at {picture}")
+    return REFUSED if found.broken else DONE
 
 
 def init(chosen: argparse.Namespace) -> int:

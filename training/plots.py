@@ -11,7 +11,7 @@ from training.evaluate import METRICS, ranked, truth_of
 from training.search import ENSEMBLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -259,4 +259,43 @@ def _search(trials: Sequence[Trial], metric: str) -> Figure:
         else:
             axes.set_ylim(good - room, high + room)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), title="x: pruned")
+    return figure
+
+
+def live_quality(
+    title: str,
+    metric: str,
+    days: Mapping[str, NDArray[np.float64]],
+    *,
+    promise: float,
+    live: tuple[float, float],
+) -> Figure:
+    """A metric by day beside what was promised.
+
+    Parameters
+    ----------
+    days
+        By date: the value and the ends of its interval, shape (3,).
+    live
+        The interval over all days.
+    """
+    figure, axes = _axes(title, "Day (UTC)", metric, width=8.0)
+    places = np.arange(len(days))
+    values = np.array(list(days.values())).reshape(-1, 3)
+    axes.axhspan(*live, color=COLOURS[0], alpha=0.15, linewidth=0, label="all days, 95 %")
+    axes.axhline(promise, color=COLOURS[1], linestyle="--", linewidth=1.6, label=f"promised: {promise:.4g}")
+    spread = np.abs(values[:, 1:] - values[:, :1]).T
+    axes.errorbar(
+        places,
+        values[:, 0],
+        yerr=spread,
+        color=COLOURS[0],
+        marker="o",
+        linewidth=1.2,
+        capsize=3,
+        label="a day, 95 %",
+    )
+    step = max(1, len(days) // 10)
+    axes.set_xticks(places[::step], list(days)[::step], rotation=30, ha="right")
+    axes.legend(frameon=False, fontsize=9)
     return figure

@@ -342,6 +342,7 @@ def _record(registry: Registry, verdict: Verdict, result: str) -> None:
         tags["gate.against"] = f"version {verdict.champion.number}"
     kept = {
         "metrics": dict(verdict.metrics),
+        "test_rows": figures.test_rows,
         "champion": None if verdict.champion is None else verdict.champion.number,
         "champion_metrics": dict(verdict.champion_metrics),
         "gain": None if figures.gain is None else [figures.gain.mean, figures.gain.low, figures.gain.high],
