@@ -339,6 +339,8 @@ class Run:
         reasons = self._reconcile(tally)
         agrees = "agree" if not reasons else "disagree"
         lines.append(Line("the server's counts", agrees, "agree", met=not reasons))
+        if tally.unanswered:
+            lines.append(Line("without an answer", f"{tally.unanswered.total():,}"))
         lateness = percentile(tally.lateness, 0.95)
         lines.append(Line("Locust's own lateness", "none" if lateness is None else f"p95 {lateness:.3g} ms"))
         notes = [f"  {reason}" for reason in reasons[:SHOWN]]
