@@ -1,5 +1,5 @@
 # The image of load tests: Locust and ours.
-#   git archive HEAD loadtests requirements deploy | docker build -t okamochi-loadtests:local -f deploy/loadtests.Dockerfile -
+#   git archive --format=tar.gz HEAD loadtests requirements deploy | docker build -t okamochi-loadtests:local -f deploy/loadtests.Dockerfile -
 ARG BASE_IMAGE=python:3.11-slim
 
 FROM ${BASE_IMAGE} AS packages

@@ -1,6 +1,6 @@
 # The image of what is no server: MLflow, retraining, tuning. The locked packages of the group `training` and our code.
 # Only what is committed goes in, and no `.venv` to docker:
-#   git archive HEAD artifact training usecases requirements deploy |
+#   git archive --format=tar.gz HEAD artifact training usecases requirements deploy |
 #       docker build -t okamochi-training:local -f deploy/training.Dockerfile -
 ARG BASE_IMAGE=python:3.11-slim
 

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import msgspec
 import prometheus_client
 import pytest
 import yaml
 
+from artifact.encode import Encoder
 from serving import metrics
 from tests.bento_server import bento_server, prepare
 from tests.k8s.rendering import K8S, Object, of_kind, one, rendered
 from tests.servers import free_port, started
 from tests.serving import artifacts
+from training.export import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,8 +142,13 @@ def prometheus(
     """A Prometheus that has scraped a server which answered, refused and failed to open a model; its URL."""
     binary = program("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
+    iris = artifacts.iris(folder / "iris")
+    matrix = Encoder(iris.signature).rows(iris.rows)
+    held = reference(iris.signature, matrix[::2], iris.scores(iris.rows[1::2]))
+    (iris.path / "reference.json").write_bytes(msgspec.json.encode(held))
+    artifacts.reseal(iris.path)
     made = {
-        "iris": (artifacts.iris(folder / "iris").path, "1"),
+        "iris": (iris.path, "1"),
         "linear": (artifacts.linear(folder / "linear").path, "2"),
     }
     prepare(folder / "server", made)
@@ -149,7 +157,9 @@ def prometheus(
     groups = [{**group, "interval": "1s"} for group in rules["groups"]]
     (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
     with bento_server(
-        folder / "server", ready="/livez", settings={"OKAMOCHI_MAX_BODY_BYTES": "2000"}
+        folder / "server",
+        ready="/livez",
+        settings={"OKAMOCHI_MAX_BODY_BYTES": "2000", "OKAMOCHI_DRIFT_EVERY_S": "1"},
     ) as server:
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -201,7 +211,7 @@ def answer(url: str, query: str) -> list[Any]:
 
 def test_every_query_of_the_dashboard_is_answered(prometheus: str, panels: list[Object]) -> None:
     """With data, by a Prometheus that scrapes a server like the operator's would."""
-    variables = {"$__rate_interval": "20s", "$namespace": "okamochi", "$model": "iris|linear"}
+    variables = {"$__rate_interval": "5m", "$namespace": "okamochi", "$model": "iris|linear"}
     for query in queries(panels):
         asked = query
         for name, value in variables.items():
