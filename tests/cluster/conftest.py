@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from deploy import cluster as clusters
 from deploy.cluster import NAME, Cluster
 from deploy.image import CannotDeploy
-from tests.cluster.deployment import CROWN, Served, Site, image_of, lay_out, steady
+from tests.cluster.deployment import CROWN, LOADER, Served, Site, image_of, lay_out, steady
+from tests.cluster.place import POSTGRES, TRAINING, Place, brought_up, build, place
 from tests.servers import CHECKOUT
 from tests.serving import artifacts
 
@@ -66,6 +71,47 @@ def cluster(site: Site) -> Iterator[Cluster]:
         found.kubectl("delete", "namespace", NAME)
     yield found
     found.kubectl("delete", "namespace", NAME)
+
+
+@pytest.fixture(scope="session")
+def named_cluster(program: Callable[[str], str]) -> Cluster:
+    """The same cluster, for tests with namespaces of their own."""
+    program("kubectl")
+    return clusters.find("" if CONTEXT == "kind" else CONTEXT, LOADER, create=True)
+
+
+@pytest.fixture(scope="session")
+def mlflow(named_cluster: Cluster, program: Callable[[str], str]) -> Iterator[Place]:
+    """MLflow on PostgreSQL with backups and retraining of `linear`, as k8s/components has them."""
+    program("docker")
+    build(TRAINING, "deploy/training.Dockerfile", "requirements", "artifact", "training", "usecases")
+    build(POSTGRES, "deploy/postgres.Dockerfile", "deploy/postgres-entrypoint.sh")
+    for image in (TRAINING, POSTGRES):
+        named_cluster.load(image)
+    retraining = [
+        {
+            "op": "replace",
+            "path": "/spec/jobTemplate/spec/template/spec/containers/0/env/0/value",
+            "value": "linear",
+        },
+        {
+            "op": "replace",
+            "path": "/spec/jobTemplate/spec/template/spec/containers/0/env/1/value",
+            "value": "2",
+        },
+    ]
+    target = {"kind": "CronJob", "name": "okamochi-retraining"}
+    folder = Path(tempfile.mkdtemp(prefix="okamochi-cluster-"))
+    folder.chmod(0o755)  # pods of other users have their volumes in it
+    with (
+        place(named_cluster, "okamochi-mlflow") as found,
+        brought_up(
+            found, folder, "mlflow", "backup", "retraining",
+            patches=[{"target": target, "patch": yaml.safe_dump(retraining)}],
+        ),
+    ):  # fmt: skip
+        yield found
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
