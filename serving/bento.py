@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import logging
 import os
 import signal
+import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
+import click
 from _bentoml_sdk import Service
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
 
@@ -28,6 +32,8 @@ logger = logging.getLogger("bentoml.okamochi")
 LOCK = "models.lock"
 SCORE_PATH = "/score"
 PARENT_EVERY_S = 1.0  # how often a worker looks whether its parent lives
+WAIT_FOR_OTHER_S = 5.0  # for a server that is ending, as when one is restarted by hand
+_held: list[Any] = []  # the lock of this server's folder of metrics, until the process ends
 _PARENT = os.getppid()  # as early as we are asked; looked at in workers only
 
 
@@ -47,6 +53,46 @@ def settings() -> Settings:
         return read(os.environ)
     except SettingsError as error:
         raise BentoMLException(str(error)) from None
+
+
+def claim_metrics_folder() -> None:
+    """Refuse to start where another server has its metrics: BentoML would empty the folder under it.
+
+    Only `bentoml serve` itself claims it, before BentoML looks at it, and its workers are part of it.
+
+    Raises
+    ------
+    BentoMLException
+        Names the other server.
+    """
+    command = click.get_current_context(silent=True)
+    if _held or command is None or command.info_name != "serve":
+        return
+    folder = Path(BentoMLContainer.prometheus_multiproc_dir.get())
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        file = folder.with_name(f"{folder.name}.lock").open("a+")
+    except OSError:
+        return  # BentoML takes a temporary folder then, which nobody shares
+    end = time.monotonic() + WAIT_FOR_OTHER_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() >= end:
+                file.seek(0)
+                other = file.read().strip() or "another process"
+                file.close()
+                raise BentoMLException(
+                    f"{folder} holds the metrics of a server that runs ({other}), and two cannot share it; "
+                    "end that one, or give this one a BENTOML_HOME of its own."
+                ) from None
+            time.sleep(0.1)
+    file.truncate(0)
+    file.write(f"process {os.getpid()}, in {Path.cwd()}")
+    file.flush()
+    _held.append(file)
 
 
 def locked_models(folder: Path) -> dict[str, str]:
@@ -83,6 +129,7 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
     """
 
     def __attrs_post_init__(self) -> None:
+        claim_metrics_folder()
         super().__attrs_post_init__()
         self.models.extend(BentoModel(tag) for tag in self.inner.models.values())
 

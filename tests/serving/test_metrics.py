@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import httpx
 from prometheus_client import CollectorRegistry, Histogram
 
 from serving import metrics
-from tests.bento_server import bento_server, prepare
+from tests.bento_server import bento_server, environment, prepare
+from tests.servers import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,3 +73,31 @@ def test_both_lanes_add_up_to_what_was_sent(made: dict[str, Made], tmp_path: Pat
     assert float(counts['okamochi_requests_total{endpoint="predict",model="iris",status="422"}']) == 150
     assert float(counts['okamochi_lane_requests_total{lane="express"}']) == 150
     assert float(counts['okamochi_lane_requests_total{lane="gateway"}']) >= 150
+
+
+def test_two_servers_never_share_a_folder_of_metrics(made: dict[str, Made], tmp_path: Path) -> None:
+    """BentoML empties it at start: the second is refused before, names the first, and leaves its counts alone."""
+    folder = tmp_path / "work"
+    prepare(folder, {"iris": (made["iris"].path, "1")})
+    command = [sys.executable, "-m", "bentoml", "serve", "--port", str(free_port())]
+    with bento_server(folder) as server, httpx.Client(base_url=server.url) as client:
+        client.post("/predict", json={"features": [[5.1, 3.5, 1.4, 0.2]]})
+        second = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment(folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert second.returncode != 0
+        said = second.stdout + second.stderr
+        assert f"process {server.process.pid}, in {folder}" in said
+        assert "BENTOML_HOME" in said
+        assert (
+            'okamochi_requests_total{endpoint="predict",model="iris",status="200"} 1.0'
+            in client.get("/metrics").text
+        )
+    with bento_server(folder) as server:  # the lock ends with its process
+        assert httpx.get(server.url + "/readyz").status_code == 200
