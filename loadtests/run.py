@@ -42,6 +42,8 @@ WINDOWS = 600
 """The most windows that a tally should have, of a second or more each."""
 SHOWN = 5
 LATE_MS = 10.0
+SETTLE_S = 0.5
+"""Until a server has written what it has answered into its metrics."""
 SHORT = (
     "  Locust itself was short of processor time, so that times are longer and rates lower than\n"
     "  the server's own: give it --processes, or a machine of its own."
@@ -374,6 +376,10 @@ class Run:
         if isinstance(self._before, str):
             return [self._before]
         try:
-            return disagreements(self._before, target.counts(self._pages), tally)
+            found = disagreements(self._before, target.counts(self._pages), tally)
+            if found:
+                gevent.sleep(SETTLE_S)
+                found = disagreements(self._before, target.counts(self._pages), tally)
         except (OSError, NotOurs) as error:
             return [str(error)]
+        return found
