@@ -1,4 +1,4 @@
-"""What our OpenAPI document promises, held by Schemathesis: it makes good and bad requests from the document."""
+"""What our OpenAPI document promises, held by Schemathesis, which makes good and bad requests from it."""
 
 from __future__ import annotations
 
