@@ -76,7 +76,7 @@ def test_both_lanes_add_up_to_what_was_sent(made: dict[str, Made], tmp_path: Pat
 
 
 def test_two_servers_never_share_a_folder_of_metrics(made: dict[str, Made], tmp_path: Path) -> None:
-    """BentoML empties it at start: the second is refused before, names the first, and leaves its counts alone."""
+    """BentoML empties it at start: the second is refused before that, and names the first."""
     folder = tmp_path / "work"
     prepare(folder, {"iris": (made["iris"].path, "1")})
     command = [sys.executable, "-m", "bentoml", "serve", "--port", str(free_port())]
