@@ -49,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
 
 @pytest.fixture(scope="session")
 def server(made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The first model is the default; the queue is short, so that the slow one sheds."""
+    """The first model is the default; the queue is short, so that forty users are shed and six never are."""
     folder = tmp_path_factory.mktemp("load") / "work"
     prepare(folder, {name: (model.path, "1") for name, model in made.items()})
     with bento_server(folder, settings={"OKAMOCHI_QUEUE_ROWS": "8"}) as started:

@@ -210,7 +210,7 @@ def test_processes_are_judged_together(
     port = str(free_port())
     done = locust(
         tmp_path,
-        *("--host", server.url, "--shape", shape, "-u", "10", "-t", "5s", "--rate", "40", "--processes", "2"),
+        *("--host", server.url, "--shape", shape, "-u", "6", "-t", "5s", "--rate", "40", "--processes", "2"),
         *("--golden", str(made["iris"].path / "golden.json"), *lenient(tmp_path, shape)),
         *("--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port),
     )
