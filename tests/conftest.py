@@ -60,13 +60,13 @@ def program() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """Give the SQLAlchemy URL of a real PostgreSQL; tests make tables, schemas or databases of their own."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     path = shutil.which("postgres")
     if not found and path is None:
         pytest.skip("postgres is not installed")
-    with postgres(tmp_path_factory.mktemp("postgres"), found[-1] if found else Path(str(path)).parent) as url:
+    with postgres(found[-1] if found else Path(str(path)).parent) as url:
         yield url
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -218,19 +219,20 @@ class Cut:
 
 
 @contextmanager
-def postgres(folder: Path, bin_folder: Path) -> Iterator[str]:
-    """A PostgreSQL server with its data in `folder`; give the SQLAlchemy URL of an empty database.
+def postgres(bin_folder: Path) -> Iterator[str]:
+    """A PostgreSQL server with its data in a folder of its own; give the SQLAlchemy URL of an empty database.
 
-    It refuses to run as root, so then it runs as the user that its package made.
+    It refuses to run as root, so then it runs as the user that its package made, who must get to the folder:
+    pytest's own are closed to others.
     """
-    data, port, log = folder / "postgres", free_port(), folder / "postgres.log"
+    folder = Path(tempfile.mkdtemp(prefix="okamochi-postgres-"))
+    data, port, log = folder / "data", free_port(), folder / "log"
     data.mkdir()
     as_user: list[str] = []
     if os.geteuid() == 0:
         as_user = ["runuser", "-u", "postgres", "--"]
+        folder.chmod(0o711)
         shutil.chown(data, "postgres")
-        for parent in (folder, *folder.parents):
-            parent.chmod(parent.stat().st_mode | 0o011)  # that user must get to it
     initdb = [*as_user, str(bin_folder / "initdb"), "--auth=trust", "--username=okamochi", "--no-sync"]
     subprocess.run([*initdb, "-D", str(data)], check=True, capture_output=True, cwd="/")
     command = [*as_user, str(bin_folder / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1"]
@@ -248,3 +250,4 @@ def postgres(folder: Path, bin_folder: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=30)
+        shutil.rmtree(folder)
