@@ -133,15 +133,17 @@ def brought_up_more(
     place: Place, folder: Path, component: str, *, settings: dict[str, str], patches: list[dict[str, Any]]
 ) -> None:
     """Apply one more component to what is up, without what it stands on; `settings` go into its ConfigMap."""
-    literals = [f"{key}={value}" for key, value in settings.items()]
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"okamochi-{component}"}}
     objects = render(
         compose(
             folder / "overlay",
             component,
             on="",
             namespace=place.namespace,
-            configMapGenerator=[{"name": f"okamochi-{component}", "behavior": "merge", "literals": literals}],
-            patches=[{**each, "patch": yaml.safe_dump(each["patch"])} for each in patches],
+            patches=[
+                {**each, "patch": yaml.safe_dump(each["patch"])}
+                for each in ({"patch": {**config, "data": settings}}, *patches)
+            ],
         )
     )
     place.apply([each for each in objects if each["kind"] in {"Job", "ConfigMap"}])

@@ -202,6 +202,19 @@ def test_a_changed_setting_is_a_changed_pod(tmp_path: Path, server: Object) -> N
     assert reads(now) == settings["metadata"]["name"] != reads(server)
 
 
+def test_a_changed_setting_of_a_component_reaches_its_pods() -> None:
+    """By a patch, as k8s/README.md shows it."""
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "okamochi-tuning"}}
+    patch = yaml.safe_dump(config | {"data": {"USECASE": "credit"}})
+    plain, changed = rendered("tuning"), rendered("tuning", patches=[{"patch": patch}])
+    for objects, use_case in ((plain, "breast_cancer"), (changed, "credit")):
+        (settings,) = [each for each in of_kind(objects, "ConfigMap") if "USECASE" in each["data"]]
+        assert settings["data"]["USECASE"] == use_case
+        assert "STUDY" in settings["data"]
+        for job in of_kind(objects, "Job"):
+            assert settings["metadata"]["name"] in str(job["spec"])
+
+
 @pytest.mark.parametrize("what", EVERYTHING)
 def test_every_setting_of_a_server_is_one_that_it_reads(objects: dict[str, list[Object]], what: str) -> None:
     known = {PREFIX + name.upper() for name in Settings.__dataclass_fields__}
