@@ -553,8 +553,8 @@ class Batcher:
         ticket.open = False
         try:
             ticket.done(scores, first, problem)
-        except Exception:
-            logger.exception("a reply could not be made")  # the other requests of the batch get theirs
+        except Exception as error:  # noqa: BLE001 - the other requests of the batch get their replies
+            logger.error("a reply could not be made: %s", raised_at(error))  # noqa: TRY400 - no words of it
 
     def _refusal(self, what: str, reason: str) -> Problem:
         after = max(1, math.ceil(wait_s(self.limits, self.queued_rows, 1)))

@@ -164,7 +164,7 @@ def load(declared: Iterable[tuple[str, str]], locate: Locate, settings: Settings
             logger.error("model %s (%s) is refused: %s", name, tag, error)  # noqa: TRY400 - the reason is whole
         except Exception as error:
             refused[name] = f"it could not be opened ({type(error).__name__}: {error})"
-            logger.exception("model %s (%s) is refused", name, tag)
+            logger.exception("model %s (%s) is refused: %s", name, tag, refused[name])
     for name in refused:
         metrics.MODEL_REFUSED.labels(name).set(1)
     return Catalog(live, refused, default)

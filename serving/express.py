@@ -96,6 +96,7 @@ class Lane:
     heads: dict[bytes, Plain | None] = {}  # noqa: RUF012 - one worker, one lane
     deadline_s = math.inf
     log = RequestLog("express", 0)
+    traced = False
     looked_at: float | None = None  # share of the usual replies that `log` is asked about
     max_head_bytes = 64 * 1024
 
@@ -138,7 +139,7 @@ def install(endpoints: Mapping[str, Endpoint], settings: Settings, tracer: Trace
     Lane.heads = {}
     Lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
     Lane.log = RequestLog("express", settings.log_sample, tracer)
-    Lane.looked_at = Lane.log.looked_at
+    Lane.looked_at, Lane.traced = Lane.log.looked_at, tracer is not None
     Lane.max_head_bytes = settings.max_head_bytes
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
 
@@ -209,15 +210,17 @@ def _read_head(head: bytes) -> Plain | None:
 
 def _plain(head: bytes) -> Plain | None:
     """What a head that was not seen before is; its `traceparent`, another in each request, set aside."""
-    trace = _TRACEPARENT.search(head) if len(head) <= MOST_HEAD_BYTES else None
+    place = head.find(b"raceparent: ") - 3
+    trace = _TRACEPARENT.match(head, place) if place > 0 and len(head) <= MOST_HEAD_BYTES else None
     if trace is None:
         return _remembered(head)
     rest = head[: trace.start()] + head[trace.end() :]
     plain = Lane.heads[rest] if rest in Lane.heads else _remembered(rest)
     if plain is None:
         return None
-    value = trace[1] if plain.head.trace is None else b""  # of two, neither counts
-    return plain._replace(head=plain.head._replace(trace=value))
+    endpoint, length, found, tally, usual = plain
+    value = trace[1] if found.trace is None else b""  # of two, neither counts
+    return Plain(endpoint, length, Head(*found[:-1], value), tally, usual)  # `_replace` takes 2 us more
 
 
 def _remembered(head: bytes) -> Plain | None:
@@ -232,7 +235,7 @@ def _remembered(head: bytes) -> Plain | None:
 
 # A whole line of a head, which no further one continues.
 _TRACEPARENT = re.compile(
-    rb"\r\n[Tt]raceparent: ?([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})(?=\r\n[^ \t])"
+    rb"\r\n[Tt]raceparent: ([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})(?=\r\n[^ \t])"
 )
 
 
@@ -347,7 +350,7 @@ class Connection(HttpToolsProtocol):
                 due, explicit = started + Lane.deadline_s, False
             else:
                 due, explicit = deadline(head, query, started, Lane.settings)
-            if Lane.looked_at is not None:
+            if Lane.traced:
                 self._queued = perf_counter()
             ticket = endpoint.model.batcher.submit(query.rows, query.n, self._scored, due, explicit=explicit)
             if self._due:
@@ -399,7 +402,8 @@ class Connection(HttpToolsProtocol):
         )
         if Lane.looked_at is not None:
             draw = random()  # noqa: S311 - no secret
-            if draw < Lane.looked_at or plain.head.trace is not None:
+            trace = plain.head.trace
+            if draw < Lane.looked_at or (trace is not None and Lane.log.follows(trace)):
                 self._tell(reply, scores, "", draw)
         self._answered()
 

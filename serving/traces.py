@@ -158,6 +158,7 @@ class Tracer:
     def __init__(self, to: Destination) -> None:
         self._to = to
         self.share = to.sampler.share
+        self.parents = to.sampler.parents
         self._headers = {**to.headers, "Content-Type": "application/x-protobuf"}
         resource = to.resource | {"process.pid": str(os.getpid())}
         self._resource = _field(1, b"".join(_field(1, _attribute(*pair)) for pair in resource.items()))
