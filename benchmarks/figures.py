@@ -13,6 +13,8 @@ FRAMEWORKS = ("fastapi", "flask", "mlserver", "litserve")
 OURS = "predict"
 PROTOCOLS = ("v2", "invocations")
 BULK = "bulk"
+PARTS = "parts"
+OFF = "all of it off"
 
 
 def judge(results: Results) -> list[Figure]:
@@ -24,7 +26,7 @@ def judge(results: Results) -> list[Figure]:
         figures += bulks(bulk)
     for overload in results.overload:
         figures += overloads(overload)
-    return figures
+    return figures + parts(results.parts)
 
 
 def rates(results: Results, model: str) -> list[Figure]:
@@ -79,6 +81,16 @@ def overloads(overload: Overload) -> list[Figure]:
             at_least("1,024 connections, rate of the peak", 0.9, rate, model, again),
         ]
     return figures
+
+
+def parts(rows: list[Row]) -> list[Figure]:
+    """What each part may cost: by processor time, as a rate on a shared machine moves by more than that."""
+    off = next((row.cpu_us for row in rows if row.title == OFF), None)
+    return [
+        at_most(f"processor time with {row.title}", 1.03, share(row.cpu_us, off), row.model, [PARTS])
+        for row in rows
+        if row.title != OFF
+    ]
 
 
 def at_least(title: str, bound: float, value: float | None, model: str, rows: list[str]) -> Figure:

@@ -43,6 +43,7 @@ def page(results: Results) -> str:
         ),
         ("10,000 rows in one request", bulk_table(results)),
         ("A second worker", model_table(results.workers)),
+        ("What the server does beside answering, each alone", part_table(results.parts)),
         ("Overload", overload_table(results)),
         ("Wrong answers", "\n".join(f"- {text}" for text in results.wrong)),
     )
@@ -81,6 +82,11 @@ def bulk_table(results: Results) -> str:
 def model_table(rows: Iterable[Row]) -> str:
     lines = [(TITLES[row.model], row.title, *numbers(row)) for row in rows]
     return table(("model", "", "rows/s", "p50 ms", "p99 ms", "errors"), lines)
+
+
+def part_table(rows: Iterable[Row]) -> str:
+    lines = [(row.title, *numbers(row), f"{row.cpu_us:.1f}" if row.cpu_us else "") for row in rows]
+    return table(("", "rows/s", "p50 ms", "p99 ms", "errors", "CPU us"), lines)
 
 
 def rate_table(results: Results, model: str) -> str:

@@ -153,6 +153,7 @@ class Results(msgspec.Struct, kw_only=True):
     fixed: list[FixedLoad] = []
     bulk: list[Bulk] = []
     workers: list[Row] = []
+    parts: list[Row] = []
     overload: list[Overload] = []
     absent: dict[str, str] = {}
     figures: list[Figure] = []

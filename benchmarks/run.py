@@ -45,6 +45,19 @@ LADDER = (1, 8, 64, 256)
 OFFERED = (500, 2_000, 8_000, 16_000)
 BEYOND = (2, 5, 10)
 CROWD = 16
+ALL_OFF = {"OKAMOCHI_DRIFT_ROWS_PER_S": "0", "OKAMOCHI_LOG_SAMPLE": "0"}
+PARTS: dict[str, dict[str, str]] = {
+    figures.OFF: {},
+    "drift": {"OKAMOCHI_DRIFT_ROWS_PER_S": "20", "OKAMOCHI_DRIFT_EVERY_S": "5"},
+    "a log line for one in a hundred": {"OKAMOCHI_LOG_SAMPLE": "0.01"},
+    "prediction log, 200 rows/s": {"OKAMOCHI_PREDICTION_LOG": "predictions"},
+    "traces of one in a hundred": {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",  # nobody there: what it costs to find that out
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.01",
+    },
+}
+"""What a server can be told to do beside answering, by its variables; each alone."""
 OVERLOAD_S = 4.0
 """At the least: a crowded slow model answers some hundred requests a second, each after a quarter of one."""
 
@@ -87,6 +100,7 @@ def run(plan: Plan, scratch: Path) -> Results:
         bench.compare(kind.name)
     if not plan.quick:
         bench.second_worker()
+        bench.parts()
         bench.overload(SLOW.name)
         bench.overload(KINDS[0].name)
     results.figures = figures.judge(results)
@@ -272,6 +286,22 @@ class Bench:
                     live.append(one)
                 self.results.workers += self.rounds(live, kind.name)
 
+    def parts(self) -> None:
+        """What each thing that the server does beside answering costs the express lane."""
+        with ExitStack() as stack:
+            live = []
+            for number, (title, variables) in enumerate(PARTS.items()):
+                environment = ALL_OFF | variables
+                if "OKAMOCHI_PREDICTION_LOG" in environment:
+                    environment["OKAMOCHI_PREDICTION_LOG"] = str(self.scratch / f"predictions-{number}")
+                started = stack.enter_context(self.started([self.lane()], KINDS[0].name, environment))
+                one = self.ours(started)
+                if one is None:
+                    return
+                one.row.title = one.title = title
+                live.append(one)
+            self.results.parts = self.rounds(live, KINDS[0].name)
+
     def lane(self) -> Contestant:
         return GATEWAY if OURS.name in self.results.absent else OURS
 
@@ -326,6 +356,8 @@ class Bench:
         """Measure what these names of `Figure.rows` stand for."""
         if f"overload {model}" in names:
             self.overload(model)
+        if figures.PARTS in names:
+            self.parts()
         chosen = [
             one
             for one in self.contestants()

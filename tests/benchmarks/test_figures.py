@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.figures import judge
+from benchmarks.figures import OFF, judge
 from benchmarks.load import Load, Offered
 from benchmarks.report import page
 from benchmarks.results import Bulk, Overload, Results, Row, summary
@@ -103,3 +103,16 @@ def test_an_overloaded_server_may_refuse_but_not_fail() -> None:
     assert judged["overload 3 times, neither 200 nor 429"] is False
     assert judged["overload 3 times, goodput of the peak"] is True
     assert judged["overload 3 times, /livez in ms"] is False
+
+
+def test_a_part_of_the_server_may_cost_three_in_a_hundred() -> None:
+    """Of the processor time with all of it off."""
+    found = results()
+    found.parts = [row(OFF, 1000), row("drift", 990), row("prediction log", 990)]
+    for part, cpu_us in zip(found.parts, (20.0, 20.5, 21.0), strict=True):
+        part.cpu_us = cpu_us
+    assert verdicts(found) == {
+        "processor time with drift": True,
+        "processor time with prediction log": False,
+    }
+    assert "| prediction log | 990 |" in page(found)
