@@ -42,6 +42,7 @@ MOST_BATCH_ROWS = 16_384
 WARM_UP_BYTES = 4 * 1024 * 1024  # what warming up may add to a worker's memory
 MAX_ERRORS = 20
 LONE_AFTER = 16  # turns in a row that brought one request, after which the next ones are not waited for
+FORGET_EVERY = 256  # decisions about the limits, after which what was too large is tried again
 EXPIRE_EVERY_S = 0.005  # how often at most the queue is searched for requests whose deadline has passed
 
 
@@ -71,6 +72,10 @@ class Costs:
     def best(self) -> list[tuple[float, float]]:
         """Rows and the fewest seconds that they ever took: what a call costs where nothing holds it up."""
         return _rising((rows, least) for rows, _, least in sorted(self._seen.values()))
+
+    def forget(self, rows: int) -> None:
+        """Forget what calls of more rows cost, so that they are tried again: they may have been held up."""
+        self._seen = {bits: seen for bits, seen in self._seen.items() if bits <= rows.bit_length()}
 
     def least(self) -> float:
         """The fewest seconds that any call took; 0 before the first."""
@@ -128,12 +133,18 @@ def limits(
     machine would never come back.
 
     A call may last as long as the objective, or twice a lone row's where that alone exceeds it: for a model
-    that scores a hundred rows in the time of one, batches of one would waste nearly all of it.
+    that scores a hundred rows in the time of one, batches of one would waste nearly all of it. Twice the rows
+    of the largest call so far are tried where its rows cost little each: what warming up measured on a busy
+    machine must not stay the limit for good.
     """
     allowed = max(objective_s, 2 * expected_seconds(points, 1))
     sizes = [1 << bits for bits in range(MOST_BATCH_ROWS.bit_length())]
     inline = max((n for n in sizes if expected_seconds(best or points, n) <= INLINE_S), default=0)
     batch = max((n for n in sizes if expected_seconds(points, n) <= allowed), default=1)
+    if len(points) > 1 and points[-1][0] < 2 * batch <= MOST_BATCH_ROWS:
+        (fewest, cheap), (most, dear) = points[0], points[-1]
+        if dear + (dear - cheap) / (most - fewest) * (2 * batch - most) <= allowed:
+            batch *= 2
     return Limits(inline, batch, expected_seconds(points, batch) / batch)
 
 
@@ -244,6 +255,7 @@ class Batcher:
         self._costs = Costs()
         self.limits = limits([], objective_s)
         self._calls = 0
+        self._decided = 0
         self._queue: deque[Ticket] = deque()
         self._again: deque[list[Part]] = deque()  # halves of a batch that raised
         self.queued_rows = 0
@@ -279,6 +291,9 @@ class Batcher:
         self._decide_limits()
 
     def _decide_limits(self) -> None:
+        self._decided += 1
+        if self._decided % FORGET_EVERY == 0:
+            self._costs.forget(self.limits.batch_rows)
         self.limits = limits(self._costs.points(), self._objective_s, self._costs.best())
 
     @property

@@ -85,6 +85,33 @@ def test_a_model_slower_than_the_objective_still_gets_batches_where_they_are_che
     assert dear.batch_rows == 2
 
 
+def test_twice_the_largest_call_is_tried_where_its_rows_cost_little() -> None:
+    assert limits([(1, 0.025), (4, 0.026)], 0.01).batch_rows == 8
+    assert limits([(1, 0.005), (2, 0.0102)], 0.01).batch_rows == 1
+
+
+def test_calls_that_were_held_up_while_warming_up_limit_no_batch_for_good() -> None:
+    """As on a busy machine: four rows seemed to cost twice what one did, and more were never tried."""
+    sizes: list[int] = []
+
+    def forest(matrix: Any) -> Any:
+        sizes.append(len(matrix))
+        time.sleep(0.002)
+        return double(matrix)
+
+    async def main() -> None:
+        queue = batcher(forest, objective_s=0.001, most_rows=100_000)
+        for rows, seconds in ((1, 0.0022), (4, 0.0043), (16, 0.01)):
+            queue._costs.observe(rows, seconds)
+        queue._decide_limits()
+        assert queue.limits.batch_rows == 4
+        # In requests of some rows each: one that is larger than a call takes turns with the others.
+        await asyncio.gather(*(ask(queue, *range(4)) for _ in range(5000)))
+
+    asyncio.run(main())
+    assert max(sizes) >= 64
+
+
 def test_a_quick_model_comes_back_to_the_loop_after_a_busy_time_in_the_thread() -> None:
     costs = Costs()
     costs.observe(1, 10e-6)
