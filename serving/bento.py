@@ -131,6 +131,10 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
     def __attrs_post_init__(self) -> None:
         claim_metrics_folder()
         super().__attrs_post_init__()
+        # For the workers to come: a line at their start, before the log is our own, would never return on a
+        # pipe that is full, and so no killed worker would be replaced.
+        if os.environ.get("BENTOML_VERBOSITY", "0") == "0":
+            os.environ["BENTOML_VERBOSITY"] = "-1"
         self.models.extend(BentoModel(tag) for tag in self.inner.models.values())
 
     @cached_property

@@ -158,6 +158,8 @@ def install() -> None:
         if found.handlers:
             found.handlers[:] = []
             found.propagate = True
+    bentoml = logging.getLogger("bentoml")
+    bentoml.setLevel(min(bentoml.level, logging.INFO))
     logging.captureWarnings(capture=True)
     atexit.register(handler.flush)
 
