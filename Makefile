@@ -30,6 +30,7 @@ RUN = .venv/bin/python
 # Nobody's laptop reports home because of us.
 export BENTOML_DO_NOT_TRACK = True
 export MLFLOW_DISABLE_TELEMETRY = true
+export ORT_DISABLE_TELEMETRY = 1
 export PYTHONUNBUFFERED = 1
 
 environment = python=$$(sh deploy/find_python.sh "$(PYTHON)") && "$$python" -m deploy.environment
