@@ -60,7 +60,7 @@ KINDS = (
 )
 SLOW = Kind("slow", "logistic regression slowed to some ms a row", "float64")
 """For the overload rows. Batches do not make it cheaper, so that its knee is the same at any load."""
-BALLAST_SIDE, BALLAST_DEPTH = 128, 1500  # what a core keeps in its own cache, so that neighbours do not matter
+BALLAST_SIDE, BALLAST_DEPTH = 128, 1500  # what a core keeps in its cache, so that neighbours do not matter
 
 
 def prepare(folder: Path) -> None:
