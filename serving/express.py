@@ -25,8 +25,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
 from serving import metrics
-from serving.errors import Problem, raised_at, server_failed
-from serving.gateway import LARGE_BODY_BYTES, name_request, read_head
+from serving.errors import Problem
+from serving.gateway import LARGE_BODY_BYTES, failed, name_request, read_head
 from serving.logs import RequestLog
 from serving.protocols import Endpoint, Head, Reply, deadline, problem_reply
 
@@ -367,8 +367,7 @@ class Connection(HttpToolsProtocol):
 
     def _fail(self, error: Exception) -> None:
         assert self._plain is not None  # noqa: S101 - set with _due
-        logger.error("a request to %s failed: %s", self._plain.endpoint.name, raised_at(error))
-        self._refuse(server_failed())
+        self._refuse(failed(self._plain.endpoint.name, error))
 
     def _hold(self, data: bytes) -> None:
         self._held += data
