@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import time
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ def claim_metrics_folder() -> None:
     folder = Path(BentoMLContainer.prometheus_multiproc_dir.get())
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        file = folder.with_name(f"{folder.name}.lock").open("a+")
+        file = folder.with_name(f"{folder.name}.lock").open("ab+", buffering=0)
     except OSError:
         return  # BentoML takes a temporary folder then, which nobody shares
     end = time.monotonic() + WAIT_FOR_OTHER_S
@@ -82,17 +83,17 @@ def claim_metrics_folder() -> None:
         except OSError:
             if time.monotonic() >= end:
                 file.seek(0)
-                other = file.read().strip() or "another process"
+                other = file.read().decode(errors="replace").strip() or "another process"
                 file.close()
                 raise BentoMLException(
                     f"{folder} holds the metrics of a server that runs ({other}), and two cannot share it; "
                     "end that one, or give this one a BENTOML_HOME of its own."
                 ) from None
             time.sleep(0.1)
-    file.truncate(0)
-    file.write(f"process {os.getpid()}, in {Path.cwd()}")
-    file.flush()
     _held.append(file)
+    with suppress(OSError):  # a full disk: the lock holds without a name in it
+        file.truncate(0)
+        file.write(f"process {os.getpid()}, in {Path.cwd()}".encode(errors="replace"))
 
 
 def locked_models(folder: Path) -> dict[str, str]:

@@ -27,6 +27,10 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from serving import metric_files
+
+metric_files.install()
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 
 FLUSH_S = 0.002
@@ -196,8 +200,8 @@ class Observer:
 
 
 def exposition() -> bytes:
-    """The text of `/metrics`: of every worker of this server."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    """The text of `/metrics`: of every worker of this server, or of this one where the disk is full."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or not metric_files.shared():
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from tests.faults.conftest import FULL
+from tests.faults.conftest import FULL, VERSIONS
 from tests.faults.wire import SECONDS, ask, connect, one, open_to, predictions, read_reply, request, workers
 from tests.servers import CHECKOUT, free_port
 
@@ -53,7 +53,7 @@ def serves(server: Server) -> None:
 
 
 def sample(server: Server, name: str) -> float:
-    found = re.search(rf"^{name} (\S+)$", one(server, METRICS).body.decode(), re.MULTILINE)
+    found = re.search(rf"^{re.escape(name)} (\S+)$", one(server, METRICS).body.decode(), re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
@@ -119,6 +119,39 @@ def test_a_read_only_root_is_served_from(
             with pytest.raises(OSError, match="Read-only file system"):
                 (root / folder.lstrip("/") / "x").write_bytes(b"")
         serves(server)
+
+
+@pytest.mark.parametrize("full", ["at start", "later"])
+def test_a_full_disk_under_bentoml_home_ends_no_worker(
+    serve: Serve, mounts: Callable[[str], list[str]], tmp_path: Path, full: str
+) -> None:
+    """There the workers' metrics are, in mapped files: a write that finds no block is a SIGBUS."""
+    home = tmp_path / "work" / "bentoml"
+    fill = f"dd if=/dev/zero of={home}/fill bs=4k 2>/dev/null || true"
+    small = [
+        "mount -t tmpfs tmpfs /dev/shm",
+        f"cp -a {home} /dev/shm/held",
+        f"mount -t tmpfs -o size=16m tmpfs {home}",
+        f"cp -a /dev/shm/held/. {home}",
+    ]
+    with serve(into=tmp_path, within=mounts("\n".join(small + [fill] * (full == "at start")))) as server:
+        root = Path(f"/proc/{server.process.pid}/root")
+        theirs = root / str(home).lstrip("/")
+        if full == "later":
+            subprocess.run(
+                ["dd", "if=/dev/zero", f"of={theirs}/fill", "bs=4k"], stderr=subprocess.DEVNULL, check=False
+            )
+        with pytest.raises(OSError, match="No space left"):
+            (theirs / "more").write_bytes(b"x" * 8_192)
+        (before,) = workers(server)
+        # Of each model and route, so that the files would grow.
+        asked = [request(f"/models/{name}/predict{lane}", IRIS) for name in VERSIONS for lane in ("", "?l")]
+        replies = ask(server, *asked * 20)
+        assert {reply.status for reply in replies if reply} == {200, 422}
+        assert None not in replies
+        assert workers(server) == [before]
+        serves(server)
+        assert sample(server, 'okamochi_requests_total{endpoint="predict",model="iris",status="200"}') >= 2
 
 
 # ---- the log

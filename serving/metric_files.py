@@ -1,0 +1,90 @@
+"""The files in which workers share their metrics, on a disk that may be full.
+
+`prometheus_client` maps a file of holes into memory, and who writes to a hole for which the disk has no block
+left is ended by SIGBUS. Here the blocks are taken when a file is made or grows. Where there are none, the
+values stay in the worker's own memory: it serves, and `/metrics` is of whichever worker is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from mmap import mmap
+from typing import Any
+
+from prometheus_client import values
+from prometheus_client.mmap_dict import MmapedDict
+
+FIRST_BYTES = 1 << 16
+
+logger = logging.getLogger("bentoml.okamochi")
+_in_memory: list[str] = []
+
+
+class Blocks(MmapedDict):
+    """One file, whose bytes are on the disk before anybody writes to them."""
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        if not read_mode:
+            try:
+                with open(filename, "ab") as file:  # noqa: PTH123 - a path as text is what it is given
+                    _take(file.fileno(), FIRST_BYTES)
+            except OSError as error:
+                with suppress(OSError):
+                    os.unlink(filename)  # noqa: PTH108 - an empty one would fail whoever adds them up
+                filename = _hold(filename, error)
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        ours: Any = self
+        grown = ours._capacity  # noqa: SLF001
+        while ours._used + _most_bytes(key) > grown:  # noqa: SLF001
+            grown *= 2
+        if grown > ours._capacity:  # noqa: SLF001
+            try:
+                _take(ours._f.fileno(), grown)  # noqa: SLF001
+            except OSError as error:
+                self._leave_the_disk(error)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
+
+    def _leave_the_disk(self, error: OSError) -> None:
+        ours: Any = self
+        held = bytes(ours._m)  # noqa: SLF001
+        self.close()  # type: ignore[no-untyped-call]
+        ours._f = open(_hold(ours._fname, error), "a+b")  # noqa: SIM115, PTH123, SLF001
+        ours._f.write(held)  # noqa: SLF001
+        ours._f.flush()  # noqa: SLF001
+        ours._m = mmap(ours._f.fileno(), len(held))  # noqa: SLF001
+
+
+def install() -> None:
+    """Have every file of metrics of this process made so, BentoML's included; before the first is opened."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        vars(values)["MmapedDict"] = Blocks
+
+
+def shared() -> bool:
+    """Whether all that this process counts is where other workers read it."""
+    return not _in_memory
+
+
+def _take(descriptor: int, size: int) -> None:
+    if os.fstat(descriptor).st_size < size:
+        os.posix_fallocate(descriptor, 0, size)
+
+
+def _most_bytes(key: str) -> int:
+    """Of an entry: a length, the key filled up to eight bytes, a value and a time."""
+    return 4 + len(key.encode()) + 8 + 16
+
+
+def _hold(filename: str, error: OSError) -> str:
+    if not _in_memory:
+        logger.warning(
+            "%s has no room (%s): /metrics shows this worker alone until it is started anew",
+            filename,
+            error.strerror,
+        )
+    _in_memory.append(filename)
+    return f"/proc/self/fd/{os.memfd_create('metrics')}"
