@@ -14,6 +14,7 @@ import inspect
 import logging
 import math
 import re
+from contextlib import suppress
 from random import random
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +33,7 @@ from serving.protocols import Endpoint, Head, Reply, deadline, problem_reply
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from serving.batcher import Scores, Ticket
     from serving.settings import Settings
@@ -59,7 +60,9 @@ _USED: dict[type, tuple[str, ...]] = {
         "resume_writing",
         "send_400_response",
         "shutdown",
+        "_should_upgrade",
         "_unset_keepalive_if_required",
+        "handle_websocket_upgrade",
     ),
     httptools_impl.RequestResponseCycle: ("send", "receive"),
     flow_control.FlowControl: ("pause_reading", "resume_reading"),
@@ -170,6 +173,28 @@ class _Reader:
         self.ended = True
 
 
+def _declines(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether what is offered is a protocol that we do not speak, as `h2c` is, by Java's HttpClient."""
+    return all(name != b"upgrade" or value.lower() != b"websocket" for name, value in headers)
+
+
+def _without_offer(
+    parser: httptools.HttpRequestParser, target: bytes, headers: Iterable[tuple[bytes, bytes]]
+) -> bytes:
+    """The head of a request, by a parser that has read it, without the offer to go on in another protocol."""
+    lines = [b"%s %s HTTP/%s" % (parser.get_method(), target, parser.get_http_version().encode())]
+    for name, value in headers:
+        if name == b"connection":
+            options = [option.strip() for option in value.split(b",")]
+            kept = b", ".join(option for option in options if option.lower() not in _OFFER)
+            lines += [b"connection: " + kept] if kept else []
+        elif name not in _OFFER:
+            lines.append(b"%s: %s" % (name, value))
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+_OFFER = frozenset((b"upgrade", b"http2-settings"))
+
 # A request with one of these is the gateway's: its connection, its body or its reply is not the usual one.
 _NOT_PLAIN = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"trailer", b"te"))
 
@@ -182,7 +207,11 @@ def _read_head(head: bytes) -> Plain | None:
     parser = httptools.HttpRequestParser(reader)
     try:
         parser.feed_data(head)
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+    except httptools.HttpParserUpgrade:
+        if parser.get_method() != b"POST" or not _declines(reader.headers):
+            return None
+        return _read_head(_without_offer(parser, reader.target, reader.headers))
+    except httptools.HttpParserError:
         return None
     endpoint = Lane.endpoints.get(reader.target)
     if (
@@ -274,6 +303,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0  # fed since the bytes that it began in
         self._header_bytes = 0
+        self._declined = False  # it offers another protocol, where llhttp stops
         self._half_closed = False
         # Of the request that the express lane is answering:
         self._due = False
@@ -485,10 +515,36 @@ class Connection(HttpToolsProtocol):
                 return
             part, data = data[:room], data[room:]
             self._head_bytes += len(part)
-            super().data_received(part)
+            self._parse(part)
             if not data or self.transport.is_closing():
                 return
-        super().data_received(data)
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Do uvicorn's `data_received`; but what offers another protocol is answered in this one.
+
+        llhttp, as httptools sets it, ends such a request with its head: its body would be lost, and whatever
+        follows. So it is read once more without the offer, which is how RFC 9110 (7.8) has it declined.
+        """
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                if not self._declined:
+                    if self._should_upgrade():
+                        self.handle_websocket_upgrade()
+                    return
+                self._declined = False
+                data = _without_offer(self.parser, self.url, self.headers) + data[offer.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                with suppress(AttributeError):  # as uvicorn, which has an older httptools without
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
+            else:
+                return
 
     def on_message_begin(self) -> None:
         """The parser has seen the first byte of a request."""
@@ -507,12 +563,18 @@ class Connection(HttpToolsProtocol):
         """The parser has read the head."""
         self._in_head = False
         self._header_bytes = 0
-        super().on_headers_complete()
+        tunnel = self.parser.get_method() == b"CONNECT"
+        self._declined = self.parser.should_upgrade() and not tunnel and _declines(self.headers)
+        if not self._declined:
+            super().on_headers_complete()
+            if tunnel:
+                self.cycle.keep_alive = False  # nobody knows what follows
 
     def on_message_complete(self) -> None:
         """The parser has read the whole request."""
-        self._in_message = False
-        super().on_message_complete()
+        if not self._declined:
+            self._in_message = False
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The gateway's reply is written."""

@@ -233,6 +233,56 @@ def test_a_request_split_at_any_place_gets_its_reply(lanes: Lanes, place: int) -
     assert b'"setosa"' in replies[0].body
 
 
+OFFER = ("Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAEAAEAAAAIAAAAA", "Upgrade: h2c")
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        ([request(headers=(HOST, *OFFER))], [200, 200]),
+        ([request(headers=(HOST, *OFFER)) * 3 + request()], [200, 200, 200, 200, 200]),
+        ([request(CHUNKED, headers=(HOST, *OFFER, "Transfer-Encoding: chunked"), length=False)], [200, 200]),
+        ([request(headers=(HOST, *OFFER))[i : i + 7] for i in range(0, 280, 7)], [200, 200]),
+        ([b"GET /livez HTTP/1.1\r\nHost: h\r\n" + "\r\n".join(OFFER).encode() + b"\r\n\r\n"], [200, 200]),
+        ([request(headers=(HOST, "Connection: close, Upgrade", "Upgrade: h2c"))], [200]),
+        (
+            [
+                request(
+                    headers=(HOST, "Connection: Upgrade", "Upgrade: TLS/1.0"), line="POST /predict HTTP/1.0"
+                )
+            ],
+            [200],
+        ),
+        ([request(headers=(HOST, *OFFER)) * 1500], [200] * 1501),
+    ],
+    ids=["one", "several", "chunked", "in packets", "get", "close", "http 1.0", "more than frames"],
+)
+def test_an_offer_of_another_protocol_is_declined(
+    lanes: Lanes, sent: list[bytes], statuses: list[int]
+) -> None:
+    """Java's HttpClient and `curl --http2` offer HTTP/2 with each request; its body is read all the same."""
+    for server in lanes:
+        replies = exchange(server, sent, pause=0.002)
+        assert [reply.status for reply in replies] == statuses
+        assert {name for reply in replies for name, _ in reply.headers} <= {b"content-type", b"connection"}
+
+
+def test_javas_default_requests_take_the_express_lane(lanes: Lanes) -> None:
+    before = taken(lanes.express, "express")
+    assert [reply.status for reply in exchange(lanes.express, [request(headers=(HOST, *OFFER))])] == [
+        200,
+        200,
+    ]
+    assert taken(lanes.express, "express") - before == 1
+
+
+def test_a_tunnel_is_refused_and_the_connection_closed(lanes: Lanes) -> None:
+    for server in lanes:
+        replies = exchange(server, [b"CONNECT /predict HTTP/1.1\r\nHost: h\r\n\r\n" + COLD])
+        assert [reply.status for reply in replies] == [405]
+        assert (b"connection", b"close") in replies[0].headers
+
+
 def test_a_plain_request_takes_the_express_lane_and_others_do_not(lanes: Lanes) -> None:
     before = taken(lanes.express, "express"), taken(lanes.gateway, "express")
     for server in lanes:
