@@ -18,12 +18,16 @@ import bentoml
 import click
 from _bentoml_sdk import Service
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.utils import circus as arbiters
 from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
+from circus.process import DEAD_OR_ZOMBIE, UNEXISTING
 
 from serving.settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     # What is heavy is imported where it is used: the arbiter, BentoML's parent process, imports this as well.
     from serving.catalog import Catalog
     from serving.gateway import App
@@ -33,6 +37,8 @@ logger = logging.getLogger("bentoml.okamochi")
 LOCK = "models.lock"
 SCORE_PATH = "/score"
 PARENT_EVERY_S = 1.0  # how often a worker looks whether its parent lives
+WORKERS_EVERY_S = 0.5  # how often the parent looks whether its workers live
+SETTLED_S = 10.0  # the age from which a worker that dies is replaced at once; BentoML's own rhythm of looking
 WAIT_FOR_OTHER_S = 5.0  # for a server that is ending, as when one is restarted by hand
 _held: list[Any] = []  # the lock of this server's folder of metrics, until the process ends
 _PARENT = os.getppid()  # as early as we are asked; looked at in workers only
@@ -96,6 +102,42 @@ def claim_metrics_folder() -> None:
         file.write(f"process {os.getpid()}, in {Path.cwd()}".encode(errors="replace"))
 
 
+class Arbiter(arbiters.Arbiter):  # type: ignore[misc] # untyped
+    """BentoML's parent process, which replaces a killed worker at once.
+
+    Its socket stays open without a worker, and BentoML looks for dead ones every ten seconds: so long
+    requests waited before a new worker was as much as begun.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options | {"check_delay": WORKERS_EVERY_S})
+        self._managed = time.monotonic()
+
+    def manage_watchers(self) -> Any:
+        """Replace what has died; Circus calls it every WORKERS_EVERY_S, beside no other command."""
+        if self._restarting or self._exclusive_running_command is not None:
+            return None
+        workers = [one for watcher in self.iter_watchers() for one in watcher.processes.values()]
+        died = (worker.age() for worker in workers if worker.status in {DEAD_OR_ZOMBIE, UNEXISTING})
+        if not due(died, time.monotonic() - self._managed):
+            return None
+        self._managed = time.monotonic()
+        return super().manage_watchers()
+
+
+def due(died: Iterable[float], since_s: float) -> bool:
+    """Whether to replace dead workers: at once one that had served, every ten seconds one that cannot start.
+
+    Parameters
+    ----------
+    died
+        Seconds from each dead worker's start until now.
+    since_s
+        Seconds since workers were last replaced.
+    """
+    return since_s >= SETTLED_S or any(age >= SETTLED_S for age in died)
+
+
 def locked_models(folder: Path) -> dict[str, str]:
     """Names and exact tags of the models to serve: of `models.lock`, as `OKAMOCHI_MODELS` picks and orders.
 
@@ -131,6 +173,7 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
 
     def __attrs_post_init__(self) -> None:
         claim_metrics_folder()
+        arbiters.Arbiter = Arbiter  # looked up by BentoML when it starts the workers, after this
         super().__attrs_post_init__()
         # For the workers to come: a line at their start, before the log is our own, would never return on a
         # pipe that is full, and so no killed worker would be replaced.
@@ -158,7 +201,8 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
         logs.install()
         destination = traces.destination(os.environ)
         tracer = traces.Tracer(destination) if destination is not None else None
-        metrics.forget_dead_workers()
+        for pid in metrics.forget_dead_workers():
+            logger.error("worker %d was killed; %d takes its place", pid, os.getpid())
         gateway = Gateway(
             super().to_asgi(is_main),
             self.catalog,

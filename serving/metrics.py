@@ -208,15 +208,18 @@ def exposition() -> bytes:
     return generate_latest(registry)
 
 
-def forget_dead_workers() -> None:
-    """Drop the gauges of workers that are gone: a killed one cannot take its own away."""
+def forget_dead_workers() -> set[int]:
+    """Drop the gauges of workers that are gone, as a killed one cannot take its own away; their pids."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    dead: set[int] = set()
     if not folder:
-        return
+        return dead
     for path in Path(folder).glob("gauge_live*_*.db"):
         found = re.fullmatch(r"gauge_live\w+_(\d+)\.db", path.name)
         if found and not _alive(int(found[1])):
             path.unlink(missing_ok=True)
+            dead.add(int(found[1]))
+    return dead
 
 
 def _alive(pid: int) -> bool:

@@ -102,6 +102,12 @@ def test_a_killed_worker_is_replaced_and_a_stopped_one_goes_on(serve: Serve) -> 
         assert predictions(one(server, QUICK)) == ["setosa"]
         assert [found.pid for found in workers(server)] != [worker.pid]
         assert one(server, request("/readyz", method="GET")).status == 200
+        for _ in range(100):
+            if f"worker {worker.pid} was killed" in server.log.read_text():
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError("nothing in the log says that a worker was killed")
 
 
 def test_workers_of_a_killed_parent_answer_what_they_have_and_free_the_port(serve: Serve) -> None:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.bento import WORKERS_EVERY_S, due
 from tests.bento_server import bento_server, environment, prepare
 from tests.servers import CHECKOUT, free_port
 from tests.serving.conftest import VERSIONS
@@ -215,3 +216,40 @@ def test_a_damaged_model_in_the_store_keeps_the_server_from_ready(
 
 def test_the_service_fits_on_a_screen() -> None:
     assert len((CHECKOUT / "service.py").read_text().splitlines()) <= 40
+
+
+@pytest.mark.parametrize(
+    ("died", "since_s", "expected"),
+    [
+        pytest.param([], 0.5, False, id="all live"),
+        pytest.param([3600.0], 0.5, True, id="one that had served: at once"),
+        pytest.param([4.0], 0.5, False, id="one that cannot start: not yet"),
+        pytest.param([4.0, 3600.0], 0.5, True, id="both"),
+        pytest.param([4.0], 10.0, True, id="one that cannot start: after ten seconds"),
+    ],
+)
+def test_a_dead_worker_is_replaced_at_once_unless_it_had_just_begun(
+    died: list[float], since_s: float, expected: bool
+) -> None:
+    """Or one that cannot start would be started over and over."""
+    assert due(died, since_s) is expected
+
+
+def test_bentoml_takes_the_parent_that_looks_often(two_workers: Server) -> None:
+    """What it makes when it starts the workers of a service that was loaded, as it is installed here."""
+    process = psutil.Process(two_workers.process.pid)
+    code = (
+        "import service\n"
+        "from bentoml._internal.utils.circus import create_standalone_arbiter\n"
+        "parent = create_standalone_arbiter([])\n"
+        "print(type(parent).__module__, parent.check_delay, parent.manage_watchers())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=process.cwd(),
+        env=process.environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["serving.bento", str(WORKERS_EVERY_S), "None"], done.stderr
