@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,23 @@ import yaml
 from deploy import cluster as clusters
 from deploy.cluster import NAME, Cluster
 from deploy.image import CannotDeploy
-from tests.cluster.deployment import CROWN, LOADER, Served, Site, image_of, lay_out, steady
-from tests.cluster.place import POSTGRES, TRAINING, Place, brought_up, build, place
+from tests.cluster.deployment import (
+    CROWN,
+    LOADER,
+    Served,
+    Site,
+    image_of,
+    lay_out,
+    quick_to_shrink,
+    steady,
+)
+from tests.cluster.place import LOADTESTS, POSTGRES, TRAINING, Place, brought_up, build, place
 from tests.servers import CHECKOUT
 from tests.serving import artifacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from tests.serving.artifacts import Made
 
@@ -31,6 +42,7 @@ CONTEXT = os.environ.get("OKAMOCHI_CLUSTER", "")
 # `make test` has no cluster; these are run by name, with one.
 collect_ignore_glob = [] if CONTEXT else ["test_*.py"]
 
+CRDS = CHECKOUT / "tests" / "k8s" / "crds"
 TEST_LABEL = "okamochi/made-by"
 
 
@@ -81,12 +93,52 @@ def named_cluster(program: Callable[[str], str]) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def mlflow(named_cluster: Cluster, program: Callable[[str], str]) -> Iterator[Place]:
+def kinds(named_cluster: Cluster) -> Iterator[None]:
+    """The kinds of the optional parts, where the cluster does not know them."""
+
+    def known(file: Path) -> bool:
+        name = yaml.safe_load(file.read_text())["metadata"]["name"]
+        asking = named_cluster.command("get", "customresourcedefinition", name)
+        return subprocess.run(asking, capture_output=True, check=False).returncode == 0
+
+    files = [f"--filename={file}" for file in sorted(CRDS.glob("*.yaml")) if not known(file)]
+    if files:
+        named_cluster.kubectl("create", *files)
+        named_cluster.kubectl("wait", "--for=condition=established", "--timeout=60s", *files)
+    yield
+    if files:
+        named_cluster.kubectl("delete", *files)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def builds(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
+    """Images that later tests need: made one after the other while the first tests wait for pods."""
+    users = {LOADTESTS: "loadtests_image", POSTGRES: "mlflow", TRAINING: "mlflow"}
+    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    with ThreadPoolExecutor(1) as pool:
+        yield {image: pool.submit(build, image) for image, user in users.items() if user in asked}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def loadtests_image(
+    named_cluster: Cluster, program: Callable[[str], str], builds: dict[str, Future[None]]
+) -> str:
+    """Locust's, on the nodes."""
+    program("docker")
+    builds[LOADTESTS].result()
+    named_cluster.load(LOADTESTS)
+    return LOADTESTS
+
+
+@pytest.fixture(scope="session")
+def mlflow(
+    named_cluster: Cluster, program: Callable[[str], str], builds: dict[str, Future[None]]
+) -> Iterator[Place]:
     """MLflow on PostgreSQL with backups and retraining of `linear`, as k8s/components has them."""
     program("docker")
-    build(TRAINING, "deploy/training.Dockerfile", "requirements", "artifact", "training", "usecases")
-    build(POSTGRES, "deploy/postgres.Dockerfile", "deploy/postgres-entrypoint.sh")
-    for image in (TRAINING, POSTGRES):
+    for image in (POSTGRES, TRAINING):
+        builds[image].result()
         named_cluster.load(image)
     retraining = [
         {
@@ -134,6 +186,7 @@ def served(
     cluster: Cluster, site: Site, good_image: str, made: Made, figures: dict[str, Any]
 ) -> Iterator[Served]:
     """Left alone by the test before; what a test changes of it is put back."""
+    quick_to_shrink(cluster)
     steady(cluster)
     lock = site.folder / "models.lock"
     bundled = lock.read_text()

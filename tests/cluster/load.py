@@ -30,6 +30,8 @@ class Outcome:
         a client sends it again on a new connection, once; what then fails is lost.
     answered_by
         Answers by the model's version.
+    slow
+        Requests that took over a second, answered or not.
     """
 
     sent: int = 0
@@ -38,6 +40,7 @@ class Outcome:
     stale: int = 0
     answered_by: Counter[str] = field(default_factory=Counter)
     slowest_s: float = 0.0
+    slow: int = 0
 
     @property
     def share(self) -> float:
@@ -50,6 +53,7 @@ class Outcome:
             "lost": sum(self.lost.values()),
             "lost_by": dict(self.lost),
             "stale_connections": self.stale,
+            "over_a_second": self.slow,
             "slowest_ms": round(self.slowest_s * 1000),
         }
 
@@ -110,7 +114,9 @@ class Load:
             except (OSError, asyncio.IncompleteReadError, TimeoutError, AssertionError) as error:
                 self.outcome.lost[f"{type(error).__name__}: {error}"[:100]] += 1
                 connection = None
-            self.outcome.slowest_s = max(self.outcome.slowest_s, time.monotonic() - began)
+            took = time.monotonic() - began
+            self.outcome.slowest_s = max(self.outcome.slowest_s, took)
+            self.outcome.slow += took > 1
         if connection is not None:
             connection[1].close()
 

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 SECONDS = 300  # that something may take to be ready, done or gone
 PEACE = {"pod-security.kubernetes.io/enforce": "restricted"}
 TRAINING, POSTGRES = "okamochi-training:local", "okamochi-postgres:local"
+LOADTESTS = "okamochi-loadtests:local"
+IMAGES = {
+    LOADTESTS: ("deploy/loadtests.Dockerfile", "requirements", "loadtests"),
+    POSTGRES: ("deploy/postgres.Dockerfile", "deploy/postgres-entrypoint.sh"),
+    TRAINING: ("deploy/training.Dockerfile", "requirements", "artifact", "training", "usecases"),
+}
+"""Beside the server's: the Dockerfile, and what it copies."""
 BUILD_ARGS = [f"--build-arg={key}={os.environ[key]}" for key in ("PIP_INDEX_URL",) if key in os.environ]
 
 
@@ -190,8 +197,9 @@ def volume(namespace: str, claim: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def build(image: str, dockerfile: str, *paths: str) -> None:
-    """`docker build` of those folders of the checkout alone, as the Dockerfile's head says."""
+def build(image: str) -> None:
+    """`docker build` of an image's folders of the checkout alone, as its Dockerfile's head says."""
+    dockerfile, *paths = IMAGES[image]
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w:gz") as tar:
         for path in (*paths, dockerfile):

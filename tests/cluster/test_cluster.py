@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,6 +25,7 @@ from tests.cluster.deployment import (
     Served,
     image_of,
     off_golden,
+    quick_to_shrink,
     ready_pods,
     steady,
     wait,
@@ -41,14 +42,43 @@ LOST_AT_MOST = 0.005
 """Of the requests while a server is killed: those that it had begun are gone with it."""
 READY_WITHIN_S = 30
 
-KILL_WORKER = """
+WAITED_AT_MOST_S = 10
+"""For a new worker: BentoML's own rhythm of looking for dead ones, without the start of one."""
+
+FIND_WORKER = """
 import os, signal
 from pathlib import Path
-for process in Path('/proc').iterdir():
-    other = process.name.isdigit() and int(process.name) != os.getpid()
-    if other and b'_bentoml_impl.worker' in (process / 'cmdline').read_bytes():
-        os.kill(int(process.name), signal.SIGKILL)
-        print('killed', process.name)
+others = [each for each in Path('/proc').iterdir() if each.name.isdigit() and int(each.name) != os.getpid()]
+(worker,) = [each for each in others if b'_bentoml_impl.worker' in (each / 'cmdline').read_bytes()]
+"""
+KILL_WORKER = f"""{FIND_WORKER}
+os.kill(int(worker.name), signal.SIGKILL)
+print('killed', worker.name)
+"""
+MEET_THE_LIMIT = f"""{FIND_WORKER}
+import time
+(worker / 'oom_score_adj').write_text('1000')
+others = []
+try:
+    while b'Z (zombie)' not in (worker / 'status').read_bytes():
+        if (child := os.fork()) == 0:
+            held = bytearray(b'x' * (32 << 20))  # less than the worker has, so that it is chosen
+            time.sleep(60)
+            os._exit(0)
+        others.append(child)
+        time.sleep(0.1)
+except OSError:  # the parent has seen that it is gone
+    pass
+for child in others:
+    os.kill(child, signal.SIGKILL)
+print('gone', worker.name, len(others))
+"""
+OOM_KILLS = """
+from pathlib import Path
+for name in ('memory.events', 'memory/memory.oom_control'):  # of cgroup 2, of cgroup 1
+    file = Path('/sys/fs/cgroup', name)
+    if file.exists():
+        print(next(line.split()[1] for line in file.read_text().splitlines() if line.startswith('oom_kill ')))
 """
 
 
@@ -139,6 +169,48 @@ def test_a_kill_costs_only_what_was_under_way(served: Served, how: str) -> None:
         "ready_again_s": round(seconds, 1),
     }
 
+    assert load.outcome.share >= 1 - LOST_AT_MOST
+    assert seconds < READY_WITHIN_S
+    assert load.outcome.slowest_s < WAITED_AT_MOST_S
+
+
+def test_a_pod_at_its_memory_limit_costs_only_what_was_under_way(served: Served) -> None:
+    """The kernel kills its worker, the largest there; the others serve, and three are ready again soon.
+
+    Processes in the container take memory until then. Where nodes have cgroup 2 and the kubelet's default,
+    the whole container is killed and started again.
+    """
+    pod = ready_pods(served.cluster)[0]
+
+    def within(code: str) -> str:
+        return served.cluster.kubectl("exec", pod, "--", "python", "-c", code)
+
+    with served.load() as load:
+        load.until(300)
+        kills = int(within(OOM_KILLS))
+        met = subprocess.run(
+            served.cluster.command("exec", pod, "--", "python", "-c", MEET_THE_LIMIT),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds = wait(lambda: all_answer(served.cluster, 3), "three pods that answer")
+        load.until(6_000)
+    steady(served.cluster)
+    (container,) = next(
+        found["status"]["containerStatuses"]
+        for found in clusters.pods(served.cluster)
+        if found["metadata"]["name"] == pod
+    )
+    whole = container.get("lastState", {}).get("terminated", {}).get("reason") == "OOMKilled"
+    served.figures["memory_limit"] = {
+        **load.outcome.figures(),
+        "share_ok": round(load.outcome.share, 5),
+        "ready_again_s": round(seconds, 1),
+        "whole_container": whole,
+    }
+
+    assert whole or (met.stdout.startswith("gone") and int(within(OOM_KILLS)) == kills + 1), met.stderr
     assert load.outcome.share >= 1 - LOST_AT_MOST
     assert seconds < READY_WITHIN_S
 
@@ -250,10 +322,7 @@ def test_golden_rows_are_asked_pod_by_pod_without_a_node_port(
 
 def test_the_autoscaler_adds_pods_under_load_and_takes_them_away(served: Served) -> None:
     """From 3 and back; how long it waits before it takes one away is shortened."""
-    quick = {"scaleDown": {"stabilizationWindowSeconds": 15, "policies": [pods_policy(6)]}}
-    served.cluster.kubectl(
-        "patch", "hpa", NAME, "--patch", json.dumps({"spec": {"maxReplicas": 5, "behavior": quick}})
-    )
+    quick_to_shrink(served.cluster, maxReplicas=5)
     most = 3
     with served.load(rows=600, rate=150) as load:
         began = time.monotonic()
@@ -267,7 +336,7 @@ def test_the_autoscaler_adds_pods_under_load_and_takes_them_away(served: Served)
         wait(lambda: time.monotonic() - began > 30, "some more load")
         more()
     down = wait(lambda: len(ready_pods(served.cluster)) == 3, "three pods again", 2 * SECONDS)
-    served.cluster.kubectl("patch", "hpa", NAME, "--patch", json.dumps({"spec": {"maxReplicas": 12}}))
+    quick_to_shrink(served.cluster, maxReplicas=12)
     served.figures["autoscaler"] = {
         **load.outcome.figures(),
         "most_pods": most,
@@ -276,10 +345,6 @@ def test_the_autoscaler_adds_pods_under_load_and_takes_them_away(served: Served)
     }
 
     assert not load.outcome.lost
-
-
-def pods_policy(pods: int) -> dict[str, Any]:
-    return {"type": "Pods", "value": pods, "periodSeconds": 15}
 
 
 def test_a_changed_setting_is_rolled_out(served: Served) -> None:
@@ -316,7 +381,7 @@ def status_of(url: str, body: bytes) -> int:
 
 
 def test_large_bodies_at_one_pod_are_refused_while_the_others_serve(served: Served) -> None:
-    """Twelve of 15 MB at once, with a limit of 384 MiB: the worker outlives them."""
+    """Twelve of 15 MB at once, with a limit of 768 MiB: the worker outlives them."""
     pod = ready_pods(served.cluster)[0]
     worst = b'{"features": [' + b",".join([b"[]"] * 5_000_000) + b"]}"
     answers: list[str] = []

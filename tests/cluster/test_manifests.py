@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,26 +17,12 @@ if TYPE_CHECKING:
     from deploy.cluster import Cluster
 
 NAMESPACE = "okamochi-manifests"
-CRDS = Path(__file__).resolve().parents[1] / "k8s" / "crds"
 
 
 @pytest.fixture(scope="module")
-def here(named_cluster: Cluster) -> Iterator[Place]:
-    """A namespace, and the kinds of the optional parts where the cluster does not know them."""
+def here(named_cluster: Cluster, kinds: None) -> Iterator[Place]:  # noqa: ARG001 - they are there by then
     with place(named_cluster, NAMESPACE) as found:
-        files = [file for file in sorted(CRDS.glob("*.yaml")) if not known(found, file)]
-        for file in files:
-            found.kubectl("create", "-f", str(file))
-        for file in files:
-            found.kubectl("wait", "--for=condition=established", "--timeout=60s", "-f", str(file))
         yield found
-        for file in files:
-            found.kubectl("delete", "-f", str(file))
-
-
-def known(place: Place, file: Path) -> bool:
-    name = yaml.safe_load(file.read_text())["metadata"]["name"]
-    return place.ask("get", "customresourcedefinition", name).returncode == 0
 
 
 def dry_run(place: Place, objects: list[dict[str, object]]) -> subprocess.CompletedProcess[str]:

@@ -298,6 +298,15 @@ def test_one_autoscaler_at_a_time(objects: dict[str, list[Object]]) -> None:
     assert scaler["spec"]["scaleTargetRef"]["kind"] == "Rollout"
 
 
+def test_a_canary_without_requests_is_no_error(objects: dict[str, list[Object]]) -> None:
+    """No sample has no first one; Argo Rollouts would count an error, and go back after five."""
+    (template,) = of_kind(objects["components/canary"], "AnalysisTemplate")
+    for metric in template["spec"]["metrics"]:
+        for condition in (metric["successCondition"], metric["failureCondition"]):
+            assert condition.startswith("len(result) > 0 && result[0] "), condition
+        assert metric["inconclusiveLimit"] < metric["count"]
+
+
 def test_mlflow_knows_every_name_it_is_called_by(objects: dict[str, list[Object]]) -> None:
     """To another it answers 403 while /health is fine, so its probe asks the API by the Service's name."""
     found = objects["components/mlflow"]
