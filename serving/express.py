@@ -461,7 +461,8 @@ class Connection(HttpToolsProtocol):
         seconds = perf_counter() - self._started
         Lane.observe(plain.endpoint.model.name, plain.endpoint.name, reply.status, seconds)
         close = self._closing or self._half_closed
-        self.transport.write(self._whole(reply, plain.head.request_id, close=close))
+        name = request_id.encode("latin-1") if request_id else plain.head.request_id
+        self.transport.write(self._whole(reply, name, close=close))
         if close:
             self.transport.close()
         self._tell(reply, scores, request_id, random())  # noqa: S311 - no secret
@@ -596,7 +597,7 @@ class Connection(HttpToolsProtocol):
     def _close_with(self, problem: Problem) -> None:
         problem.request_id = name_request(Head())
         reply = problem_reply(problem)
-        self.transport.write(self._whole(reply, None, close=True))
+        self.transport.write(self._whole(reply, problem.request_id.encode(), close=True))
         Lane.log("other", reply, perf_counter(), request_id=problem.request_id)
         self.transport.close()
 

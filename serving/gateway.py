@@ -149,7 +149,7 @@ class Gateway:
             metrics.REJECTED.labels(endpoint.model.name, reply.reason).inc()
         self._observe(endpoint.model.name, endpoint.name, reply.status, perf_counter() - asked.started)
         self._tell(endpoint.name, reply, asked, endpoint)
-        await _send(send, reply, asked.head.request_id)
+        await _send(send, reply, asked.name)
 
     def _tell(self, name: str, reply: Reply, asked: Asked, endpoint: Endpoint | None = None) -> None:
         self._log(
@@ -228,7 +228,7 @@ class Gateway:
         model = endpoint.model.name if endpoint is not None else ""
         self._observe(model, name, reply.status, perf_counter() - asked.started)
         self._tell(name, reply, asked)
-        await _send(send, reply, asked.head.request_id)
+        await _send(send, reply, asked.name)
 
     async def _page(self, page: Page | None, path: str, method: str) -> Reply:
         if page is not None and method in ("GET", "HEAD"):
@@ -332,6 +332,11 @@ class Asked:
         self.queued: float | None = None  # when its rows were read
         self.scores: Scores | None = None
         self.request_id = ""
+
+    @property
+    def name(self) -> bytes | None:
+        """For the header of the reply: what the client calls it, or we do where it was refused."""
+        return self.request_id.encode("latin-1") if self.request_id else self.head.request_id
 
     def named(self, problem: Problem) -> Problem:
         """The problem with the name by which the log has this request."""
