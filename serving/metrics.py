@@ -89,6 +89,41 @@ PREDICTION_LOG_DROPPED = Counter(
 )
 FEEDBACK = Counter("okamochi_feedback", "Actual values that were given.", ["model", "outcome"])
 
+# What `python -m training live --publish` left in the prediction log about the version that is live here.
+LIVE_QUALITY = Gauge(
+    "okamochi_live_quality",
+    "Live quality by feedback: its value, and the low and high end of its 95 % interval.",
+    ["model", "version", "metric", "bound"],
+    multiprocess_mode="livemostrecent",
+)
+LIVE_PROMISE = Gauge(
+    "okamochi_live_promise",
+    "The same metric on the test rows at promotion.",
+    ["model", "version", "metric"],
+    multiprocess_mode="livemostrecent",
+)
+LIVE_BROKEN = Gauge(
+    "okamochi_live_promise_broken",
+    "1 while live quality is short of the promise by more than noise.",
+    ["model", "version"],
+    multiprocess_mode="livemostrecent",
+)
+LIVE_ROWS = Gauge(
+    "okamochi_live_rows",
+    "Rows with feedback that live quality was judged by.",
+    ["model", "version"],
+    multiprocess_mode="livemostrecent",
+)
+LIVE_JUDGED = Gauge(
+    "okamochi_live_judged_timestamp_seconds",
+    "When live quality was last judged, in seconds since 1970.",
+    ["model", "version"],
+    multiprocess_mode="livemostrecent",
+)
+
+LOG_LEFT_OUT = Counter(
+    "okamochi_log_lines_left_out", "Refused requests without a line of the log, since too many were refused."
+)
 LOG_DROPPED = Counter("okamochi_log_lines_dropped", "Lines of the log that their reader was too slow for.")
 TRACES_DROPPED = Counter("okamochi_traces_dropped", "Traced requests whose spans were not sent.")
 

@@ -1,4 +1,4 @@
-"""The prediction log in PostgreSQL: two tables that every server writes to."""
+"""The prediction log in PostgreSQL: two tables that every server writes to, and one that training does."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from artifact import verdict
 from serving.predictions import NEW, Line, StoreError, Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from artifact.verdict import Verdict
 
 CONNECT_S = 5
 TABLES = """
@@ -42,7 +45,7 @@ class Postgres:
             # Servers that start together make the tables one after the other.
             with connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(7460251)")
-                connection.execute(TABLES)
+                connection.execute(TABLES + verdict.TABLE)
         except self._psycopg.Error as error:
             raise StoreError(_said(error)) from error
         return connection
@@ -115,6 +118,12 @@ class Postgres:
             ):
                 raise self._psycopg.Rollback(whole)
         return before
+
+    def verdicts(self) -> list[Verdict]:
+        """See `Store`."""
+        with self._asked() as connection:
+            said = connection.execute(verdict.SELECT).fetchall()
+        return [found for (row,) in said if (found := verdict.decode(msgspec.json.encode(row))) is not None]
 
     def _asked(self) -> _Asked:
         return _Asked(self._connect(), self._psycopg.Error)

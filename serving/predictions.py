@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 import numpy as np
 
+from artifact import verdict
 from artifact.encode import Encoder, canonical
 from artifact.signature import labels
 from serving import metrics
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.signature import Signature
+    from artifact.verdict import Verdict
     from serving.batcher import Scores
     from serving.protocols import Endpoint, Reply
     from serving.settings import Settings
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bentoml.okamochi")
 
 FLUSH_S = 0.5
+EXPIRE_EVERY_S = 600.0
+VERDICTS_EVERY_S = 30.0
 BUFFERED_S = 10  # of rows at the full rate, while the store is slow
 ROWS_AT_ONCE = 16  # encoded before the event loop may go on
 MOST_TEXT = 4_096  # characters of one cell
@@ -115,6 +119,9 @@ class Store(Protocol):
 
         None is kept where another value is known of one.
         """
+
+    def verdicts(self) -> list[Verdict]:
+        """What training found the models that log here to be worth."""
 
     def close(self) -> None:
         """Let go of files and connections."""
@@ -213,6 +220,7 @@ class PredictionLog:
             reason: metrics.PREDICTION_LOG_DROPPED.labels(reason)
             for reason in ("sampled_out", "buffer_full", "store_failed")
         }
+        self._versions: dict[str, str] = {}  # of what is live here
         self._thread = threading.Thread(target=self._run, name="okamochi-predictions", daemon=True)
 
     def start(self) -> None:
@@ -222,6 +230,7 @@ class PredictionLog:
     def attach(self, endpoints: Iterable[Endpoint]) -> None:
         """Log what these answer, from now on."""
         for endpoint in {id(endpoint): endpoint for endpoint in endpoints}.values():
+            self._versions[endpoint.model.name] = endpoint.model.version
             endpoint.answer = self._logging(endpoint)  # type: ignore[method-assign, assignment]
 
     def _logging(self, endpoint: Endpoint) -> Callable[[Any, Scores, int], Reply]:
@@ -282,17 +291,34 @@ class PredictionLog:
     # ---- the thread
 
     def _run(self) -> None:
-        expire_at = 0.0
+        expire_at = show_at = 0.0
         while not self._ended.wait(FLUSH_S):
             self._sampler.wake()
             self.flush()
-            if time.monotonic() >= expire_at:
-                expire_at = time.monotonic() + 600
-                with self._writing:
-                    try:
+            now = time.monotonic()
+            try:
+                if now >= expire_at:
+                    expire_at = now + EXPIRE_EVERY_S
+                    with self._writing:
                         self.store.expire(self._days)
-                    except Exception as error:  # noqa: BLE001 - the log must not end the thread
-                        self._complain(error)
+                if now >= show_at:
+                    show_at = now + VERDICTS_EVERY_S
+                    self.show_verdicts()
+            except Exception as error:  # noqa: BLE001 - the log must not end the thread
+                self._complain(error, "the prediction log cannot be tidied or read")
+
+    def show_verdicts(self) -> None:
+        """Put into the metrics what training says of the versions that are live here."""
+        for said in self.store.verdicts():
+            if self._versions.get(said.model) == said.version:
+                labels = said.model, said.version
+                bounds = {"value": said.value, "low": said.low, "high": said.high}
+                for bound, figure in bounds.items():
+                    metrics.LIVE_QUALITY.labels(*labels, said.metric, bound).set(figure)
+                metrics.LIVE_PROMISE.labels(*labels, said.metric).set(said.promise)
+                metrics.LIVE_BROKEN.labels(*labels).set(said.broken)
+                metrics.LIVE_ROWS.labels(*labels).set(said.rows)
+                metrics.LIVE_JUDGED.labels(*labels).set(said.at)
 
     def flush(self) -> None:
         """Store what was captured before this was called."""
@@ -344,10 +370,10 @@ class PredictionLog:
             taken.scores.tolist(),
         )
 
-    def _complain(self, error: Exception) -> None:
+    def _complain(self, error: Exception, what: str = "the prediction log lost rows") -> None:
         if time.monotonic() - self._complained >= COMPLAIN_EVERY_S:
             self._complained = time.monotonic()
-            logger.warning("the prediction log lost rows, serving goes on: %s", error)
+            logger.warning("%s, serving goes on: %s", what, error)
 
     def close(self) -> None:
         """Store what is left and end the thread."""
@@ -440,6 +466,13 @@ class Folder:
                     if path.stat().st_mtime < oldest:
                         path.unlink()
                         feedback_file(path).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error.strerror}") from error
+
+    def verdicts(self) -> list[Verdict]:
+        """See `Store`."""
+        try:
+            return verdict.found_in(self.path)
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
 

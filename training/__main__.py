@@ -102,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
         help="the prediction log (default: OKAMOCHI_PREDICTION_LOG, as the server has it)",
     )
     judged.add_argument("--json", action="store_true", help="for a program to read")
+    judged.add_argument(
+        "--publish", action="store_true", help="leave the verdict in the log, for the servers' metrics"
+    )
     starting = command("init", init, "write a use case for a table of your own", takes_name=False)
     starting.add_argument("data", metavar="DATA.csv", help="a CSV or Parquet file")
     starting.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
@@ -281,9 +284,17 @@ def report(chosen: argparse.Namespace) -> int:
 
 
 def live(chosen: argparse.Namespace) -> int:
-    """`live NAME [--log FOLDER|URL]`."""
+    """`live NAME [--log FOLDER|URL] [--publish]`."""
     from artifact import manifest  # noqa: PLC0415
-    from training.live import NothingToJudgeError, as_json, judge, read_log, table, write_picture  # noqa: PLC0415
+    from training.live import (  # noqa: PLC0415
+        NothingToJudgeError,
+        as_json,
+        judge,
+        publish,
+        read_log,
+        table,
+        write_picture,
+    )
     from training.registry import CHAMPION, Registry, peek  # noqa: PLC0415
 
     name = _name(chosen)
@@ -298,8 +309,13 @@ def live(chosen: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="okamochi-") as folder:
         signature = manifest.load(Registry().download(champion, Path(folder)), name=name).signature
     found = judge(champion, signature, read_log(target, name))
-    picture = write_picture(found, Path("reports"))
-    print(as_json(found) if chosen.json else f"{table(found)}\n\nThe picture is at {picture}")
+    if chosen.publish:
+        publish(found, target)
+    try:
+        picture = f"The picture is at {write_picture(found, Path('reports'))}"
+    except OSError as error:  # as in a pod whose root is read-only
+        picture = f"There is no picture: {error}"
+    print(as_json(found) if chosen.json else f"{table(found)}\n\n{picture}")
     return REFUSED if found.broken else DONE
 
 

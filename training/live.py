@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from artifact import verdict
 from artifact.encode import canonical
+from artifact.verdict import Verdict
 from training.evaluate import METRICS, Truth, truth_of
 from training.plots import live_quality
 from training.promote import FIGURES
@@ -45,6 +48,12 @@ class NothingToJudgeError(Exception):
     """There are no rows, no promise or no log that could be read (exit code 2)."""
 
     exit_code = 2
+
+
+class PublishError(Exception):
+    """The verdict could not be left in the log (exit code 1)."""
+
+    exit_code = 1
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -157,9 +166,7 @@ def _read_postgres(url: str, name: str) -> Iterator[Row]:
 
     try:
         with (
-            psycopg.connect(
-                url.replace("postgresql+psycopg://", "postgresql://", 1), connect_timeout=10
-            ) as found,
+            psycopg.connect(_psycopg_url(url), connect_timeout=10) as found,
             found.cursor("okamochi_live") as cursor,
         ):
             cursor.execute(
@@ -173,8 +180,16 @@ def _read_postgres(url: str, name: str) -> Iterator[Row]:
     except psycopg.errors.UndefinedTable:
         raise NothingToJudgeError("no server has written a prediction log to that database yet") from None
     except psycopg.Error as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise NothingToJudgeError(f"the prediction log cannot be read: {said[0]}") from error
+        raise NothingToJudgeError(f"the prediction log cannot be read: {_first_line(error)}") from error
+
+
+def _psycopg_url(url: str) -> str:
+    return url.replace("postgresql+psycopg://", "postgresql://", 1)
+
+
+def _first_line(error: Exception) -> str:
+    """Of an error of the database, which names the server and no password."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # ---- the verdict
@@ -305,6 +320,49 @@ def _by_slice(metric: str, signature: Signature, rows: Sequence[Row]) -> list[tu
             if len(groups[level]) >= LEAST_SLICE
         ]
     return found
+
+
+# ---- for Prometheus
+
+
+def publish(found: Live, target: str) -> None:
+    """Leave the verdict in the log, where every server that writes to it shows it in its metrics.
+
+    Raises
+    ------
+    PublishError
+        The log takes nothing.
+    """
+    said = Verdict(
+        model=found.name,
+        version=found.version,
+        metric=found.metric,
+        promise=found.promise,
+        value=found.live.value,
+        low=found.live.low,
+        high=found.live.high,
+        broken=found.broken,
+        rows=found.live.rows,
+        at=time.time(),
+    )
+    try:
+        if target.startswith(POSTGRES):
+            _publish_postgres(said, target)
+        else:
+            verdict.leave(Path(target).expanduser(), said)
+    except OSError as error:
+        raise PublishError(f"the verdict cannot be left in {target}: {error.strerror}") from error
+
+
+def _publish_postgres(said: Verdict, url: str) -> None:
+    import psycopg  # noqa: PLC0415 - only for a log that is there
+
+    try:
+        with psycopg.connect(_psycopg_url(url), connect_timeout=10) as found:
+            found.execute(verdict.TABLE)
+            found.execute(verdict.UPSERT, (said.model, msgspec.json.encode(said).decode()))
+    except psycopg.Error as error:
+        raise PublishError(f"the verdict cannot be left in the database: {_first_line(error)}") from error
 
 
 # ---- words

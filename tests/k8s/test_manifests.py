@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -226,15 +228,16 @@ def test_every_setting_of_a_server_is_one_that_it_reads(objects: dict[str, list[
 
 @pytest.mark.parametrize("what", EVERYTHING)
 def test_every_config_that_a_pod_takes_is_there(objects: dict[str, list[Object]], what: str) -> None:
-    """Secrets are made by hand: their one name is in the component's comment."""
+    """Secrets are made by hand: their names are in the components' comments."""
+    by_hand = {"okamochi-postgres"} | (
+        {"okamochi-prediction-log"} if what.endswith("live-quality") else set()
+    )
     there = {
         each["metadata"]["name"] for each in of_kind(objects[what], "ConfigMap", "PersistentVolumeClaim")
     }
     for workload in workloads(objects[what]):
         for kind, name in references(pod_template(workload)["spec"]):
-            assert name in (there if kind != "secret" else {"okamochi-postgres"}), workload["metadata"][
-                "name"
-            ]
+            assert name in (there if kind != "secret" else by_hand), workload["metadata"]["name"]
 
 
 def references(node: Any) -> list[tuple[str, str]]:
@@ -324,7 +327,7 @@ def test_mlflow_knows_every_name_it_is_called_by(objects: dict[str, list[Object]
 
 
 def test_those_who_ask_mlflow_ask_it_where_it_is(objects: dict[str, list[Object]]) -> None:
-    for what in ("components/retraining", "components/tuning"):
+    for what in ("components/retraining", "components/tuning", "components/live-quality"):
         service = one(objects[what], "Service", "okamochi-mlflow")
         uri = f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
         assert uri in yaml.safe_dump(objects[what])
@@ -349,3 +352,32 @@ def test_as_many_workers_load_as_the_master_waits_for(objects: dict[str, list[Ob
     workers = one(found, "Job", "okamochi-loadtest-workers")["spec"]
     assert int(settings["data"]["WORKERS"]) == workers["parallelism"] == workers["completions"]
     assert one(found, "Job", "okamochi-loadtest")["spec"]["backoffLimit"] == 0, "a verdict is given once"
+
+
+def test_what_pods_log_is_where_the_judge_looks(objects: dict[str, list[Object]]) -> None:
+    found = objects["components/live-quality"]
+    said = [
+        {each["name"]: each for each in pod_template(one(found, *which))["spec"]["containers"][0]["env"]}
+        for which in (("Deployment", "okamochi"), ("CronJob", "okamochi-live-quality"))
+    ]
+    assert said[0]["OKAMOCHI_PREDICTION_LOG"] == said[1]["OKAMOCHI_PREDICTION_LOG"]
+    assert said[0]["BENTOML_HOME"], "what the base has is still there"
+
+
+@pytest.mark.parametrize(
+    ("live", "run", "expected", "trained"),
+    [(0, 9, 0, False), (2, 9, 0, False), (3, 0, 0, True), (3, 3, 0, True), (3, 1, 1, True), (4, 9, 4, False)],
+)
+def test_the_judge_retrains_where_a_promise_is_broken(
+    objects: dict[str, list[Object]], tmp_path: Path, live: int, run: int, expected: int, *, trained: bool
+) -> None:
+    """By exit codes of `training live` and `training run`, which another program of that name plays."""
+    job = one(objects["components/live-quality"], "CronJob", "okamochi-live-quality")
+    command = pod_template(job)["spec"]["containers"][0]["command"]
+    plays = tmp_path / "python"
+    plays.write_text(f"#!/bin/sh\necho $3 >> {tmp_path}/done\n[ $3 = live ] && exit {live}\nexit {run}\n")
+    plays.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    ended = subprocess.run(command, env={"PATH": path, "USECASE": "iris", "TRIALS": "3"}, check=False)
+    assert ended.returncode == expected
+    assert (tmp_path / "done").read_text().split() == (["live", "run"] if trained else ["live"])

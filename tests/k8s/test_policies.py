@@ -27,8 +27,9 @@ GRAFANA = Pod({"app.kubernetes.io/name": "grafana"}, namespace="monitoring")
 
 @pytest.fixture(scope="module")
 def everything() -> list[Object]:
-    """All components at once but those that replace a part of the base."""
-    return of_kind(rendered(*[c for c in COMPONENTS if c not in {"keda", "canary"}]), "NetworkPolicy")
+    """All components at once but those that replace a part of the base or let the server out."""
+    left = {"keda", "canary", "live-quality"}
+    return of_kind(rendered(*[c for c in COMPONENTS if c not in left]), "NetworkPolicy")
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,14 @@ def test_what_is_needed_gets_through(
 )
 def test_what_is_not_needed_does_not(everything: list[Object], source: Pod, target: Pod, port: int) -> None:
     assert not allowed(everything, source, target, port)
+
+
+def test_servers_that_log_predictions_reach_the_database_and_nothing_else() -> None:
+    found = of_kind(rendered("live-quality"), "NetworkPolicy")
+    assert allowed(found, SERVING, POSTGRES, 5432)
+    assert allowed(found, MLFLOW, POSTGRES, 5432)
+    assert not allowed(found, SERVING, MLFLOW, 5000)
+    assert not allowed(found, SERVING, OUTSIDE, 5432)
 
 
 def test_without_monitoring_prometheus_is_a_stranger(base: list[Object]) -> None:

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from artifact import verdict
+from artifact.verdict import Verdict
 from serving import catalog, predictions
 from serving.gateway import Gateway
 from serving.predictions import Folder, Line, StoreError, Told, hash_of
@@ -375,6 +377,64 @@ def test_a_database_that_is_away_is_an_error_without_its_password() -> None:
 
 def _database(url: str) -> str:
     return url.replace("postgresql+psycopg://", "postgresql://")
+
+
+def test_two_servers_share_a_folder(made: dict[str, Made], tmp_path: Path) -> None:
+    """As pods do: each takes feedback on what the other has answered, once, and shows the same verdict."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    said = Verdict("iris", "1", "accuracy", 0.97, 0.9, 0.88, 0.92, broken=True, rows=500, at=1.7e9)
+    verdict.leave(folder, said)
+    for pod in ("a", "b"):
+        prepare(tmp_path / pod, {"iris": (made["iris"].path, "1")})
+    settings = {"OKAMOCHI_PREDICTION_LOG": str(folder), "OKAMOCHI_PREDICTION_LOG_ROWS_PER_S": "10000"}
+    with (
+        bento_server(tmp_path / "a", settings=settings) as first,
+        bento_server(tmp_path / "b", settings=settings) as second,
+    ):
+        rows = {"features": [[5.1, 3.5, 1.4, 0.2]] * 3}
+        for here, there in ((first, second), (second, first)):
+            ids = [httpx.post(here.url + "/predict", json=rows).json()["id"] for _ in range(10)]
+            items = [{"id": id_, "row": row, "actual": "setosa"} for id_ in ids for row in range(3)]
+            assert httpx.post(there.url + "/feedback", json=items).json() == {"stored": 30, "known": 0}
+            assert httpx.post(here.url + "/feedback", json=items).json() == {"stored": 0, "known": 30}
+            other = [{**items[0], "actual": "virginica"}]
+            assert httpx.post(here.url + "/feedback", json=other).status_code == 409
+        for server in (first, second):
+            shown = httpx.get(server.url + "/metrics").text
+            assert 'okamochi_live_promise_broken{model="iris",version="1"} 1.0' in shown
+    assert len(list(folder.glob("predictions-*"))) == 2
+    rows_told = [line for path in folder.glob("feedback-*") for line in path.read_text().splitlines()]
+    assert len(rows_told) == 60
+
+
+def test_verdicts_of_live_versions_are_shown_and_of_no_others(
+    start: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    log = start().predictions
+    assert log is not None
+    folder = tmp_path / "log"
+    folder.mkdir(exist_ok=True)
+    said = Verdict("iris", "4", "roc_auc", 0.97, 0.9, 0.88, 0.92, broken=True, rows=500, at=1.7e9)
+    verdict.leave(folder, said)
+    verdict.leave(folder, msgspec.structs.replace(said, model="loans", version="5"))
+    (folder / "live-linear.json").write_text('{"model": "linear"')
+    log.show_verdicts()
+
+    def shown(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(f"okamochi_live_{name}", labels)
+
+    live = {"model": "iris", "version": "4"}
+    for bound, value in {"value": 0.9, "low": 0.88, "high": 0.92}.items():
+        assert shown("quality", **live, metric="roc_auc", bound=bound) == value
+    assert shown("promise", **live, metric="roc_auc") == 0.97
+    assert shown("promise_broken", **live) == 1
+    assert shown("rows", **live) == 500
+    assert shown("judged_timestamp_seconds", **live) == 1.7e9
+    verdict.leave(folder, msgspec.structs.replace(said, broken=False))
+    log.show_verdicts()
+    assert shown("promise_broken", **live) == 0
+    assert shown("promise_broken", model="loans", version="5") is None
 
 
 def test_two_workers_of_a_server_share_a_folder(made: dict[str, Made], tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from artifact import verdict
 from artifact.signature import Column, Signature
 from serving import catalog
 from serving.gateway import Gateway
@@ -19,7 +21,18 @@ from serving.protocols.predict import ID_PREFIX
 from serving.settings import Settings
 from tests.serving.conftest import ask, elsewhere
 from tests.training.test_promote import exam
-from training.live import Estimate, NothingToJudgeError, Row, as_json, judge, read_log, table, tolerance_of
+from training.live import (
+    Estimate,
+    NothingToJudgeError,
+    PublishError,
+    Row,
+    as_json,
+    judge,
+    publish,
+    read_log,
+    table,
+    tolerance_of,
+)
 from training.promote import FIGURES, challenge
 from training.registry import Registry, Version
 
@@ -197,6 +210,12 @@ def test_postgresql_is_joined_too(postgres_url: str) -> None:
     rows = list(read_log(postgres_url, "pg_fruit"))
     assert len(rows) == 5
     assert rows[0] == Row("2026-11-01", "7", {"colour": "red"}, [0.25, 0.75], "plum")
+    for right, broken in ((0.9, False), (0.7, True)):
+        publish(judge(version(), FRUIT, fruit(600, right)), postgres_url)
+        (said,) = store.verdicts()
+        assert (said.model, said.version, said.metric, said.broken) == ("fruit", "7", "accuracy", broken)
+    with pytest.raises(PublishError, match="cannot be left"):
+        publish(judge(version(), FRUIT, fruit(600, 0.9)), "postgresql://nobody:hidden@127.0.0.1:1/x")
     store.close()
     with pytest.raises(NothingToJudgeError, match="cannot be read"):
         list(read_log("postgresql://nobody:hidden@127.0.0.1:1/x", "fruit"))
@@ -241,18 +260,27 @@ def test_the_command_judges_what_a_server_logged(
     assert said.code == 2
     assert "0 rows that version 1" in said.err
     assert cli("live", name).code == 2  # no log is named
-    assert cli("live", name, "--log", tmp_path / "nowhere").code == 2
+    assert cli("live", name, "--log", tmp_path / "nowhere", "--publish").code == 2
+    assert not list(log.glob("live-*"))
     serve(3.0)
-    said = cli("live", name, "--log", log)
+    said = cli("live", name, "--log", log, "--publish")
     assert said.code == 0, said
+    (shown,) = verdict.found_in(log)
+    assert not shown.broken
     assert "The promise is kept" in said.out
     assert (tmp_path / "reports" / f"{name}-live.png").stat().st_size > 10_000
     serve(5.0)
-    said = cli("live", name, "--log", log, "--json")
+    assert cli("live", name, "--log", log).code == 3
+    assert verdict.found_in(log) == [shown], "nothing is left in a log unless it is asked for"
+    said = cli("live", name, "--log", log, "--json", "--publish")
     assert said.code == 3, said
     found = json.loads(said.out)
     assert found["broken"] is True
     assert found["live"]["rows"] == 300
+    (shown,) = verdict.found_in(log)
+    assert (shown.broken, shown.rows, shown.value) == (True, 300, found["live"]["value"])
+    assert shown.promise == found["promise"]
+    assert abs(shown.at - time.time()) < 60
     assert found["promise_rows"] == 200
     assert {part["level"] for part in found["slices"]} == {"red", "blue", "missing"}
     assert gateway.predictions is not None
