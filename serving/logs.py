@@ -6,6 +6,7 @@ never holds a value of a cell: neither what a client sent nor the words of an er
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import logging
 import os
@@ -39,6 +40,7 @@ GATHER_S = 0.1  # each time that the thread wakes costs the event loop some 50 u
 FLUSH_S = 1.0  # what a worker that ends gives the lines that wait
 FAILURES_PER_S = 10.0  # lines about requests that were refused; a bug of ours always has its line
 FAILURES_AT_ONCE = 50.0
+COUNT_S = 0.1  # lines that are left out are counted in one step, as `metrics.Observer` counts requests
 
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -218,6 +220,7 @@ class RequestLog:
         self.lane = lane
         self.share = share
         self.tracer = tracer
+        self._left_out = 0  # that are not in the metrics yet
         # Of the usual requests, those that are looked at further; None where all pass by.
         self.looked_at = max(share, tracer.share if tracer is not None else 0.0) or None
         if tracer is not None and self.looked_at is None:
@@ -266,6 +269,9 @@ class RequestLog:
             if draw >= self.share:
                 return
         elif status != 500 and not self.allowance.take():
+            if not self._left_out:
+                asyncio.get_running_loop().call_later(COUNT_S, self._count_left_out)
+            self._left_out += 1
             return
         fields: dict[str, Any] = {
             "lane": self.lane,
@@ -291,6 +297,10 @@ class RequestLog:
             fields["lines_left_out"], self.allowance.refused = self.allowance.refused, 0
         level = "info" if status < 400 else "error" if status >= 500 else "warning"
         write(level, "request", fields)
+
+    def _count_left_out(self) -> None:
+        metrics.LOG_LEFT_OUT.inc(self._left_out)
+        self._left_out = 0
 
 
 _ODD = frozenset(b"%x" % digit for digit in range(1, 16, 2))  # last digits of the flags of what is sampled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,14 @@ def test_a_line_says_who_asked_for_what_and_how_it_ended(logging_server: Server,
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/models/iris/predict", 422), ("/models/iris/predict?gateway", 422), ("/models/none", 404)],
+    [
+        ("/models/iris/predict", 422),
+        ("/models/iris/predict?gateway", 422),
+        ("/models/none", 404),
+        ("/v2/models/iris/infer", 422),
+        ("/v2/models/iris/infer?gateway", 422),
+        ("/invocations", 400),
+    ],
 )
 def test_a_refusal_names_the_request_as_its_line_does(logging_server: Server, path: str, status: int) -> None:
     """By the client's own name for it, else by one of ours."""
@@ -87,7 +95,8 @@ def test_a_refusal_names_the_request_as_its_line_does(logging_server: Server, pa
         if path == "/models/none":
             reply = httpx.get(logging_server.url + path, headers=headers)
         assert reply.status_code == status
-        named = reply.json()["request_id"]
+        named = reply.headers["x-request-id"]
+        assert reply.json().get("request_id", named) == named, "the protocols' own shapes have no such key"
         assert named == headers.get("X-Request-Id", named)
         line = line_of(logging_server, named)
         assert (line["status"], line["level"]) == (status, "warning")
@@ -122,7 +131,7 @@ def test_a_flood_of_refusals_leaves_a_bounded_number_of_lines(logging_server: Se
         return [line for line in found if line.get("status", 0) >= 400]
 
     line_of(logging_server, _refused(logging_server))
-    before = lines()
+    before, counted = lines(), _left_out(logging_server)
     ask(logging_server, *(request(f"/flood/{i}", method="GET") for i in range(2_000)))
     time.sleep(0.5)
     line_of(logging_server, _refused(logging_server))
@@ -130,6 +139,16 @@ def test_a_flood_of_refusals_leaves_a_bounded_number_of_lines(logging_server: Se
     left_out = sum(line.get("lines_left_out", 0) for line in new)
     assert len(new) + left_out == 2_001
     assert left_out > 1_000
+    assert _left_out(logging_server) - counted == left_out
+
+
+def _left_out(server: Server) -> float:
+    time.sleep(2 * logs.COUNT_S)
+    found = re.search(
+        r"^okamochi_log_lines_left_out_total (\S+)$", httpx.get(f"{server.url}/metrics").text, re.MULTILINE
+    )
+    assert found
+    return float(found[1])
 
 
 def _refused(server: Server) -> str:
