@@ -62,12 +62,13 @@ def bento_server(
     settings: Mapping[str, str] | None = None,
     ready: str = "/readyz",
     within: Sequence[str] = (),
+    port: int | None = None,
 ) -> Iterator[Server]:
     """Serve what `prepare` put into `folder`, with more arguments of `bentoml serve`.
 
     `within` is a command that makes the process's surroundings and then becomes the rest of its arguments.
     """
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
     scheme = "https" if "--ssl-certfile" in arguments else "http"
     with started(

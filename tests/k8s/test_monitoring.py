@@ -7,21 +7,25 @@ import re
 import shutil
 import subprocess
 import time
-import urllib.parse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import msgspec
+import numpy as np
 import prometheus_client
 import pytest
 import yaml
 
+from artifact import verdict
 from artifact.encode import Encoder
+from artifact.verdict import Verdict
 from serving import metrics
 from tests.bento_server import bento_server, prepare
+from tests.faults.wire import workers
+from tests.k8s.monitored import answer, filled_in, prometheus_of
 from tests.k8s.rendering import K8S, Object, of_kind, one, rendered
-from tests.servers import free_port, started
+from tests.servers import free_port
 from tests.serving import artifacts
 from training.export import reference
 
@@ -86,6 +90,16 @@ def test_every_alert_has_a_case_in_which_it_fires(alerts: dict[str, Object]) -> 
     text = CASES.read_text()
     fires = set(re.findall(r'alertname="(\w+)"[^}]*\}\'\n +value: 1', text))
     assert fires == alerts.keys()
+
+
+def test_all_is_well_has_every_metric_that_alerts_look_at(rules: Object) -> None:
+    """Else that case would be quiet for want of data."""
+    healthy = yaml.safe_load(CASES.read_text())["tests"][0]
+    there = {series["series"].partition("{")[0] for series in healthy["input_series"]}
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            for name in re.findall(r"\b(okamochi_[a-z_]+|up)\b(?=\{| >|\))", rule["expr"]):
+                assert name in there, rule
 
 
 def test_every_alert_has_two_windows_or_none(alerts: dict[str, Object]) -> None:
@@ -154,42 +168,25 @@ def prometheus(
     prepare(folder / "server", made)
     damaged = next((folder / "server" / "bentoml" / "models" / "okamochi-linear").rglob("model.onnx"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
-    groups = [{**group, "interval": "1s"} for group in rules["groups"]]
-    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
-    with bento_server(
-        folder / "server",
-        ready="/livez",
-        settings={"OKAMOCHI_MAX_BODY_BYTES": "2000", "OKAMOCHI_DRIFT_EVERY_S": "1"},
-    ) as server:
-        config = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": ["rules.yaml"],
-            "scrape_configs": [
-                {
-                    "job_name": "okamochi",
-                    "static_configs": [
-                        {
-                            "targets": [urllib.parse.urlsplit(server.url).netloc],
-                            "labels": {"namespace": "okamochi", "pod": "okamochi-0"},
-                        }
-                    ],
-                }
-            ],
-        }
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-        port = free_port()
-        command = [
-            *(binary, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"),
-            f"--web.listen-address=127.0.0.1:{port}",
-        ]
-        url = f"http://127.0.0.1:{port}"
-        with started(command, url=url, ready="/-/ready", log=folder / "prometheus.log") as found:
-            end = time.monotonic() + 60
-            while len(answer(found.url, "count_over_time(okamochi_rejected_total[1m]) >= 5")) < 1:
-                assert time.monotonic() < end, found.log.read_text()
-                ask(server.url)
-                time.sleep(0.3)
-            yield found.url
+    log = folder / "log"
+    log.mkdir()
+    said = Verdict("iris", "1", "accuracy", 0.97, 0.9, 0.88, 0.92, broken=True, rows=500, at=time.time())
+    verdict.leave(log, said)
+    settings = {
+        "OKAMOCHI_MAX_BODY_BYTES": "2000",
+        "OKAMOCHI_DRIFT_EVERY_S": "1",
+        "OKAMOCHI_PREDICTION_LOG": str(log),
+    }
+    with (
+        bento_server(folder / "server", ready="/livez", settings=settings) as server,
+        prometheus_of(binary, folder, {"okamochi-0": server.url}, rules) as found,
+    ):
+        end = time.monotonic() + 60
+        while len(answer(found.url, "count_over_time(okamochi_rejected_total[1m]) >= 5")) < 1:
+            assert time.monotonic() < end, found.log.read_text()
+            ask(server.url)
+            time.sleep(0.3)
+        yield found.url
 
 
 def ask(url: str) -> None:
@@ -202,22 +199,10 @@ def ask(url: str) -> None:
     assert httpx.post(url + "/predict", json={"features": [[0.0] * 4] * 500}).status_code == 413
 
 
-def answer(url: str, query: str) -> list[Any]:
-    found = httpx.get(f"{url}/api/v1/query", params={"query": query}).json()
-    assert found["status"] == "success", f"{query}: {found}"
-    result = found["data"]["result"]
-    return [each for each in result if each["value"][1] != "NaN"]
-
-
 def test_every_query_of_the_dashboard_is_answered(prometheus: str, panels: list[Object]) -> None:
     """With data, by a Prometheus that scrapes a server like the operator's would."""
-    variables = {"$__rate_interval": "5m", "$namespace": "okamochi", "$model": "iris|linear"}
     for query in queries(panels):
-        asked = query
-        for name, value in variables.items():
-            asked = asked.replace(name, value)
-        assert "$" not in asked
-        assert answer(prometheus, asked), f"no data: {asked}"
+        assert answer(prometheus, filled_in(query)), f"no data: {query}"
 
 
 def test_the_rules_work_on_what_a_server_says(prometheus: str) -> None:
@@ -229,3 +214,74 @@ def test_the_rules_work_on_what_a_server_says(prometheus: str) -> None:
         (each["metric"]["alertname"], each["metric"].get("model")) for each in answer(prometheus, "ALERTS")
     }
     assert ("OkamochiModelRefused", "linear") in alerts
+    assert ("OkamochiLiveQualityBelowPromise", "iris") in alerts
+
+
+def test_every_panel_is_drawn_where_it_stands(prometheus: str, tmp_path: Path) -> None:
+    """The picture in the docs is drawn by this, from what a Prometheus answers."""
+    from tests.k8s.picture import draw
+
+    dashboard = json.loads((K8S / "components" / "monitoring" / "okamochi.json").read_text())
+    now = time.time()
+    figure = draw(
+        prometheus, dashboard, start=now - 60, end=now, step=1, rate_interval="1m", models="iris|linear"
+    )
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        panel["title"] for panel in dashboard["panels"]
+    ]
+    for axes in figure.axes:
+        lines = [line for line in axes.lines if not np.isnan(np.asarray(line.get_ydata(), float)).all()]
+        assert lines or axes.texts, f"{axes.get_title(loc='left')} is empty"
+    figure.savefig(tmp_path / "dashboard.png")
+
+
+def test_the_picture_in_the_docs_says_what_it_is() -> None:
+    picture = CHECKOUT / "docs" / "dashboard.png"
+    assert picture.stat().st_size < 300_000
+    assert re.search(r"!\[[^]]*not a screenshot of Grafana[^]]*\]\(dashboard.png\)", PAGE)
+
+
+def test_a_prometheus_that_scrapes_during_a_restart_sees_no_error(
+    program: Callable[[str], str], rules: Object, tmp_path: Path
+) -> None:
+    """A worker that is killed resets nothing, a server that starts anew begins at nothing; no alert fires."""
+    binary, port = program("prometheus"), free_port()
+    prepare(tmp_path / "server", {"iris": (artifacts.iris(tmp_path / "iris").path, "1")})
+    url, series = f"http://127.0.0.1:{port}", 'okamochi_requests_total{model="iris",status="200"}'
+
+    def predicted(seconds: float) -> int:
+        end, count = time.monotonic() + seconds, 0
+        while time.monotonic() < end:
+            try:
+                with httpx.Client(base_url=url) as client:
+                    body = {"features": [[5.1, 3.5, 1.4, 0.2]]}
+                    count += client.post("/predict", json=body, timeout=30).status_code == 200
+            except httpx.TransportError:  # while nobody listens
+                pass
+            time.sleep(0.02)
+        return count
+
+    with prometheus_of(binary, tmp_path, {"okamochi-0": url}, rules) as prometheus:
+        with bento_server(tmp_path / "server", port=port) as server:
+            before = predicted(4)
+            (worker,) = workers(server)
+            worker.kill()
+            before += predicted(10)
+            time.sleep(2.5)
+            ((found),) = answer(prometheus.url, series)
+            assert before - 1 <= float(found["value"][1]) <= before + 1, "the killed worker's counts are gone"
+            assert answer(prometheus.url, f"resets({series}[1m])")[0]["value"][1] == "0"
+        time.sleep(2)
+        with bento_server(tmp_path / "server", port=port):
+            after = predicted(4)
+            time.sleep(2.5)
+            assert float(answer(prometheus.url, series)[0]["value"][1]) == after
+            assert answer(prometheus.url, f"resets({series}[2m])")[0]["value"][1] == "1"
+            assert answer(prometheus.url, 'min_over_time(up{job="okamochi"}[2m])')[0]["value"][1] == "0"
+            (bad,) = answer(prometheus.url, "okamochi:unavailable:ratio_rate5m")
+            assert float(bad["value"][1]) == 0
+            fired = answer(prometheus.url, 'count_over_time(ALERTS{alertstate="firing"}[2m])')
+            assert not fired
+        said = prometheus.log.read_text()
+        assert "Append failed" not in said
+        assert "level=error" not in said
