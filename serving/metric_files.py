@@ -11,6 +11,7 @@ import logging
 import os
 from contextlib import suppress
 from mmap import mmap
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import values
@@ -28,11 +29,8 @@ class Blocks(MmapedDict):
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         if not read_mode:
             try:
-                with open(filename, "ab") as file:  # noqa: PTH123 - a path as text is what it is given
-                    _take(file.fileno(), FIRST_BYTES)
+                _make(Path(filename))
             except OSError as error:
-                with suppress(OSError):
-                    os.unlink(filename)  # noqa: PTH108 - an empty one would fail whoever adds them up
                 filename = _hold(filename, error)
         super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
 
@@ -67,6 +65,21 @@ def install() -> None:
 def shared() -> bool:
     """Whether all that this process counts is where other workers read it."""
     return not _in_memory
+
+
+def _make(path: Path) -> None:
+    """Make a file in one step: an empty one would fail whoever adds them up at that moment."""
+    if path.exists() and path.stat().st_size:
+        return
+    unfinished = path.with_suffix(".new")
+    try:
+        with unfinished.open("wb") as file:
+            _take(file.fileno(), FIRST_BYTES)
+        unfinished.replace(path)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
 
 
 def _take(descriptor: int, size: int) -> None:

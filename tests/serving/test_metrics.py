@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import httpx
 from prometheus_client import CollectorRegistry, Histogram
 
-from serving import metrics
+from serving import metric_files, metrics
 from tests.bento_server import bento_server, environment, prepare
 from tests.servers import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from tests.serving.artifacts import Made
 
@@ -73,6 +75,24 @@ def test_both_lanes_add_up_to_what_was_sent(made: dict[str, Made], tmp_path: Pat
     assert float(counts['okamochi_requests_total{endpoint="predict",model="iris",status="422"}']) == 150
     assert float(counts['okamochi_lane_requests_total{lane="express"}']) == 150
     assert float(counts['okamochi_lane_requests_total{lane="gateway"}']) >= 150
+
+
+def test_a_file_of_metrics_is_never_seen_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Prometheus that scrapes while a worker starts would have 500: prometheus_client cannot read one."""
+    take, seen = metric_files._take, []
+
+    def looked_at(descriptor: int, size: int) -> None:
+        seen.append(list(tmp_path.glob("*.db")))
+        take(descriptor, size)
+
+    monkeypatch.setattr(metric_files, "_take", looked_at)
+    path = tmp_path / "counter_1.db"
+    file = metric_files.Blocks(str(path))
+    file.write_value("a", 2.0, 0.0)  # type: ignore[no-untyped-call]
+    assert seen == [[]]
+    assert path.stat().st_blocks * 512 >= metric_files.FIRST_BYTES
+    assert [key for key, *_ in metric_files.Blocks.read_all_values_from_file(str(path))] == ["a"]  # type: ignore[no-untyped-call]
+    assert [each.name for each in tmp_path.iterdir()] == ["counter_1.db"]
 
 
 def test_two_servers_never_share_a_folder_of_metrics(made: dict[str, Made], tmp_path: Path) -> None:
