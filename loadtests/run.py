@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gevent
+import psutil
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from loadtests import objectives, payloads, target, verdict
@@ -117,6 +118,10 @@ def _init(environment: Environment, **_: Any) -> None:
         run.prepare()
     except UsageError as error:
         print(error, file=sys.stderr)
+        if isinstance(environment.runner, MasterRunner):
+            # Those of --processes: Locust forgets them, and they would wait a minute for their master.
+            for forked in psutil.Process().children():
+                forked.terminate()
         sys.exit(WRONG_USAGE)
 
 
@@ -308,7 +313,7 @@ class Run:
             self.environment.process_exit_code = 0 if verdict.passed(lines) else 1
         self._started = 0.0
         if not self._options.headless:
-            print(self._text, flush=True)
+            self._say(self._text)
 
     def _quitting(self, **_: Any) -> None:
         """Interrupted: what has been sent is judged all the same."""
@@ -322,7 +327,11 @@ class Run:
 
     def _quit(self, **_: Any) -> None:
         if self._options.headless and self._text:
-            print(f"\n{self._text}", flush=True)
+            self._say(f"\n{self._text}")
+
+    def _say(self, text: str) -> None:
+        """On standard output, unless Locust's own --json is to be read from there."""
+        print(text, file=sys.stderr if self._options.json else sys.stdout, flush=True)
 
     # ---- after a test
 

@@ -336,6 +336,30 @@ def test_a_slip_is_one_sentence_and_exit_code_2(
     assert done.out == ""
 
 
+def test_a_slip_leaves_no_process_behind(tmp_path: Path) -> None:
+    """Those that Locust forked have its output open, and waited a minute for a master that was gone."""
+    port = str(free_port())
+    done = locust(
+        tmp_path,
+        *("--host", "http://127.0.0.1:1", "-u", "2", "-t", "1s", "--processes", "2"),
+        *("--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port),
+    )
+
+    assert done.code == 2
+    assert "Nothing answers at http://127.0.0.1:1 (" in done.err
+    assert "heartbeat" not in done.err
+
+
+def test_json_on_standard_output_is_json_alone(server: Server, tmp_path: Path) -> None:
+    done = locust(
+        tmp_path, *("--host", server.url, "-u", "2", "-t", "2s", "--json", *lenient(tmp_path, "steady"))
+    )
+
+    assert done.code == 0, done.err
+    assert {entry["method"] for entry in json.loads(done.out)} == {"POST"}
+    assert done.err.strip().splitlines()[-1] == "PASSED"
+
+
 def test_without_a_host_it_says_how_to_give_one(tmp_path: Path) -> None:
     done = locust(tmp_path, "-u", "1", "-t", "1s")
 
