@@ -147,11 +147,21 @@ def locked_models(folder: Path) -> dict[str, str]:
         There is nothing to serve.
     """
     path = folder / LOCK
+    locked = {}
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_bytes().decode(errors="replace").splitlines()
     except OSError:
         lines = []
-    locked = dict(line.split() for line in lines if line.strip() and not line.startswith("#"))
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or line.startswith("#"):
+            continue
+        if len(words) != 2 or not words[1].isascii():
+            raise BentoMLException(
+                f"{path}, line {number}: expected a name and a tag, got {line[:80]!r}; "
+                "run `make bundle` again."
+            )
+        locked[words[0]] = words[1]
     if not locked:
         raise BentoMLException(
             f"{path} names no model; run `make bundle` (or `python -m deploy bundle NAME`) first."

@@ -152,7 +152,8 @@ def install() -> None:
     root = logging.getLogger()
     if any(isinstance(handler, BoundedHandler) for handler in root.handlers):
         return
-    handler = BoundedHandler(sys.stdout.fileno())
+    # A server may have been started with its output closed.
+    handler = BoundedHandler(sys.stdout.fileno() if sys.stdout else os.open(os.devnull, os.O_WRONLY))
     _handlers.append(handler)
     root.handlers[:] = [handler]
     for name in list(logging.Logger.manager.loggerDict):
