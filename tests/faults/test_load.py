@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,12 @@ from tests.faults.wire import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from tests.servers import Server
+
+    Serve = Callable[..., AbstractContextManager[Server]]
 
 LIVE = request("/livez", method="GET")
 SLOW = request("/models/slow/predict", b'{"features": [[5.1, 3.5, 1.4, 0.2]]}')
@@ -209,6 +215,39 @@ def test_connections_that_say_nothing_or_half_a_request_take_little_memory(serve
     finally:
         for connection in held:
             connection.close()
+
+
+def test_thousands_of_kept_connections_take_little_and_slow_nobody_down(
+    serve: Serve, figures: dict[str, Any]
+) -> None:
+    """Each was answered once and idles; all of them are still answered when they ask again."""
+    count = 10_000 if FULL else 1_000
+    with serve("--timeout-keep-alive", "300") as server, ExitStack() as held:
+        (worker,) = workers(server)
+        before = worker.memory_full_info().pss
+        connections = [held.enter_context(connect(server)) for _ in range(count)]
+        for _ in range(2):
+            for connection in connections:
+                connection.sendall(linear(3))
+            for connection in connections:
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        more = worker.memory_full_info().pss - before
+        figures["kept_connections"] = {"count": count, "bytes_each": round(more / count)}
+        assert more / count < 12_000
+
+
+def test_more_connections_than_descriptors_wait_and_harm_nobody(serve: Serve) -> None:
+    """Those that were let in are answered; the others are once there is room."""
+    with serve(
+        "--timeout-keep-alive", "300", within=("sh", "-c", 'ulimit -n 128; exec "$@"', "sh")
+    ) as server:
+        (worker,) = workers(server)
+        with ExitStack() as held:
+            connections = [held.enter_context(connect(server)) for _ in range(300)]
+            connections[0].sendall(linear(3))
+            assert connections[0].recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert [reply.status for reply in ask(server, *[linear(3), LIVE] * 100) if reply] == [200] * 200
+        assert workers(server) == [worker]
 
 
 LARGE = {

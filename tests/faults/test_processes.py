@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from tests.faults.conftest import FULL
 from tests.faults.wire import (
     Reply,
     address,
@@ -66,7 +67,11 @@ def test_sigterm_lets_requests_of_both_lanes_end_and_then_closes(serve: Serve) -
         worker.wait(30)
 
 
-def test_sigterm_to_the_parent_ends_the_server_with_its_requests_answered(serve: Serve) -> None:
+@pytest.mark.parametrize("numbers", [(15,), (15, 15), (2, 15), (2, 2)])
+def test_sigterm_to_the_parent_ends_the_server_with_its_requests_answered(
+    serve: Serve, numbers: tuple[int, ...]
+) -> None:
+    """And SIGINT; nobody's impatience costs a request."""
     with serve(OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
 
         async def main() -> None:
@@ -74,7 +79,9 @@ def test_sigterm_to_the_parent_ends_the_server_with_its_requests_answered(serve:
             for _, writer in opened:
                 writer.write(SLOW)
             await asyncio.sleep(0.1)
-            server.process.send_signal(signal.SIGTERM)
+            for number in numbers:
+                server.process.send_signal(number)
+                await asyncio.sleep(0.1)
             assert [(await read_reply(reader)).status for reader, _ in opened] == [200] * 8
             for _, writer in opened:
                 writer.close()
@@ -110,6 +117,27 @@ def test_a_killed_worker_is_replaced_and_a_stopped_one_goes_on(serve: Serve) -> 
             raise AssertionError("nothing in the log says that a worker was killed")
 
 
+def test_sighup_replaces_the_worker_with_its_requests_answered(serve: Serve) -> None:
+    """As a terminal that closes sends it, and as the parent's own way to load anew."""
+    with serve(OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
+        (before,) = workers(server)
+
+        async def main() -> None:
+            opened = [await open_to(server) for _ in range(8)]
+            for i, (_, writer) in enumerate(opened):
+                writer.write(SLOW if i else LONG)
+            await asyncio.sleep(0.1)
+            server.process.send_signal(signal.SIGHUP)
+            assert [(await read_reply(reader)).status for reader, _ in opened] == [200] * 8
+            for _, writer in opened:
+                writer.close()
+
+        asyncio.run(main())
+        before.wait(30)
+        assert predictions(one(server, QUICK)) == ["setosa"]
+        assert before not in workers(server)
+
+
 def test_workers_of_a_killed_parent_answer_what_they_have_and_free_the_port(serve: Serve) -> None:
     """Nobody is left to tell them, so they look."""
     with serve(OKAMOCHI_WORKERS="2", OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
@@ -131,6 +159,18 @@ def test_workers_of_a_killed_parent_answer_what_they_have_and_free_the_port(serv
         assert (len(gone), alive) == (2, [])
         with socket.create_server(address(server)):
             pass  # the next server can have it
+
+
+def test_a_worker_that_is_killed_each_second_comes_back_once_that_ends(serve: Serve) -> None:
+    """However often: the parent does not give up, and who asks meanwhile is answered then."""
+    with serve() as server:
+        for _ in range(10 if FULL else 4):
+            for worker in workers(server):
+                worker.kill()
+            time.sleep(1)
+        assert predictions(one(server, QUICK)) == ["setosa"]
+        assert one(server, request("/readyz", method="GET")).status == 200
+        assert len(workers(server)) == 1
 
 
 def test_a_stopped_parent_stops_no_worker_and_goes_on_replacing_them(serve: Serve) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from tests.bento_server import environment, prepare
 from tests.faults.conftest import FULL, VERSIONS
 from tests.faults.wire import SECONDS, ask, connect, one, open_to, predictions, read_reply, request, workers
 from tests.servers import CHECKOUT, free_port
@@ -213,6 +214,12 @@ def test_a_log_that_nobody_reads_holds_up_no_request(serve: Serve, figures: dict
         server.process.wait(30)
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_a_server_without_standard_output_serves(serve: Serve, closed: str) -> None:
+    with serve(within=("sh", "-c", f'exec "$@" {closed}', "sh")) as server:
+        serves(server)
+
+
 # ---- the clock
 
 
@@ -226,7 +233,7 @@ def library(name: str) -> str:
 
 
 def test_a_clock_that_steps_moves_no_deadline_and_closes_no_connection(serve: Serve, tmp_path: Path) -> None:
-    """Back an hour and on a day, while requests wait and connections idle; only the dates are others."""
+    """Back an hour, on a day and a year, while requests wait and connections idle: only dates are others."""
     stepped = tmp_path / "clock"
     stepped.write_text("+0")
     faked = {
@@ -243,7 +250,7 @@ def test_a_clock_that_steps_moves_no_deadline_and_closes_no_connection(serve: Se
             explicit = SLOW.replace(b"Host: h", b"Host: h\r\nX-Deadline-Ms: 20000")
             whole = (SLOW, explicit, QUICK, GATEWAY)
             kept = [await open_to(server) for _ in whole]
-            for step in (0, -3_600, 86_400, -86_400):
+            for step in (0, -3_600, 86_400, -86_400, 366 * 86_400):
                 stepped.write_text(f"{step:+}")
                 off = math.inf
                 async with asyncio.timeout(SECONDS):
@@ -295,6 +302,38 @@ def test_make_serve_says_that_mlflow_is_gone(tmp_path: Path, registry: str) -> N
 
 
 # ---- the model's files
+
+
+@pytest.mark.parametrize(
+    ("lock", "said"),
+    [
+        (None, "names no model"),
+        (b"# nothing\n", "names no model"),
+        (b"iris\n", "line 1: expected a name and a tag, got 'iris'"),
+        (b"\niris okamochi-iris:1 more\n", "line 2: expected a name and a tag"),
+        (b"\xff\xfe\x00 okamochi-\xff:1\n", "line 1: expected a name and a tag"),
+        (b"iris okamochi-iris:9-absent\n", "okamochi-iris:9-absent could not be found"),
+    ],
+)
+def test_a_lock_that_names_no_models_is_one_sentence(tmp_path: Path, lock: bytes | None, said: str) -> None:
+    """And the server ends, whatever is in the file."""
+    folder = tmp_path / "work"
+    prepare(folder, {})
+    (folder / "models.lock").unlink()
+    if lock is not None:
+        (folder / "models.lock").write_bytes(lock)
+    done = subprocess.run(
+        [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(free_port())],
+        cwd=folder,
+        env={**os.environ, **environment(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_models_damaged_on_disk_serve_on_until_a_new_worker_refuses_them(
