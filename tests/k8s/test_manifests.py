@@ -133,6 +133,9 @@ def test_probes_ask_what_they_are_for(server: Object) -> None:
     }
     assert paths == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/livez"}
     assert container["ports"] == [{"name": "http", "containerPort": 3000}]
+    ready = container["readinessProbe"]
+    seconds = ready["failureThreshold"] * max(ready["periodSeconds"], ready["timeoutSeconds"])
+    assert seconds <= 5, "whoever is sent to a pod without a worker waits for the next one"
 
 
 def test_what_is_written_to_is_mounted(server: Object) -> None:
