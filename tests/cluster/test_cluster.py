@@ -210,7 +210,7 @@ def test_a_pod_at_its_memory_limit_costs_only_what_was_under_way(served: Served)
         "whole_container": whole,
     }
 
-    assert whole or (met.stdout.startswith("gone") and int(within(OOM_KILLS)) == kills + 1), met.stderr
+    assert whole or (met.stdout.startswith("gone") and int(within(OOM_KILLS)) > kills), met.stderr
     assert load.outcome.share >= 1 - LOST_AT_MOST
     assert seconds < READY_WITHIN_S
 
