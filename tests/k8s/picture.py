@@ -58,8 +58,8 @@ LABEL = (
 )
 SOFT = "#6b7883"
 MOST_LINES = 9
-MOST_TOLD = 600
-CALM_S, RUSH_S, DRIFT_S = 60, 60, 60
+MOST_TOLD = 150
+CALM_S, RUSH_S, DRIFT_S = 25, 25, 25
 
 
 # ---- drawing
@@ -320,7 +320,7 @@ def main(target: str) -> None:
             traffic = Traffic([first.url, second.url])
             asyncio.run(traffic.minutes())
             tell(first.url, folder / "log", traffic)
-            time.sleep(40)  # until the servers have looked for a verdict
+            time.sleep(35)  # until the servers have looked for a verdict
             figure = draw(
                 prometheus.url,
                 dashboard,
