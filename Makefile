@@ -108,7 +108,7 @@ faults: ## break a running server in every way, at full size; figures in reports
 
 .PHONY: load
 load: ## load HOST (127.0.0.1:PORT) in a SHAPE with USERS for DURATION, judge by OBJECTIVES; reports/load/
-	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@$(environment) loadtests --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m locust -f loadtests/locustfile.py --headless --shape "$(SHAPE)" \
 		--host "$(or $(HOST),http://127.0.0.1:$(PORT))" $(if $(USERS),--users "$(USERS)") \
 		$(if $(DURATION),--run-time "$(DURATION)") $(if $(OBJECTIVES),--objectives "$(OBJECTIVES)") \

@@ -1,6 +1,7 @@
 """Make `.venv` hold a group of the locked dependencies. The system's Python runs it: standard library only.
 
-A stamp in `.venv` names the installed group and its lock's digest, so that a second run costs nothing.
+A stamp in `.venv` names each installed group and its lock's digest, so that a second run costs nothing. All
+locks are compiled under the same pins, so that one may be installed over another.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import sys
 import venv
 from pathlib import Path
 
-GROUPS = ("serving", "training", "dev")
-"""Each group holds all of the one before it."""
-FREE_MB = {"serving": 1000, "training": 2000, "dev": 2500}
+WITHIN = {"serving": ("training", "dev"), "training": ("dev",), "loadtests": ("dev",), "dev": ()}
+"""Which groups hold all of a group."""
+FREE_MB = {"serving": 1000, "training": 2000, "loadtests": 300, "dev": 2500}
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -29,7 +30,7 @@ class NotPossible(Exception):  # noqa: N818 - it reads as a sentence where it is
 def main(arguments: list[str] | None = None) -> int:
     """Check the machine, then install: 0 if `.venv` is ready, 1 if pip fails, 2 if the machine is unfit."""
     parser = argparse.ArgumentParser(prog="python -m deploy.environment", description=__doc__)
-    parser.add_argument("group", choices=GROUPS)
+    parser.add_argument("group", choices=WITHIN)
     parser.add_argument("--port", help="a port of 127.0.0.1 that has to be free")
     parser.add_argument("--rebuild-for", metavar="PYTHON", default="", help="a PYTHON= that the user named")
     options = parser.parse_args(arguments)
@@ -50,7 +51,8 @@ def ensure(environment: Path, group: str, *, named_python: bool = False) -> int:
     python = environment / "bin" / "python"
     usable = runs(python, same_version=named_python)
     stamp = environment / "okamochi-environment"
-    if usable and stamp.is_file() and stamp.read_text().strip() in satisfying(group):
+    installed = stamp.read_text().splitlines() if usable and stamp.is_file() else []
+    if set(installed) & set(satisfying(group)):
         return 0
     check_path(environment)
     check_venv_module()
@@ -59,7 +61,8 @@ def ensure(environment: Path, group: str, *, named_python: bool = False) -> int:
         make(environment)
     code = install(python, lock_of(group))
     if code == 0:
-        stamp.write_text(fingerprint(group) + "\n")
+        whole = [line for line in installed if line in current()]
+        stamp.write_text("".join(f"{line}\n" for line in (*whole, fingerprint(group))))
     return code
 
 
@@ -75,7 +78,12 @@ def make(environment: Path) -> None:
 
 def satisfying(group: str) -> list[str]:
     """Give the stamps that hold everything of `group`: its own and those of the larger groups."""
-    return [fingerprint(larger) for larger in GROUPS[GROUPS.index(group) :]]
+    return [fingerprint(each) for each in (group, *WITHIN[group])]
+
+
+def current() -> list[str]:
+    """Give every stamp that is as the locks are now: the others' packages have been replaced in part."""
+    return [fingerprint(group) for group in WITHIN]
 
 
 def fingerprint(group: str) -> str:

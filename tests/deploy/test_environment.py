@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -83,6 +84,35 @@ def test_an_installed_group_is_not_installed_again(tmp_path: Path) -> None:
     assert environment.ensure(venv, "dev") == 0
     assert environment.fingerprint("training") not in environment.satisfying("dev")
     assert "dev 0123" not in environment.satisfying("dev")
+
+
+def test_a_group_beside_another_leaves_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make load` after `make serve` adds Locust, neither is installed again, a stale stamp is forgotten."""
+    venv = tmp_path / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    stamp = venv / "okamochi-environment"
+    installed: list[str] = []
+    monkeypatch.setattr(environment, "install", lambda _python, lock: installed.append(lock.stem) or 0)
+
+    for group in ("training", "loadtests", "training", "loadtests", "serving"):
+        assert environment.ensure(venv, group) == 0
+    assert installed == ["training", "loadtests"]
+
+    stamp.write_text("training 0123\n")
+    assert environment.ensure(venv, "loadtests") == 0
+    assert stamp.read_text() == environment.fingerprint("loadtests") + "\n"
+    assert environment.fingerprint("loadtests") not in environment.satisfying("training")
+
+
+def test_locks_pin_alike() -> None:
+    """So one group may be installed over another without taking anything from it."""
+    pin = re.compile(r"^[A-Za-z0-9_.-]+==[^ ]+", re.MULTILINE)
+    pins = [set(pin.findall(environment.lock_of(group).read_text())) for group in environment.WITHIN]
+    widest = pins[list(environment.WITHIN).index("dev")]
+
+    assert all(pins)
+    assert set.union(*pins) == widest
 
 
 def test_a_moved_environment_is_noticed(tmp_path: Path) -> None:
