@@ -26,7 +26,7 @@ from artifact.encode import Encoder
 from training.data import load_table, test_rows
 from training.evaluate import metrics
 from training.schema import signature_of
-from training.search import fit, scores_of, search
+from training.search import Asked, fit, scores_of, search
 from training.settings import load_use_case
 
 if TYPE_CHECKING:
@@ -70,14 +70,16 @@ def split_figure(table: Table, metric: str, *, trials: int, seed: int = 0) -> tu
         train_matrix,
         labels,
         signature,
-        task=table.task,
-        metric=table.use_case.metric or metric,
-        folds=table.use_case.folds,
-        groups=None if table.groups is None else table.groups[~test],
-        times=None if table.times is None else table.times[~test],
-        trials=trials,
-        timeout_s=table.use_case.timeout_s,
-        seed=seed,
+        Asked(
+            task=table.task,
+            metric=table.use_case.metric or metric,
+            folds=table.use_case.folds,
+            groups=None if table.groups is None else table.groups[~test],
+            times=None if table.times is None else table.times[~test],
+            trials=trials,
+            timeout_s=table.use_case.timeout_s,
+            seed=seed,
+        ),
         progress=False,
     )
     pipeline = fit(found.best, train_matrix, labels, signature, found.layout, seed=seed)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from training.export import ExportResult
     from training.progress import Progress
     from training.promote import Exam, Verdict
-    from training.search import SearchResult, Trial
+    from training.search import Asked, SearchResult, Trial
 
 DATA, SETTINGS, FORMAT = "okamochi.data", "okamochi.settings", "okamochi.format"
 """Tags of a version: what it was trained on, by digest, and the format of its artifact."""
@@ -179,9 +179,9 @@ def tune(use_case: UseCase, budget: Budget, progress: Progress) -> int:
         encode(signature, exam.table, ~exam.rows),
         exam.table.target[~exam.rows],
         signature,
+        _asked(exam, budget),
         on_trial=on_trial,
         progress=progress.terminal,
-        **_asked(exam, budget),
     )
     progress.done()
     return done
@@ -458,28 +458,29 @@ def _search(job: _Job, signature: Signature, matrix: NDArray[np.float64], log: _
         matrix,
         table.target[~job.exam.rows],
         signature,
+        _asked(job.exam, budget),
         on_trial=on_trial,
         progress=job.progress.terminal,
-        **_asked(job.exam, budget),
     )
 
 
-def _asked(exam: Exam, budget: Budget) -> dict[str, Any]:
-    """What the search and those that help it are asked alike."""
+def _asked(exam: Exam, budget: Budget) -> Asked:
+    from training.search import Asked  # noqa: PLC0415 - heavy, see run()
+
     table, use_case = exam.table, exam.table.use_case
     train = ~exam.rows
-    return {
-        "task": table.task,
-        "metric": exam.metric,
-        "folds": use_case.folds,
-        "groups": None if table.groups is None else table.groups[train],
-        "times": None if table.times is None else table.times[train],
-        "trials": budget.trials or use_case.trials,
-        "timeout_s": budget.timeout_s or use_case.timeout_s,
-        "seed": budget.seed,
-        "storage": budget.storage,
-        "study_name": budget.study or f"okamochi-{use_case.name}",
-    }
+    return Asked(
+        task=table.task,
+        metric=exam.metric,
+        folds=use_case.folds,
+        groups=None if table.groups is None else table.groups[train],
+        times=None if table.times is None else table.times[train],
+        trials=budget.trials or use_case.trials,
+        timeout_s=budget.timeout_s or use_case.timeout_s,
+        seed=budget.seed,
+        storage=budget.storage,
+        study_name=budget.study or f"okamochi-{use_case.name}",
+    )
 
 
 def _facts(job: _Job, made: _Made) -> _Facts:

@@ -151,23 +151,42 @@ class _Table:
     seed: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a search is for and what it may cost, alike for whoever works on it.
+
+    Parameters
+    ----------
+    groups, times
+        Of each row: a group stays in one fold; with times, each fold is scored by what came before it.
+    trials
+        Of the study in all, also where several processes share it by `storage` (a URL as Optuna takes it).
+    study_name
+        Of a shared study. A digest of the rows, folds and seed is added: figures of other rows never mix.
+    jobs
+        Folds at a time; by default 2 where there are two cores. The result does not depend on it.
+    """
+
+    task: Task
+    metric: str
+    folds: int = 5
+    groups: NDArray[Any] | None = None
+    times: NDArray[Any] | None = None
+    trials: int = 30
+    timeout_s: float | None = None
+    seed: int = 0
+    storage: str | None = None
+    study_name: str | None = None
+    jobs: int | None = None
+
+
 def search(
     matrix: NDArray[np.float64],
     labels: Sequence[Any] | NDArray[Any],
     signature: Signature,
+    asked: Asked,
     *,
-    task: Task,
-    metric: str,
-    folds: int = 5,
-    groups: NDArray[Any] | None = None,
-    times: NDArray[Any] | None = None,
-    trials: int = 30,
-    timeout_s: float | None = None,
-    seed: int = 0,
-    storage: str | None = None,
-    study_name: str | None = None,
     on_trial: Callable[[Trial], None] | None = None,
-    jobs: int | None = None,
     progress: bool = True,
     ensemble: bool = True,
 ) -> SearchResult:
@@ -179,16 +198,8 @@ def search(
         Encoded training rows, shape (rows, signature.width).
     labels
         The data's own labels, or values, shape (rows,).
-    groups, times
-        Rows of one group stay in one fold; with times, each fold is scored by what came before it.
-    trials
-        Of the study in all, also where several processes share it by `storage` (a URL as Optuna takes it).
-    study_name
-        Of a shared study. A digest of the rows, folds and seed is added: figures of other rows never mix.
     on_trial
         Called with each finished trial of this process, and last with those of the others.
-    jobs
-        Folds at a time; by default 2 where there are two cores. The result does not depend on it.
 
     Raises
     ------
@@ -196,8 +207,7 @@ def search(
         Too few rows to cross-validate, or no trial succeeded.
     StorageError
     """
-    table, splits = _prepare(matrix, labels, signature, task, folds, groups, times, seed)
-    with _running(table, splits, metric, jobs) as runner:
+    with _running(matrix, labels, signature, asked) as runner:
         baseline = runner.baseline()
         own: set[int] = set()
 
@@ -206,58 +216,50 @@ def search(
             if on_trial is not None:
                 on_trial(trial)
 
-        with _stored(storage):
-            study = _study(runner, trials, storage, study_name)
-            _run(study, runner, trials, timeout_s, tell, progress=progress)
+        with _stored(asked.storage):
+            study = _study(runner, asked)
+            _run(study, runner, asked, tell, progress=progress)
             done = _trials(study)
         for trial in done:
             if trial.number not in own:
                 tell(trial)
-        best = _best(done, metric, runner.caution)
+        best = _best(done, asked.metric, runner.caution)
         if ensemble and _can_improve(best):
-            together = _ensemble(done, best, runner, metric)
+            together = _ensemble(done, best, runner, asked.metric)
             if together is not None:
                 done.append(together)
                 best = together
                 tell(together)
-    return SearchResult(best, done, baseline, table.layout, metric, len(splits))
+    return SearchResult(best, done, baseline, runner.table.layout, asked.metric, len(runner.splits))
 
 
 def tune(
     matrix: NDArray[np.float64],
     labels: Sequence[Any] | NDArray[Any],
     signature: Signature,
+    asked: Asked,
     *,
-    task: Task,
-    metric: str,
-    folds: int = 5,
-    groups: NDArray[Any] | None = None,
-    times: NDArray[Any] | None = None,
-    trials: int = 30,
-    timeout_s: float | None = None,
-    seed: int = 0,
-    storage: str,
-    study_name: str,
     on_trial: Callable[[Trial], None] | None = None,
-    jobs: int | None = None,
     progress: bool = True,
 ) -> int:
     """Work on a shared study until it has its trials; how many it has. `search` then chooses among them.
 
     Parameters are those of `search`, and so are the errors.
     """
-    table, splits = _prepare(matrix, labels, signature, task, folds, groups, times, seed)
-    with _running(table, splits, metric, jobs) as runner, _stored(storage):
-        study = _study(runner, trials, storage, study_name)
+    with _running(matrix, labels, signature, asked) as runner, _stored(asked.storage):
+        study = _study(runner, asked)
         # The seed of the one that chooses: with the same draws its helpers would try the same candidates.
         study.sampler.reseed_rng()
-        _run(study, runner, trials, timeout_s, on_trial, progress=progress)
+        _run(study, runner, asked, on_trial, progress=progress)
         return len(_trials(study))
 
 
 @contextmanager
-def _running(table: _Table, splits: list[Fold], metric: str, jobs: int | None) -> Iterator[_Runner]:
-    jobs = min(jobs or min(2, os.cpu_count() or 1), len(splits))
+def _running(
+    matrix: NDArray[np.float64], labels: Sequence[Any] | NDArray[Any], signature: Signature, asked: Asked
+) -> Iterator[_Runner]:
+    table, splits = _prepare(matrix, labels, signature, asked)
+    jobs = min(asked.jobs or min(2, os.cpu_count() or 1), len(splits))
     with (
         warnings.catch_warnings(),
         threadpool_limits(1),
@@ -265,7 +267,7 @@ def _running(table: _Table, splits: list[Fold], metric: str, jobs: int | None) -
         Parallel() as parallel,
     ):
         warnings.simplefilter("ignore")
-        yield _Runner(parallel, table, splits, metric)
+        yield _Runner(parallel, table, splits, asked.metric)
 
 
 def _can_improve(best: Trial) -> bool:
@@ -322,32 +324,32 @@ def scores_of(pipeline: Any, matrix: NDArray[np.float64], classes: int) -> NDArr
 # --- rows and folds ----------------------------------------------------------------------------------------
 
 
-def _prepare(  # noqa: PLR0917
-    matrix: NDArray[np.float64],
-    labels: Sequence[Any] | NDArray[Any],
-    signature: Signature,
-    task: Task,
-    folds: int,
-    groups: NDArray[Any] | None,
-    times: NDArray[Any] | None,
-    seed: int,
+def _prepare(
+    matrix: NDArray[np.float64], labels: Sequence[Any] | NDArray[Any], signature: Signature, asked: Asked
 ) -> tuple[_Table, list[Fold]]:
-    truth = truth_of(task, labels, signature.classes, signature.positive, signature.threshold)
+    truth = truth_of(asked.task, labels, signature.classes, signature.positive, signature.threshold)
     rows = np.arange(len(matrix))
     whole = layout_of(signature, len(rows))
     most = int(np.clip(MOST_SEARCH_CELLS // max(1, whole.cost), FEWEST_SEARCH_ROWS, MOST_SEARCH_ROWS))
     if len(rows) > most:
-        rows = np.sort(np.random.default_rng(seed).choice(len(matrix), most, replace=False))
+        rows = np.sort(np.random.default_rng(asked.seed).choice(len(matrix), most, replace=False))
     y = truth.y[rows]
     counts = np.bincount(y, minlength=len(signature.classes)) if signature.classes else np.array([])
     present = counts[counts > 0]
     skewed = bool(len(present)) and present.max() >= IMBALANCE * present.min()
     layout = layout_of(signature, len(rows), imbalanced=skewed)
-    table = _Table(np.ascontiguousarray(matrix[rows]), y, layout, task, truth.positive, truth.threshold, seed)
-    count = folds if len(rows) <= ROWS_FOR_FEWER_FOLDS else min(folds, FEWER_FOLDS)
-    return table, _folds(
-        table, max(2, count), None if groups is None else groups[rows], None if times is None else times[rows]
+    table = _Table(
+        matrix=np.ascontiguousarray(matrix[rows]),
+        y=y,
+        layout=layout,
+        task=asked.task,
+        positive=truth.positive,
+        threshold=truth.threshold,
+        seed=asked.seed,
     )
+    count = asked.folds if len(rows) <= ROWS_FOR_FEWER_FOLDS else min(asked.folds, FEWER_FOLDS)
+    groups, times = (None if each is None else each[rows] for each in (asked.groups, asked.times))
+    return table, _folds(table, max(2, count), groups, times)
 
 
 def _folds(table: _Table, count: int, groups: NDArray[Any] | None, times: NDArray[Any] | None) -> list[Fold]:
@@ -534,7 +536,7 @@ def _stored(storage: str | None) -> Iterator[None]:
         ) from error
 
 
-def _study(runner: _Runner, trials: int, storage: str | None, study_name: str | None) -> optuna.Study:
+def _study(runner: _Runner, asked: Asked) -> optuna.Study:
     """The study of this table; whoever makes a shared one enqueues each family's defaults."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     table = runner.table
@@ -546,11 +548,11 @@ def _study(runner: _Runner, trials: int, storage: str | None, study_name: str | 
             multivariate=True,
             group=True,
             n_startup_trials=len(families) + 4,
-            constant_liar=storage is not None,  # others try something else while a candidate runs
+            constant_liar=asked.storage is not None,  # others try something else while a candidate runs
         ),
         "pruner": optuna.pruners.MedianPruner(n_startup_trials=min(5, len(families))),
-        "storage": None if storage is None else _storage(storage),
-        "study_name": None if storage is None else f"{study_name}-{runner.digest}",
+        "storage": None if asked.storage is None else _storage(asked.storage),
+        "study_name": None if asked.storage is None else f"{asked.study_name}-{runner.digest}",
     }
     try:
         study = optuna.create_study(direction="maximize", **settings)
@@ -559,13 +561,13 @@ def _study(runner: _Runner, trials: int, storage: str | None, study_name: str | 
     # The Optuna UI then shows what the values are.
     study.set_user_attr("metric", runner.metric)
     firsts = [(each.name, each.default(table.layout)) for each in families]
-    if trials >= 2 * len(families):
+    if asked.trials >= 2 * len(families):
         firsts += [
             (each.name, each.default(table.layout) | each.second(table.layout))
             for each in families
             if each.second
         ]
-    for name, params in firsts[: max(1, trials)]:
+    for name, params in firsts[: max(1, asked.trials)]:
         named = {f"{name}.{key}": value for key, value in params.items()}
         study.enqueue_trial({"family": name, **named}, skip_if_exists=True)
     return study
@@ -585,8 +587,7 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
 def _run(
     study: optuna.Study,
     runner: _Runner,
-    trials: int,
-    timeout_s: float | None,
+    asked: Asked,
     on_trial: Callable[[Trial], None] | None,
     *,
     progress: bool,
@@ -600,12 +601,13 @@ def _run(
     sign = METRICS[runner.metric].sign
     started = time.monotonic()
     best: float | None = None
-    with tqdm(total=trials, desc="search", unit="trial", disable=not progress, mininterval=0.5) as bar:
+    with tqdm(total=asked.trials, desc="search", unit="trial", disable=not progress, mininterval=0.5) as bar:
         while True:
             done = len(study.get_trials(deepcopy=False, states=finished))
-            bar.update(min(done, trials) - bar.n)
-            late = timeout_s is not None and done > 0 and time.monotonic() - started > timeout_s
-            if done >= trials or late:
+            bar.update(min(done, asked.trials) - bar.n)
+            spent = time.monotonic() - started
+            late = asked.timeout_s is not None and done > 0 and spent > asked.timeout_s
+            if done >= asked.trials or late:
                 return
             trial = _one(study, runner, names, sign)
             if trial.state == "complete" and (best is None or sign * trial.score > sign * best):

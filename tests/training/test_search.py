@@ -7,14 +7,17 @@ from tests.training.tables import messy
 from training import candidates
 from training.candidates import FAMILIES
 from training.evaluate import metrics
-from training.search import ENSEMBLE, SearchError, fit, measurably, scores_of, search
+from training.search import ENSEMBLE, Asked, SearchError, fit, measurably, scores_of, search
 
 
 def run(made, **settings):
     task = made.signature.task
     metric = settings.pop("metric", "r2" if task == "regression" else "roc_auc")
-    chosen = {"trials": 9, "folds": 3, "jobs": 1, "progress": False, "seed": 3} | settings
-    return search(made.matrix, made.labels, made.signature, task=task, metric=metric, **chosen)
+    calls = {key: settings.pop(key) for key in ("on_trial", "ensemble") if key in settings}
+    asked = Asked(
+        **{"task": task, "metric": metric, "trials": 9, "folds": 3, "jobs": 1, "seed": 3} | settings
+    )
+    return search(made.matrix, made.labels, made.signature, asked, progress=False, **calls)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
@@ -80,14 +83,17 @@ def test_a_group_never_stands_on_both_sides_of_a_fold():
     groups = np.repeat(np.arange(24), 10)
     labels = np.array(["no", "yes"], object)[rng.integers(0, 2, 24)[groups]]
     made.matrix[:, 0] = groups
-    told = search(
-        made.matrix, labels, made.signature, task="binary", metric="roc_auc", groups=groups,
-        trials=4, folds=4, jobs=1, progress=False, ensemble=False,
-    )  # fmt: skip
-    leaked = search(
-        made.matrix, labels, made.signature, task="binary", metric="roc_auc",
-        trials=4, folds=4, jobs=1, progress=False, ensemble=False,
-    )  # fmt: skip
+    told, leaked = (
+        search(
+            made.matrix,
+            labels,
+            made.signature,
+            Asked(task="binary", metric="roc_auc", groups=known, trials=4, folds=4, jobs=1),
+            progress=False,
+            ensemble=False,
+        )
+        for known in (groups, None)
+    )
     assert leaked.best.score > 0.95
     assert told.best.score < 0.85
 
@@ -110,7 +116,7 @@ def test_a_straight_line_is_found_exactly():
     x = np.linspace(0, 40, 80)[:, None]
     signature = type(made.signature)(task="regression", target="y", columns=made.signature.columns[1:2])
     found = search(
-        x, 2 * x[:, 0], signature, task="regression", metric="r2", trials=9, jobs=1, progress=False
+        x, 2 * x[:, 0], signature, Asked(task="regression", metric="r2", trials=9, jobs=1), progress=False
     )
     model = fit(found.best, x, 2 * x[:, 0], signature, found.layout)
     assert scores_of(model, np.array([[5.0]]), 0)[0, 0] == pytest.approx(10.0, abs=1e-9)
@@ -120,16 +126,19 @@ def test_too_few_rows_are_said_so():
     made = messy("binary", 8)
     with pytest.raises(SearchError, match="3 rows are left to train on, expected at least 4"):
         search(
-            made.matrix[:3], made.labels[:3], made.signature, task="binary", metric="roc_auc", progress=False
+            made.matrix[:3],
+            made.labels[:3],
+            made.signature,
+            Asked(task="binary", metric="roc_auc"),
+            progress=False,
         )
 
 
 def test_a_class_of_few_rows_gets_as_many_folds():
     made = messy("binary", 60)
     labels = np.array(["no"] * 57 + ["yes"] * 3, object)
-    found = search(
-        made.matrix, labels, made.signature, task="binary", metric="roc_auc", trials=2, jobs=1, progress=False
-    )
+    asked = Asked(task="binary", metric="roc_auc", trials=2, jobs=1)
+    found = search(made.matrix, labels, made.signature, asked, progress=False)
     assert found.folds % 3 == 0
     assert np.isfinite(found.best.score)
 

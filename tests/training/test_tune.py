@@ -14,13 +14,14 @@ import optuna
 from tests.training.tables import messy
 from training.__main__ import main
 from training.registry import Registry
-from training.search import search, tune
+from training.search import Asked, search, tune
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TRIALS = 8
 
 
-ASKED = {"task": "binary", "metric": "roc_auc", "folds": 3, "jobs": 1, "progress": False, "seed": 3}
+def asked(**shared):
+    return Asked(task="binary", metric="roc_auc", folds=3, jobs=1, seed=3, **shared)
 
 
 def test_helpers_that_start_at_once_share_one_budget_and_a_run_chooses_among_theirs(tmp_path, monkeypatch):
@@ -75,14 +76,15 @@ def test_a_helper_that_dies_takes_its_trial_with_it_and_no_other(tmp_path):
             study.ask()  # as it would have done next
             raise Killed
 
-    tune(made.matrix, made.labels, made.signature, **ASKED, **shared, trials=1)
+    rows = made.matrix, made.labels, made.signature
+    tune(*rows, asked(**shared, trials=1), progress=False)
     (name,) = optuna.get_all_study_names(shared["storage"])
     study = optuna.load_study(study_name=name, storage=shared["storage"])
     with suppress(Killed):
-        tune(made.matrix, made.labels, made.signature, **ASKED, **shared, trials=6, on_trial=die)
+        tune(*rows, asked(**shared, trials=6), progress=False, on_trial=die)
     states = [trial.state.name for trial in study.trials]
     assert states.count("RUNNING") == 1
-    found = search(made.matrix, made.labels, made.signature, **ASKED, **shared, trials=6, ensemble=False)
+    found = search(*rows, asked(**shared, trials=6), progress=False, ensemble=False)
     assert len(found.trials) == 6
     assert {0, 1, 2} < {trial.number for trial in found.trials}
 
@@ -92,7 +94,7 @@ def test_a_table_that_has_changed_gets_a_study_of_its_own(tmp_path):
     shared = {"storage": f"sqlite:///{tmp_path}/study.db", "study_name": "shared", "trials": 1}
     for rows in (120, 140, 140):
         made = messy("binary", rows)
-        assert tune(made.matrix, made.labels, made.signature, **ASKED, **shared) == 1
+        assert tune(made.matrix, made.labels, made.signature, asked(**shared), progress=False) == 1
     assert len(optuna.get_all_study_names(shared["storage"])) == 2
 
 
