@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from training.interpreter import lacks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -56,7 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
-    return run(options)
+    try:
+        return run(options)
+    except ModuleNotFoundError as error:
+        said = lacks(error, "deploy")
+        if said is None:
+            raise
+        print(said, file=sys.stderr)
+        return 2
 
 
 def add_image_options(parser: argparse.ArgumentParser, *, default: str) -> None:

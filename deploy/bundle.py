@@ -9,6 +9,7 @@ from pathlib import Path
 
 from artifact import manifest, store
 from serving import runtime
+from training.interpreter import typed
 from training.registry import CHAMPION, Registry, peek
 from training.settings import load_use_case
 
@@ -39,7 +40,8 @@ def bundle(names: list[str], lock: Path = MODELS_LOCK) -> list[Bundled]:
     ------
     NoChampionError, ArtifactError, RegistryError, UseCaseError
     """
-    bundled = [put_champion(name) for name in dict.fromkeys(map(name_of, names))]
+    asked = {name_of(each): each for each in reversed(names)}
+    bundled = [put_champion(name, asked[name]) for name in dict.fromkeys(map(name_of, names))]
     replace(lock, "".join(f"{model.name} {model.tag}\n" for model in bundled))
     return bundled
 
@@ -49,12 +51,12 @@ def name_of(name_or_path: str) -> str:
     return load_use_case(name_or_path).name if name_or_path.endswith(".toml") else name_or_path
 
 
-def put_champion(name: str) -> Bundled:
+def put_champion(name: str, asked_as: str) -> Bundled:
     """Download, open and score as a server would, store; nothing of it if the store has this version."""
     version = peek(name, CHAMPION)
     if version is None:
         raise NoChampionError(
-            f"{name} has no champion in the registry; train one: python -m training run {name}"
+            f"{name} has no champion in the registry; train one: {typed(f'-m training run {asked_as}')}"
         )
     stored = store.find(name, version=version.number, run_id=version.run_id)
     if stored is not None:

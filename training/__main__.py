@@ -12,6 +12,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.interpreter import lacks, typed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -41,6 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stdout = None  # nobody reads it any more
         return DONE
+    except ModuleNotFoundError as error:
+        said = lacks(error, "training")
+        if said is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)
+        return USAGE
     except Exception as error:
         code = getattr(error, "exit_code", None) or _code_of(error)
         if code is None:
@@ -203,7 +211,7 @@ def show(chosen: argparse.Namespace) -> int:
     name = _name(chosen)
     found = {alias: peek(name, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)}
     if all(version is None for version in found.values()):
-        print(f"{name} has no version in the registry: python -m training run {chosen.name}", file=sys.stderr)
+        print(f"{name} has no version in the registry: {_run(chosen)}", file=sys.stderr)
         return USAGE
     told = {alias: _told(version, FIGURES) for alias, version in found.items() if version is not None}
     if chosen.json:
@@ -232,9 +240,7 @@ def promote(chosen: argparse.Namespace) -> int:
     registry = Registry()
     challenger = registry.version(use_case.name, CHALLENGER)
     if challenger is None:
-        raise NothingToPromoteError(
-            f"{use_case.name} has no challenger to promote: python -m training run {chosen.name}"
-        )
+        raise NothingToPromoteError(f"{use_case.name} has no challenger to promote: {_run(chosen)}")
     print(f"Comparing version {challenger.number} with the champion on the test rows", file=sys.stderr)
     verdict = challenge(registry, exam_of(load_table(use_case)), challenger, force=chosen.force)
     _tell_verdict(use_case.name, verdict)
@@ -250,7 +256,7 @@ def rollback(chosen: argparse.Namespace) -> int:
     live, before = roll_back(Registry(), name)
     print(f"{name}: champion is version {live.number} again ({_known_for(live)}),")
     print(f"previous is version {before.number}.")
-    print(f"To serve it: python -m deploy bundle {chosen.name}, then restart the server.")
+    print(f"To serve it: make bundle USECASES={chosen.name}, then restart the server.")
     return DONE
 
 
@@ -262,7 +268,7 @@ def card(chosen: argparse.Namespace) -> int:
     name = _name(chosen)
     champion = peek(name, CHAMPION)
     if champion is None:
-        print(f"{name} has no champion: python -m training run {chosen.name}", file=sys.stderr)
+        print(f"{name} has no champion: {_run(chosen)}", file=sys.stderr)
         return USAGE
     with tempfile.TemporaryDirectory(prefix="okamochi-") as folder:
         artifact = manifest.load(Registry().download(champion, Path(folder)), name=name)
@@ -305,7 +311,7 @@ def live(chosen: argparse.Namespace) -> int:
         )
     champion = peek(name, CHAMPION)
     if champion is None:
-        raise NothingToJudgeError(f"{name} has no champion: python -m training run {chosen.name}")
+        raise NothingToJudgeError(f"{name} has no champion: {_run(chosen)}")
     with tempfile.TemporaryDirectory(prefix="okamochi-") as folder:
         signature = manifest.load(Registry().download(champion, Path(folder)), name=name).signature
     found = judge(champion, signature, read_log(target, name))
@@ -325,7 +331,7 @@ def init(chosen: argparse.Namespace) -> int:
 
     path = write_use_case(chosen.data, chosen.target)
     print(f"{path} is written: look it over, then train with")
-    print(f"  python -m training run {path.name}")
+    print(f"  {typed(f'-m training run {path.name}')}")
     return DONE
 
 
@@ -346,6 +352,10 @@ def _name(chosen: argparse.Namespace) -> str:
     if not name.endswith(".toml") and any(peek(name, alias) for alias in (CHAMPION, CHALLENGER)):
         return name
     return _use_case(chosen).name
+
+
+def _run(chosen: argparse.Namespace) -> str:
+    return typed(f"-m training run {chosen.name}")
 
 
 def _budget(chosen: argparse.Namespace) -> Budget:
@@ -427,7 +437,7 @@ def _tell(use_case: UseCase, result: Result, asked_as: str) -> None:
     print(f"{verdict.figures.size_mb:.3g} MB, {verdict.figures.row_ms:.3g} ms a row")
     _tell_verdict(use_case.name, verdict)
     print("  Experiments:  make mlflow")
-    nexts = f"make serve USECASES={asked_as}" if verdict.accepted else f"python -m training show {asked_as}"
+    nexts = f"make serve USECASES={asked_as}" if verdict.accepted else typed(f"-m training show {asked_as}")
     print(f"  Next:         {nexts}")
 
 

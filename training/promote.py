@@ -20,6 +20,7 @@ from artifact.encode import Encoder
 from training.data import test_rows
 from training.evaluate import DEFAULT_METRIC, METRICS, metrics, paired_gain, slices
 from training.gate import Decision, Figures, Floor, Gain, Limits, Slice, decide
+from training.interpreter import typed
 from training.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def rollback(registry: Registry, name: str) -> tuple[Version, Version]:
     live = registry.version(name, CHAMPION)
     if live is None:
         raise NothingToPromoteError(
-            f"{name} has no champion, so there is nothing to roll back: python -m training run {name}"
+            f"{name} has no champion, so there is nothing to roll back: {typed(f'-m training run {name}')}"
         )
     before = registry.version(name, PREVIOUS)
     if before is not None and before.number == live.number:  # a move that was cut half-way
@@ -259,7 +260,7 @@ def _champion(
         problem = _cannot_score(artifact.signature, exam.table)
         return (hold(artifact, exam), None) if problem is None else (None, problem)
     except manifest.ArtifactError as error:
-        way = f"python -m training promote --force {champion.name} replaces it"
+        way = f"{typed(f'-m training promote --force {champion.name}')} replaces it"
         return None, f"its files cannot be used ({error}); {way}"
 
 

@@ -1,0 +1,27 @@
+"""Which Python a person types here, and what is said where it was another. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ENVIRONMENT = Path(__file__).resolve().parent.parent / ".venv"
+OURS = {"artifact", "benchmarks", "deploy", "loadtests", "serving", "training"}
+
+
+def typed(command: str) -> str:
+    """A command that works when pasted here: `.venv` is named where it is used but not activated."""
+    named = "VIRTUAL_ENV" not in os.environ and Path(sys.prefix).resolve() == ENVIRONMENT.resolve()
+    return f"{'.venv/bin/' if named else ''}python {command}"
+
+
+def lacks(missing: ModuleNotFoundError, package: str) -> str | None:
+    """What to say where this Python lacks what `package` needs; None if what is missing is our own fault."""
+    name = (missing.name or "").partition(".")[0]
+    if name in OURS or Path(sys.prefix).resolve() == ENVIRONMENT.resolve():
+        return None
+    command = f".venv/bin/python -m {package}"
+    if (ENVIRONMENT / "bin" / "python").exists():
+        return f"{sys.executable} has no {name}; the Python of this checkout has: {command} ..."
+    return f"{sys.executable} has no {name}; `make serve` or `make train` makes .venv, then: {command} ..."
