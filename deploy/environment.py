@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import venv
 from pathlib import Path
 
@@ -167,6 +168,7 @@ def install(python: Path, lock: Path) -> int:
     ]
     said: list[str] = []
     collected = 0
+    ended = threading.Event()
     with subprocess.Popen(
         [*pip, "--disable-pip-version-check", "-r", lock],
         stdout=subprocess.PIPE,
@@ -181,10 +183,13 @@ def install(python: Path, lock: Path) -> int:
                     collected += 1
                     show(f"  fetching {collected} of {total}", last=collected % 20 == 0)
                 elif line.startswith("Installing collected"):
-                    show(f"  fetched {collected}; unpacking them takes about a minute", last=True)
+                    arguments = (python.parent.parent, line.count(",") + 1, ended)
+                    threading.Thread(target=watch_unpacking, args=arguments, daemon=True).start()
         except KeyboardInterrupt:
             process.terminate()
             raise
+        finally:
+            ended.set()
     show("  done" if process.returncode == 0 else "  pip failed", last=True)
     if process.returncode:
         sys.stderr.writelines(said[-30:])
@@ -197,10 +202,25 @@ def install(python: Path, lock: Path) -> int:
     return 0
 
 
+def watch_unpacking(environment: Path, total: int, ended: threading.Event) -> None:
+    """Count what pip, which is silent for a minute now, has put into its place."""
+
+    def there() -> int:
+        return len(list(environment.glob("lib/python*/site-packages/*.dist-info")))
+
+    before, shown = there(), -1
+    while not ended.wait(0.5):
+        done = min(there() - before, total)
+        if done > shown:
+            show(f"  unpacking {done} of {total}", last=done // 20 > shown // 20)
+            shown = done
+
+
 def show(text: str, *, last: bool) -> None:
     """Rewrite the line on a terminal; elsewhere print only the lines worth keeping in a log."""
     if sys.stdout.isatty():
-        print(f"\r{text:<70}", end="\n" if last and not text.startswith("  fetching") else "", flush=True)
+        kept = last and not text.startswith(("  fetching", "  unpacking"))
+        print(f"\r{text:<70}", end="\n" if kept else "", flush=True)
     elif last:
         print(text, flush=True)
 
