@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 EXPERIMENT = "okamochi/{name}"
+KIND = "custom_model_development"
+DEFAULT_ID, DEFAULT_NAME = "0", "other runs"
+DEFAULT_NOTE = (
+    "Runs that name no experiment land here, such as a notebook's. Those of a use case are in okamochi/NAME."
+)
 MAX_NOTE, MAX_DESCRIPTION, MAX_PARAM, MAX_TAG = 8_000, 5_000, 6_000, 8_000
 """Characters that MLflow's tables hold of a run's note, a version's description, a parameter and a tag."""
 
@@ -430,11 +435,13 @@ class Registry:
         found = self._client.get_experiment_by_name(title)
         if found is None:
             # The kind opens MLflow's pages for training instead of those for language models.
-            tags = {"mlflow.experimentKind": "custom_model_development", **(about or {})}
+            tags = {"mlflow.experimentKind": KIND, **(about or {})}
             if description:
                 tags["mlflow.note.content"] = description[:MAX_DESCRIPTION]
             location = (self._artifacts / name).as_uri() if self._embedded else None
             created = self._client.create_experiment(title, location, tags)
+            if self._embedded:
+                self._explain_default()
         elif found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
             created = found.experiment_id
@@ -442,6 +449,15 @@ class Registry:
             created = found.experiment_id
         self._experiments[name] = str(created)
         return self._experiments[name]
+
+    def _explain_default(self) -> None:
+        """MLflow makes an experiment "Default" for runs that name none, and needs it: it gets its story."""
+        with suppress(self._mlflow.exceptions.MlflowException):  # somebody has deleted it
+            found = self._client.get_experiment(DEFAULT_ID)
+            if found.name == "Default" and not found.tags:
+                self._client.set_experiment_tag(DEFAULT_ID, "mlflow.note.content", DEFAULT_NOTE)
+                self._client.set_experiment_tag(DEFAULT_ID, "mlflow.experimentKind", KIND)
+                self._client.rename_experiment(DEFAULT_ID, DEFAULT_NAME)
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         ours = {"mlflow.source.name": "python -m training", "mlflow.source.type": "LOCAL"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -160,6 +161,23 @@ def test_several_may_open_a_new_registry_at_once(tmp_path: Path) -> None:
     for process in started:
         _, said = process.communicate(timeout=300)
         assert process.returncode == 0, said.decode()
+
+
+def test_the_experiment_that_mlflow_makes_tells_what_it_is_for(tmp_path: Path) -> None:
+    """In the checkout's own database nothing is called "Default"; a notebook's runs still land there."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    Registry(uri).start("plums", "plums · in work", {})
+    client = mlflow.MlflowClient(uri)
+    assert {each.name for each in client.search_experiments()} == {"okamochi/plums", "other runs"}
+    assert "name no experiment" in client.get_experiment("0").tags["mlflow.note.content"]
+
+    client.rename_experiment("0", "Default")  # as a user may, who wants it back
+    Registry(uri).start("pears", "pears · in work", {})
+    assert client.get_experiment("0").name == "Default"
+    notebook = "import mlflow; mlflow.start_run(); mlflow.log_metric('a', 1)"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+    subprocess.run([sys.executable, "-c", notebook], env=environment, check=True, cwd=tmp_path)
+    assert len(client.search_runs(["0"])) == 1
 
 
 def test_what_is_not_there_is_none(mlflow_url: str) -> None:
