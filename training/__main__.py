@@ -147,7 +147,7 @@ def run(chosen: argparse.Namespace) -> int:
         result = train(use_case, _budget(chosen), progress)
     finally:
         progress.done()
-    _tell(use_case, result, chosen.name)
+    _tell(use_case, result, chosen)
     return DONE if result.verdict.accepted else REFUSED
 
 
@@ -413,7 +413,7 @@ def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _tell(use_case: UseCase, result: Result, asked_as: str) -> None:
+def _tell(use_case: UseCase, result: Result, chosen: argparse.Namespace) -> None:
     """The last screen of a run: what won, how good it is, what the gate said, where to look, what next."""
     finished, verdict = result.finished, result.verdict
     metric = finished.tags["metric"]
@@ -437,8 +437,10 @@ def _tell(use_case: UseCase, result: Result, asked_as: str) -> None:
     print(f"{verdict.figures.size_mb:.3g} MB, {verdict.figures.row_ms:.3g} ms a row")
     _tell_verdict(use_case.name, verdict)
     print("  Experiments:  make mlflow")
-    nexts = f"make serve USECASES={asked_as}" if verdict.accepted else typed(f"-m training show {asked_as}")
-    print(f"  Next:         {nexts}")
+    if not verdict.accepted:
+        print(f"  Next:         {typed(f'-m training show {chosen.name}')}")
+    elif chosen.command is not ensure:  # which `make serve` asks, and goes on by itself
+        print(f"  Next:         make serve USECASES={chosen.name}")
 
 
 def _tell_verdict(name: str, verdict: Verdict) -> None:

@@ -134,6 +134,7 @@ def test_from_a_table_to_a_served_prediction(copy: Copy) -> None:
         lines = re.findall(r"^curl .*$", said, flags=re.MULTILINE)
         replies = [json.loads(copy.run("/bin/sh", "-c", line).stdout) for line in lines]
         assert [reply["model"] for reply in replies] == ["linear", "prices"]
+        assert "Next:" not in said, "what is being done is no next step"
         assert all(len(reply["prediction"]) == 1 for reply in replies)
         everyone = first.everyone()
         os.killpg(first.process.pid, signal.SIGINT)  # as the terminal does

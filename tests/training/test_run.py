@@ -89,6 +89,7 @@ def test_a_table_becomes_a_champion(first: First, mlflow_url: str) -> None:
     """The first run promotes, and MLflow holds the trials, the figures, the pictures and the card."""
     assert first.done.returncode == 0, first.done.stderr
     assert "promoted to champion" in first.done.stdout
+    assert f"Next:         make serve USECASES={first.path}" in first.done.stdout
     assert "Traceback" not in first.done.stderr
     assert "Warning" not in first.done.stderr
     assert not (first.path.parent / ".okamochi" / "pending" / "first_flowers").exists()
