@@ -102,6 +102,7 @@ def test_every_key_of_a_use_case_is_documented() -> None:
 
     named = set(re.findall(r"`\[?([a-z_]+)\]?`", first_cells))
     kinds = {source.tag for source in msgspec.inspect.type_info(use_case_settings.Source).types}  # type: ignore[union-attr]
+    assert {f"`{name}`" for name in use_case_settings.ALL_METRICS} <= set(re.findall(r"`[a-z0-9_]+`", tables))
     assert keys - named == set(), "in no table"
     assert named - keys - kinds - {"gate"} == set(), "in a table, but no key"
 
