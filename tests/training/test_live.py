@@ -20,6 +20,7 @@ from serving.predictions import Folder, Line, Told
 from serving.protocols.predict import ID_PREFIX
 from serving.settings import Settings
 from tests.serving.conftest import ask, elsewhere
+from tests.training import conftest
 from tests.training.test_promote import exam
 from training.live import (
     Estimate,
@@ -42,18 +43,7 @@ if TYPE_CHECKING:
 
     from artifact import manifest
 
-FRUIT = Signature(
-    task="binary",
-    target="fruit",
-    classes=("apple", "plum"),
-    positive="plum",
-    columns=(
-        Column(name="weight", kind="number"),
-        Column(name="colour", kind="category", categories=("blue", "red"), missing="allow"),
-    ),
-    ignored=("fruit", "farm"),
-    sensitive=("farm",),
-)
+FRUIT = msgspec.structs.replace(conftest.FRUIT, sensitive=("farm",))
 HOUSE = Signature(task="regression", target="price", columns=(Column(name="rooms", kind="number"),))
 
 
