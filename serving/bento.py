@@ -36,6 +36,8 @@ logger = logging.getLogger("bentoml.okamochi")
 
 LOCK = "models.lock"
 SCORE_PATH = "/score"
+DOC = """Predictions over HTTP are at [/docs](/docs): every route, each model's columns, an example to send.
+This page is BentoML's own. It has the API `score` for BentoML's clients: rows by position."""
 PARENT_EVERY_S = 1.0  # how often a worker looks whether its parent lives
 WORKERS_EVERY_S = 0.5  # how often the parent looks whether its workers live
 SETTLED_S = 10.0  # the age from which a worker that dies is replaced at once; BentoML's own rhythm of looking
@@ -190,6 +192,11 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
         if os.environ.get("BENTOML_VERBOSITY", "0") == "0":
             os.environ["BENTOML_VERBOSITY"] = "-1"
         self.models.extend(BentoModel(tag) for tag in self.inner.models.values())
+
+    @property
+    def doc(self) -> str:
+        """What BentoML's page at `/` says, instead of its own advertisements."""
+        return DOC
 
     @cached_property
     def settings(self) -> Settings:

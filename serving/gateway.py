@@ -101,7 +101,7 @@ class Gateway:
         self._feedback = feedback.Feedback(catalog, self.predictions)
         self._tellers = ThreadPoolExecutor(2, thread_name_prefix="okamochi-feedback")
         openapi = msgspec.json.encode(document(catalog, settings))
-        page = docs_page(catalog).encode()
+        page = docs_page(catalog, settings).encode()
         self._pages: dict[str, Page] = {
             "/livez": Page("health", lambda: Reply(200, TEXT, b"alive\n")),
             "/readyz": Page("health", self._readyz),

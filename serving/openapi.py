@@ -564,7 +564,7 @@ def _schema(name: str) -> dict[str, Any]:
 # ---- the page
 
 
-def docs_page(catalog: Catalog) -> str:
+def docs_page(catalog: Catalog, settings: Settings) -> str:
     """The page at /docs: every route, each model's columns, and a form that sends the example."""
     sections = "".join(_section(model) for model in catalog.live.values())
     refused = "".join(
@@ -574,6 +574,7 @@ def docs_page(catalog: Catalog) -> str:
     return (
         _PAGE.replace("{refused}", refused)
         .replace("{sections}", sections)
+        .replace("{routes}", _routes(document(catalog, settings)["paths"]))
         .replace("{default}", html.escape(catalog.default))
     )
 
@@ -593,9 +594,20 @@ def _section(model: LiveModel) -> str:
 {html.escape(model.artifact.manifest.algorithm)}, {html.escape(metrics)} on held-out rows.</p>
 <form data-route="/models/{name}/predict"><label>POST /models/{name}/predict
 <textarea rows=8 spellcheck=false>{body}</textarea></label>
-<button>Send</button> <code class=curl></code><pre aria-live=polite></pre></form>
+<button>Send</button> or paste <pre class=curl></pre><pre class=reply aria-live=polite></pre></form>
 <details><summary>{len(signature.columns)} columns</summary><table>
 <tr><th>column<th>kind<th>example<th>missing<th>known or seen</tr>{rows}</table></details></section>"""
+
+
+def _routes(paths: dict[str, Any]) -> str:
+    """A line for each of the document's operations; what takes GET alone is a link."""
+    rows = []
+    for path, operations in paths.items():
+        shown = html.escape(path)
+        for method, operation in operations.items():
+            link = f'<a href="{shown}">{shown}</a>' if method == "get" else shown
+            rows.append(f"<tr><td>{method.upper()}<td>{link}<td>{html.escape(operation['summary'])}</tr>")
+    return "".join(rows)
 
 
 def _shown(column: Column) -> tuple[Any, ...]:
@@ -606,7 +618,7 @@ def _shown(column: Column) -> tuple[Any, ...]:
 
 
 _PAGE = """<!doctype html><html lang=en><meta charset=utf-8><title>Okamochi</title>
-<meta name=viewport content="width=device-width">
+<link rel=icon href="data:,"><meta name=viewport content="width=device-width">
 <style>
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 textarea{width:100%;font:13px/1.4 ui-monospace,monospace;display:block;box-sizing:border-box}
@@ -619,12 +631,16 @@ button{margin:.5rem 0;padding:.3rem 1rem}small{color:#666;font-weight:normal}
 <p><code>POST /predict</code> asks <b>{default}</b>. A body has one of <code>{"features": [[...]]}</code> (by
 position), <code>{"records": [{...}]}</code> or <code>{"columns": {"name": [...]}}</code>, and may have
 <code>"probabilities": true</code> and, for two classes, <code>"threshold": 0.3</code>.</p>
-<p><a href="/models">/models</a> · <a href="/openapi.json">/openapi.json</a> ·
+<p><a href="#routes">Every route</a> · <a href="/models">/models</a> ·
+<a href="/openapi.json">/openapi.json</a> ·
 <a href="/metrics">/metrics</a> · <a href="/livez">/livez</a> · <a href="/readyz">/readyz</a></p>
 {sections}
+<section id=routes><h2>Every route</h2>
+<p>Shapes, errors and examples of each: <a href="/openapi.json">/openapi.json</a>.</p>
+<table>{routes}</table></section>
 <script>
 for (const form of document.forms) {
-  const area = form.querySelector("textarea"), out = form.querySelector("pre");
+  const area = form.querySelector("textarea"), out = form.querySelector(".reply");
   const show = () => { form.querySelector(".curl").textContent = "curl " + location.origin +
     form.dataset.route + " -H 'Content-Type: application/json' -d '" +
     area.value.replace(/\\n\\s*/g, " ").replaceAll("'", "'\\\\''") + "'"; };

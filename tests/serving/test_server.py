@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -422,6 +423,17 @@ def test_docs_load_nothing_from_elsewhere(client: httpx.Client) -> None:
     assert "http://" not in page.text
     assert "https://" not in page.text
     assert "/models/iris/predict" in page.text
+
+
+def test_docs_have_every_route_and_what_takes_get_is_a_link(client: httpx.Client) -> None:
+    """Those of the OpenAPI document; a browser that follows a link or asks for an icon finds no 404."""
+    page = client.get("/docs").text
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        for method in operations:
+            assert (f'<a href="{path}">{path}</a>' if method == "get" else f"<td>{path}<td>") in page
+    assert "<link rel=icon" in page
+    links = set(re.findall(r'<a href="(/[^"]*)"', page))
+    assert {link: client.get(link).status_code for link in links} == dict.fromkeys(links, 200)
 
 
 # ---- BentoML's own client
