@@ -161,7 +161,11 @@ def run_mlflow(options: argparse.Namespace) -> int:
     print(
         f"The experiments in {shown_uri(uri)}: http://127.0.0.1:{options.port}  (Ctrl-C stops it)", flush=True
     )
+    # One worker: the parent of MLflow's usual four kills what takes over 5 s to start, as on a busy machine
+    # all do, and then neither answers nor ends. The jobs are for judging language models.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(options.port)]
+    command += ["--workers", "1"]
     os.execv(sys.executable, [*command, "--backend-store-uri", uri])  # noqa: S606 - signals go straight to it
     return 0
 
