@@ -152,6 +152,40 @@ def test_a_killed_worker_comes_back_and_its_gauges_go(two_workers: Server) -> No
     assert httpx.post(two_workers.url + "/predict", json={"features": [[5, 3, 1, 0]]}).status_code == 200
 
 
+def test_the_metrics_still_add_up_after_a_worker_was_killed_while_idle(two_workers: Server) -> None:
+    """What it had counted is not lost with it, nor counted twice by the worker that takes its place."""
+
+    def send(count: int) -> None:
+        body = {"features": [[5.1, 3.5, 1.4, 0.2]]}
+        with httpx.Client(base_url=two_workers.url, timeout=30) as client, ThreadPoolExecutor(8) as pool:
+            ask = lambda _: client.post("/predict", json=body, headers={"Connection": "close"}).status_code  # noqa: E731
+            assert set(pool.map(ask, range(count))) == {200}
+
+    def counts() -> list[float]:
+        return [
+            samples(two_workers, "okamochi_requests_total").get(("predict", "iris", "200"), 0.0),
+            samples(two_workers, "okamochi_request_seconds_count").get(("predict", "iris"), 0.0),
+            samples(two_workers, "okamochi_batch_rows_sum").get(("iris",), 0.0),
+        ]
+
+    before = counts()
+    send(200)
+    sent = [count + 200 for count in before]
+    assert counts() == sent
+    victim = workers(two_workers)[0]
+    victim.kill()
+    victim.wait(10)
+    for _ in range(600):
+        running = workers(two_workers)
+        if len(running) == 2 and all(loaded_maps(worker) for worker in running):
+            break
+        time.sleep(0.1)
+    assert counts() == sent
+    send(100)
+    assert counts() == [count + 100 for count in sent]
+    assert samples(two_workers, "okamochi_queue_rows")["iris",] == 0
+
+
 # ---- starts that fail
 
 
