@@ -55,16 +55,16 @@ class Feedback:
         Raises
         ------
         Problem
-            400 and 422 for what is malformed, 404 for what is not in the log, 409 for what contradicts, 503
-            without a log.
+            400 and 422 for what is malformed, 404 for what is not in the log (or there is none), 409 for what
+            contradicts, 503 for a log that is away.
         """
+        items = _items(decode(body))
         if self._log is None:
             raise Problem(
-                503,
+                404,
                 "There is no prediction log that feedback could be joined with; start the server with "
                 "OKAMOCHI_PREDICTION_LOG set to a folder or a postgresql:// URL.",
             )
-        items = _items(decode(body))
         try:
             told = self._told(items, self._log)
             before = self._log.store.tell(told)

@@ -518,7 +518,7 @@ def _feedback() -> dict[str, Any]:
     told = {
         "404": "The id is unknown, was not logged or has expired.",
         "409": "Another value was given for the row before.",
-        "503": "There is no prediction log, or it cannot be used now.",
+        "503": "The prediction log cannot be used now.",
     }
     return {
         "operationId": "feedback",

@@ -143,11 +143,12 @@ def test_an_expired_id_is_404(start: Callable[..., Gateway]) -> None:
     assert told(gateway, {"id": found, "actual": "setosa"})[0] == 404
 
 
-def test_without_a_log_it_is_503_and_says_how_to_turn_it_on(models: catalog.Catalog) -> None:
+def test_without_a_log_every_row_is_unknown_and_how_to_turn_it_on_is_said(models: catalog.Catalog) -> None:
     gateway = Gateway(elsewhere, models, Settings())
     status, problem = told(gateway, {"id": "0123456789ab-1", "actual": 1})
-    assert status == 503
+    assert status == 404
     assert "OKAMOCHI_PREDICTION_LOG" in problem["detail"]
+    assert told(gateway, {"actual": 1})[0] == 422
     assert "/feedback" not in document(models, Settings())["paths"]
 
 
