@@ -13,7 +13,6 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-import re
 from contextlib import suppress
 from random import random
 from time import perf_counter
@@ -27,7 +26,15 @@ from uvicorn.protocols.utils import is_ssl
 
 from serving import metrics
 from serving.errors import Problem
-from serving.gateway import LARGE_BODY_BYTES, failed, name_request, read_head
+from serving.gateway import (
+    LARGE_BODY_BYTES,
+    MOST_REQUEST_ID,
+    check_deadline_ms,
+    failed,
+    name_request,
+    read_head,
+)
+from serving.heads import MOST_HEAD_BYTES, Form, form_of
 from serving.logs import RequestLog
 from serving.protocols import Endpoint, Head, Reply, deadline, problem_reply
 
@@ -43,7 +50,7 @@ logger = logging.getLogger("bentoml.okamochi")
 
 HELD_BYTES = 64 * 1024  # what a client may send ahead while its reply is due, before we stop reading
 MOST_HEADS = 512
-MOST_HEAD_BYTES = 4096  # a longer head is not worth remembering
+MOST_KINDS = 8
 
 # What the protocol below overrides or reads, by the class that has it.
 _USED: dict[type, tuple[str, ...]] = {
@@ -86,7 +93,6 @@ class Plain(NamedTuple):
     length: int  # of the body
     head: Head
     tally: metrics.Tally
-    usual: bool  # the reply has no header of this request's own
 
 
 class Lane:
@@ -97,7 +103,10 @@ class Lane:
     observe: metrics.Observer
     # Heads seen before: most clients send the same bytes each time, and a look-up costs a tenth of parsing.
     heads: dict[bytes, Plain | None] = {}  # noqa: RUF012 - one worker, one lane
+    kinds: tuple[Kind, ...] = ()  # the last that were found; a new connection has most likely one of them
+    previous = b""  # the last head that was parsed
     deadline_s = math.inf
+    most_body_bytes = 0  # a larger body is read in a thread, by the gateway
     log = RequestLog("express", 0)
     traced = False
     looked_at: float | None = None  # share of the usual replies that `log` is asked about
@@ -139,7 +148,8 @@ def install(endpoints: Mapping[str, Endpoint], settings: Settings, tracer: Trace
     )
     Lane.settings = settings
     Lane.observe = metrics.Observer("express")
-    Lane.heads = {}
+    Lane.heads, Lane.kinds, Lane.previous = {}, (), b""
+    Lane.most_body_bytes = min(LARGE_BODY_BYTES - 1, settings.max_body_bytes)
     Lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
     Lane.log = RequestLog("express", settings.log_sample, tracer)
     Lane.looked_at, Lane.traced = Lane.log.looked_at, tracer is not None
@@ -230,26 +240,10 @@ def _read_head(head: bytes) -> Plain | None:
         found = read_head(reader.headers, endpoint.content_types)
     except Problem:
         return None
-    most = min(LARGE_BODY_BYTES - 1, Lane.settings.max_body_bytes)  # a large one is read in a thread there
-    if found.length is None or found.length > most:
+    if found.length is None or found.length > Lane.most_body_bytes:
         return None
     tally = Lane.observe.tally(endpoint.model.name, endpoint.name)
-    return Plain(endpoint, found.length, found, tally, usual=found.request_id is None)
-
-
-def _plain(head: bytes) -> Plain | None:
-    """What a head that was not seen before is; its `traceparent`, another in each request, set aside."""
-    place = head.find(b"raceparent: ") - 3
-    trace = _TRACEPARENT.match(head, place) if place > 0 and len(head) <= MOST_HEAD_BYTES else None
-    if trace is None:
-        return _remembered(head)
-    rest = head[: trace.start()] + head[trace.end() :]
-    plain = Lane.heads[rest] if rest in Lane.heads else _remembered(rest)
-    if plain is None:
-        return None
-    endpoint, length, found, tally, usual = plain
-    value = trace[1] if found.trace is None else b""  # of two, neither counts
-    return Plain(endpoint, length, Head(*found[:-1], value), tally, usual)  # `_replace` takes 2 us more
+    return Plain(endpoint, found.length, found, tally)
 
 
 def _remembered(head: bytes) -> Plain | None:
@@ -262,14 +256,71 @@ def _remembered(head: bytes) -> Plain | None:
     return found
 
 
-# A whole line of a head, which no further one continues.
-_TRACEPARENT = re.compile(
-    rb"\r\n[Tt]raceparent: ([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})(?=\r\n[^ \t])"
+def _single(head: Head) -> bool:
+    return head.request_id is not None or head.deadline_ms is not None or head.trace is not None
+
+
+class Kind(NamedTuple):
+    """Heads of one form, and what one of them was."""
+
+    form: Form
+    plain: Plain
+    single: tuple[tuple[bytes, bytes], ...]  # its headers that a protocol or a trace may look at
+    looked_at: tuple[tuple[int, bytes], ...]  # which values of the form count, and for what
+
+
+# Of the headers whose values may be others each time: those that somebody looks at.
+_LOOKED_AT = frozenset(
+    b"content-length inference-header-content-length traceparent tracestate".split()
+    + b"x-deadline-ms x-request-id".split()
 )
 
 
-def _single(head: Head) -> bool:
-    return head.request_id is not None or head.deadline_ms is not None or head.trace is not None
+def _kind_of(previous: bytes, head: bytes, plain: Plain) -> Kind | None:
+    """What two heads of this lane have in common, of which `head` is that of `plain`; kept for others."""
+    known = next((kind.form for kind in Lane.kinds if kind.plain.endpoint is plain.endpoint), None)
+    form = form_of(previous, head, known) if len(head) <= MOST_HEAD_BYTES else None
+    if form is None:
+        return None
+    looked_at = tuple((i, name) for i, name in enumerate(form.names) if name in _LOOKED_AT)
+    names = [name for _, name in looked_at]
+    if len(set(names)) < len(names) or any(
+        sum(name == other for other, _ in plain.head.headers) > 1 for name in names
+    ):
+        return None  # of two, which one counts is for the other way to say
+    single = tuple(pair for pair in plain.head.headers if pair[0] not in form.names)
+    kind = Kind(form, plain, single, looked_at)
+    Lane.kinds = (kind, *Lane.kinds[: MOST_KINDS - 1])
+    return kind
+
+
+def _of_kind(kind: Kind, head: bytes) -> Plain | None:
+    """What a head is that has the form of others; None as well where the gateway says what is wrong."""
+    form, plain, headers, looked_at = kind
+    values = form.values(head)
+    if values is None or not looked_at:
+        return plain if values is not None else None
+    endpoint, length, (content_type, _, request_id, deadline_ms, _, trace), tally = plain
+    for i, name in looked_at:
+        value = values[i]
+        if name == b"x-request-id":
+            request_id = value  # printable ASCII, as all values
+            if len(value) > MOST_REQUEST_ID:
+                return None
+        elif name == b"traceparent":
+            trace = value
+        elif name == b"content-length":
+            length = int(value)
+        elif name == b"x-deadline-ms":
+            try:
+                deadline_ms = check_deadline_ms(value)
+            except Problem:
+                return None
+        else:
+            headers = (*headers, (name, value))
+    if length > Lane.most_body_bytes:
+        return None
+    return Plain(endpoint, length, Head(content_type, length, request_id, deadline_ms, headers, trace), tally)
 
 
 # Default headers of uvicorn, new ones each second, and a reply of 200 with them up to its media type.
@@ -309,6 +360,8 @@ class Connection(HttpToolsProtocol):
         self._due = False
         self._ticket: Ticket | None = None
         self._plain: Plain | None = None
+        self._kind: Kind | None = None  # of this client's heads
+        self._previous = b""  # its last head that was parsed, while it has no kind
         self._query: Any = None
         self._started = 0.0
         self._queued: float | None = None
@@ -345,7 +398,7 @@ class Connection(HttpToolsProtocol):
             end = data.find(b"\r\n\r\n") + 4  # without an empty line: 3, and "POS" is no plain head
             head = data[:end]
             heads = Lane.heads
-            plain = heads[head] if head in heads else _plain(head)
+            plain = heads[head] if head in heads else self._unseen(head)
             if plain is not None:
                 left = end + plain.length - len(data)
                 if left == 0:
@@ -356,6 +409,25 @@ class Connection(HttpToolsProtocol):
                     return
         self._idle_since = math.inf  # uvicorn's own timer from here on
         self._feed(data)
+
+    def _unseen(self, head: bytes) -> Plain | None:
+        """What a head is that was not seen before, as those of a client that numbers its requests."""
+        kind = self._kind
+        if kind is not None:
+            plain = _of_kind(kind, head)
+            if plain is not None:
+                return plain
+        for kind in Lane.kinds:
+            plain = _of_kind(kind, head) if kind is not self._kind else None
+            if plain is not None:
+                self._kind = kind
+                return plain
+        plain = _remembered(head)
+        if plain is not None:
+            kind = _kind_of(self._previous or Lane.previous, head, plain)
+            self._previous, Lane.previous = (b"" if kind else head), head
+            self._kind = kind or self._kind
+        return plain
 
     def _wait_for_body(self, data: bytes) -> None:
         """Keep a head whose body is in the next packet, as Python's own clients send it.
@@ -373,7 +445,7 @@ class Connection(HttpToolsProtocol):
         self._due = True
         self._plain = plain
         self._started = started = perf_counter()
-        endpoint, _, head, _, _ = plain
+        endpoint, _, head, _ = plain
         try:
             self._query = query = endpoint.read(body, head)
             if head.deadline_ms is None and query.within_s is None:
@@ -421,14 +493,21 @@ class Connection(HttpToolsProtocol):
             self._fail(error)
             return
         _, content_type, body, headers, _ = reply
-        if headers or not plain.usual or self._closing or self._half_closed:
+        if headers or self._closing or self._half_closed:
             self._reply(reply, scores)
             return
         # The usual reply, in one write; its metrics by the batch: 1.5 us less than `_reply`.
         plain.tally(self._started)
-        self.transport.write(
-            b"%s%s\r\ncontent-length: %d\r\n\r\n%s" % (self._ok(), content_type, len(body), body)
-        )
+        request_id = plain.head.request_id
+        if request_id is None:
+            self.transport.write(
+                b"%s%s\r\ncontent-length: %d\r\n\r\n%s" % (self._ok(), content_type, len(body), body)
+            )
+        else:
+            self.transport.write(
+                b"%s%s\r\ncontent-length: %d\r\nx-request-id: %s\r\n\r\n%s"
+                % (self._ok(), content_type, len(body), request_id, body)
+            )
         if Lane.looked_at is not None:
             draw = random()  # noqa: S311 - no secret
             trace = plain.head.trace

@@ -420,7 +420,7 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, 
         elif name == b"x-request-id":
             request_id = _request_id(value)
         elif name == b"x-deadline-ms":
-            deadline_ms = _deadline_ms(value)
+            deadline_ms = check_deadline_ms(value)
         elif name == b"traceparent":
             trace = value if trace is None else b""  # of two, neither counts
         elif name == b"content-encoding" and content_types is not None:
@@ -436,7 +436,14 @@ def _request_id(value: bytes) -> bytes:
     return value
 
 
-def _deadline_ms(value: bytes) -> int:
+def check_deadline_ms(value: bytes) -> int:
+    """The value of `X-Deadline-Ms`.
+
+    Raises
+    ------
+    Problem
+        400.
+    """
     if not value.isdigit() or len(value) > 18 or int(value) == 0:
         shown = value[:40].decode("latin-1")
         raise Problem(400, f"X-Deadline-Ms: expected a whole number of milliseconds from 1, got {shown!r}.")

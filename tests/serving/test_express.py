@@ -281,6 +281,30 @@ def test_javas_default_requests_take_the_express_lane(lanes: Lanes) -> None:
     assert taken(lanes.express, "express") - before == 1
 
 
+def test_heads_that_differ_in_values_take_the_express_lane_with_their_own_ids(lanes: Lanes) -> None:
+    before = taken(lanes.express, "express")
+    for i in range(5):
+        with httpx.Client(base_url=lanes.express.url) as client:
+            for j in range(5):
+                own = {"x-b3-spanid": f"{i}{j}", "X-Request-Id": f"{i}-{j}"}
+                reply = client.post("/predict", content=BODY + b" " * j, headers=own)
+                assert (reply.status_code, reply.headers["x-request-id"]) == (200, f"{i}-{j}")
+    assert taken(lanes.express, "express") - before == 25
+
+
+@pytest.mark.parametrize(
+    "path", ["/predict", "/v2/models/iris/infer", "/invocations", "/nowhere", "/v2/nowhere"]
+)
+@pytest.mark.parametrize("own", [(), ("X-Request-Id: mine",)])
+def test_a_refusal_in_any_protocol_names_its_request(lanes: Lanes, path: str, own: tuple[str, ...]) -> None:
+    """By the name that the log has it by: bodies of other protocols have no place for it."""
+    for server in lanes:
+        reply = exchange(server, [request(b"{", path=path, headers=(HOST, *own))])[0]
+        assert reply.status in (400, 404)
+        named = [value for name, value in reply.headers if name == b"x-request-id"]
+        assert named == [b"mine" if own else b"*"]
+
+
 def test_a_tunnel_is_refused_and_the_connection_closed(lanes: Lanes) -> None:
     for server in lanes:
         replies = exchange(server, [b"CONNECT /predict HTTP/1.1\r\nHost: h\r\n\r\n" + COLD])

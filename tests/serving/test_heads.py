@@ -1,0 +1,159 @@
+"""A head that has the form of others is what llhttp says that it is, or it goes llhttp's way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import uvicorn.config
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from serving import express
+from serving.express import Lane
+from serving.heads import form_of
+from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from serving.gateway import Gateway
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lane(gateway: Gateway) -> Iterator[None]:
+    """The express lane of this process, as a worker has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uvicorn.config, "HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
+        for name in [name for name in vars(Lane) if not name.startswith("__")]:
+            patch.setattr(Lane, name, getattr(Lane, name))
+        express.install(gateway.endpoints, Settings())
+        yield
+
+
+def head(*lines: bytes, path: bytes = b"/predict", length: bytes = b"36") -> bytes:
+    first = (b"POST %s HTTP/1.1" % path, b"Host: h", b"Content-Type: application/json")
+    return b"\r\n".join((*first, *lines, b"Content-Length: " + length)) + b"\r\n\r\n"
+
+
+def kind_of(one: bytes, other: bytes) -> express.Kind | None:
+    Lane.kinds = ()
+    plain = express._read_head(other)
+    assert plain is not None
+    assert express._read_head(one) is not None
+    return express._kind_of(one, other, plain)
+
+
+def test_values_that_differ_are_found() -> None:
+    kind = kind_of(
+        head(b"X-Request-Id: a", b"x-b3-spanid: 1", b"Accept: */*", b"X-Deadline-Ms: 50"),
+        head(b"X-Request-Id: bc", b"x-b3-spanid: 22", b"Accept: */*", b"X-Deadline-Ms: 60", length=b"1234"),
+    )
+    assert kind is not None
+    assert kind.form.names == (b"x-request-id", b"x-b3-spanid", b"x-deadline-ms", b"content-length")
+    third = head(b"X-Request-Id: d e", b"x-b3-spanid: 3", b"Accept: */*", b"X-Deadline-Ms: 7", length=b"9")
+    plain = express._of_kind(kind, third)
+    assert plain is not None
+    assert (plain.head.request_id, plain.head.deadline_ms, plain.length) == (b"d e", 7, 9)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (head(b"Connection: keep-alive"), head(b"Connection: Keep-Alive")),
+        (head(b"X-A: 1"), head(b"X-B: 1")),
+        (head(b"X-A: 1"), head(b"X-A: 1", b"X-B: 1")),
+        (head(path=b"/predict"), head(path=b"/models/iris/predict")),
+        (head(b"X-Request-Id: 1", b"X-Request-Id: 2"), head(b"X-Request-Id: 3", b"X-Request-Id: 4")),
+        (head(b"X-Request-Id: 1", b"X-Request-Id: 2"), head(b"X-Request-Id: 1", b"X-Request-Id: 4")),
+        (head(b"traceparent: 1", b"traceparent: 2"), head(b"traceparent: 1", b"traceparent: 4")),
+        (head(b"X-A: 1 "), head(b"X-A: 2 ")),
+        (head(b"X-A: \xe9"), head(b"X-A: \xe8")),
+        (head(b"X-A:1"), head(b"X-A:2")),
+    ],
+)
+def test_heads_that_differ_in_more_than_values_have_no_form(one: bytes, other: bytes) -> None:
+    assert kind_of(one, other) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"X-Request-Id: a\r\n b",
+        b"X-Request-Id: a\r\nTransfer-Encoding: chunked",
+        b"X-Request-Id: a\nContent-Length: 3",
+        b"X-Request-Id: a\rb",
+        b"X-Request-Id: a\0",
+        b"X-Request-Id: " + b"a" * 129,
+        b"X-Request-Id: \x7f",
+        b"X-Request-Id: ",
+        b"X-Request-Id: a ",
+        b"X-Request-Id:  a",
+    ],
+)
+def test_a_value_that_is_none_goes_llhttps_way(line: bytes) -> None:
+    kind = kind_of(head(b"X-Request-Id: 1"), head(b"X-Request-Id: 2"))
+    assert kind is not None
+    assert express._of_kind(kind, head(line)) is None
+
+
+@pytest.mark.parametrize("length", [b"-1", b"+5", b"5 ", b"0x5", b"5,5", b"1" * 10, b"", b"65536", b"\xb2"])
+def test_a_length_that_is_none_goes_llhttps_way(length: bytes) -> None:
+    kind = kind_of(head(length=b"10"), head(length=b"36"))
+    assert kind is not None
+    assert express._of_kind(kind, head(length=length)) is None
+
+
+def test_a_form_learns_of_values_that_change_seldom() -> None:
+    form = form_of(head(b"X-A: 1", b"X-B: 1"), head(b"X-A: 2", b"X-B: 1"))
+    again = form_of(head(b"X-A: 2", b"X-B: 1"), head(b"X-A: 2", b"X-B: 2"), form)
+    assert again is not None
+    assert again.values(head(b"X-A: 3", b"X-B: 3")) == [b"3", b"3"]
+
+
+NAMES = st.sampled_from(
+    b"X-A|x-a|X-Request-Id|Content-Length|Connection|Transfer-Encoding|traceparent|X-Deadline-Ms".split(b"|")
+    + b"Inference-Header-Content-Length|tracestate|Keep-Alive|Expect|Content-Encoding|X A|X-A ".split(b"|")
+)
+VALUES = st.one_of(
+    st.sampled_from(
+        b"|1|36|a|keep-alive|close|chunked| x|x |\ty|a\rb|a\nb|a\r\nb|a\r\n c|\xe9|\0|+5|05|0".split(b"|")
+    ),
+    st.sampled_from([b"a\r\nTransfer-Encoding: chunked", b"100-continue", b"00-%032x-%016x-01" % (1, 1)]),
+    st.binary(max_size=6),
+)
+
+
+@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    names=st.lists(NAMES, min_size=1, max_size=4),
+    values=st.tuples(*[st.lists(VALUES, min_size=4, max_size=4)] * 3),
+    lengths=st.tuples(*[st.sampled_from([b"36", b"5", b"70000", b"036", b"+5"])] * 3),
+)
+def test_what_a_form_says_is_what_llhttp_says(
+    names: list[bytes], values: tuple[list[bytes], ...], lengths: tuple[bytes, ...]
+) -> None:
+    one, other, third = (
+        head(*(b"%s: %s" % pair for pair in zip(names, row, strict=False)), length=length)
+        for row, length in zip(values, lengths, strict=True)
+    )
+    plain = express._read_head(other)
+    assume(plain is not None and express._read_head(one) is not None)
+    assert plain is not None
+    Lane.kinds = ()
+    kind = express._kind_of(one, other, plain)
+    assume(kind is not None)
+    assert kind is not None
+    for asked in (one, other, third):
+        found = express._of_kind(kind, asked)
+        if found is not None:
+            expected = express._read_head(asked)
+            assert expected is not None
+            assert found[:2] == expected[:2]
+            assert found.head._replace(headers=()) == expected.head._replace(headers=())
+            looked_at = [
+                pair
+                for pair in expected.head.headers
+                if pair[0] in (b"tracestate", b"inference-header-content-length")
+            ]
+            assert sorted(looked_at) == sorted(pair for pair in found.head.headers if pair in looked_at)
