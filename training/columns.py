@@ -290,9 +290,12 @@ def _clean_number(  # noqa: C901 - the ways in which a number is none stand toge
                 return Cleaned(
                     "number", series, remarks=tuple(remarks), id_like="each row has its own number"
                 )
-            if _NAMES_THINGS.fullmatch(name) and distinct <= min(1_000, len(present) // 2):
+            if _NAMES_THINGS.fullmatch(name) and distinct <= len(present) // 2:
                 remarks.append("numbers that name things are taken as categories")
                 return Cleaned("category", _canonical_numbers(values), remarks=tuple(remarks))
+            if _NAMES_THINGS.fullmatch(name):
+                reason = f"{distinct:,} different numbers in {len(present):,} rows"
+                return Cleaned("number", series, remarks=tuple(remarks), id_like=reason)
         elif whole and distinct == len(values) >= MIN_ID_ROWS and _counts_rows(present, name):
             return Cleaned("number", series, remarks=tuple(remarks), id_like="it counts the rows")
     return Cleaned("number", series, remarks=tuple(remarks))

@@ -246,6 +246,30 @@ def test_an_id_is_used_where_the_file_says_what_it_is(tmp_path):
     assert load_table(use(csv(tmp_path, text), kinds={"id": "number"})).kinds["id"] == "number"
 
 
+def test_an_id_of_things_that_come_back_is_no_amount(tmp_path):
+    """Many rows a thing: categories. Hardly two: left out, with a warning."""
+    rows = "".join(f"{i // 3 * 7},{i * 5 // 6},{i % 7},{i % 4 % 2}\n" for i in range(6_000))
+    table = load_table(use(csv(tmp_path, "job_ad_id,subjectId,a,y\n" + rows)))
+    assert table.kinds == {"job_ad_id": "category", "a": "number"}
+    assert "5,000 different numbers in 6,000 rows" in said(table, "subjectId")
+
+
+def test_a_target_in_another_guise_is_told(tmp_path):
+    """A corrected, converted or rounded copy of the target gives it away, also in a table of few rows."""
+    random = np.random.default_rng(0)
+    prices = random.uniform(5, 50, 120)
+    guises = {"euros": prices * 0.9 + 3, "corrected": prices + random.normal(0, 0.4, 120)}
+    honest = prices + random.normal(0, 4, 120)
+    lines = ["price,euros,corrected,honest"]
+    lines += [
+        f"{a:.2f},{b:.2f},{c:.2f},{d:.2f}"
+        for a, b, c, d in zip(prices, *guises.values(), honest, strict=True)
+    ]
+    table = load_table(use(csv(tmp_path, "\n".join(lines)), target="price"))
+    told = [note.column for note in table.notes if "all but decides the target" in note.text]
+    assert told == ["euros", "corrected"]
+
+
 def test_an_id_is_kept_for_want_of_others(tmp_path):
     """A table of nothing but a running number and the target can still be trained on, with a warning."""
     text = "id,y\n" + "".join(f"{i + 1},{i % 3 % 2}\n" for i in range(60))
