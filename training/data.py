@@ -438,9 +438,10 @@ def _classes(labels: NDArray[Any], task: Task, use_case: UseCase) -> tuple[Label
     few = [label for label in classes if counts[label] < use_case.folds]
     if few:
         shown = ", ".join(f"{label!r} ({counts[label]})" for label in few[:5])
+        dropped = f", or leave their rows out with drop_classes = {_toml_list(few)}"
         raise DataError(
             f"Classes of {where} have fewer rows than folds = {use_case.folds}: {shown}. "
-            f"Lower folds, or leave their rows out with drop_classes = {_toml_list(few)}."
+            f"Lower folds{dropped if len(classes) - len(few) > 1 else ', or bring more rows'}."
         )
     return classes
 

@@ -396,6 +396,7 @@ def test_a_missing_file(tmp_path):
         ("a,y\n1,x\n2,x\n3,x\n", {}, ["'x' in all 3 rows"]),
         ("a,y\n1,\n2,?\n3,NA\n", {}, ["missing in all 3 rows"]),
         (plain() + "1,2,maybe\n", {}, ["'maybe' (1)", "folds = 5", 'drop_classes = ["maybe"]']),
+        ("a,y\n1,p\n2,q\n3,p\n", {}, ["'p' (2), 'q' (1)", "Lower folds, or bring more rows."]),
         (plain() + "1,2,3,4\n", {}, ["line 62 has 4 values, expected 3"]),
         (plain() + "1\n1,2,yes\n", {}, ["line 62 has 1 values, expected 3"]),
         ("a,y\n" + "1,x\n" * 9, {}, ["All 9 rows", "the same"]),
