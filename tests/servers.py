@@ -225,8 +225,11 @@ def postgres(bin_folder: Path) -> Iterator[str]:
     It refuses to run as root, so then it runs as the user that its package made, who must get to the folder:
     pytest's own are closed to others.
     """
+    import psycopg
+
     folder = Path(tempfile.mkdtemp(prefix="okamochi-postgres-"))
     data, port, log = folder / "data", free_port(), folder / "log"
+    address = f"postgresql://okamochi@127.0.0.1:{port}/postgres"
     data.mkdir()
     as_user: list[str] = []
     if os.geteuid() == 0:
@@ -241,12 +244,13 @@ def postgres(bin_folder: Path) -> Iterator[str]:
     try:
         end = time.monotonic() + 60
         while time.monotonic() < end and process.poll() is None:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            # Its port is open well before it takes a query: "the database system is starting up".
+            with suppress(psycopg.OperationalError), psycopg.connect(address, connect_timeout=2):
                 break
             time.sleep(0.1)
         else:
             raise AssertionError(f"PostgreSQL did not start: {log.read_text()[-2000:]}")
-        yield f"postgresql+psycopg://okamochi@127.0.0.1:{port}/postgres"
+        yield address.replace("postgresql:", "postgresql+psycopg:")
     finally:
         process.terminate()
         process.wait(timeout=30)
