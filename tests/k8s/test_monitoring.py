@@ -235,6 +235,12 @@ def test_every_panel_is_drawn_where_it_stands(prometheus: str, tmp_path: Path) -
     figure.savefig(tmp_path / "dashboard.png")
 
 
+def test_the_picture_in_the_docs_says_what_it_is() -> None:
+    picture = CHECKOUT / "docs" / "dashboard.png"
+    assert picture.stat().st_size < 300_000
+    assert re.search(r"!\[[^]]*not a screenshot of Grafana[^]]*\]\(dashboard.png\)", PAGE)
+
+
 def test_a_prometheus_that_scrapes_during_a_restart_sees_no_error(
     program: Callable[[str], str], rules: Object, tmp_path: Path
 ) -> None:
