@@ -35,7 +35,8 @@ class Row(msgspec.Struct, kw_only=True):
     rate, p50_ms, p99_ms
         Medians of the rounds.
     cpu_us
-        Processor time of all the server's processes by the request: what it costs, whoever else is busy.
+        Processor time of all the server's processes by the request: what it costs, whoever else is busy. The
+        median of `cpu_rounds_us`.
     worker_mb, all_mb
         PSS of the process that worked hardest, and of all its processes, after the load.
     ready_s
@@ -55,6 +56,7 @@ class Row(msgspec.Struct, kw_only=True):
     errors: int
     asked_under_load: int = 0
     cpu_us: float | None = None
+    cpu_rounds_us: list[float] = []
     worker_mb: float | None = None
     all_mb: float | None = None
     ready_s: float | None = None

@@ -58,6 +58,10 @@ PARTS: dict[str, dict[str, str]] = {
     },
 }
 """What a server can be told to do beside answering, by its variables; each alone."""
+PART_ROUNDS, PART_S = 15, 1.0
+"""Many short ones: a part may cost less than the machine's speed moves from one second to the next."""
+QUICK_RETRY_S = 110.0
+"""A quick run that has taken longer repeats nothing: it promises to end within three minutes."""
 OVERLOAD_S = 4.0
 """At the least: a crowded slow model answers some hundred requests a second, each after a quarter of one."""
 
@@ -88,7 +92,6 @@ class Live:
     server: Server
     requests: Path
     row: Row = field(init=False)
-    cpu_us: list[float] = field(default_factory=list)
 
 
 def run(plan: Plan, scratch: Path) -> Results:
@@ -133,6 +136,7 @@ class Bench:
     def __init__(self, plan: Plan, models: Path, scratch: Path, results: Results) -> None:
         self.plan, self.models, self.scratch, self.results = plan, models, scratch, results
         self.starts = 0
+        self.began = time.monotonic()
 
     def compare(self, model: str) -> None:
         """Measure every contestant with this model."""
@@ -211,22 +215,25 @@ class Bench:
             live.append(one)
         return live
 
-    def rounds(self, live: list[Live], model: str) -> list[Row]:
-        """Load every route in turn, several times over, and weigh its worker after its last."""
+    def rounds(
+        self, live: list[Live], model: str, rounds: int | None = None, seconds: float | None = None
+    ) -> list[Row]:
+        """Load every route in turn, several times over (the plan's), and weigh its worker after its last."""
         prepared = read(self.models, model)
+        rounds, seconds = rounds or self.plan.rounds, seconds or self.plan.seconds
         for one in live:
             closed_loop(one.server.port, one.requests, connections=CONNECTIONS, seconds=WARM_UP_S)
-        for number in range(self.plan.rounds):
+        for number in range(rounds):
             for one in live:
                 mark_cpu(one.server)
                 with Sampler(one.server, one.dialect, prepared) as sampler:
                     load = closed_loop(
-                        one.server.port, one.requests, connections=CONNECTIONS, seconds=self.plan.seconds
+                        one.server.port, one.requests, connections=CONNECTIONS, seconds=seconds
                     )
                 one.row.rounds.append(load)
                 used = cpu_since_mark(one.server)
                 if used is not None:
-                    one.cpu_us.append(used / (load.requests + sampler.asked) * 1e6)
+                    one.row.cpu_rounds_us.append(used / (load.requests + sampler.asked) * 1e6)
                 one.row.asked_under_load += sampler.asked
                 one.row.wrong += sampler.wrong[:5]
                 weight = memory(one.server)
@@ -236,7 +243,7 @@ class Bench:
                     f"{model}: round {number + 1}, {one.title}: {load.rate:,.0f}/s, p99 {load.p99_ms:.2f} ms"
                 )
         for one in live:
-            one.row.cpu_us = median(one.cpu_us) if one.cpu_us else None
+            one.row.cpu_us = median(one.row.cpu_rounds_us) if one.row.cpu_rounds_us else None
         return [summary(one.row) for one in live]
 
     def ladder(self, live: list[Live], model: str) -> None:
@@ -300,7 +307,7 @@ class Bench:
                     return
                 one.row.title = one.title = title
                 live.append(one)
-            self.results.parts = self.rounds(live, KINDS[0].name)
+            self.results.parts = self.rounds(live, KINDS[0].name, PART_ROUNDS, PART_S)
 
     def lane(self) -> Contestant:
         return GATEWAY if OURS.name in self.results.absent else OURS
@@ -336,6 +343,9 @@ class Bench:
     def retry(self) -> None:
         """Measure once more, side by side, what each missed figure compares; what was met stands."""
         missed = [figure for figure in self.results.figures if figure.met is False]
+        if missed and self.plan.quick and time.monotonic() - self.began > QUICK_RETRY_S:
+            tell("no time is left to measure once more what was missed")
+            return
         again = Bench(self.plan, self.models, self.scratch / "again", blank_like(self.results))
         if missed:
             again.scratch.mkdir()

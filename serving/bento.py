@@ -277,6 +277,9 @@ def _static_paths() -> list[str]:
 
 def _on_started() -> None:
     """Run by the event loop of a worker, before its first request."""
+    from serving import listening  # noqa: PLC0415
+
+    listening.accept_many()
     _freeze()
     _end_with_parent()
 
