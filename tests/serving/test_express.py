@@ -115,9 +115,11 @@ def one_by_one(server: Server, requests: Sequence[bytes]) -> list[int]:
     with connect(server) as connection:
         for each in requests:
             connection.sendall(each)
-            reply = connection.recv(1 << 16)
-            while b"\r\n\r\n" not in reply or not reply.endswith(b"}"):  # of the one object in its body
-                reply += connection.recv(1 << 16)
+            reply = b""
+            while not reply.endswith(b"}"):  # of the one object in its body
+                part = connection.recv(1 << 16)
+                assert part, f"the server closed after {reply!r}"
+                reply += part
             statuses.append(split(reply)[0].status)
     return statuses
 
