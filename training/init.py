@@ -16,7 +16,7 @@ from training.data import Table, clean_table, test_rows
 from training.settings import NAME_RULE, USE_CASES, Csv, Label, Parquet, UseCase, UseCaseError
 from training.sources import DataError, Raw, read_source
 
-FOLDS = 5
+FOLDS, FEWEST_FOLDS = 5, 2
 MAX_DROPPED_SHARE = 0.2
 SALTS_TRIED = 50
 SHARE_TOLERANCE = 0.04
@@ -50,7 +50,8 @@ def write_use_case(data_path: str | Path, target: str, directory: str | Path = "
         file=str(path),
     )
     draft, raw = _read(draft)
-    draft = msgspec.structs.replace(draft, drop_classes=_too_rare(raw, draft))
+    drop_classes, folds = _rare(raw, draft)
+    draft = msgspec.structs.replace(draft, drop_classes=drop_classes, folds=folds)
     table = clean_table(raw, draft)
     draft = msgspec.structs.replace(draft, task=table.task, salt=_salt(table))
     path.write_text(_toml(draft, table, os.path.relpath(data, path.parent)), encoding="utf-8")
@@ -79,17 +80,24 @@ def _read(draft: UseCase) -> tuple[UseCase, Raw]:
         return draft, read_source(draft)
 
 
-def _too_rare(raw: Raw, draft: UseCase) -> tuple[Label, ...]:
-    """Classes with fewer rows than folds, where the others make up nearly all of the table."""
+def _rare(raw: Raw, draft: UseCase) -> tuple[tuple[Label, ...], int]:
+    """Classes with fewer rows than folds, where the others make up nearly all of the table, and the folds.
+
+    Where too much would be left out, there are fewer folds.
+    """
     places = [i for i, name in enumerate(raw.frame.columns) if str(name).strip() == draft.target]
     if not places:
-        return ()
+        return (), FOLDS
     labels, _ = clean_labels(raw.frame.iloc[:, places[0]], raw.delimiter)
     counts = Counter(label for label in labels if label is not None)
-    few: list[Any] = sorted((label for label, count in counts.items() if count < FOLDS), key=str)
-    if not few or len(counts) - len(few) < 2 or sum(counts[x] for x in few) > MAX_DROPPED_SHARE * len(labels):
-        return ()
-    return tuple(few) if isinstance(few[0], str) else ()  # numbers as uneven as that are a regression
+    if len(counts) > 2 and not all(isinstance(label, str) for label in counts):
+        return (), FOLDS  # numbers as uneven as that are a regression
+    for folds in range(FOLDS, FEWEST_FOLDS - 1, -1):
+        few: list[Any] = sorted((label for label, count in counts.items() if count < folds), key=str)
+        left_out = sum(counts[label] for label in few)
+        if len(counts) - len(few) >= 2 and left_out <= MAX_DROPPED_SHARE * len(labels):
+            return tuple(few), folds
+    return (), FOLDS
 
 
 def _salt(table: Table) -> str:
@@ -158,8 +166,10 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
     if draft.drop_classes:
         listed = ", ".join(_value(label) for label in draft.drop_classes)
         lines.append(
-            f"drop_classes = [{listed}]  # fewer than {FOLDS} rows each: too few to learn and to judge"
+            f"drop_classes = [{listed}]  # fewer than {draft.folds} rows each: too few to learn and to judge"
         )
+    if draft.folds != FOLDS:
+        lines.append(f"folds = {draft.folds}  # a class has so few rows; what comes of it is little to go by")
     lines += [
         "# sensitive = []  # columns such as sex or age: no features, but the model is compared across them",
         "",

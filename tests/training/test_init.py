@@ -72,6 +72,18 @@ def test_classes_too_rare_to_learn_are_named(tmp_path):
     assert load_table(load_use_case(path)).classes == ("a", "b", "c")
 
 
+@pytest.mark.parametrize(
+    ("labels", "folds"), [(["no"] * 60 + ["yes"] * 3, 3), ([0] * 60 + [1] * 4, 4), (list("aaabbbccc"), 3)]
+)
+def test_where_a_rare_class_cannot_be_left_out_there_are_fewer_folds(tmp_path, labels, folds):
+    """So that what is written trains."""
+    lines = [f"{i % 7},{i % 5},{label}" for i, label in enumerate(labels)]
+    (tmp_path / "d.csv").write_text("p,q,y\n" + "\n".join(lines), encoding="utf-8")
+    use_case = load_use_case(write_use_case(tmp_path / "d.csv", "y", tmp_path))
+    assert (use_case.folds, use_case.drop_classes) == (folds, ())
+    assert load_table(use_case).classes == tuple(sorted(set(labels)))
+
+
 def test_odd_column_names_are_quoted(tmp_path):
     """Quotes, dots, hashes, other scripts."""
     names = ['say "hi"', "a.b", "#no", "größe", "back\\slash", "y"]
