@@ -105,6 +105,14 @@ def rate_of(text: str) -> float:
     return value
 
 
+def with_verdict(page: str, text: str) -> str:
+    """Locust's report with the verdict on top; the last `</body>` is the page's, others are in scripts."""
+    style = "<style>body { display: flex; flex-direction: column }</style>"
+    mine = f'<pre style="order: -1; margin: 2em">{html.escape(text)}</pre>'
+    before, end, after = page.rpartition("</body>")
+    return f"{before}{style}{mine}{end}{after}"
+
+
 def attach(events: Events) -> None:
     """Have Locust do all of this."""
     events.init_command_line_parser.add_listener(options)
@@ -322,8 +330,7 @@ class Run:
         report = self._options.html_file
         if report and self._text and Path(report).is_file():
             page = Path(report).read_text(encoding="utf-8")
-            mine = f'<pre style="margin: 2em">{html.escape(self._text)}</pre>'
-            Path(report).write_text(page.replace("</body>", f"{mine}</body>", 1), encoding="utf-8")
+            Path(report).write_text(with_verdict(page, self._text), encoding="utf-8")
 
     def _quit(self, **_: Any) -> None:
         if self._options.headless and self._text:
