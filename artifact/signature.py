@@ -18,6 +18,9 @@ Task = Literal["binary", "multiclass", "regression"]
 DatePart = Literal["year", "month", "day", "weekday", "day_of_year", "hour", "minute"]
 Label = bool | int | float | str
 
+TIE = 1e-9
+"""Scores nearer than this are one: votes of a forest, summed in another order, differ in the last bits."""
+
 
 class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One column of the raw table, as a client sends it.
@@ -192,10 +195,28 @@ def decide(
     if threshold is None:
         threshold = signature.threshold
     if threshold is None or signature.task != "binary":
-        chosen: NDArray[np.intp] = scores.argmax(axis=1)
-        return chosen
-    positive = signature.positive_index
-    return np.where(scores[:, positive] >= threshold, positive, 1 - positive)
+        return pick(scores)
+    return pick(scores, threshold, signature.positive_index)
+
+
+def pick(scores: NDArray[np.float64], threshold: float | None = None, positive: int = 1) -> NDArray[np.intp]:
+    """Index of each row's highest score, the first of equals; with a threshold, of what reaches it or not.
+
+    Parameters
+    ----------
+    scores
+        Shape (rows, classes); two classes where there is a threshold.
+
+    Returns
+    -------
+    Shape (rows,).
+    """
+    if threshold is not None:
+        return np.where(scores[:, positive] >= threshold - TIE, positive, 1 - positive)
+    if scores.shape[1] == 2:
+        return (scores[:, 1] > scores[:, 0] + TIE).astype(np.intp)
+    first: NDArray[np.intp] = (scores >= scores.max(axis=1, keepdims=True) - TIE).argmax(axis=1)
+    return first
 
 
 def labels(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from artifact.signature import same_label
+from artifact.signature import pick, same_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,11 +52,9 @@ class Truth:
 
     def predicted(self, scores: NDArray[np.float64]) -> NDArray[np.intp]:
         """Class indices that the scores decide for."""
-        if self.threshold is None or scores.shape[1] != 2:
-            return np.asarray(scores.argmax(axis=1), np.intp)
-        yes = scores[:, self.positive] >= self.threshold
-        chosen: NDArray[np.intp] = np.where(yes, self.positive, 1 - self.positive)
-        return chosen
+        if scores.shape[1] != 2:
+            return pick(scores)
+        return pick(scores, self.threshold, self.positive)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,17 @@ def test_labels_are_the_datas_own_and_ties_go_as_argmax_has_them():
     assert labels(BINARY, scores) == ["no", "yes", "no"]
 
 
+@pytest.mark.parametrize("noise", [-2e-16, 2e-16, 5e-13])
+def test_what_differs_in_the_last_bits_is_a_tie(noise):
+    """A forest's votes summed in another order, by another runtime, decide for the same label."""
+    scores = np.array([[0.5, 0.5 + noise], [0.5 + noise, 0.5]])
+    assert labels(BINARY, scores) == ["no", "no"]
+    assert labels(BINARY, scores, 0.5) == ["yes", "yes"]
+    three = msgspec.structs.replace(BINARY, task="multiclass", classes=("a", "b", "c"), positive=None)
+    assert labels(three, np.array([[0.2, 0.4, 0.4 + noise], [0.2, 0.4 + noise, 0.4]])) == ["b", "b"]
+    assert labels(three, np.array([[0.2, 0.39, 0.41], [0.41, 0.2, 0.39]])) == ["c", "a"]
+
+
 def test_threshold_applies_to_the_positive_label():
     scores = np.array([[0.7, 0.3], [0.71, 0.29]])
     assert labels(BINARY, scores, 0.3) == ["yes", "no"]
