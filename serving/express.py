@@ -111,6 +111,7 @@ class Lane:
     traced = False
     looked_at: float | None = None  # share of the usual replies that `log` is asked about
     max_head_bytes = 64 * 1024
+    receive_s = 60.0
 
 
 def missing() -> str:
@@ -154,6 +155,7 @@ def install(endpoints: Mapping[str, Endpoint], settings: Settings, tracer: Trace
     Lane.log = RequestLog("express", settings.log_sample, tracer)
     Lane.looked_at, Lane.traced = Lane.log.looked_at, tracer is not None
     Lane.max_head_bytes = settings.max_head_bytes
+    Lane.receive_s = settings.receive_s
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
 
 
@@ -372,11 +374,16 @@ class Connection(HttpToolsProtocol):
         # cancelled for each request: 1.4 us less.
         self._idle_since = math.inf
         self._reaper: asyncio.TimerHandle | None = None
+        # When the head began, or the last of the body came: no client is waited for without end.
+        self._heard = self.loop.time()
+        self._unsent = 0  # bytes of replies when the client was last looked at
+        self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `Flow`."""
         super().connection_made(transport)
         self.flow = Flow(transport, self)
+        self._patience = self.loop.call_later(Lane.receive_s, self._look_at_client)
 
     # ---- in
 
@@ -408,6 +415,8 @@ class Connection(HttpToolsProtocol):
                     self._wait_for_body(data)
                     return
         self._idle_since = math.inf  # uvicorn's own timer from here on
+        if not self._in_head:
+            self._heard = self.loop.time()
         self._feed(data)
 
     def _unseen(self, head: bytes) -> Plain | None:
@@ -436,6 +445,7 @@ class Connection(HttpToolsProtocol):
         """
         self._partial = data
         self._idle_since = math.inf
+        self._heard = self.loop.time()
         self._unset_keepalive_if_required()
 
     def _take(self, plain: Plain, body: bytes) -> None:
@@ -693,6 +703,27 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _look_at_client(self) -> None:
+        """End a connection whose client was silent for too long while it is its turn, else look again."""
+        unsent, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        if unsent and unsent == self._unsent:
+            self.transport.abort()
+            return
+        left = Lane.receive_s
+        new = self.cycle is None and not self._due and math.isinf(self._idle_since)
+        if (new or self._in_message or self._partial) and not (self.pipeline or self.flow.read_paused):
+            left += self._heard - self.loop.time()
+        replying = self.cycle is not None and not self.cycle.response_complete
+        if left > 0 or self.transport.is_closing() or (self._in_head and replying):
+            pass  # it is not the client's turn: of a head, the reply to the request before it is due
+        elif self._in_head or self._partial or (replying and not self.cycle.response_started):
+            what = "head" if self._in_head else "body"
+            waited = f"{Lane.receive_s:g} s (OKAMOCHI_RECEIVE_S)"
+            self._close_with(Problem(408, f"The rest of the {what} did not come within {waited}."))
+        else:
+            self.transport.close()
+        self._patience = self.loop.call_later(left if left > 0 else Lane.receive_s, self._look_at_client)
+
     def shutdown(self) -> None:
         """Close when idle, else once the reply that is due has been written."""
         if self._due:
@@ -719,9 +750,10 @@ class Connection(HttpToolsProtocol):
             assert self._plain is not None  # noqa: S101 - set with the ticket
             self._plain.endpoint.model.batcher.cancel(self._ticket)
             self._ticket = None
-        if self._reaper is not None:
-            self._reaper.cancel()
-            self._reaper = None
+        for timer in (self._reaper, self._patience):
+            if timer is not None:
+                timer.cancel()
+        self._reaper = self._patience = None
         self._held = self._partial = b""
         super().connection_lost(exc)
 

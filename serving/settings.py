@@ -66,6 +66,13 @@ class Settings:
         2**24,
         is_="the largest request line with its headers; a larger one is refused with 431",
     )
+    receive_s: float = _setting(
+        60.0,
+        0.1,
+        86_400,
+        is_="how long a client may take for a head, or say nothing within a body (408), or take nothing of a "
+        "reply; then its connection is closed",
+    )
     express: int = _setting(
         1, 0, 1, is_="1: plain prediction requests take the express lane; 0: the gateway answers them all"
     )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NAMES = {"iris": "12", "linear": "1", "loans": "2"}
 KEEP_ALIVE_S = 5  # BentoML's default
+RECEIVE_S = 1.0
 BODY = b'{"features": [[5.1, 3.5, 1.4, 0.2]]}'
 END = b"GET /livez HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 
@@ -403,6 +404,73 @@ def test_an_idle_connection_is_closed_after_the_keep_alive_time_and_no_sooner(la
             start = time.monotonic()
             assert [reply.status for reply in split(received(connection))] == [200, 200]
             assert time.monotonic() - start > KEEP_ALIVE_S * 0.8
+
+
+class TestPatience:
+    """`OKAMOCHI_RECEIVE_S`."""
+
+    @pytest.fixture(scope="class", params=["1", "0"])
+    def server(
+        self, request: pytest.FixtureRequest, made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Server]:
+        """With either lane."""
+        folder = tmp_path_factory.mktemp("patience")
+        prepare(folder, {name: (made[name].path, version) for name, version in NAMES.items()})
+        limits = {"OKAMOCHI_RECEIVE_S": str(RECEIVE_S), "OKAMOCHI_EXPRESS": request.param}
+        with bento_server(folder, settings=limits) as server:
+            yield server
+
+    @pytest.mark.parametrize("sent", [1, 20, -60, -1])
+    def test_a_request_that_stays_incomplete_is_408_and_its_connection_closed(
+        self, server: Server, sent: int
+    ) -> None:
+        with connect(server) as connection:
+            connection.sendall(request() + request()[:sent])
+            replies = split(received(connection))
+        assert [reply.status for reply in replies] == [200, 408]
+        what = b"head" if request()[:sent].find(b"\r\n\r\n") < 0 else b"body"
+        assert b"The rest of the " + what in replies[1].body
+
+    def test_a_head_that_comes_in_drops_is_408(self, server: Server) -> None:
+        with connect(server) as connection:
+            start = time.monotonic()
+            with suppress(BrokenPipeError, ConnectionResetError):
+                for byte in request()[:40]:
+                    connection.sendall(bytes([byte]))
+                    time.sleep(RECEIVE_S / 10)
+            assert time.monotonic() - start < 3 * RECEIVE_S
+            assert [reply.status for reply in split(received(connection))] in ([408], [])
+
+    def test_a_body_that_keeps_coming_is_waited_for(self, server: Server) -> None:
+        whole = request()
+        cut = len(whole) - 12
+        with connect(server) as connection:
+            for part in (whole[:cut], *(whole[i : i + 1] for i in range(cut, len(whole)))):
+                connection.sendall(part)
+                time.sleep(RECEIVE_S / 5)
+            connection.sendall(END)
+            assert [reply.status for reply in split(received(connection))] == [200, 200]
+
+    def test_who_says_nothing_is_hung_up_on(self, server: Server) -> None:
+        with connect(server) as connection:
+            assert received(connection) == b""
+
+    def test_who_takes_nothing_of_a_reply_is_hung_up_on(self, server: Server) -> None:
+        many = b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n"
+        with connect(server) as connection:
+            with suppress(BrokenPipeError, ConnectionResetError, TimeoutError):
+                connection.sendall(many * 2_000)
+            time.sleep(4 * RECEIVE_S)
+            came = received(connection)
+        assert came.count(b"HTTP/1.1 200") < 2_000
+
+    def test_requests_from_time_to_time_are_answered_for_longer_than_that(self, server: Server) -> None:
+        with connect(server) as connection:
+            for _ in range(8):
+                connection.sendall(request())
+                time.sleep(RECEIVE_S / 3)
+            connection.sendall(END)
+            assert [reply.status for reply in split(received(connection))] == [200] * 9
 
 
 FRAGMENTS = st.sampled_from(
