@@ -76,8 +76,8 @@ class Layout:
         How many rows the search has.
     classes
         0 for a regression.
-    imbalanced
-        The commonest class has four times the rows of the rarest, or more.
+    weighted
+        Weights of classes are tried: the rare ones would else not be predicted.
     """
 
     numbers: tuple[int, ...]
@@ -86,7 +86,7 @@ class Layout:
     terms: tuple[int, ...]
     rows: int
     classes: int
-    imbalanced: bool = False
+    weighted: bool = False
 
     @property
     def width(self) -> int:
@@ -114,7 +114,7 @@ class Layout:
         return tuple(c for c, n in zip(self.categories, self.levels, strict=True) if n <= NATIVE_LEVELS)
 
 
-def layout_of(signature: Signature, rows: int, *, imbalanced: bool = False) -> Layout:
+def layout_of(signature: Signature, rows: int, *, weighted: bool = False) -> Layout:
     """Where the signature's columns stand in the matrix."""
     numbers: list[int] = []
     categories: list[int] = []
@@ -138,7 +138,7 @@ def layout_of(signature: Signature, rows: int, *, imbalanced: bool = False) -> L
         tuple(terms),
         rows=rows,
         classes=len(signature.classes),
-        imbalanced=imbalanced,
+        weighted=weighted,
     )
 
 
@@ -239,14 +239,14 @@ def _boosted(
 
 
 def _weight(trial: BaseTrial, name: str, layout: Layout) -> Params:
-    if not layout.imbalanced:
+    if not layout.weighted:
         return {}
     return {"class_weight": trial.suggest_categorical(f"{name}.class_weight", [None, "balanced"])}
 
 
 def _no_weight(layout: Layout) -> Params:
     """Of a first trial; left open, the sampler would draw one."""
-    return {"class_weight": None} if layout.imbalanced else {}
+    return {"class_weight": None} if layout.weighted else {}
 
 
 def _pipeline(columns: ColumnTransformer, model: Any) -> Pipeline:

@@ -55,7 +55,9 @@ ROWS_FOR_REPEATS, REPEATS = 300, 3
 """On fewer rows one way of cutting folds says little: they are cut this often."""
 LABEL_METRICS = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro"})
 POOL, MOST_MEMBERS, ROUNDS = 12, 4, 12
-IMBALANCE = 4.0
+IMBALANCE, WEIGHED_METRICS = 4.0, LABEL_METRICS - {"accuracy"}
+"""Where the commonest class has so many times the rows of the rarest, weights of classes are tried. Figures
+of ranks and probabilities they help by luck only, and leave probabilities and labels that are none."""
 
 Fold = tuple["NDArray[np.intp]", "NDArray[np.intp]"]
 
@@ -337,7 +339,7 @@ def _prepare(
     counts = np.bincount(y, minlength=len(signature.classes)) if signature.classes else np.array([])
     present = counts[counts > 0]
     skewed = bool(len(present)) and present.max() >= IMBALANCE * present.min()
-    layout = layout_of(signature, len(rows), imbalanced=skewed)
+    layout = layout_of(signature, len(rows), weighted=skewed and asked.metric in WEIGHED_METRICS)
     table = _Table(
         matrix=np.ascontiguousarray(matrix[rows]),
         y=y,

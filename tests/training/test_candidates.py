@@ -46,7 +46,7 @@ def test_every_family_learns_from_a_messy_table_by_its_defaults(each, task):
 def test_a_family_default_is_whole_and_within_its_search_space(each, task, skewed):
     """Enqueued as the first trial, the default comes back as it is: nothing clipped, nothing drawn."""
     made = messy(task)
-    layout = layout_of(made.signature, 240, imbalanced=skewed and task != "regression")
+    layout = layout_of(made.signature, 240, weighted=skewed and task != "regression")
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     default = each.default(layout)
     study.enqueue_trial({f"{each.name}.{key}": value for key, value in default.items()})

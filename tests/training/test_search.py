@@ -143,6 +143,16 @@ def test_a_class_of_few_rows_gets_as_many_folds():
     assert np.isfinite(found.best.score)
 
 
+@pytest.mark.parametrize(("metric", "weighted"), [("roc_auc", False), ("log_loss", False), ("f1", True)])
+def test_classes_are_weighted_only_for_figures_of_labels(metric, weighted):
+    """A weight leaves a ranking as it is and probabilities that are far from the share of a class."""
+    made = messy("binary", 200)
+    labels = np.array(["yes" if i % 10 == 0 else "no" for i in range(200)], object)
+    asked = Asked(task="binary", metric=metric, trials=4, jobs=1)
+    found = search(made.matrix, labels, made.signature, asked, progress=False, ensemble=False)
+    assert any("class_weight" in trial.params for trial in found.trials) == weighted
+
+
 def test_the_winner_fitted_on_all_rows_scores_every_class():
     made = messy("multiclass")
     found = run(made, metric="accuracy")
