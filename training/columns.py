@@ -35,6 +35,11 @@ MISSING_WORDS = frozenset(
         "\\n",
         "#null!",
         "(null)",
+        "#div/0!",
+        "#name?",
+        "#num!",
+        "#ref!",
+        "#value!",
     }
 )
 NUMBER_SHARE = 0.95  # of the cells that must read as numbers; the few others are marks for a missing value
@@ -337,6 +342,7 @@ _CURRENCY = re.compile(
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 _DECIMAL_COMMA = re.compile(r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d*),\d+")
 _DOTTED = re.compile(r"[-+]?\d{1,3}(?:\.\d{3})+")
+_INFINITE = re.compile(r"[-+]?inf(?:inity)?", re.IGNORECASE)
 _SPACED = re.compile(r"[-+]?\d{1,3}(?: \d{3})+(?:[.,]\d+)?")
 
 
@@ -497,9 +503,11 @@ def _as_number(
             raise UnfitColumn(f'holds no numbers, but such as "{distinct[0][:40]}"')
         return None
     cells_left = int(tokens.counts[left].sum())
-    if wanted is None and left and not _only_marked(distinct, left, cells_left / tokens.present):
-        few = len(left) <= max(MAX_MARKS, len(distinct) // 100)
-        if not few or cells_left > (1 - NUMBER_SHARE) * tokens.present:
+    words = [i for i in left if not _INFINITE.fullmatch(distinct[i])]
+    said = int(tokens.counts[words].sum())
+    if wanted is None and words and not _only_marked(distinct, words, said / tokens.present):
+        few = len(words) <= max(MAX_MARKS, len(distinct) // 100)
+        if not few or said > (1 - NUMBER_SHARE) * tokens.present:
             return None
     cleaned = _clean_number(tokens.spread(values, np.nan, np.float64), name, wanted)
     peeling = f"numbers were read without their {' and '.join(peeled)}; send plain numbers to the server"

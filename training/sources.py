@@ -96,6 +96,7 @@ def read_delimited(
     text = _decode(_unpacked(content, path), encoding, path)
     if not text.strip():
         raise DataError(f"{path} is empty: expected a header line and rows.")
+    text = _without_comments(text)
     delimiter = delimiter or sniff_delimiter(text)
     if delimiter == " ":
         text, delimiter = _spaces_to_tabs(text), "\t"
@@ -122,6 +123,25 @@ def read_delimited(
             )
     frame.columns = pd.Index(header)
     return Raw(frame, digest, delimiter, tuple(notes))
+
+
+def _without_comments(text: str) -> str:
+    """The text with blank lines in place of those at its top that begin with `#`; one may be the header."""
+    if not text.startswith("#"):
+        return text
+    lines = io.StringIO(text, newline="").readlines()
+    count = next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
+    if count == 0:
+        return text
+    delimiter = sniff_delimiter("".join(lines[count:]))
+    last, first = csv.reader(lines[count - 1 : count + 1], delimiter=delimiter)
+    # What follows a header is a row, with numbers in it.
+    kept = count - 1 if len(last) == len(first) and _any_number(first) else count
+    return "\n" * kept + "".join(lines[kept:])
+
+
+def _any_number(row: list[str]) -> bool:
+    return bool(pd.to_numeric(pd.Series(row, dtype=object), errors="coerce").notna().any())
 
 
 def sniff_delimiter(text: str) -> str:

@@ -362,6 +362,32 @@ def test_rows_without_target_are_left_out(tmp_path):
     assert "2 rows without a target" in said(table, "y")
 
 
+def test_infinite_values_and_a_spreadsheets_errors_are_missing_numbers(tmp_path):
+    """As in what was divided by zero, however many."""
+    odd = ["inf", "-Infinity", "#DIV/0!", "Inf"]
+    lines = [f"{odd[i % 4] if i % 5 == 0 else i / 7},{i % 5},{'yes' if i % 3 else 'no'}" for i in range(100)]
+    table = load_table(use(csv(tmp_path, "a,b,y\n" + "\n".join(lines))))
+    assert table.kinds["a"] == "number"
+    assert table.frame["a"].isna().sum() == 20
+    assert '"inf"' in said(table, "a")
+
+
+@pytest.mark.parametrize(
+    ("top", "names"),
+    [
+        ("# from a telescope\n# COLUMN a: metres, or so, or more\na,b,y\n", ["a", "b"]),
+        ("#a,b,y\n", ["#a", "b"]),
+        ("# made on a day\n#a,b,y\n", ["#a", "b"]),
+    ],
+)
+def test_comments_above_the_header_are_passed_over(tmp_path, top, names):
+    """A header that begins like one is a header; lines are counted with the comments."""
+    rest = plain().partition("\n")[2]
+    assert list(load_table(use(csv(tmp_path, top + rest))).frame) == names
+    ragged = top + rest + "1,2,3,4\n"
+    assert f"line {ragged.count(chr(10))} has 4 values" in refusal(tmp_path, ragged)
+
+
 @pytest.mark.parametrize("positive", ["no", "NO"])
 def test_positive_is_the_named_label(tmp_path, positive):
     """Whatever its capitals."""
