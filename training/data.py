@@ -522,7 +522,7 @@ def _slices(frame: pd.DataFrame, use_case: UseCase, delimiter: str | None) -> pd
 
 
 def _looked_at(frame: pd.DataFrame, target: NDArray[Any], task: Task) -> list[Note]:
-    """Warnings about the cleaned table as a whole: leaks and imbalance."""
+    """Warnings about the cleaned table as a whole: leaks, classes that are spelt alike, imbalance."""
     notes = [
         Note(
             "warning", name, f"alone all but decides the target ({what}): would it be known when you predict?"
@@ -530,8 +530,17 @@ def _looked_at(frame: pd.DataFrame, target: NDArray[Any], task: Task) -> list[No
         for name, what in leaking_columns(frame, target, task)
     ]
     if task != "regression":
-        label, count = Counter(target.tolist()).most_common()[-1]
-        if count < RARE_SHARE * len(target) and count < 0.5 * len(target) / len(set(target)):
+        counts = Counter(target.tolist())
+        alike: dict[str, list[Any]] = {}
+        for label in sorted(counts, key=str):
+            alike.setdefault(str(label).casefold(), []).append(label)
+        notes += [
+            Note("warning", None, f"classes that differ in capitals only: {', '.join(map(repr, labels))}")
+            for labels in alike.values()
+            if len(labels) > 1
+        ]
+        label, count = counts.most_common()[-1]
+        if count < RARE_SHARE * len(target) and count < 0.5 * len(target) / len(counts):
             share = count / len(target)
             notes.append(
                 Note("warning", None, f"imbalanced: the class {label!r} has {share:.1%} of the rows")

@@ -362,6 +362,15 @@ def test_rows_without_target_are_left_out(tmp_path):
     assert "2 rows without a target" in said(table, "y")
 
 
+def test_classes_that_differ_in_capitals_only_are_warned_of(tmp_path):
+    """They stay apart: in a table of genes they are two things."""
+    text = "a,y\n" + "".join(f"{i % 7},{('yes', 'Yes', 'no')[i % 3]}\n" for i in range(60))
+    table = load_table(use(csv(tmp_path, text)))
+    assert "'Yes', 'yes'" in said(table, None)
+    assert len(table.classes) == 3
+    assert "capitals" not in said(load_table(use(csv(tmp_path, plain()))), None)
+
+
 def test_infinite_values_and_a_spreadsheets_errors_are_missing_numbers(tmp_path):
     """As in what was divided by zero, however many."""
     odd = ["inf", "-Infinity", "#DIV/0!", "Inf"]
