@@ -31,6 +31,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    MinMaxScaler,
     OneHotEncoder,
     PowerTransformer,
     StandardScaler,
@@ -42,6 +43,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from numpy.typing import NDArray
     from optuna.trial import BaseTrial
 
     from artifact.signature import Signature, Task
@@ -56,6 +58,7 @@ WIDE_TEXT = 100
 """Terms up to which trees and distances see each; beyond, through a singular value decomposition."""
 TEXT_COMPONENTS = 64
 INNER_FOLDS = 3
+MIN_ONE_UNIT, ONE_UNIT_SHARE = 16, 0.5
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Layout:
         0 for a regression.
     weighted
         Weights of classes are tried: the rare ones would else not be predicted.
+    one_unit
+        The numbers are of one unit, as pixels are: how far each of them spreads tells how much it matters.
     """
 
     numbers: tuple[int, ...]
@@ -87,6 +92,7 @@ class Layout:
     rows: int
     classes: int
     weighted: bool = False
+    one_unit: bool = False
 
     @property
     def width(self) -> int:
@@ -114,7 +120,7 @@ class Layout:
         return tuple(c for c, n in zip(self.categories, self.levels, strict=True) if n <= NATIVE_LEVELS)
 
 
-def layout_of(signature: Signature, rows: int, *, weighted: bool = False) -> Layout:
+def layout_of(signature: Signature, rows: int, *, weighted: bool = False, one_unit: bool = False) -> Layout:
     """Where the signature's columns stand in the matrix."""
     numbers: list[int] = []
     categories: list[int] = []
@@ -139,7 +145,18 @@ def layout_of(signature: Signature, rows: int, *, weighted: bool = False) -> Lay
         rows=rows,
         classes=len(signature.classes),
         weighted=weighted,
+        one_unit=one_unit,
     )
+
+
+def of_one_unit(numbers: NDArray[np.float64]) -> bool:
+    """Whether columns begin alike and most spread about as far as the widest; of shape (rows, columns)."""
+    if numbers.shape[1] < MIN_ONE_UNIT or np.isnan(numbers).all(axis=0).any():
+        return False
+    low, high = np.nanmin(numbers, axis=0), np.nanmax(numbers, axis=0)
+    spread = high - low
+    near = low <= low.min() + ONE_UNIT_SHARE / 2 * (high.max() - low.min())
+    return bool(near.all() and np.median(spread) >= ONE_UNIT_SHARE * spread.max())
 
 
 @dataclass(frozen=True)
@@ -157,7 +174,8 @@ class Family:
     affordable
         Whether rows, matrix columns and classes (0: regression) let a trial finish in seconds.
     second
-        What to change in the default for another first trial, where a small budget would else never leave it.
+        What to change in the default for another first trial, where a small budget would else never leave it;
+        empty for none.
     """
 
     name: str
@@ -200,7 +218,7 @@ def _terms(layout: Layout, seed: int, *, dense: bool) -> Any:
 
 def _scaled(layout: Layout, task: Task, seed: int, *, skew: str, dense: bool) -> ColumnTransformer:
     """For models that sum or measure distances: everything near one scale, nothing missing."""
-    scaler = PowerTransformer() if skew == "power" else StandardScaler()
+    scaler = {"standard": StandardScaler, "power": PowerTransformer, "range": MinMaxScaler}[skew]()
     return _columns(
         ("numbers", Pipeline([("impute", _imputer(indicator=True)), ("scale", scaler)]), layout.numbers),
         ("few", OneHotEncoder(handle_unknown="ignore", sparse_output=False), layout.one_hot),
@@ -257,23 +275,28 @@ def _scaled_target(model: Any) -> TransformedTargetRegressor:
     return TransformedTargetRegressor(model, transformer=StandardScaler())
 
 
+def _by_range(layout: Layout) -> Params:
+    return {"skew": "range"} if layout.one_unit else {}
+
+
 # --- linear ------------------------------------------------------------------------------------------------
 
 
-def _skew(trial: BaseTrial, name: str) -> str:
-    skew: str = trial.suggest_categorical(f"{name}.skew", ["standard", "power"])
+def _skew(trial: BaseTrial, name: str, layout: Layout) -> str:
+    kinds = ["standard", "power", *(["range"] if layout.one_unit else [])]
+    skew: str = trial.suggest_categorical(f"{name}.skew", kinds)
     return skew
 
 
 def _suggest_linear(trial: BaseTrial, layout: Layout) -> Params:
     if layout.classes:
         return {
-            "skew": _skew(trial, "linear"),
+            "skew": _skew(trial, "linear", layout),
             "C": trial.suggest_float("linear.C", 1e-3, 1e3, log=True),
             **_weight(trial, "linear", layout),
         }
     kind = trial.suggest_categorical("linear.penalty", ["none", "ridge", "elastic"])
-    params = {"skew": _skew(trial, "linear"), "penalty": kind}
+    params = {"skew": _skew(trial, "linear", layout), "penalty": kind}
     if kind == "ridge":
         params["alpha"] = trial.suggest_float("linear.alpha", 1e-2, 1e3, log=True)
     elif kind == "elastic":
@@ -431,7 +454,7 @@ def _linear_kernel(layout: Layout) -> bool:
 
 def _suggest_svm(trial: BaseTrial, layout: Layout) -> Params:
     params = {
-        "skew": _skew(trial, "svm"),
+        "skew": _skew(trial, "svm", layout),
         "C": trial.suggest_float("svm.C", 1e-2, 1e3, log=True),
         **_weight(trial, "svm", layout),
     }
@@ -475,7 +498,7 @@ def _build_svm(params: Mapping[str, Any], layout: Layout, task: Task, seed: int)
 def _suggest_neighbours(trial: BaseTrial, layout: Layout) -> Params:
     most = int(np.clip(layout.rows // 10, 3, 50))
     return {
-        "skew": _skew(trial, "neighbours"),
+        "skew": _skew(trial, "neighbours", layout),
         "n_neighbors": trial.suggest_int("neighbours.n_neighbors", 1, most, log=True),
         "weights": trial.suggest_categorical("neighbours.weights", ["uniform", "distance"]),
     }
@@ -491,9 +514,9 @@ def _build_neighbours(params: Mapping[str, Any], layout: Layout, task: Task, see
 # --- neural network ----------------------------------------------------------------------------------------
 
 
-def _suggest_network(trial: BaseTrial, _layout: Layout) -> Params:
+def _suggest_network(trial: BaseTrial, layout: Layout) -> Params:
     return {
-        "skew": _skew(trial, "network"),
+        "skew": _skew(trial, "network", layout),
         "units": trial.suggest_categorical("network.units", [16, 64, 128]),
         "layers": trial.suggest_int("network.layers", 1, 2),
         "alpha": trial.suggest_float("network.alpha", 1e-5, 1.0, log=True),
@@ -590,6 +613,11 @@ FAMILIES: tuple[Family, ...] = (
         lambda rows, width, classes: (
             rows <= 4_000 and width <= 500 if not classes else rows * min(width, 200) * classes <= 6_000_000
         ),
+        lambda layout: (
+            {"skew": "range", "C": 10.0, "gamma": 4.0}
+            if layout.one_unit and not _linear_kernel(layout)
+            else {}
+        ),
     ),
     Family(
         "network",
@@ -605,6 +633,7 @@ FAMILIES: tuple[Family, ...] = (
         _suggest_network,
         _build_network,
         lambda rows, width, _classes: rows * _dense_width(width) <= 4_000_000,
+        _by_range,
     ),
     Family(
         "neighbours",
@@ -614,6 +643,7 @@ FAMILIES: tuple[Family, ...] = (
         _suggest_neighbours,
         _build_neighbours,
         lambda rows, width, _classes: rows <= 5_000 and width <= 500,
+        _by_range,
     ),
     Family(
         "tree",

@@ -35,6 +35,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    MinMaxScaler,
     OneHotEncoder,
     PowerTransformer,
     StandardScaler,
@@ -229,6 +230,11 @@ def _impute(graph: Graph, step: SimpleImputer, x: str) -> str:
 def _standard(graph: Graph, step: StandardScaler, x: str) -> str:
     x = graph.op("Sub", x, graph.constant(step.mean_[None, :]))
     return graph.op("Div", x, graph.constant(step.scale_[None, :]))
+
+
+def _range(graph: Graph, step: MinMaxScaler, x: str) -> str:
+    x = graph.op("Mul", x, graph.constant(step.scale_[None, :]))
+    return graph.op("Add", x, graph.constant(step.min_[None, :]))
 
 
 def _power(graph: Graph, step: PowerTransformer, x: str) -> str:
@@ -732,6 +738,7 @@ _TRANSFORMERS: dict[type, Transform] = {
     ColumnTransformer: _columns,
     SimpleImputer: _impute,
     StandardScaler: _standard,
+    MinMaxScaler: _range,
     PowerTransformer: _power,
     OneHotEncoder: _one_hot,
     TargetEncoder: _target,

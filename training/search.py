@@ -32,7 +32,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from training.candidates import BASELINE, Layout, affordable_families, family, layout_of
+from training.candidates import BASELINE, Layout, affordable_families, family, layout_of, of_one_unit
 from training.evaluate import METRICS, Truth, truth_of
 from training.registry import shown_uri
 
@@ -339,7 +339,12 @@ def _prepare(
     counts = np.bincount(y, minlength=len(signature.classes)) if signature.classes else np.array([])
     present = counts[counts > 0]
     skewed = bool(len(present)) and present.max() >= IMBALANCE * present.min()
-    layout = layout_of(signature, len(rows), weighted=skewed and asked.metric in WEIGHED_METRICS)
+    layout = layout_of(
+        signature,
+        len(rows),
+        weighted=skewed and asked.metric in WEIGHED_METRICS,
+        one_unit=of_one_unit(matrix[rows][:, list(whole.numbers)]),
+    )
     table = _Table(
         matrix=np.ascontiguousarray(matrix[rows]),
         y=y,
@@ -567,7 +572,7 @@ def _study(runner: _Runner, asked: Asked) -> optuna.Study:
         firsts += [
             (each.name, each.default(table.layout) | each.second(table.layout))
             for each in families
-            if each.second
+            if each.second and each.second(table.layout)
         ]
     for name, params in firsts[: max(1, asked.trials)]:
         named = {f"{name}.{key}": value for key, value in params.items()}

@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import optuna
 import pytest
+from sklearn.datasets import load_breast_cancer, load_digits
 
 from tests.training.tables import messy
-from training.candidates import BASELINE, FAMILIES, affordable_families, layout_of
+from training.candidates import BASELINE, FAMILIES, affordable_families, layout_of, of_one_unit
 from training.evaluate import metrics, truth_of
 from training.search import Trial, fit, scores_of
 
@@ -40,15 +41,16 @@ def test_every_family_learns_from_a_messy_table_by_its_defaults(each, task):
     assert held_out(each) > held_out(BASELINE) + 0.1
 
 
-@pytest.mark.parametrize("skewed", [False, True])
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("odd", [False, True])
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("each", FAMILIES, ids=lambda each: each.name)
-def test_a_family_default_is_whole_and_within_its_search_space(each, task, skewed):
+def test_a_family_default_is_whole_and_within_its_search_space(each, task, odd, second):
     """Enqueued as the first trial, the default comes back as it is: nothing clipped, nothing drawn."""
     made = messy(task)
-    layout = layout_of(made.signature, 240, weighted=skewed and task != "regression")
+    layout = layout_of(made.signature, 240, weighted=odd and task != "regression", one_unit=odd)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    default = each.default(layout)
+    default = each.default(layout) | (each.second(layout) if second and each.second else {})
     study.enqueue_trial({f"{each.name}.{key}": value for key, value in default.items()})
     drawn = each.suggest(study.ask(), layout)
     assert drawn == default
@@ -59,6 +61,16 @@ def test_large_tables_leave_out_what_would_crawl(rows, width, classes):
     names = {each.name for each in FAMILIES if each.affordable(rows, width, classes)}
     assert {"linear", "boosting"} <= names
     assert "neighbours" not in names
+
+
+def test_columns_of_one_unit_are_told_apart():
+    """Pixels are of one unit; a table of amounts and shares is not, nor one with a column that is missing."""
+    digits, cells = load_digits().data, load_breast_cancer().data
+    assert of_one_unit(digits)
+    assert not of_one_unit(cells)
+    assert not of_one_unit(digits[:, :8])
+    assert not of_one_unit(np.column_stack([digits, np.full(len(digits), np.nan)]))
+    assert of_one_unit(np.column_stack([digits, np.where(np.arange(len(digits)) % 2, np.nan, 3.0)]))
 
 
 def test_small_tables_try_every_family():

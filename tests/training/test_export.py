@@ -29,7 +29,12 @@ def variants(task):
     for each in (*FAMILIES, BASELINE):
         default = each.default(layout)
         yield each.name, each.name, default
-        for key, value in (("skew", "power"), ("categories", "target"), ("weights", "uniform")):
+        for key, value in (
+            ("skew", "power"),
+            ("skew", "range"),
+            ("categories", "target"),
+            ("weights", "uniform"),
+        ):
             if key in default:
                 yield f"{each.name}-{value}", each.name, {**default, key: value}
     if task == "regression":
