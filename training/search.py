@@ -1,7 +1,8 @@
 """Which family with which parameters: Optuna over cross-validation, then perhaps a few of the best together.
 
 The choice is by the mean of the folds' figures; where that figure only counts labels, which on small tables
-says little, the best log loss among those that are not measurably worse. Every family that the table's size
+says little, the best log loss among those that are not measurably worse; where it only ranks, among those
+whose probabilities are worth something. Every family that the table's size
 allows first runs with its default parameters; then TPE draws family and parameters. Two folds decide whether
 a trial goes on (median pruning). No decision looks at a clock but `timeout_s`, so that seed, data and
 versions decide the result.
@@ -54,6 +55,8 @@ ROWS_FOR_FEWER_FOLDS, FEWER_FOLDS = 5_000, 3
 ROWS_FOR_REPEATS, REPEATS = 300, 3
 """On fewer rows one way of cutting folds says little: they are cut this often."""
 LABEL_METRICS = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro"})
+RANK_METRICS, MOST_BRIER_LOST = frozenset({"roc_auc", "average_precision"}), 0.1
+"""A winner by ranks may lose so much of the baseline's Brier score against the best of all, and no more."""
 POOL, MOST_MEMBERS, ROUNDS = 12, 4, 12
 IMBALANCE, WEIGHED_METRICS = 4.0, LABEL_METRICS - {"accuracy"}
 """Where the commonest class has so many times the rows of the rarest, weights of classes are tried. Figures
@@ -94,8 +97,8 @@ class Trial:
         "complete", "pruned" or "failed".
     reason
         Why it failed or was pruned.
-    log_loss
-        The mean of the folds', for classes.
+    log_loss, brier
+        The means of the folds', for classes.
     """
 
     number: int
@@ -107,6 +110,7 @@ class Trial:
     state: str
     reason: str = ""
     log_loss: float = float("nan")
+    brier: float = float("nan")
 
     @property
     def title(self) -> str:
@@ -225,9 +229,11 @@ def search(
         for trial in done:
             if trial.number not in own:
                 tell(trial)
-        best = _best(done, asked.metric, runner.caution)
+        sound = _sound(done, asked.metric, baseline)
+        best = _best(sound, asked.metric, runner.caution)
         if ensemble and _can_improve(best):
-            together = _ensemble(done, best, runner, asked.metric)
+            number = max(each.number for each in done) + 1
+            together = _ensemble(sound, best, runner, asked.metric, number)
             if together is not None:
                 done.append(together)
                 best = together
@@ -489,11 +495,11 @@ class _Runner:
         """A metric on each fold's held-out rows."""
         return [self.figure(fold, scores, metric) for fold, scores in enumerate(held)]
 
-    def log_loss(self, held: Sequence[NDArray[np.float64]]) -> float:
-        """The mean of the folds' log losses; NaN for a regression."""
+    def of_probabilities(self, held: Sequence[NDArray[np.float64]], metric: str) -> float:
+        """The mean of the folds' figures of log loss or Brier score; NaN for a regression."""
         if not self.table.layout.classes:
             return float("nan")
-        return _mean(self.figures(held, "log_loss"))
+        return _mean(self.figures(held, metric))
 
     def baseline(self) -> Trial:
         """What a model that looks at no column reaches."""
@@ -514,11 +520,20 @@ class _Runner:
         ]
         if any(each.scores is None for each in outcomes):
             raise SearchError(f"not even the baseline can be fitted: {outcomes[0].reason}")
-        figures = tuple(
-            self.figure(i, each.scores) for i, each in enumerate(outcomes) if each.scores is not None
-        )
+        held = [each.scores for each in outcomes if each.scores is not None]
+        figures = tuple(self.figures(held, self.metric))
         seconds = sum(each.seconds for each in outcomes)
-        return Trial(-1, BASELINE.name, {}, figures, _mean(figures), seconds, "complete")
+        return Trial(
+            -1,
+            BASELINE.name,
+            {},
+            figures,
+            _mean(figures),
+            seconds,
+            "complete",
+            log_loss=self.of_probabilities(held, "log_loss"),
+            brier=self.of_probabilities(held, "brier"),
+        )
 
 
 def _mean(figures: Sequence[float]) -> float:
@@ -655,7 +670,8 @@ def _one(study: optuna.Study, runner: _Runner, names: list[str], sign: int) -> T
     except (_Failed, ValueError, OSError, MemoryError) as error:
         state, reason = optuna.trial.TrialState.FAIL, str(error) or type(error).__name__
     seconds = time.perf_counter() - started
-    told = {"fold_scores": figures, "seconds": seconds, "reason": reason, "log_loss": runner.log_loss(held)}
+    told: dict[str, Any] = {"fold_scores": figures, "seconds": seconds, "reason": reason}
+    told |= {name: runner.of_probabilities(held, name) for name in ("log_loss", "brier")}
     for key, value in told.items():
         asked.set_user_attr(key, value)
     if state == optuna.trial.TrialState.COMPLETE:
@@ -686,6 +702,7 @@ def _trial(number: int, state: optuna.trial.TrialState, attributes: Mapping[str,
         _STATES[state],
         attributes.get("reason", ""),
         float(attributes.get("log_loss", "nan")),
+        float(attributes.get("brier", "nan")),
     )
 
 
@@ -696,6 +713,15 @@ def _trials(study: optuna.Study) -> list[Trial]:
         for each in study.get_trials(deepcopy=False)
         if each.state in _STATES and "family" in each.user_attrs
     ]
+
+
+def _sound(trials: list[Trial], metric: str, baseline: Trial) -> list[Trial]:
+    """The trials but those that only rank: their probabilities, and so labels, are far from the best."""
+    briers = [each.brier for each in trials if each.state == "complete" and np.isfinite(each.brier)]
+    if metric not in RANK_METRICS or not briers:
+        return trials
+    most = min(briers) + MOST_BRIER_LOST * baseline.brier
+    return [each for each in trials if not (each.state == "complete" and each.brier > most)]
 
 
 def _best(trials: list[Trial], metric: str, variance: float) -> Trial:
@@ -725,7 +751,7 @@ def measurably(one: Sequence[float], other: Sequence[float], variance: float, si
 # --- a few of the best together ----------------------------------------------------------------------------
 
 
-def _ensemble(trials: list[Trial], best: Trial, runner: _Runner, metric: str) -> Trial | None:
+def _ensemble(trials: list[Trial], best: Trial, runner: _Runner, metric: str, number: int) -> Trial | None:
     """Caruana's greedy selection among the best trials; None where no mean of them is measurably better.
 
     Where the metric counts labels, members are picked by log loss among those not measurably worse, and the
@@ -748,7 +774,7 @@ def _ensemble(trials: list[Trial], best: Trial, runner: _Runner, metric: str) ->
         complete = sorted(near, key=lambda each: (each.log_loss, each.number))
     leaders = {each.family: each for each in reversed(complete)}
     pool = {each.number: each for each in (*complete[:POOL], *leaders.values())}
-    picked, held = _greedy([best], [pool[number] for number in sorted(pool)], runner, objective)
+    picked, held = _greedy([best], [pool[each] for each in sorted(pool)], runner, objective)
     members = {each.number: each for each in picked}
     alone = runner.scores(best)
     figures, before = (runner.figures(scores, metric) for scores in (held, alone))
@@ -760,18 +786,23 @@ def _ensemble(trials: list[Trial], best: Trial, runner: _Runner, metric: str) ->
     if len(members) < 2 or worse or not better:
         return None
     listed = [
-        {"family": each.family, "params": each.params, "weight": sum(one.number == number for one in picked)}
-        for number, each in members.items()
+        {
+            "family": each.family,
+            "params": each.params,
+            "weight": sum(one.number == each.number for one in picked),
+        }
+        for each in members.values()
     ]
     return Trial(
-        max(each.number for each in trials) + 1,
+        number,
         ENSEMBLE,
         {"members": listed},
         tuple(figures),
         _mean(figures),
         time.perf_counter() - started,
         "complete",
-        log_loss=runner.log_loss(held),
+        log_loss=runner.of_probabilities(held, "log_loss"),
+        brier=runner.of_probabilities(held, "brier"),
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from tests.training.tables import messy
 from training import candidates
 from training.candidates import FAMILIES
 from training.evaluate import metrics
-from training.search import ENSEMBLE, Asked, SearchError, fit, measurably, scores_of, search
+from training.search import ENSEMBLE, Asked, SearchError, _sound, fit, measurably, scores_of, search
 
 
 def run(made, **settings):
@@ -160,6 +162,19 @@ def test_the_winner_fitted_on_all_rows_scores_every_class():
     scores = scores_of(model, made.matrix, 3)
     assert scores.shape == (300, 3)
     assert metrics("multiclass", made.labels, scores, made.signature.classes)["accuracy"] > 0.8
+
+
+def test_a_winner_by_ranks_has_probabilities_that_are_worth_something():
+    """What ranks best and says 0.3 to 0.5 of all alike gives labels that nobody can use."""
+    made = messy("binary", 200)
+    found = run(made, metric="roc_auc", ensemble=False)
+    assert np.isfinite(found.best.brier)
+    flat = replace(found.best, number=99, score=1.0, brier=found.best.brier + 0.2 * found.baseline.brier)
+    sharp = replace(flat, number=98, score=0.99, brier=found.best.brier + 0.05 * found.baseline.brier)
+    trials = [*found.trials, flat, sharp]
+    assert sharp in (sound := _sound(trials, "roc_auc", found.baseline))
+    assert flat not in sound
+    assert _sound(trials, "f1", found.baseline) == trials
 
 
 def test_better_by_less_than_the_folds_noise_is_not_measurably_better():
