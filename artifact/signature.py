@@ -18,7 +18,7 @@ Task = Literal["binary", "multiclass", "regression"]
 DatePart = Literal["year", "month", "day", "weekday", "day_of_year", "hour", "minute"]
 Label = bool | int | float | str
 
-TIE = 1e-9
+TIE = 1e-12
 """Scores nearer than this are one: votes of a forest, summed in another order, differ in the last bits."""
 
 
