@@ -205,18 +205,20 @@ def pick(scores: NDArray[np.float64], threshold: float | None = None, positive: 
     Parameters
     ----------
     scores
-        Shape (rows, classes); two classes where there is a threshold.
+        Shape (rows, classes).
+    threshold
+        From which `positive` is chosen, of two classes; of more it says nothing.
 
     Returns
     -------
     Shape (rows,).
     """
-    if threshold is not None:
-        return np.where(scores[:, positive] >= threshold - TIE, positive, 1 - positive)
-    if scores.shape[1] == 2:
+    if scores.shape[1] != 2:
+        first: NDArray[np.intp] = (scores >= scores.max(axis=1, keepdims=True) - TIE).argmax(axis=1)
+        return first
+    if threshold is None:
         return (scores[:, 1] > scores[:, 0] + TIE).astype(np.intp)
-    first: NDArray[np.intp] = (scores >= scores.max(axis=1, keepdims=True) - TIE).argmax(axis=1)
-    return first
+    return np.where(scores[:, positive] >= threshold - TIE, positive, 1 - positive)
 
 
 def labels(

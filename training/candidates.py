@@ -59,6 +59,7 @@ WIDE_TEXT = 100
 TEXT_COMPONENTS = 64
 INNER_FOLDS = 3
 MIN_ONE_UNIT, ONE_UNIT_SHARE = 16, 0.5
+"""Columns from which `of_one_unit` may say so, and how far half of them spread, of the widest."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Family:
     suggest: Callable[[BaseTrial, Layout], Params]
     build: Callable[[Mapping[str, Any], Layout, Task, int], Pipeline]
     affordable: Callable[[int, int, int], bool]
-    second: Callable[[Layout], Params] | None = None
+    second: Callable[[Layout], Params] = lambda _layout: {}
 
 
 # --- preprocessing -----------------------------------------------------------------------------------------

@@ -52,8 +52,6 @@ class Truth:
 
     def predicted(self, scores: NDArray[np.float64]) -> NDArray[np.intp]:
         """Class indices that the scores decide for."""
-        if scores.shape[1] != 2:
-            return pick(scores)
         return pick(scores, self.threshold, self.positive)
 
 

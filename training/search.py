@@ -341,7 +341,7 @@ def _prepare(
     most = int(np.clip(MOST_SEARCH_CELLS // max(1, whole.cost), FEWEST_SEARCH_ROWS, MOST_SEARCH_ROWS))
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(asked.seed).choice(len(matrix), most, replace=False))
-    y = truth.y[rows]
+    sample, y = np.ascontiguousarray(matrix[rows]), truth.y[rows]
     counts = np.bincount(y, minlength=len(signature.classes)) if signature.classes else np.array([])
     present = counts[counts > 0]
     skewed = bool(len(present)) and present.max() >= IMBALANCE * present.min()
@@ -349,10 +349,10 @@ def _prepare(
         signature,
         len(rows),
         weighted=skewed and asked.metric in WEIGHED_METRICS,
-        one_unit=of_one_unit(matrix[rows][:, list(whole.numbers)]),
+        one_unit=of_one_unit(sample[:, list(whole.numbers)]),
     )
     table = _Table(
-        matrix=np.ascontiguousarray(matrix[rows]),
+        matrix=sample,
         y=y,
         layout=layout,
         task=asked.task,
@@ -585,9 +585,9 @@ def _study(runner: _Runner, asked: Asked) -> optuna.Study:
     firsts = [(each.name, each.default(table.layout)) for each in families]
     if asked.trials >= 2 * len(families):
         firsts += [
-            (each.name, each.default(table.layout) | each.second(table.layout))
+            (each.name, each.default(table.layout) | changed)
             for each in families
-            if each.second and each.second(table.layout)
+            if (changed := each.second(table.layout))
         ]
     for name, params in firsts[: max(1, asked.trials)]:
         named = {f"{name}.{key}": value for key, value in params.items()}

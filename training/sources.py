@@ -96,7 +96,7 @@ def read_delimited(
     text = _decode(_unpacked(content, path), encoding, path)
     if not text.strip():
         raise DataError(f"{path} is empty: expected a header line and rows.")
-    text = _without_comments(text)
+    text = _without_comments(text, delimiter)
     delimiter = delimiter or sniff_delimiter(text)
     if delimiter == " ":
         text, delimiter = _spaces_to_tabs(text), "\t"
@@ -125,7 +125,7 @@ def read_delimited(
     return Raw(frame, digest, delimiter, tuple(notes))
 
 
-def _without_comments(text: str) -> str:
+def _without_comments(text: str, delimiter: str | None) -> str:
     """The text with blank lines in place of those at its top that begin with `#`; one may be the header."""
     if not text.startswith("#"):
         return text
@@ -133,7 +133,7 @@ def _without_comments(text: str) -> str:
     count = next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
     if count == 0:
         return text
-    delimiter = sniff_delimiter("".join(lines[count:]))
+    delimiter = delimiter or sniff_delimiter("".join(lines[count : count + SNIFFED_ROWS]))
     last, first = csv.reader(lines[count - 1 : count + 1], delimiter=delimiter)
     # What follows a header is a row, with numbers in it.
     kept = count - 1 if len(last) == len(first) and _any_number(first) else count

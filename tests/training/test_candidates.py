@@ -50,7 +50,7 @@ def test_a_family_default_is_whole_and_within_its_search_space(each, task, odd, 
     made = messy(task)
     layout = layout_of(made.signature, 240, weighted=odd and task != "regression", one_unit=odd)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    default = each.default(layout) | (each.second(layout) if second and each.second else {})
+    default = each.default(layout) | (each.second(layout) if second else {})
     study.enqueue_trial({f"{each.name}.{key}": value for key, value in default.items()})
     drawn = each.suggest(study.ask(), layout)
     assert drawn == default
