@@ -15,6 +15,8 @@ DURATION =
 OBJECTIVES =
 PROCESSES =
 HOST =
+# of test: the suite waits more than it computes, so two processes take half the time; ARGS=-n0 is one, as for --pdb
+AT_ONCE = -n 2 --dist loadfile --no-loadscope-reorder
 # of image, cluster and rollout: docs/kubernetes.md
 IMAGE =
 BASE_IMAGE = python:3.11-slim
@@ -87,7 +89,7 @@ mlflow: ## open the experiments in the MLflow UI on 127.0.0.1:MLFLOW_PORT
 .PHONY: test
 test: ## run the test suite with real parts (ARGS="-k name" picks some)
 	@$(environment) dev --rebuild-for "$(PYTHON)"
-	@exec $(RUN) -m pytest $(ARGS)
+	@exec $(RUN) -m pytest $(AT_ONCE) $(ARGS)
 
 .PHONY: check
 check: ## run the formatter, the linter and the type checker
