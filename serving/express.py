@@ -545,10 +545,8 @@ class Connection(HttpToolsProtocol):
         """Write any reply at once."""
         plain = self._plain
         assert plain is not None  # noqa: S101 - set with _due
-        if reply.reason:
-            metrics.REJECTED.labels(plain.endpoint.model.name, reply.reason).inc()
         seconds = perf_counter() - self._started
-        Lane.observe(plain.endpoint.model.name, plain.endpoint.name, reply.status, seconds)
+        Lane.observe(plain.endpoint.model.name, plain.endpoint.name, reply.status, seconds, reply.reason)
         close = self._closing or self._half_closed
         name = request_id.encode("latin-1") if request_id else plain.head.request_id
         self.transport.write(self._whole(reply, name, close=close))

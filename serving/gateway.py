@@ -145,9 +145,8 @@ class Gateway:
             reply = endpoint.refuse(asked.named(problem))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
             reply = endpoint.refuse(asked.named(failed(endpoint.name, error)))
-        if reply.reason:
-            metrics.REJECTED.labels(endpoint.model.name, reply.reason).inc()
-        self._observe(endpoint.model.name, endpoint.name, reply.status, perf_counter() - asked.started)
+        seconds = perf_counter() - asked.started
+        self._observe(endpoint.model.name, endpoint.name, reply.status, seconds, reply.reason)
         self._tell(endpoint.name, reply, asked, endpoint)
         await _send(send, reply, asked.name)
 

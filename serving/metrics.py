@@ -193,13 +193,16 @@ class Observer:
         self._in_lane = LANE.labels(lane)
         self._kinds: dict[tuple[str, str, int], _Answered] = {}
         self._waiting: list[_Answered] = []
+        self._rejected: Counted[tuple[str, str]] = Counted()
 
-    def __call__(self, model: str, endpoint: str, status: int, seconds: float) -> None:
-        """Count one request."""
+    def __call__(self, model: str, endpoint: str, status: int, seconds: float, reason: str = "") -> None:
+        """Count one request, and why it was refused if a limit or overload is the reason."""
         kind = self._kind(model, endpoint, status)
         if not kind.seconds.values:
             self._wait(kind)
         kind.seconds.values.append(seconds)
+        if reason:
+            self._rejected[model, reason] += 1
 
     def tally(self, model: str, endpoint: str) -> Tally:
         """A function that counts a reply of 200, sent now, by its start."""
@@ -232,6 +235,9 @@ class Observer:
             total += count
         self._in_lane.inc(total)
         self._waiting.clear()
+        for (model, reason), count in self._rejected.items():
+            REJECTED.labels(model, reason).inc(count)
+        self._rejected.clear()
 
 
 def exposition() -> bytes:

@@ -33,7 +33,10 @@ def test_requests_tallied_together_count_as_if_each_were_observed() -> None:
     async def tally() -> None:
         observe = metrics.Observer("test")
         for i, value in enumerate(seconds):
-            observe("tallied", "predict", 200 if i % 2 else 422, value)
+            if i % 2:
+                observe("tallied", "predict", 200, value)
+            else:
+                observe("tallied", "predict", 413, value, "too_many_rows")
         await asyncio.sleep(5 * metrics.FLUSH_S)
 
     asyncio.run(tally())
@@ -57,7 +60,13 @@ def test_requests_tallied_together_count_as_if_each_were_observed() -> None:
         if s.labels["model"] == "tallied" and s.name.endswith("_total")
     }
     assert sum(answered.values()) == len(seconds)
-    assert answered["422"] == (len(seconds) + 1) // 2
+    assert answered["413"] == (len(seconds) + 1) // 2
+    rejected = {
+        s.labels["reason"]: s.value
+        for s in next(iter(metrics.REJECTED.collect())).samples
+        if s.labels["model"] == "tallied" and s.name.endswith("_total")
+    }
+    assert rejected == {"too_many_rows": answered["413"]}
 
 
 def test_both_lanes_add_up_to_what_was_sent(made: dict[str, Made], tmp_path: Path) -> None:
