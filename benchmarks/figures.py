@@ -69,7 +69,7 @@ def overloads(overload: Overload) -> list[Figure]:
     figures = []
     for times, offered in overload.open_loops.items():
         strange = sum(count for status, count in offered.statuses.items() if status not in {"200", "429"})
-        goodput = offered.goodput / overload.peak
+        goodput = offered.goodput / overload.peaks.get(times, overload.peak)
         figures += [
             at_most(f"overload {times}, neither 200 nor 429", 0, strange, model, again),
             at_least(f"overload {times}, goodput of the peak", 0.9, goodput, model, again),

@@ -138,7 +138,7 @@ def overload_table(results: Results) -> str:
             lines.append(
                 (
                     TITLES[one.model],
-                    f"{times} the peak of {one.peak:,.0f}/s",
+                    f"{times} the peak of {one.peaks.get(times, one.peak):,.0f}/s",
                     f"{offered.goodput:,.0f}",
                     statuses,
                     livez,

@@ -99,16 +99,19 @@ class Overload(msgspec.Struct, kw_only=True):
     Parameters
     ----------
     peak
-        The rate that a closed loop reaches.
+        The rate that a closed loop reaches, the median of those before, between and after.
     open_loops
         At multiples of the peak.
+    peaks
+        By open loop, the mean of the peaks right before and after it: the machine's own speed moves.
     crowd
-        A closed loop with 16 times the connections, on the fast model.
+        A closed loop with 16 times the connections, on the fast model; of several the one of the median rate.
     """
 
     model: str
     peak: float
     open_loops: dict[str, Offered] = {}
+    peaks: dict[str, float] = {}
     crowd: Load | None = None
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from benchmarks import bulk, figures
 from benchmarks.contestants import CONTESTANTS, GATEWAY, OURS, Absent, Contestant, Setting
 from benchmarks.environments import CHECKOUT, cache, digest, say
@@ -319,25 +321,35 @@ class Bench:
             if one is None:
                 return
             seconds = max(self.plan.seconds, OVERLOAD_S)
-            closed_loop(one.server.port, one.requests, connections=CONNECTIONS, seconds=WARM_UP_S)
-            peaks = [
-                closed_loop(one.server.port, one.requests, connections=CONNECTIONS, seconds=seconds).goodput
-                for _ in range(2)
-            ]
-            found = Overload(model=model, peak=max(peaks), open_loops={})
-            if model == SLOW.name:
-                for times in BEYOND:
+            port, requests = one.server.port, one.requests
+            closed_loop(port, requests, connections=CONNECTIONS, seconds=WARM_UP_S)
+            peaks = [closed_loop(port, requests, connections=CONNECTIONS, seconds=seconds).goodput]
+            found = Overload(model=model, peak=peaks[0])
+            crowds: list[Load] = []
+            for times in BEYOND:
+                if model == SLOW.name:
                     offered = open_loop(
-                        one.server.port, one.requests, rate=found.peak * times, seconds=seconds * 2,
-                        connections=2048, livez=True,
-                    )  # fmt: skip
+                        port,
+                        requests,
+                        rate=peaks[-1] * times,
+                        seconds=seconds * 2,
+                        connections=2048,
+                        livez=True,
+                    )
                     found.open_loops[f"{times} times"] = offered
                     tell(f"{model}: {times} times the peak offered, goodput {offered.goodput:,.0f}/s")
-            else:
-                found.crowd = closed_loop(
-                    one.server.port, one.requests, connections=CONNECTIONS * CROWD, seconds=seconds
-                )
-                tell(f"{model}: {CONNECTIONS * CROWD} connections: {found.crowd.rate:,.0f}/s")
+                else:
+                    crowds.append(
+                        closed_loop(port, requests, connections=CONNECTIONS * CROWD, seconds=seconds)
+                    )
+                    tell(f"{model}: {CONNECTIONS * CROWD} connections: {crowds[-1].rate:,.0f}/s")
+                peaks.append(closed_loop(port, requests, connections=CONNECTIONS, seconds=seconds).goodput)
+                found.peaks[f"{times} times"] = (peaks[-2] + peaks[-1]) / 2
+            found.peak = median(peaks)
+            if crowds:
+                crowd = sorted(crowds, key=lambda load: load.rate)[len(crowds) // 2]
+                errors = sum(load.errors for load in crowds)
+                found.crowd = msgspec.structs.replace(crowd, errors=errors)
             self.results.overload = [one for one in self.results.overload if one.model != model] + [found]
 
     def retry(self) -> None:

@@ -98,10 +98,12 @@ def test_an_overloaded_server_may_refuse_but_not_fail() -> None:
         p99_ms=2,
         livez_ms=101,
     )
-    found.overload = [Overload(model="slow", peak=300, open_loops={"3 times": offered})]
+    loops = {"3 times": offered, "9 times": offered}
+    found.overload = [Overload(model="slow", peak=300, open_loops=loops, peaks={"9 times": 320})]
     judged = verdicts(found)
     assert judged["overload 3 times, neither 200 nor 429"] is False
     assert judged["overload 3 times, goodput of the peak"] is True
+    assert judged["overload 9 times, goodput of the peak"] is False  # of the peaks beside it
     assert judged["overload 3 times, /livez in ms"] is False
 
 

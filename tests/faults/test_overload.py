@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from tests.servers import Server
 
 SECONDS = 60 if FULL else 10
-PEAK_SECONDS = 10 if FULL else 2
+PARTS = 3 if FULL else 1
+"""Of those seconds, each between two measurements of the peak: a shared machine is a third faster in one
+minute than in the next."""
+PEAK_SECONDS = 6 if FULL else 2
 PEAK_CONNECTIONS = 64
 IRIS = request("/models/iris/predict", b'{"features": [[5.1, 3.5, 1.4, 0.2]]}')
 
@@ -81,12 +85,19 @@ def crowd(server: Server, whole: bytes, connections: int, seconds: float) -> tup
     return statuses[200] / took, statuses
 
 
+def peak_of(server: Server, whole: bytes) -> float:
+    """Replies a second of as many clients as the peak takes, who are told nothing but 200 and 429."""
+    peak, statuses = crowd(server, whole, PEAK_CONNECTIONS, PEAK_SECONDS)
+    assert set(statuses) <= {200, 429}
+    return peak
+
+
 def offer(server: Server, whole: bytes, rate: float, folder: Path) -> dict[str, Any]:
     """What came of so many requests a second, whether or not they are answered."""
     path = folder / "requests"
     path.write_bytes(b"%d\n%s\n" % (len(whole), whole))
     command = [sys.executable, "-m", "benchmarks.openloop", str(address(server)[1]), str(path), "--livez"]
-    command += [f"--rate={rate:.1f}", f"--seconds={SECONDS}", "--connections=1024"]
+    command += [f"--rate={rate:.1f}", f"--seconds={SECONDS / PARTS}", "--connections=1024"]
     done = subprocess.run(
         command, cwd=CHECKOUT, capture_output=True, text=True, timeout=SECONDS + 60, check=False
     )
@@ -100,27 +111,31 @@ def test_beyond_its_knee_a_slow_model_answers_what_it_can_and_refuses_the_rest(
 ) -> None:
     """Of arrivals that wait for nobody: 200 or 429, nothing else, and all is well within 5 s after."""
     server, whole = slow_by_the_row
-    peak, statuses = crowd(server, whole, PEAK_CONNECTIONS, PEAK_SECONDS)
-    assert set(statuses) <= {200, 429}
     for attempt in range(2 if FULL else 1):
-        found = offer(server, whole, times * peak, tmp_path)
-        assert set(found["statuses"]) == {"200", "429"}, found
-        end = time.monotonic() + 5
-        while time.monotonic() < end and one(server, whole).status != 200:
-            time.sleep(0.1)
-        start = time.perf_counter()
-        assert len(predictions(one(server, whole))) == 1
-        after_ms = 1000 * (time.perf_counter() - start)
-        goodput = found["goodput"] / peak
+        peaks = [peak_of(server, whole)]
+        goodputs, answers, livez_ms, after_ms = [], Counter[str](), 0.0, 0.0
+        for _ in range(PARTS):
+            found = offer(server, whole, times * peaks[-1], tmp_path)
+            assert set(found["statuses"]) == {"200", "429"}, found
+            end = time.monotonic() + 5
+            while time.monotonic() < end and one(server, whole).status != 200:
+                time.sleep(0.1)
+            start = time.perf_counter()
+            assert len(predictions(one(server, whole))) == 1
+            after_ms = max(after_ms, 1000 * (time.perf_counter() - start))
+            livez_ms = max(livez_ms, found["livez_ms"])
+            answers += Counter(found["statuses"])
+            peaks.append(peak_of(server, whole))
+            goodputs.append(found["goodput"] / (sum(peaks[-2:]) / 2))
+        goodput = sum(goodputs) / PARTS
         figures[f"overload_{times}_times"] = {
-            "peak": round(peak),
+            "peak": round(sum(peaks) / len(peaks)),
             "goodput_of_the_peak": round(goodput, 3),
-            "livez_worst_ms": round(found["livez_ms"]),
+            "livez_worst_ms": round(livez_ms),
             "request_after_ms": round(after_ms),
-            "statuses": found["statuses"],
+            "statuses": dict(answers),
         }
-        good = goodput >= 0.9 and found["livez_ms"] < 100
-        if good or not FULL:
+        if (goodput >= 0.9 and livez_ms < 100) or not FULL:
             break
         assert attempt == 0, figures[f"overload_{times}_times"]
 
@@ -140,11 +155,15 @@ def test_a_crowd_of_16_times_the_peak_is_answered_by_a_quick_model(
         path.write_bytes(b"%d\n%s\n" % (len(IRIS), IRIS))
         port = address(server)[1]
         for attempt in range(2):
-            peak = closed_loop(port, path, connections=PEAK_CONNECTIONS, seconds=PEAK_SECONDS)
-            many = closed_loop(port, path, connections=16 * PEAK_CONNECTIONS, seconds=SECONDS)
-            assert (peak.errors, many.errors) == (0, 0)
-            rate = many.rate / peak.rate
-            figures["crowd"] = {"peak": round(peak.rate), "rate_of_the_peak": round(rate, 3), "errors": 0}
+            peaks, rates = [], []
+            for _ in range(PARTS):
+                peak = closed_loop(port, path, connections=PEAK_CONNECTIONS, seconds=PEAK_SECONDS)
+                many = closed_loop(port, path, connections=16 * PEAK_CONNECTIONS, seconds=SECONDS / PARTS)
+                assert (peak.errors, many.errors) == (0, 0)
+                peaks.append(peak.rate)
+                rates.append(many.rate)
+            rate = median(rates) / median(peaks)
+            figures["crowd"] = {"peak": round(median(peaks)), "rate_of_the_peak": round(rate, 3), "errors": 0}
             if rate >= 0.9:
                 break
             assert attempt == 0, figures["crowd"]
