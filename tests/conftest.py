@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ os.environ.update(
     MLFLOW_DISABLE_TELEMETRY="true",
     OMP_NUM_THREADS="1",
 )
+# A shell starts its background jobs with SIGINT ignored, which whatever a test starts would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

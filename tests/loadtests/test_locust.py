@@ -205,7 +205,7 @@ def test_a_server_that_counts_otherwise_than_was_sent_fails_the_run(server: Serv
 
 def test_an_interrupted_run_is_judged_for_what_it_has_sent(server: Server, tmp_path: Path) -> None:
     """Ctrl-C: what was on its way comes back first, so that the counts agree."""
-    options = ["--host", server.url, "-u", "6", "-r", "10", "-t", "1m", *lenient(tmp_path, "steady")]
+    options = ["--host", server.url, "-u", "6", "-r", "10", "-t", "10m", *lenient(tmp_path, "steady")]
     options += ["--model", "slow", "--pace", "0", "PredictUser"]
     with running(tmp_path, "--headless", *options) as process:
         until(lambda: "All users spawned" in (tmp_path / "err").read_text())
