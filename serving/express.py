@@ -51,6 +51,9 @@ logger = logging.getLogger("bentoml.okamochi")
 HELD_BYTES = 64 * 1024  # what a client may send ahead while its reply is due, before we stop reading
 MOST_HEADS = 512
 MOST_KINDS = 8
+UVICORN_KEEP_ALIVE_S = (
+    5  # its default, where `--timeout-keep-alive` was not given; a usual time between polls
+)
 
 # What the protocol below overrides or reads, by the class that has it.
 _USED: dict[type, tuple[str, ...]] = {
@@ -67,9 +70,7 @@ _USED: dict[type, tuple[str, ...]] = {
         "resume_writing",
         "send_400_response",
         "shutdown",
-        "_should_upgrade",
         "_unset_keepalive_if_required",
-        "handle_websocket_upgrade",
     ),
     httptools_impl.RequestResponseCycle: ("send", "receive"),
     flow_control.FlowControl: ("pause_reading", "resume_reading"),
@@ -83,6 +84,7 @@ _ATTRIBUTES = (
     "timeout_keep_alive",
     "parser",
     "loop",
+    "expect_100_continue",
 )
 
 
@@ -112,6 +114,7 @@ class Lane:
     looked_at: float | None = None  # share of the usual replies that `log` is asked about
     max_head_bytes = 64 * 1024
     receive_s = 60.0
+    keep_alive_s = 75
 
 
 def missing() -> str:
@@ -156,6 +159,7 @@ def install(endpoints: Mapping[str, Endpoint], settings: Settings, tracer: Trace
     Lane.looked_at, Lane.traced = Lane.log.looked_at, tracer is not None
     Lane.max_head_bytes = settings.max_head_bytes
     Lane.receive_s = settings.receive_s
+    Lane.keep_alive_s = settings.keep_alive_s
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
 
 
@@ -185,11 +189,6 @@ class _Reader:
         self.ended = True
 
 
-def _declines(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether what is offered is a protocol that we do not speak, as `h2c` is, by Java's HttpClient."""
-    return all(name != b"upgrade" or value.lower() != b"websocket" for name, value in headers)
-
-
 def _without_offer(
     parser: httptools.HttpRequestParser, target: bytes, headers: Iterable[tuple[bytes, bytes]]
 ) -> bytes:
@@ -203,6 +202,11 @@ def _without_offer(
         elif name not in _OFFER:
             lines.append(b"%s: %s" % (name, value))
     return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _one_host(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request names its host once, as RFC 9112 (3.2) has any of HTTP/1.1 refused that does not."""
+    return sum(name == b"host" for name, _ in headers) == 1
 
 
 _OFFER = frozenset((b"upgrade", b"http2-settings"))
@@ -220,7 +224,7 @@ def _read_head(head: bytes) -> Plain | None:
     try:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade:
-        if parser.get_method() != b"POST" or not _declines(reader.headers):
+        if parser.get_method() != b"POST":
             return None
         return _read_head(_without_offer(parser, reader.target, reader.headers))
     except httptools.HttpParserError:
@@ -236,6 +240,7 @@ def _read_head(head: bytes) -> Plain | None:
         or not parser.should_keep_alive()
         or parser.should_upgrade()
         or any(name in _NOT_PLAIN for name, _ in reader.headers)
+        or not _one_host(reader.headers)
     ):
         return None
     try:
@@ -358,6 +363,7 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         self._declined = False  # it offers another protocol, where llhttp stops
         self._half_closed = False
+        self._wrong = ""  # with a request that llhttp would take
         # Of the request that the express lane is answering:
         self._due = False
         self._ticket: Ticket | None = None
@@ -370,6 +376,8 @@ class Connection(HttpToolsProtocol):
         self._held = b""  # came while a reply was due
         self._partial = b""  # a plain head whose body is still to come
         self._closing = False
+        if self.timeout_keep_alive == UVICORN_KEEP_ALIVE_S:
+            self.timeout_keep_alive = Lane.keep_alive_s
         # The keep-alive timer of this lane runs on and looks when it is due, instead of being set and
         # cancelled for each request: 1.4 us less.
         self._idle_since = math.inf
@@ -620,9 +628,7 @@ class Connection(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as offer:
                 if not self._declined:
-                    if self._should_upgrade():
-                        self.handle_websocket_upgrade()
-                    return
+                    return  # CONNECT
                 self._declined = False
                 data = _without_offer(self.parser, self.url, self.headers) + data[offer.args[0] :]
                 self.parser = httptools.HttpRequestParser(self)
@@ -652,7 +658,13 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._header_bytes = 0
         tunnel = self.parser.get_method() == b"CONNECT"
-        self._declined = self.parser.should_upgrade() and not tunnel and _declines(self.headers)
+        # Whatever is offered, as `h2c` is by Java's HttpClient, is a protocol that we do not speak.
+        self._declined = self.parser.should_upgrade() and not tunnel
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # which no such client understands (RFC 9110, 10.1.1)
+        elif not _one_host(self.headers):
+            self._wrong = "A request of HTTP/1.1 has one header Host."
+            raise _HostError
         if not self._declined:
             super().on_headers_complete()
             if tunnel:
@@ -675,7 +687,7 @@ class Connection(HttpToolsProtocol):
         if self._header_bytes > Lane.max_head_bytes:
             self._refuse_head()
         else:
-            self._close_with(Problem(400, msg))
+            self._close_with(Problem(400, self._wrong or msg))
 
     def _refuse_head(self) -> None:
         most = Lane.max_head_bytes
@@ -771,4 +783,8 @@ class Connection(HttpToolsProtocol):
 
 
 class _HeadTooLargeError(Exception):
+    """Stops the parser."""
+
+
+class _HostError(Exception):
     """Stops the parser."""

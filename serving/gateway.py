@@ -118,6 +118,8 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
         if scope["type"] == "http":
+            if any(name == b"expect" for name, _ in scope["headers"]):
+                receive, send = _close_unless_read(receive, send)
             endpoint = self.endpoints.get(scope["path"])
             if endpoint is not None and scope["method"] == "POST":
                 await self._predict(endpoint, scope, receive, send)
@@ -234,6 +236,8 @@ class Gateway:
             reply = page.answer()
             return reply if isinstance(reply, Reply) else await reply
         allowed = self._allowed(path)
+        if path == "*":
+            allowed = ("GET", "HEAD", "POST", "OPTIONS")  # the server as a whole
         if not allowed:
             raise self._not_found(path)
         if method == "OPTIONS":
@@ -424,6 +428,9 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, 
             trace = value if trace is None else b""  # of two, neither counts
         elif name == b"content-encoding" and content_types is not None:
             check_content_encoding(value)
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            shown = value[:40].decode("latin-1")
+            raise Problem(501, f"Transfer-Encoding {shown!r} is not read here; expected chunked.")
     if content_types is not None and content_type not in (b"", b"application/json"):
         check_content_type(content_type, content_types)
     return Head(content_type, length, request_id, deadline_ms, headers, trace)  # type: ignore[arg-type]
@@ -459,7 +466,11 @@ def check_content_encoding(value: bytes) -> None:
     """
     if value.strip().lower() not in (b"identity", b""):
         shown = value[:40].decode("latin-1")
-        raise Problem(415, f"Content-Encoding {shown!r} is not read here; send the body as it is.")
+        raise Problem(
+            415,
+            f"Content-Encoding {shown!r} is not read here; send the body as it is.",
+            headers=((b"accept-encoding", b"identity"),),
+        )
 
 
 def check_content_type(value: bytes, content_types: tuple[str, ...]) -> None:
@@ -527,6 +538,26 @@ async def _unless_left(
         return future.result() if future.done() else None
     finally:
         left.cancel()
+
+
+def _close_unless_read(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Close the connection of a client that waits for `100 Continue` and is refused before that.
+
+    It may send the body or not: what comes next on that connection could be either (RFC 9110, 10.1.1).
+    """
+    read = False
+
+    async def reading() -> Message:
+        nonlocal read
+        read = True
+        return await receive()
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start" and not read:
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return reading, sending
 
 
 async def _send(send: Send, reply: Reply, request_id: bytes | None) -> None:

@@ -143,7 +143,7 @@ def _request(model: LiveModel) -> dict[str, Any]:
         "type": "array",
         "minItems": 1,
         "maxItems": model.most_rows,
-        "items": {"type": "array", "prefixItems": cells, "minItems": len(cells), "maxItems": len(cells)},
+        "items": _tuple(cells),
     }
     columns = {
         column.name: {"type": "array", "minItems": 1, "maxItems": model.most_rows, "items": cell}
@@ -151,7 +151,7 @@ def _request(model: LiveModel) -> dict[str, Any]:
     }
     columns_form = {
         "type": "object",
-        "properties": columns | {name: {"type": "array"} for name in signature.ignored},
+        "properties": columns | {name: {"type": "array", "items": {}} for name in signature.ignored},
         "required": [column.name for column in signature.columns if column.missing == "refuse"],
         "minProperties": 1,
         "additionalProperties": False,
@@ -164,7 +164,8 @@ def _request(model: LiveModel) -> dict[str, Any]:
     }
     options: dict[str, Any] = {}
     if signature.task != "regression":
-        options["probabilities"] = {"type": "boolean", "default": False}
+        # No `default`: generators take a property that has one for one that is always sent.
+        options["probabilities"] = {"type": "boolean", "description": "false unless given"}
     if signature.task == "binary":
         options["threshold"] = {
             "type": ["number", "null"],
@@ -186,6 +187,12 @@ def _request(model: LiveModel) -> dict[str, Any]:
             for name, form in forms.items()
         ]
     }
+
+
+def _tuple(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Cells by position; `items`, which says nothing here, since generators of clients stumble without."""
+    many = {"minItems": len(cells), "maxItems": len(cells)}
+    return {"type": "array", "prefixItems": cells, "items": {}, **many}
 
 
 def _record(model: LiveModel) -> dict[str, Any]:
@@ -232,7 +239,9 @@ def _reply(model: LiveModel) -> dict[str, Any]:
         "id": {"type": "string", "description": "unique to this reply"},
     }
     if signature.classes:
-        properties["probabilities"] = {"type": "array", "items": {"anyOf": [chances, number]}}
+        # Of a lone `x` the prediction is a value, and its probabilities are a list.
+        either = {"anyOf": [chances, number]} if len(signature.columns) == 1 else chances
+        properties["probabilities"] = {"type": "array", "items": either}
         properties["classes"] = {"const": list(signature.classes)}
     return {
         "type": "object",
@@ -259,7 +268,7 @@ def _invocations(model: LiveModel) -> dict[str, Any]:
         "properties": {
             "columns": {"const": names, "description": "in any order, others among them"},
             "data": features,
-            "index": {"type": ["array", "null"], "description": "as long as data; ignored"},
+            "index": {"type": ["array", "null"], "items": {}, "description": "as long as data; ignored"},
         },
     }
     any_form = {"anyOf": [features, records, columns]}
@@ -420,7 +429,8 @@ def _v2_schemas() -> dict[str, Any]:
     tensor = {
         "type": "object",
         "required": ["name", "datatype", "shape"],
-        "properties": about | {"data": {"type": "array", "description": "flat, row by row, or nested"}},
+        "properties": about
+        | {"data": {"type": "array", "items": {}, "description": "flat, row by row, or nested"}},
     }
     described = {"type": "object", "required": ["name", "datatype", "shape"], "properties": about}
     output = {"type": "object", "required": ["name"], "properties": {"name": text, "parameters": parameters}}
@@ -547,7 +557,10 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _page(operation: str, summary: str, content: str | dict[str, Any]) -> dict[str, Any]:
-    media = {content: {}} if isinstance(content, str) else {"application/json": {"schema": content}}
+    text: dict[str, Any] = {"type": "string"}
+    media = (
+        {content: {"schema": text}} if isinstance(content, str) else {"application/json": {"schema": content}}
+    )
     bad = {"400": _problem(400)}
     return {
         "operationId": operation,

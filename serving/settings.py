@@ -73,6 +73,14 @@ class Settings:
         is_="how long a client may take for a head, or say nothing within a body (408), or take nothing of a "
         "reply; then its connection is closed",
     )
+    keep_alive_s: int = _setting(
+        75,
+        1,
+        86_400,
+        is_="how many seconds a connection that idles is kept: longer than clients and proxies keep theirs "
+        "(60 s), or they send into one that is being closed; `bentoml serve --timeout-keep-alive` comes "
+        "first",
+    )
     express: int = _setting(
         1, 0, 1, is_="1: plain prediction requests take the express lane; 0: the gateway answers them all"
     )

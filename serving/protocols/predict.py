@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import itertools
 import json
@@ -225,6 +226,7 @@ def decode(body: bytes) -> Any:
     Problem
         400: not JSON, a NaN or Infinity literal, or too deep.
     """
+    body = body.removeprefix(codecs.BOM_UTF8)  # which RFC 8259 (8.1) lets a parser pass over
     if not body.strip():
         raise Problem(400, "The body is empty; expected JSON.")
     check_brackets(body)

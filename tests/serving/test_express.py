@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.serving.artifacts import Made
 
 NAMES = {"iris": "12", "linear": "1", "loans": "2"}
-KEEP_ALIVE_S = 5  # BentoML's default
+KEEP_ALIVE_S = 7  # longer than uvicorn's own 5
 RECEIVE_S = 1.0
 BODY = b'{"features": [[5.1, 3.5, 1.4, 0.2]]}'
 END = b"GET /livez HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -44,6 +44,7 @@ def lanes(made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory) -> It
     for lane in ("express", "gateway"):
         prepare(folder / lane, {name: (made[name].path, version) for name, version in NAMES.items()})
     limits = {"OKAMOCHI_MAX_BODY_BYTES": "100000", "OKAMOCHI_MAX_HEAD_BYTES": "8000"}
+    limits["OKAMOCHI_KEEP_ALIVE_S"] = str(KEEP_ALIVE_S)
     with (
         bento_server(folder / "express", settings=limits) as one,
         bento_server(folder / "gateway", settings=limits | {"OKAMOCHI_EXPRESS": "0"}) as other,
@@ -275,8 +276,9 @@ OFFER = ("Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAEAAEAAAAIAAAA
             [200],
         ),
         ([request(headers=(HOST, *OFFER)) * 1500], [200] * 1501),
+        ([request(headers=(HOST, "Connection: Upgrade", "Upgrade: websocket"))], [200, 200]),
     ],
-    ids=["one", "several", "chunked", "in packets", "get", "close", "http 1.0", "more than frames"],
+    ids=["one", "several", "chunked", "in packets", "get", "close", "http 1.0", "many", "websocket"],
 )
 def test_an_offer_of_another_protocol_is_declined(
     lanes: Lanes, sent: list[bytes], statuses: list[int]
@@ -286,6 +288,74 @@ def test_an_offer_of_another_protocol_is_declined(
         replies = exchange(server, sent, pause=0.002)
         assert [reply.status for reply in replies] == statuses
         assert {name for reply in replies for name, _ in reply.headers} <= {b"content-type", b"connection"}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/models/nobody/predict", ("Content-Length: 500",)),
+        ("/docs", ("Content-Length: 500",)),
+        ("/predict", ("Content-Length: 500", "Content-Type: text/xml")),
+        ("/predict", ("Content-Length: 100001",)),
+        ("/predict", ("Transfer-Encoding: chunked", "Content-Encoding: gzip")),
+        ("/v2/models/iris/infer", ("Content-Length: 100001",)),
+        ("/score", ("Content-Length: 500", "Content-Type: text/xml")),
+    ],
+)
+def test_who_is_refused_while_waiting_for_100_continue_is_hung_up_on(
+    lanes: Lanes, path: str, headers: tuple[str, ...]
+) -> None:
+    """Whether the body comes is the client's to choose: nobody could tell it from the next request."""
+    for server in lanes:
+        head = request(b"", path=path, headers=(HOST, "Expect: 100-continue", *headers), length=False)
+        with connect(server) as connection:
+            connection.sendall(head)
+            (reply,) = split(received(connection))
+        assert 400 <= reply.status < 500
+        assert (b"connection", b"close") in reply.headers
+
+
+def test_who_is_told_to_continue_is_kept(lanes: Lanes) -> None:
+    """`100 Continue` was sent, so the body comes, and after it the next request."""
+    whole = request(headers=(HOST, "Expect: 100-continue"))
+    cut = whole.index(BODY)
+    for server in lanes:
+        replies = exchange(server, [whole[:cut], whole[cut:] + request()], pause=0.2)
+        assert [reply.status for reply in replies] == [100, 200, 200, 200]
+
+
+def test_http_1_0_knows_no_100_continue(lanes: Lanes) -> None:
+    """RFC 9110, 10.1.1."""
+    for server in lanes:
+        sent = request(line="POST /predict HTTP/1.0", headers=(HOST, "Expect: 100-continue"))
+        assert [reply.status for reply in exchange(server, [sent])] == [200]
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "status"),
+    [
+        ("", (), 400),
+        ("", (HOST, HOST), 400),
+        ("", (HOST, "Host: i"), 400),
+        ("", ("Host:",), 200),
+        ("POST /predict HTTP/1.0", (), 200),
+    ],
+)
+def test_a_request_of_http_1_1_names_its_host_once(
+    lanes: Lanes, line: str, headers: tuple[str, ...], status: int
+) -> None:
+    """RFC 9112, 3.2."""
+    for server in lanes:
+        first, *_ = exchange(server, [request(line=line, headers=headers)])
+        assert first.status == status
+        assert status == 200 or b"one header Host" in first.body
+
+
+def test_a_coding_that_is_not_read_is_501(lanes: Lanes) -> None:
+    """RFC 9112, 6.1: the chunks can be told apart, but not what is in them."""
+    for server in lanes:
+        headers = (HOST, "Transfer-Encoding: gzip, chunked")
+        assert exchange(server, [request(CHUNKED, headers=headers, length=False)])[0].status == 501
 
 
 def test_javas_default_requests_take_the_express_lane(lanes: Lanes) -> None:

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 from serving import catalog
 from serving.gateway import Gateway
@@ -15,8 +16,6 @@ from serving.settings import Settings
 from tests.serving.conftest import VERSIONS, ask, elsewhere
 
 if TYPE_CHECKING:
-    import pytest
-
     from serving.catalog import Catalog
     from tests.serving.artifacts import Made
 
@@ -240,6 +239,39 @@ def test_an_exception_in_a_page_is_500_and_the_server_goes_on(
     found = asyncio.run(ask(gateway, "GET", "/metrics"))
     assert found.status == 500
     assert found.headers["content-type"] == "application/problem+json"
+
+
+def test_a_compressed_body_is_415_which_says_what_is_read(gateway: Gateway) -> None:
+    """RFC 9110, 15.5.16: so that a client can tell a coding from a media type."""
+    found = asyncio.run(ask(gateway, "POST", "/predict", b"x", {"content-encoding": "gzip"}))
+    assert (found.status, found.headers["accept-encoding"]) == (415, "identity")
+
+
+def test_options_of_the_whole_server(gateway: Gateway) -> None:
+    """RFC 9110, 9.3.7: `OPTIONS *` is a ping."""
+    found = asyncio.run(ask(gateway, "OPTIONS", "*"))
+    assert (found.status, found.body) == (204, b"")
+    assert asyncio.run(ask(gateway, "GET", "*")).status == 405
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/predict", b'{"x": 5}'),
+        ("/models/linear/predict", b'{"features": [[5]]}'),
+        (
+            "/v2/models/linear/infer",
+            b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 1], "data": [5]}]}',
+        ),
+        ("/invocations", b'{"inputs": [5]}'),
+    ],
+)
+def test_a_byte_order_mark_before_json_is_passed_over(gateway: Gateway, path: str, body: bytes) -> None:
+    """As .NET and PowerShell write it; RFC 8259, 8.1."""
+    plain = asyncio.run(ask(gateway, "POST", path, body)).status
+    assert asyncio.run(ask(gateway, "POST", path, b"\xef\xbb\xbf" + body)).status == plain
+    if "linear" in path:
+        assert plain == 200
 
 
 def test_websockets_are_refused(gateway: Gateway) -> None:

@@ -90,3 +90,24 @@ def test_columns_are_the_models_own(models: Catalog) -> None:
     }
     reply = schemas["iris_reply"]["properties"]["prediction"]
     assert reply["items"]["enum"] == ["setosa", "versicolor", "virginica"]
+
+
+def test_what_generators_of_clients_stumble_over_is_not_there(models: Catalog) -> None:
+    """Arrays without `items`, contents without a schema, a `default` of what need not be sent."""
+
+    def nodes(node: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(node, dict):
+            yield node
+            for key, value in node.items():
+                if key not in ("example", "examples", "enum", "const"):
+                    yield from nodes(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from nodes(value)
+
+    for node in nodes(document(models, Settings())):
+        if node.get("type") == "array" or "array" in (node.get("type") or ()):
+            assert "items" in node, node
+        assert "default" not in node or not isinstance(node.get("type"), str), node
+        for media in (node.get("content") or {}).values() if isinstance(node.get("content"), dict) else ():
+            assert "schema" in media
