@@ -23,11 +23,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", nargs="*", default=(), choices=[one.name for one in CONTESTANTS], metavar="NAME"
     )
+    parser.add_argument("--parts", action="store_true", help="only what is done beside answering")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results, quick reports/bench")
     options = parser.parse_args(arguments)
     seconds = options.seconds or (1 if options.quick else 5)
-    out = options.out or CHECKOUT / ("reports/bench" if options.quick else "benchmarks/results")
-    plan = Plan(options.quick, options.rounds, seconds, tuple(options.only))
+    out = options.out or CHECKOUT / (
+        "reports/bench" if options.quick or options.parts else "benchmarks/results"
+    )
+    plan = Plan(options.quick, options.rounds, seconds, tuple(options.only), parts=options.parts)
     try:
         with tempfile.TemporaryDirectory(prefix="okamochi-bench-") as scratch:
             results = run(plan, Path(scratch))

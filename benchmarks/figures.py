@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from benchmarks.results import Figure
 
 if TYPE_CHECKING:
-    from benchmarks.results import Bulk, Overload, Results, Row
+    from benchmarks.results import Bulk, Instructions, Overload, Results, Row
 
 FRAMEWORKS = ("fastapi", "flask", "mlserver", "litserve")
 OURS = "predict"
@@ -27,7 +27,7 @@ def judge(results: Results) -> list[Figure]:
         figures += bulks(bulk)
     for overload in results.overload:
         figures += overloads(overload)
-    return figures + parts(results.parts)
+    return figures + (instructions(results.instructions) or parts(results.parts))
 
 
 def rates(results: Results, model: str) -> list[Figure]:
@@ -84,8 +84,17 @@ def overloads(overload: Overload) -> list[Figure]:
     return figures
 
 
+def instructions(rows: list[Instructions]) -> list[Figure]:
+    """What each part may cost, in instructions."""
+    return [
+        at_most(f"instructions with {row.title}", 1.03, 1 + row.share, row.model, [PARTS])
+        for row in rows
+        if row.title != OFF
+    ]
+
+
 def parts(rows: list[Row]) -> list[Figure]:
-    """What each part may cost: by processor time, as a rate on a shared machine moves by more than that.
+    """The same by processor time, where instructions were not counted: it differs by more among equals.
 
     Round by round beside the server that does none of it, since the machine's own speed moves as well.
     """

@@ -187,8 +187,9 @@ def write_artifact(
     names: list[str],
 ) -> None:
     """Seal the model as training does."""
-    from artifact.manifest import ONNX, Golden, write  # noqa: PLC0415
+    from artifact.manifest import ONNX, REFERENCE, Golden, write  # noqa: PLC0415
     from artifact.signature import Column, Signature  # noqa: PLC0415
+    from training.export import reference  # noqa: PLC0415
 
     folder.mkdir()
     (folder / ONNX).write_bytes(graph)
@@ -205,6 +206,8 @@ def write_artifact(
     signature = Signature(task="binary", target="benign", columns=columns, classes=CLASSES, positive=1)
     records = [dict(zip(names, row, strict=True)) for row in rows[:32].tolist()]
     golden = Golden(records=records, scores=scores[:32].tolist(), tolerance=1e-5)
+    # Else nobody would be watching for drift, which a server does unless it is told not to.
+    (folder / REFERENCE).write_bytes(msgspec.json.encode(reference(signature, rows, scores)))
     write(
         folder,
         signature=signature,

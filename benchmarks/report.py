@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.load import Offered
-    from benchmarks.results import Figure, Results, Row
+    from benchmarks.results import Figure, Instructions, Results, Row
 
 TITLES = {"logistic": "logistic regression", "forest": "forest of 200 trees", "slow": "slow model"}
 OURS, THEIRS = "#c8553d", "#8a9ba8"
@@ -44,6 +44,7 @@ def page(results: Results) -> str:
         ("10,000 rows in one request", bulk_table(results)),
         ("A second worker", model_table(results.workers)),
         ("What the server does beside answering, each alone", part_table(results.parts)),
+        ("The same in instructions a request (callgrind)", instruction_table(results.instructions)),
         ("Overload", overload_table(results)),
         ("Wrong answers", "\n".join(f"- {text}" for text in results.wrong)),
     )
@@ -87,6 +88,21 @@ def model_table(rows: Iterable[Row]) -> str:
 def part_table(rows: Iterable[Row]) -> str:
     lines = [(row.title, *numbers(row), f"{row.cpu_us:.1f}" if row.cpu_us else "") for row in rows]
     return table(("", "rows/s", "p50 ms", "p99 ms", "errors", "CPU us"), lines)
+
+
+def instruction_table(rows: Iterable[Instructions]) -> str:
+    lines = [
+        (
+            row.title,
+            f"{row.rarely:,.0f}",
+            f"{row.often:,.0f}",
+            f"{row.slower:.0f}",
+            f"{100 * row.share:.2f} %",
+        )
+        for row in rows
+    ]
+    head = ("", "with nothing to do", "at work", "times more often than at full speed", "share at full speed")
+    return table(head, lines)
 
 
 def rate_table(results: Results, model: str) -> str:

@@ -93,6 +93,27 @@ class Bulk(msgspec.Struct, kw_only=True):
     wrong: list[str] = []
 
 
+class Instructions(msgspec.Struct, kw_only=True):
+    """What something that the server does beside answering costs, counted under callgrind.
+
+    Parameters
+    ----------
+    rarely, often
+        Instructions a request where it is on but has as good as nothing to do, and where it is at work.
+    slower
+        How many times less often than that it is at work at full speed, by the request.
+    share
+        Of the instructions of a request at full speed.
+    """
+
+    title: str
+    model: str
+    rarely: float
+    often: float
+    slower: float
+    share: float
+
+
 class Overload(msgspec.Struct, kw_only=True):
     """A server beyond its knee.
 
@@ -159,6 +180,7 @@ class Results(msgspec.Struct, kw_only=True):
     bulk: list[Bulk] = []
     workers: list[Row] = []
     parts: list[Row] = []
+    instructions: list[Instructions] = []
     overload: list[Overload] = []
     absent: dict[str, str] = {}
     figures: list[Figure] = []

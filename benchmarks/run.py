@@ -19,6 +19,8 @@ from benchmarks.contestants import CONTESTANTS, GATEWAY, OURS, Absent, Contestan
 from benchmarks.environments import CHECKOUT, cache, digest, say
 from benchmarks.load import Sampler, closed_loop, difference, open_loop, write_requests
 from benchmarks.models import FILE, HELD_OUT, KINDS, SLOW, read
+from benchmarks.parts import OFF, PARTS
+from benchmarks.parts import measure as measure_parts
 from benchmarks.results import FixedLoad, Overload, Results, Row, blank, summary
 from benchmarks.servers import (
     BenchError,
@@ -47,19 +49,6 @@ LADDER = (1, 8, 64, 256)
 OFFERED = (500, 2_000, 8_000, 16_000)
 BEYOND = (2, 5, 10)
 CROWD = 16
-ALL_OFF = {"OKAMOCHI_DRIFT_ROWS_PER_S": "0", "OKAMOCHI_LOG_SAMPLE": "0"}
-PARTS: dict[str, dict[str, str]] = {
-    figures.OFF: {},
-    "drift": {"OKAMOCHI_DRIFT_ROWS_PER_S": "20", "OKAMOCHI_DRIFT_EVERY_S": "5"},
-    "a log line for one in a hundred": {"OKAMOCHI_LOG_SAMPLE": "0.01"},
-    "prediction log, 200 rows/s": {"OKAMOCHI_PREDICTION_LOG": "predictions"},
-    "traces of one in a hundred": {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",  # nobody there: what it costs to find that out
-        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
-        "OTEL_TRACES_SAMPLER_ARG": "0.01",
-    },
-}
-"""What a server can be told to do beside answering, by its variables; each alone."""
 PART_ROUNDS, PART_S = 15, 1.0
 """Many short ones: a part may cost less than the machine's speed moves from one second to the next."""
 QUICK_RETRY_S = 110.0
@@ -82,6 +71,7 @@ class Plan:
     rounds: int
     seconds: float
     only: tuple[str, ...] = ()
+    parts: bool = False
 
 
 @dataclass
@@ -101,9 +91,11 @@ def run(plan: Plan, scratch: Path) -> Results:
     models = prepared_models()
     results = blank(quick=plan.quick, rounds=plan.rounds, seconds=plan.seconds)
     bench = Bench(plan, models, scratch, results)
-    for kind in KINDS:
+    for kind in KINDS if not plan.parts else ():
         bench.compare(kind.name)
-    if not plan.quick:
+    if plan.parts:
+        bench.parts()
+    elif not plan.quick:
         bench.second_worker()
         bench.parts()
         bench.overload(SLOW.name)
@@ -121,7 +113,8 @@ def prepared_models() -> Path:
     """The folder with the models in all their forms, fitted once."""
     here = Path(__file__).resolve().parent
     lock = CHECKOUT / "requirements" / "dev.txt"
-    sources = [here / "models.py", lock, *sorted((CHECKOUT / "artifact").glob("*.py"))]
+    of_artifacts = [*sorted((CHECKOUT / "artifact").glob("*.py")), CHECKOUT / "training" / "export.py"]
+    sources = [here / "models.py", lock, *of_artifacts]
     folder = cache() / f"models-{digest(*sources)}"
     if not (folder / SLOW.name / FILE).is_file():
         tell("fitting the models, once")
@@ -299,17 +292,29 @@ class Bench:
         """What each thing that the server does beside answering costs the express lane."""
         with ExitStack() as stack:
             live = []
-            for number, (title, variables) in enumerate(PARTS.items()):
-                environment = ALL_OFF | variables
-                if "OKAMOCHI_PREDICTION_LOG" in environment:
-                    environment["OKAMOCHI_PREDICTION_LOG"] = str(self.scratch / f"predictions-{number}")
-                started = stack.enter_context(self.started([self.lane()], KINDS[0].name, environment))
+            for number, part in enumerate((OFF, *PARTS)):
+                folder = self.scratch / f"part-{number}"
+                started = stack.enter_context(self.started([self.lane()], KINDS[0].name, part.within(folder)))
                 one = self.ours(started)
                 if one is None:
                     return
-                one.row.title = one.title = title
+                one.row.title = one.title = part.title
                 live.append(one)
             self.results.parts = self.rounds(live, KINDS[0].name, PART_ROUNDS, PART_S)
+        tell("counting instructions")
+        try:
+            peak = self.results.parts[0].rate
+            self.results.instructions = measure_parts(self.setting, OURS.routes["predict"], peak)
+        except Absent as reason:
+            self.results.absent["instructions of the parts"] = str(reason)
+
+    def setting(self) -> Setting:
+        """A port and a folder for one more server of the fast model."""
+        self.starts += 1
+        scratch = self.scratch / f"{self.starts:02}"
+        scratch.mkdir()
+        name = KINDS[0].name
+        return Setting(read(self.models, name), self.models / name, free_port(), scratch)
 
     def lane(self) -> Contestant:
         return GATEWAY if OURS.name in self.results.absent else OURS

@@ -33,11 +33,14 @@ class Command:
     ----------
     environment
         Set on top of the caller's.
+    descriptors
+        Open files that it inherits.
     """
 
     argv: list[str]
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    descriptors: tuple[int, ...] = ()
 
 
 @dataclass
@@ -88,6 +91,7 @@ def running(name: str, command: Command, port: int, log: Path) -> Iterator[Serve
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=command.descriptors,
         )
     server = Server(name, port, process, log)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.figures import OFF, judge
 from benchmarks.load import Load, Offered
 from benchmarks.report import page
-from benchmarks.results import Bulk, Overload, Results, Row, summary
+from benchmarks.results import Bulk, Instructions, Overload, Results, Row, summary
 
 
 def row(name: str, *rates: float, p99_ms: float = 1.0) -> Row:
@@ -119,3 +119,18 @@ def test_a_part_of_the_server_may_cost_three_in_a_hundred() -> None:
         "processor time with prediction log": False,
     }
     assert "| prediction log | 990 |" in page(found)
+
+
+def test_instructions_where_they_were_counted_decide_what_a_part_costs() -> None:
+    """Two servers that are the same take other processor times, and the same instructions."""
+    found = results()
+    found.parts = [row(OFF, 1000), row("drift", 990)]
+    for part, cpu_us in zip(found.parts, (20.0, 22.0), strict=True):
+        part.cpu_rounds_us = [cpu_us]
+    found.instructions = [
+        Instructions(title=OFF, model="logistic", rarely=90_000, often=90_000, slower=40, share=0),
+        Instructions(title="drift", model="logistic", rarely=90_100, often=98_000, slower=40, share=0.0033),
+        Instructions(title="traces", model="logistic", rarely=90_100, often=250_000, slower=40, share=0.0455),
+    ]
+    assert verdicts(found) == {"instructions with drift": True, "instructions with traces": False}
+    assert "| drift | 90,100 | 98,000 | 40 | 0.33 % |" in page(found)
