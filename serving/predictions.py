@@ -234,11 +234,14 @@ class PredictionLog:
             endpoint.answer = self._logging(endpoint)  # type: ignore[method-assign, assignment]
 
     def _logging(self, endpoint: Endpoint) -> Callable[[Any, Scores, int], Reply]:
-        answer, take = endpoint.answer, self._sampler.take
+        answer, sampler = endpoint.answer, self._sampler
 
         def answered(query: Any, scores: Scores, first: int) -> Reply:
             reply = answer(query, scores, first)
-            rows = take(query.n)
+            if query.n <= sampler.left:
+                sampler.left -= query.n
+                return reply
+            rows = sampler.take(query.n)
             if rows is None:
                 return reply
             return self._capture(endpoint, query, scores, first, reply=reply, picked=rows)

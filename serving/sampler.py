@@ -24,16 +24,22 @@ class Sampler:
     ----------
     rows_per_s
         The most rows that are taken in any one second.
+
+    Attributes
+    ----------
+    left
+        Rows that pass before the next one that is taken. `take` need not be called for as many at most: a
+        caller that counts them off itself saves a call a request.
     """
 
-    __slots__ = ("_clock", "_from", "_left", "_random", "_room", "_seen", "_skipped", "_stride", "rows_per_s")
+    __slots__ = ("_clock", "_from", "_random", "_room", "_seen", "_skipped", "_stride", "left", "rows_per_s")
 
     def __init__(self, rows_per_s: float, clock: Callable[[], float] = perf_counter, seed: int = 0) -> None:
         self.rows_per_s = rows_per_s
         self._clock = clock
         self._random = Random(seed)  # noqa: S311 - no secret
         self._stride = 1
-        self._left = 0  # rows until the next that is taken
+        self.left = 0  # rows until the next that is taken
         self._from = clock()
         self._room = rows_per_s
         self._seen = 0  # in this second, up to the next row that is taken
@@ -41,9 +47,9 @@ class Sampler:
 
     def take(self, rows: int) -> range | None:
         """Which of `rows` rows to look at; None for none, nearly always the answer where rows are many."""
-        left = self._left
+        left = self.left
         if rows <= left:
-            self._left = left - rows
+            self.left = left - rows
             return None
         return self._take(rows)
 
@@ -54,7 +60,7 @@ class Sampler:
             # What was seen in a second that ended long ago says little; a quiet time takes every row again.
             self._stride = max(1, math.ceil(self._seen / spent / (SPARE * self.rows_per_s)))
             self._from, self._seen, self._room = now, 0, self.rows_per_s
-        first, stride = self._left, self._stride
+        first, stride = self.left, self._stride
         found = range(first, rows, stride)
         if len(found) > self._room:
             room = int(self._room)
@@ -63,8 +69,8 @@ class Sampler:
         self._room -= len(found)
         after = (rows - 1 - first) // stride * stride + first + 1  # past the last row that its turn came to
         gap = self._random.randrange(2 * stride - 1)
-        self._left = max(0, gap - (rows - after))
-        passed = rows - first + self._left  # what is before `first` was counted when the gap was drawn
+        self.left = max(0, gap - (rows - after))
+        passed = rows - first + self.left  # what is before `first` was counted when the gap was drawn
         self._seen += passed
         self._skipped += passed - len(found)
         return found or None
@@ -74,7 +80,7 @@ class Sampler:
 
         A gap that was drawn in a busy second would last for hours in a quiet one.
         """
-        left, self._left = self._left, 0
+        left, self.left = self.left, 0
         self._seen -= left
         self._skipped -= left
 

@@ -18,6 +18,7 @@ import urllib.parse
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from queue import Empty, SimpleQueue
 from random import getrandbits
 from time import perf_counter
@@ -287,7 +288,7 @@ def _pairs(text: str) -> dict[str, str]:
 
 # ---- OTLP: messages of opentelemetry/proto/trace/v1/trace.proto
 
-_times = struct.Struct("<Q").pack
+_times = struct.Struct("<BQBQ").pack  # start and end, each behind its tag
 SERVER, INTERNAL = 2, 1  # kinds of spans
 ERROR = b"\x7a\x02\x18\x02"  # status { code: STATUS_CODE_ERROR }
 
@@ -303,6 +304,8 @@ def _varint(value: int) -> bytes:
 
 def _field(number: int, data: bytes) -> bytes:
     """A field of bytes, a text or a message."""
+    if number < 16 and len(data) < 128:
+        return bytes((number << 3 | 2, len(data))) + data
     return _varint(number << 3 | 2) + _varint(len(data)) + data
 
 
@@ -353,14 +356,14 @@ def _spans(traced: Traced, offset: float) -> list[bytes]:
 def _span(
     traced: Traced, own: bytes, parent: bytes, *, name: str, kind: int, start: float, stop: float
 ) -> bytes:
-    return b"".join(
-        (
-            _field(1, traced.trace_id),
-            _field(2, own),
-            _field(4, parent) if parent else b"",
-            _field(5, name.encode()),
-            b"\x30" + _varint(kind),
-            b"\x39" + _times(int(1e9 * start)),
-            b"\x41" + _times(int(1e9 * stop)),
-        )
+    return b"%b%b%b%b" % (
+        b"\x0a\x10%b\x12\x08%b" % (traced.trace_id, own),  # ids of 16 and 8 bytes
+        b"\x22\x08" + parent if parent else b"",
+        _named(name, kind),
+        _times(0x39, int(1e9 * start), 0x41, int(1e9 * stop)),
     )
+
+
+@lru_cache(64)
+def _named(name: str, kind: int) -> bytes:
+    return _field(5, name.encode()) + b"\x30" + _varint(kind)

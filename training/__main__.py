@@ -329,7 +329,7 @@ def init(chosen: argparse.Namespace) -> int:
     """`init DATA.csv --target COLUMN`."""
     from training.init import write_use_case  # noqa: PLC0415
 
-    path = write_use_case(chosen.data, chosen.target)
+    path = write_use_case(chosen.data, chosen.target, tell=lambda line: print(line, file=sys.stderr))
     print(f"{path} is written: look it over, then train with")
     print(f"  {typed(f'-m training run {path.name}')}")
     return DONE

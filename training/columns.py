@@ -5,7 +5,7 @@ Work is done on the distinct values, so that a column costs milliseconds whateve
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -42,12 +42,16 @@ MISSING_WORDS = frozenset(
         "#value!",
     }
 )
+YES = frozenset({"yes", "y", "true", "t", "1", "1.0", "on", "ja", "si", "oui"})
+NO = frozenset({"no", "n", "false", "f", "0", "0.0", "off", "nein", "non"})
 NUMBER_SHARE = 0.95  # of the cells that must read as numbers; the few others are marks for a missing value
 MAX_MARKS = 3
 MAX_KEPT_MARKS = 8
 MARKED_SHARE = 0.5  # of the cells that one mark of letters, such as "unknown", may make up beside numbers
 MIN_MARKED_NUMBERS = 20  # different numbers from which that holds; fewer may be levels and not amounts
 MAX_NUMBER_LETTERS = 40
+MIN_UNIT_NUMBERS = 12  # different numbers with a unit behind them; fewer may be levels, as "36 months"
+MAX_UNITS = 4
 DATE_SHARE = 0.98
 ID_SHARE = 0.95  # distinct values per row from which a column is an id
 MIN_ID_ROWS = 20
@@ -56,6 +60,11 @@ _ID_WORD = re.compile(
     r"|record|case|seq|sequence)|unnamed.*|s\.?\s?no\.?"
 )
 _NAMES_THINGS = re.compile(r"(?:.*[\s_.-])?(?:[iI][dD]s?|ID)|.*[a-z](?:ID|Id)")
+
+
+def names_things(name: str) -> bool:
+    """Whether a column of this name says which thing a row is about, as `patient_id` does."""
+    return _NAMES_THINGS.fullmatch(name) is not None
 
 
 class UnfitColumn(ValueError):  # noqa: N818 - reads as what it is where it is caught
@@ -187,14 +196,9 @@ def clean_labels(cells: "pd.Series[Any]", delimiter: str | None) -> tuple[NDArra
     words, remarks = _without_dots(tokens.distinct)
     table = np.empty(len(words) + 1, object)
     table[:-1] = _labels_of(words, delimiter)
-    spellings: dict[str, set[str]] = {}
-    for word in words:
-        spellings.setdefault(word.casefold(), set()).add(word)
-    remarks.extend(
-        f"labels that differ only in capitals are kept apart: {', '.join(sorted(same))}"
-        for same in spellings.values()
-        if len(same) > 1 and isinstance(table[0], str)
-    )
+    spelt = {word.casefold() for word in words}
+    if spelt <= YES | NO and (len(spelt & YES) > 1 or len(spelt & NO) > 1):
+        remarks.append(f"several words for yes and no are classes of their own: {', '.join(sorted(words))}")
     return table[tokens.codes], remarks
 
 
@@ -364,7 +368,13 @@ def _parsed_numbers(  # noqa: C901 - one way of writing numbers after the other
     if not any(any(c.isdigit() for c in distinct[i][:MAX_NUMBER_LETTERS]) for i in sample):
         return values, [], rest
     peeled: list[str] = []
-    bare = {i: _peel(distinct[i], peeled) for i in rest if len(distinct[i]) <= MAX_NUMBER_LETTERS}
+    short = {i: distinct[i] for i in rest if len(distinct[i]) <= MAX_NUMBER_LETTERS}
+    units = _units(short.values())
+    unit, count = units.most_common(1)[0] if units else ("", 0)
+    if count >= max(MIN_UNIT_NUMBERS, NUMBER_SHARE * len(rest)):
+        peeled.append(f'unit "{unit}"')
+        short = {i: _without_unit(text, unit) for i, text in short.items()}
+    bare = {i: _peel(text, peeled) for i, text in short.items()}
     commas = [text for text in bare.values() if "," in text]
     decimal = _comma_is_decimal(commas, delimiter)
     if decimal:
@@ -386,6 +396,38 @@ def _parsed_numbers(  # noqa: C901 - one way of writing numbers after the other
     values[~np.isfinite(values)] = np.nan
     left = np.flatnonzero(np.isnan(values)).tolist()
     return values, list(dict.fromkeys(peeled)) if len(left) < len(rest) else [], left
+
+
+_WITH_UNIT = re.compile(r"([-+]?\d[\d.,\s]*?)\s*((?:°\s*)?[^\W\d_][^\d,;:()]{0,11}|[°'])")
+
+
+def _units(texts: Iterable[str]) -> Counter[str]:
+    """What stands behind numbers, as "kg" in "12.5 kg", by how many texts have it; "012A" is a code."""
+    found: Counter[str] = Counter()
+    for text in texts:
+        parts = _WITH_UNIT.fullmatch(text)
+        if parts is not None and not (parts[1][0] == "0" and parts[1].isdigit() and len(parts[1]) > 1):
+            found[_unit(parts[2])] += 1
+    return found
+
+
+def _unit(text: str) -> str:
+    return re.sub(r"[\s.]+", "", text).lower()
+
+
+def _without_unit(text: str, unit: str) -> str:
+    parts = _WITH_UNIT.fullmatch(text)
+    return parts[1] if parts is not None and _unit(parts[2]) == unit else text
+
+
+def _of_several_units(distinct: Sequence[str]) -> str:
+    """The units where nearly all texts are numbers with one of a few, "" where they are not."""
+    units = _units(distinct)
+    if not 2 <= len(units) <= MAX_UNITS or units.total() < max(
+        MIN_UNIT_NUMBERS, NUMBER_SHARE * len(distinct)
+    ):
+        return ""
+    return ", ".join(unit for unit, _ in units.most_common())
 
 
 def _plain(texts: Sequence[str]) -> NDArray[np.float64]:
@@ -452,7 +494,21 @@ def _clean_text(cells: "pd.Series[Any]", name: str, wanted: Kind | None, delimit
     id_like = None
     if wanted is None and tokens.present >= MIN_ID_ROWS and len(distinct) >= ID_SHARE * tokens.present:
         id_like = f"{len(distinct):,} different values in {tokens.present:,} rows"
-    return Cleaned("category", values, id_like=id_like)
+    return Cleaned("category", values, warnings=_odd_words(distinct), id_like=id_like)
+
+
+def _odd_words(distinct: list[str]) -> tuple[str, ...]:
+    """What a person should look at in the values of a category."""
+    found = []
+    units = _of_several_units(distinct)
+    if units:
+        found.append(f"numbers with different units ({units}) are taken as categories: bring them to one")
+    if len({word.casefold() for word in distinct}) < len(distinct):
+        found.append("values that differ only in capitals are kept apart")
+    words = {word.casefold() for word in distinct}
+    if words <= YES | NO and (len(words & YES) > 1 or len(words & NO) > 1):
+        found.append(f"several words for yes and no are kept apart: {', '.join(sorted(distinct))}")
+    return tuple(found)
 
 
 def _nothing(rows: int) -> "pd.Series[Any]":
@@ -488,8 +544,11 @@ def _is_missing(text: str) -> bool:
 
 def _has_codes(distinct: Sequence[str]) -> bool:
     """Whether they are digits with zeros in front, which a number would lose."""
-    leading = [word for word in distinct if word[:1] == "0" and len(word) > 1 and word.isdigit()]
-    return bool(leading) and all(str(word).isdigit() for word in distinct)
+    others = [word for word in distinct if not word.isdigit()]
+    if len(others) > (1 - NUMBER_SHARE) * len(distinct):
+        return False
+    leading = any(word[:1] == "0" and len(word) > 1 and word.isdigit() for word in distinct)
+    return leading and bool(np.isnan(_plain(others)).all())  # "unknown" or "02134-1234", but no "1.5"
 
 
 def _as_number(

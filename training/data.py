@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from artifact.encode import canonical
 from artifact.signature import Kind
-from training.columns import Cleaned, UnfitColumn, clean_column, clean_labels
+from training.columns import Cleaned, UnfitColumn, clean_column, clean_labels, names_things
 from training.leaks import leaking_columns
 from training.settings import METRIC_NAMES, Label, Task, UseCase, nearest
 from training.sources import DataError, Raw, read_source
@@ -20,6 +20,10 @@ from training.sources import DataError, Raw, read_source
 MAX_CLASS_NUMBERS = 12  # whole numbers with more values than this are a regression
 MAX_CLASSES = 200
 RARE_SHARE = 0.1
+FEW_TEST_ROWS = 8  # of a class: what is said of it rests on them
+MOST_GROUPS = 0.5  # different values by the row up to which an id's rows are groups
+DECIDED_SHARE = 0.9
+MIN_MOMENTS = 20
 SLICE_RANGES = 4
 POSITIVE_WORDS = (
     "true",
@@ -100,10 +104,17 @@ class Table:
         """How many rows it has."""
         return len(self.frame)
 
+    def to_look_at(self, most: int = 8) -> list[str]:
+        """What a person should look at before trusting a model of it, a line each."""
+        warnings = [f"! {note}" for note in self.notes if note.level == "warning"]
+        more = len(warnings) - most
+        return warnings[:most] + ([f"! and {more} more: see the data report"] if more > 0 else [])
+
 
 def load_table(use_case: UseCase) -> Table:
     """Read and clean the table of a use case. Raises DataError in a sentence or two."""
-    return clean_table(read_source(use_case), use_case)
+    table = clean_table(read_source(use_case), use_case)
+    return replace(table, notes=(*table.notes, *few_test_rows(table)))
 
 
 def clean_table(raw: Raw, use_case: UseCase) -> Table:
@@ -148,7 +159,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         groups=_groups(frame, use_case),
         times=_times(frame, use_case, raw.delimiter),
         ignored=tuple(str(name) for name in frame.columns if name not in cleaned),
-        notes=(*notes, *_looked_at(clean, labels, task)),
+        notes=(*notes, *_looked_at(clean, labels, task), *_hints(frame, cleaned, labels, use_case)),
         duplicates=duplicates,
         digest=raw.digest,
         task=task,
@@ -191,6 +202,31 @@ def test_rows(table: Table) -> NDArray[np.bool_]:
                 f"{' or time' if table.times is not None else ''}."
             )
     return test
+
+
+def few_test_rows(table: Table) -> list[Note]:
+    """A warning where hardly a row of some class is a test row."""
+    try:
+        test = test_rows(table)
+    except DataError:
+        return []  # whoever splits the table says so
+    counts = {
+        label: (int((table.target[test] == label).sum()), int((table.target == label).sum()))
+        for label in table.classes
+    }
+    few = [
+        f"{label!r} ({there} of {rows})" for label, (there, rows) in counts.items() if there < FEW_TEST_ROWS
+    ]
+    if not few:
+        return []
+    more = " ..." if len(few) > 6 else ""
+    return [
+        Note(
+            "warning",
+            None,
+            f"what is said of these classes rests on few test rows: {', '.join(few[:6])}{more}",
+        )
+    ]
 
 
 test_rows.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name for a test
@@ -247,20 +283,20 @@ def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _named(frame: pd.DataFrame, notes: list[Note]) -> pd.DataFrame:
-    """Give every column a name of its own."""
+    """Give every column a name of its own; of two, who has it to the letter keeps it, else the first."""
+    plain = [" ".join(str(name).split()) or f"column_{i}" for i, name in enumerate(frame.columns, start=1)]
     taken: Counter[str] = Counter()
-    names = []
-    for place, name in enumerate(frame.columns, start=1):
-        plain = " ".join(str(name).split()) or f"column_{place}"
-        taken[plain] += 1
-        unique = plain
-        while taken[plain] > 1 and (unique == plain or unique in taken):
-            unique = f"{plain}_{taken[plain]}"
-            taken[plain] += 1
-        if unique != plain:
+    names = list(plain)
+    for place in sorted(range(len(plain)), key=lambda i: str(frame.columns[i]) != plain[i]):
+        wanted = unique = plain[place]
+        taken[wanted] += 1
+        while taken[wanted] > 1 and (unique == wanted or unique in taken):
+            unique = f"{wanted}_{taken[wanted]}"
+            taken[wanted] += 1
+        if unique != wanted:
             taken[unique] += 1
-            notes.append(Note("warning", unique, f'this is another column named "{plain}": renamed'))
-        names.append(unique)
+            notes.append(Note("warning", unique, f'this is another column named "{wanted}": renamed'))
+        names[place] = unique
     named = frame.copy(deep=False)
     named.columns = pd.Index(names)
     return named
@@ -351,7 +387,7 @@ def _target(
 ) -> tuple[NDArray[Any], Task, pd.DataFrame]:
     """Labels (or numbers), the task, and the rows that have one."""
     name = use_case.target
-    labels, remarks = clean_labels(frame[name], delimiter)
+    labels, remarks = _labels(frame[name], use_case, delimiter)
     notes.extend(Note("warning", name, text) for text in remarks)
     keep = np.array([label is not None for label in labels], bool)
     if not keep.any():
@@ -389,6 +425,22 @@ def _target(
     return labels, task, frame
 
 
+def _labels(
+    cells: "pd.Series[Any]", use_case: UseCase, delimiter: str | None
+) -> tuple[NDArray[Any], list[str]]:
+    """Labels of the target; numbers with a unit, or but for a few words, as in the features."""
+    labels, remarks = clean_labels(cells, delimiter)
+    texts = {label for label in labels if isinstance(label, str)}
+    if use_case.task in {"binary", "multiclass"} or len(texts) <= MAX_CLASS_NUMBERS:
+        return labels, remarks
+    column = clean_column(cells, use_case.target, delimiter=delimiter)
+    if column.kind != "number":
+        return labels, remarks
+    values = column.cells.to_numpy(np.float64)
+    numbers = np.array([None if np.isnan(value) else float(value) for value in values], object)
+    return numbers, [text.split(";")[0] for text in (*column.remarks, *column.warnings)]
+
+
 def _as_numbers(labels: NDArray[Any], name: str) -> NDArray[np.float64]:
     for label in labels:
         if isinstance(label, str):
@@ -406,9 +458,10 @@ def _guess_task(labels: NDArray[Any], use_case: UseCase) -> Task:
     first = next(iter(counts))
     if isinstance(first, str):
         if len(counts) > max(20, min(MAX_CLASSES, len(labels) // 2)):
+            odd = next((label for label in counts if not any(letter.isdigit() for letter in label)), first)
             raise DataError(
                 f'The target "{use_case.target}" holds {len(counts):,} different texts (such as '
-                f'"{first[:40]}") in {len(labels):,} rows: expected numbers or a few labels. '
+                f'"{odd[:40]}") in {len(labels):,} rows: expected numbers or a few labels. '
                 'If these are classes, set task = "multiclass".'
             )
         return "multiclass"
@@ -546,6 +599,68 @@ def _looked_at(frame: pd.DataFrame, target: NDArray[Any], task: Task) -> list[No
                 Note("warning", None, f"imbalanced: the class {label!r} has {share:.1%} of the rows")
             )
     return notes
+
+
+def _hints(
+    frame: pd.DataFrame, cleaned: dict[str, Cleaned], target: NDArray[Any], use_case: UseCase
+) -> list[Note]:
+    """What the table suggests to set and nobody has set, and what is there in vain."""
+    notes = []
+    if use_case.group is None:
+        notes += _group_hints(cleaned, target)
+        notes += _time_hints(cleaned) if use_case.time is None else []
+    same: dict[bytes, str] = {}
+    for name, column in cleaned.items():
+        if column.cells.nunique() < 2:
+            continue
+        hashes = pd.util.hash_pandas_object(column.cells, index=False).to_numpy()
+        content = hashlib.blake2b(hashes.tobytes()).digest()
+        if content in same:
+            notes.append(Note("warning", name, f'the same as "{same[content]}" in every row'))
+        same.setdefault(content, name)
+    if target.dtype.kind == "f":
+        about = clean_column(frame[use_case.target], use_case.target)
+        if about.id_like:
+            text = f"the target looks like an id ({about.id_like}): there may be nothing to learn"
+            notes.append(Note("warning", use_case.target, text))
+    return notes
+
+
+def _group_hints(cleaned: dict[str, Cleaned], target: NDArray[Any]) -> list[Note]:
+    notes = []
+    for name, column in cleaned.items():
+        if not names_things(name) or column.kind not in {"category", "number"}:
+            continue
+        if 2 <= column.cells.nunique() <= MOST_GROUPS * len(target) and _decides(column.cells, target):
+            text = (
+                f"nearly all rows of one {name} have one target: where they are the same thing seen again, "
+                f'set group = "{name}", else the model is tested on things that it was trained on'
+            )
+            notes.append(Note("warning", name, text))
+    return notes
+
+
+def _time_hints(cleaned: dict[str, Cleaned]) -> list[Note]:
+    notes = []
+    for name, column in cleaned.items():
+        moments = column.cells.to_numpy(object) if column.kind == "date" else np.array([])
+        if len(set(moments)) < MIN_MOMENTS or column.cells.isna().any():
+            continue
+        if (moments[1:] >= moments[:-1]).all():
+            text = (
+                "the rows are in its order: where later rows are to be predicted, set "
+                f'time = "{name}", else the model is tested between rows that it was trained on'
+            )
+            notes.append(Note("warning", name, text))
+    return notes
+
+
+def _decides(cells: "pd.Series[Any]", target: NDArray[Any]) -> bool:
+    """Whether nearly all rows with one value, of those that have company, have one target."""
+    groups = pd.Series(target).groupby(cells.to_numpy())
+    sizes, kinds = groups.transform("size"), groups.transform("nunique")
+    several = sizes > 1
+    return bool(several.any()) and bool((kinds[several] == 1).mean() >= DECIDED_SHARE)
 
 
 def _where(use_case: UseCase) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 import numpy as np
 
 from training.columns import clean_labels
-from training.data import Table, clean_table, test_rows
+from training.data import Note, Table, clean_table, few_test_rows, test_rows
 from training.settings import NAME_RULE, USE_CASES, Csv, Label, Parquet, UseCase, UseCaseError
 from training.sources import DataError, Raw, read_source
 
@@ -20,10 +21,16 @@ FOLDS, FEWEST_FOLDS = 5, 2
 MAX_DROPPED_SHARE = 0.2
 SALTS_TRIED = 50
 SHARE_TOLERANCE = 0.04
+FAIR_SHARE = 0.75  # of a class's rows that should be test rows, at least so much of them are
 EVEN_SHARE = 0.5  # of an even share: classes rarer than that make accuracy misleading
 
 
-def write_use_case(data_path: str | Path, target: str, directory: str | Path = ".") -> Path:
+def write_use_case(
+    data_path: str | Path,
+    target: str,
+    directory: str | Path = ".",
+    tell: Callable[[str], None] = lambda _: None,
+) -> Path:
     """Write `NAME.toml` for a person's data, NAME being the data file's own, and say in it what was guessed.
 
     Nothing needs editing before `run`. Raises UseCaseError if the file exists, DataError for data that
@@ -35,6 +42,8 @@ def write_use_case(data_path: str | Path, target: str, directory: str | Path = "
         A CSV (also gzipped) or Parquet file.
     directory
         Where the TOML goes; its `path` is relative to it.
+    tell
+        Called with each thing that a person should look at.
     """
     data = Path(data_path).expanduser().resolve()
     base = _name_of(data)
@@ -54,7 +63,11 @@ def write_use_case(data_path: str | Path, target: str, directory: str | Path = "
     draft = msgspec.structs.replace(draft, drop_classes=drop_classes, folds=folds)
     table = clean_table(raw, draft)
     draft = msgspec.structs.replace(draft, task=table.task, salt=_salt(table))
+    table = dataclasses.replace(table, use_case=draft)
+    table = dataclasses.replace(table, notes=(*table.notes, *few_test_rows(table)))
     path.write_text(_toml(draft, table, os.path.relpath(data, path.parent)), encoding="utf-8")
+    for line in table.to_look_at():
+        tell(line)
     return path
 
 
@@ -113,8 +126,11 @@ def _salt(table: Table) -> str:
             test = test_rows(dataclasses.replace(table, use_case=dealt))
         except DataError:
             continue
-        absent = sum(not test[table.target == label].any() for label in table.classes)
-        cost = absent + max(0.0, abs(float(test.mean()) - dealt.test_fraction) - SHARE_TOLERANCE)
+        # Of a rare class by chance 5 of 40 rows are dealt, and then 8 of 40 by another salt.
+        dealt_of = [float(test[table.target == label].mean()) for label in table.classes]
+        absent = sum(share == 0 for share in dealt_of)
+        short = max((max(0.0, FAIR_SHARE - share / dealt.test_fraction) for share in dealt_of), default=0.0)
+        cost = absent + short + max(0.0, abs(float(test.mean()) - dealt.test_fraction) - SHARE_TOLERANCE)
         if cost < best_cost:
             best, best_cost = salt, cost
         if cost == 0:
@@ -150,6 +166,7 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
     lines = [
         f"# Written from {Path(path).name}: {table.rows:,} rows, {table.frame.shape[1]} features.",
         "# Look it over, then: python -m training run THIS_FILE",
+        *(_comment(str(note)) for note in table.notes if note.level == "warning" and _of_whole(note, draft)),
         "",
         f"name = {_value(draft.name)}",
         f"title = {_value(draft.name.replace('_', ' ').capitalize())}",
@@ -187,6 +204,15 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _of_whole(note: Note, draft: UseCase) -> bool:
+    """Whether a note has no line of a column to stand in."""
+    return note.column is None or note.column == draft.target
+
+
+def _comment(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f]", " ", f"# ! {text}").rstrip()
 
 
 def _task_reason(table: Table, shares: str) -> str:

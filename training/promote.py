@@ -168,9 +168,7 @@ def rollback(registry: Registry, name: str) -> tuple[Version, Version]:
     """
     live = registry.version(name, CHAMPION)
     if live is None:
-        raise NothingToPromoteError(
-            f"{name} has no champion, so there is nothing to roll back: {typed(f'-m training run {name}')}"
-        )
+        raise NothingToPromoteError(f"{name} has no champion, so there is nothing to roll back.")
     before = registry.version(name, PREVIOUS)
     if before is not None and before.number == live.number:  # a move that was cut half-way
         before = registry.numbered(name, live.tags.get(REPLACED, ""))

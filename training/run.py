@@ -130,6 +130,8 @@ def run(use_case: UseCase, budget: Budget, progress: Progress) -> Result:
     with _only_one(folder):
         progress.stage("reading the table")
         table = load_table(use_case)
+        for line in table.to_look_at():
+            progress.say(f"          {line}")
         exam = exam_of(table)
         progress.stage("opening MLflow")
         registry = Registry()

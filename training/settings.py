@@ -157,9 +157,12 @@ def _locate(name: str) -> Path:
         return Path(name).expanduser().resolve()
     path = USE_CASES / f"{name}.toml"
     if not NAME_RULE.fullmatch(name):
+        table = Path(name).expanduser().is_file()
+        hint = f" For a table of your own: python -m training init {name} --target COLUMN." if table else ""
         raise UseCaseError(
             f'"{name}" is no use case: expected a name such as "breast_cancer" '
             "(a small letter, then at most 40 small letters, digits or _) or a file that ends in .toml."
+            f"{hint}"
         )
     if not path.is_file():
         known = [found.stem for found in sorted(USE_CASES.glob("*.toml"))]

@@ -7,6 +7,7 @@ import csv
 import gzip
 import hashlib
 import io
+import json
 import os
 import re
 import zlib
@@ -96,6 +97,10 @@ def read_delimited(
     text = _decode(_unpacked(content, path), encoding, path)
     if not text.strip():
         raise DataError(f"{path} is empty: expected a header line and rows.")
+    if said := _other_format(text):
+        raise DataError(f"{path} is {said}: expected delimited text (CSV) or Parquet.")
+    if line := _SEPARATOR_LINE.match(text):  # as Excel writes and reads it
+        delimiter, text = delimiter or line[1], "\n" + text[line.end() :]
     text = _without_comments(text, delimiter)
     delimiter = delimiter or sniff_delimiter(text)
     if delimiter == " ":
@@ -107,7 +112,9 @@ def read_delimited(
         strict=False,
     )
     header = list(columns) if columns else next((row for row in reader if any(c.strip() for c in row)), [])
-    header = [name.strip() for name in header]
+    names = [name.strip() for name in header]
+    # Of `y` and `y ` the first is the one that a person means by "y".
+    header = [raw if names.count(name) > 1 else name for raw, name in zip(header, names, strict=True)]
     notes: list[tuple[str | None, str]] = []
     parts = [_part(rows, path) for rows in _blocks(reader, header, delimiter, path)]
     if not parts:
@@ -123,6 +130,24 @@ def read_delimited(
             )
     frame.columns = pd.Index(header)
     return Raw(frame, digest, delimiter, tuple(notes))
+
+
+_SEPARATOR_LINE = re.compile(r"\ufeff?sep=(.)\r?\n", re.IGNORECASE)
+
+
+def _other_format(text: str) -> str:
+    """What a text is that begins as no table does; "" for what may be one."""
+    start = text[:200].lstrip().lower()
+    if start.startswith(("<!doctype", "<html", "<?xml")):
+        return "a page of HTML or XML"
+    first = text.lstrip().partition("\n")[0].strip()
+    if not first.startswith(("{", "[")):
+        return ""
+    try:
+        json.loads(first.removesuffix(","))
+    except ValueError:
+        return "JSON" if first in {"{", "["} else ""
+    return "JSON"
 
 
 def _without_comments(text: str, delimiter: str | None) -> str:

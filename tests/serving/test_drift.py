@@ -317,7 +317,7 @@ def test_the_sampler_is_even_and_bounded(rate: int, rows: int) -> None:
             second[int(now[0])] += len(found)
             halves[i % 2] += len(found)
         now[0] += rows / rate
-    assert taken + sampler.skipped() - sampler._left == seen
+    assert taken + sampler.skipped() - sampler.left == seen
     assert max(second) <= 2 * 100  # a second of ours lies in two of the sampler's
     assert taken <= 31 * 100
     assert taken >= (0.35 * 30 * min(rate, 100) if rows < rate else 1)

@@ -198,7 +198,7 @@ def test_many_requests_are_sampled_and_the_rest_is_counted(
     lines = logged(gateway, tmp_path / "log")
     assert 5 <= len(lines) <= 40
     assert gateway.predictions is not None
-    assert dropped("sampled_out") - before - gateway.predictions._sampler._left == 400 - len(lines)
+    assert dropped("sampled_out") - before - gateway.predictions._sampler.left == 400 - len(lines)
 
 
 def test_what_the_buffer_cannot_hold_is_dropped_and_counted(

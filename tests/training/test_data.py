@@ -196,6 +196,140 @@ def test_words_for_missing(tmp_path, word):
     assert np.flatnonzero(table.frame["c"].isna()).tolist() == [4]
 
 
+@pytest.mark.parametrize(
+    ("unit", "first"),
+    [
+        ("{:.1f} kg", 0.5),
+        ("{:,.0f} sq. ft", 500.0),
+        ("{:.2f}km", 0.5),
+        ("{:.1f} °C", 0.5),
+        ("-{:.1f} mm", -0.5),
+    ],
+)
+def test_numbers_with_one_unit_are_numbers(tmp_path, unit, first):
+    """Whatever the unit, written with or without a space; some cells have none of it."""
+    scale = 1000 if "," in unit else 1
+    cells = [unit.format((i + 0.5) * scale) for i in range(60)]
+    cells[7] = cells[7].replace(" ", "")
+    cells[9] = ""
+    rows = "".join(f'"{cell}",{i % 5},{i % 2}\n' for i, cell in enumerate(cells))
+    table = load_table(use(csv(tmp_path, "size,b,y\n" + rows)))
+    assert table.kinds["size"] == "number"
+    assert table.frame["size"][0] == first
+    assert table.frame["size"].isna().sum() == 1
+    assert "without their" in said(table, "size", "info")
+
+
+def test_numbers_with_different_units_are_told(tmp_path):
+    """800 g is no more than 1.2 kg: nobody guesses which."""
+    rows = "".join(f"{i // 2 + 1}{' kg' if i % 3 else ' g'},{i % 5},{i % 2}\n" for i in range(120))
+    table = load_table(use(csv(tmp_path, "size,b,y\n" + rows)))
+    assert table.kinds["size"] == "category"
+    assert "different units (kg, g)" in said(table, "size")
+
+
+def test_a_few_levels_with_a_unit_stay_levels(tmp_path):
+    """As the terms of a loan, 36 or 60 months."""
+    rows = "".join(f"{36 if i % 3 else 60} months,{i % 5},{i % 2}\n" for i in range(90))
+    assert load_table(use(csv(tmp_path, "term,b,y\n" + rows))).kinds["term"] == "category"
+
+
+@pytest.mark.parametrize("odd", ["UNKNOWN", "02134-1234"])
+def test_codes_stay_codes_though_a_few_are_none(tmp_path, odd):
+    """A zip code loses its zero as a number, and its order means nothing."""
+    rows = "".join(f"{odd if i == 5 else f'{501 + 37 * (i % 60):05}'},{i % 5},{i % 2}\n" for i in range(200))
+    assert load_table(use(csv(tmp_path, "zip,b,y\n" + rows))).kinds["zip"] == "category"
+
+
+def test_words_for_yes_and_no_that_are_kept_apart_are_told(tmp_path):
+    """As a feature and as the target."""
+    words = ("yes", "Y", "no", "N")
+    rows = "".join(f"{words[i % 4]},{i % 5},{words[(i // 4) % 4]}\n" for i in range(160))
+    table = load_table(use(csv(tmp_path, "smoker,b,y\n" + rows)))
+    assert "N, Y, no, yes" in said(table, "smoker")
+    assert "N, Y, no, yes" in said(table, "y")
+
+
+@pytest.mark.parametrize("word", ["unknown", "n.a."])
+def test_a_target_of_numbers_but_for_a_word_is_a_regression(tmp_path, word):
+    """Its rows are left out, as rows without a target are, and that is said."""
+    rows = "".join(f"{i % 7},{i % 5},{word if i % 50 == 7 else i * 1.5}\n" for i in range(150))
+    table = load_table(use(csv(tmp_path, "a,b,y\n" + rows)))
+    assert (table.task, table.rows) == ("regression", 147)
+    assert f'"{word}"' in said(table, "y")
+    assert "3 rows without a target" in said(table, "y")
+
+
+def test_the_column_that_has_the_very_name_is_the_target(tmp_path):
+    """Of `y ` and `y` the second, though it stands behind."""
+    rows = "".join(f"{i}.5,{i % 5},{'a' if i % 2 else 'b'}\n" for i in range(60))
+    table = load_table(use(csv(tmp_path, "y ,b,y\n" + rows)))
+    assert table.classes == ("a", "b")
+    assert "y_2" in table.kinds
+
+
+def test_a_group_that_decides_the_target_is_hinted_at(tmp_path):
+    """The visits of a patient are all sick or all healthy; with `group` set there is nothing to say."""
+    rows = "".join(f"{1000 + i // 5},{i % 7},{'sick' if (i // 5) % 3 else 'well'}\n" for i in range(300))
+    path = csv(tmp_path, "patient_id,b,y\n" + rows)
+    assert 'group = "patient_id"' in said(load_table(use(path)), "patient_id")
+    assert "group =" not in said(load_table(use(path, group="patient_id")), "patient_id")
+
+
+def test_rows_in_the_order_of_a_date_are_hinted_at(tmp_path):
+    """Not where the order is another, nor where `time` is set."""
+    days = [f"2024-{1 + i // 28:02}-{1 + i % 28:02}" for i in range(100)]
+    table = "day,b,y\n" + "".join(f"{day},{i % 5},{i % 2}\n" for i, day in enumerate(days))
+    path = csv(tmp_path, table)
+    assert 'time = "day"' in said(load_table(use(path)), "day")
+    assert "time =" not in said(load_table(use(path, time="day")), "day")
+    mixed = csv(
+        tmp_path, "day,b,y\n" + "".join(f"{days[i * 37 % 100]},{i % 5},{i % 2}\n" for i in range(100))
+    )
+    assert "time =" not in said(load_table(use(mixed)), "day")
+
+
+def test_a_column_that_is_there_twice_is_told(tmp_path):
+    rows = "".join(f"{i % 7},{i % 7},{i % 5},{i % 2}\n" for i in range(60))
+    table = load_table(use(csv(tmp_path, "a,again,b,y\n" + rows)))
+    assert 'the same as "a"' in said(table, "again")
+
+
+def test_a_target_that_numbers_the_rows_is_told(tmp_path):
+    rows = "".join(f"{i % 7},{i % 5},{1000 + i}\n" for i in range(60))
+    assert "looks like an id" in said(
+        load_table(use(csv(tmp_path, "a,b,customer_id\n" + rows), "customer_id")), "customer_id"
+    )
+
+
+def test_a_class_of_few_test_rows_is_told(tmp_path):
+    """5 of 30 rows say little about the class."""
+    rows = "".join(f"{i % 7},{i % 5},{'rare' if i % 20 == 0 else 'usual'}\n" for i in range(400))
+    assert "'rare' (" in said(load_table(use(csv(tmp_path, "a,b,y\n" + rows))), None)
+    assert "'usual' (" not in said(load_table(use(csv(tmp_path, "a,b,y\n" + rows))), None)
+
+
+def test_excels_line_of_the_separator(tmp_path):
+    """`sep=;` above the header, as Excel writes it."""
+    table = load_table(use(csv(tmp_path, "sep=;\r\n" + plain().replace(",", ";"))))
+    assert list(table.frame) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{"a": 1, "y": 2}\n{"a": 2, "y": 3}\n', "JSON"),
+        ('[\n {"a": 1, "y": 2}\n]\n', "JSON"),
+        ('[{"a": 1}, {"a": 2}]', "JSON"),
+        ("<!DOCTYPE html>\n<html><body>404</body></html>\n", "HTML"),
+    ],
+)
+def test_what_is_no_table_is_called_by_its_name(tmp_path, text, what):
+    said = refusal(tmp_path, text)
+    assert what in said
+    assert "expected delimited text" in said
+
+
 def test_a_thousand_commas_file_is_not_cut_by_them(tmp_path):
     """`"1,234"` in quotes in a comma file is 1234; `"0,75"` there is three quarters."""
     rows = "".join(f'"{i + 1},{i:03d}","0,{i:02d}",{i % 2}\n' for i in range(60))

@@ -53,6 +53,25 @@ def test_any_file_name_gives_a_name(tmp_path, name):
     assert load_use_case(write_use_case(data, "quality", tmp_path)).trials
 
 
+def test_what_a_person_should_look_at_is_told_and_stands_in_the_file(tmp_path):
+    """What has no column of its own stands above all."""
+    rows = "".join(f"{i % 7},{i % 2},{i % 5},{i % 2 if i % 40 else ''}\n" for i in range(400))
+    (tmp_path / "data.csv").write_text("a,copy,b,y\n" + rows, encoding="utf-8")
+    told: list[str] = []
+    text = write_use_case(tmp_path / "data.csv", "y", tmp_path, tell=told.append).read_text(encoding="utf-8")
+    assert told[0] == "! y: 10 rows without a target are left out"
+    assert any("alone all but decides the target" in line for line in told)
+    assert "# ! y: 10 rows without a target are left out" in text
+
+
+def test_the_salt_deals_a_rare_class_its_share_of_test_rows(tmp_path):
+    """Of 40 rows of 8,000 about 8, by whatever salt."""
+    rows = "".join(f"{i},{i * 7 % 13},{'fraud' if i % 200 == 3 else 'fine'}\n" for i in range(8000))
+    (tmp_path / "data.csv").write_text("a,b,y\n" + rows, encoding="utf-8")
+    table = load_table(load_use_case(write_use_case(tmp_path / "data.csv", "y", tmp_path)))
+    assert (table.target[test_rows(table)] == "fraud").sum() >= 6
+
+
 def test_it_refuses_to_overwrite(tmp_path):
     """What a person has edited is not lost."""
     data = nasty.churn(tmp_path)
