@@ -219,6 +219,8 @@ def _task_reason(table: Table, shares: str) -> str:
     if table.task == "regression":
         low, high = float(table.target.min()), float(table.target.max())
         return f"numbers from {low:.10g} to {high:.10g}"
+    if table.task == "multiclass" and all(isinstance(label, int) for label in table.classes):
+        shares += '; where their order matters, as of counts and grades: "regression"'
     return re.sub(r"[\x00-\x1f\x7f]", " ", shares)
 
 

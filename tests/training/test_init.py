@@ -72,6 +72,15 @@ def test_the_salt_deals_a_rare_class_its_share_of_test_rows(tmp_path):
     assert (table.target[test_rows(table)] == "fraud").sum() >= 6
 
 
+def test_whole_numbers_that_are_taken_for_classes_may_be_amounts(tmp_path):
+    """Grades, counts: nobody but the person knows."""
+    path = write_use_case(nasty.wine_quality(tmp_path), "quality", tmp_path)
+    assert 'task = "multiclass"' in path.read_text(encoding="utf-8")
+    assert 'where their order matters, as of counts and grades: "regression"' in path.read_text(
+        encoding="utf-8"
+    )
+
+
 def test_it_refuses_to_overwrite(tmp_path):
     """What a person has edited is not lost."""
     data = nasty.churn(tmp_path)
