@@ -10,9 +10,12 @@ What it uses of uvicorn is held by `missing`: where a release changes that, the 
 
 from __future__ import annotations
 
+import fcntl
 import inspect
 import logging
 import math
+import sys
+import termios
 from contextlib import suppress
 from random import random
 from time import perf_counter
@@ -202,6 +205,21 @@ def _without_offer(
         elif name not in _OFFER:
             lines.append(b"%s: %s" % (name, value))
     return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _unsent(transport: asyncio.Transport) -> int:
+    """Bytes that the client has still to take: ours, else those that the kernel holds for it.
+
+    Through TLS uvloop says that its buffer is empty whatever is in it. Then the kernel's is full.
+    """
+    held: int = transport.get_write_buffer_size()
+    connection = transport.get_extra_info("socket")
+    if held or connection is None:
+        return held
+    try:
+        return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:  # not every system can say
+        return 0
 
 
 def _one_host(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -715,7 +733,7 @@ class Connection(HttpToolsProtocol):
 
     def _look_at_client(self) -> None:
         """End a connection whose client was silent for too long while it is its turn, else look again."""
-        unsent, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        unsent, self._unsent = self._unsent, _unsent(self.transport)
         if unsent and unsent == self._unsent:
             self.transport.abort()
             return

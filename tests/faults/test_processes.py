@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -208,6 +209,35 @@ def test_connections_through_tls_are_kept_and_answered_on_both_lanes(
         assert lanes is not None
         text = lanes.body.decode()
         assert 'okamochi_lane_requests_total{lane="express"} 50.0' in text
+
+
+def test_who_takes_nothing_through_tls_is_hung_up_on(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without TLS (`TestPatience` of the express lane), where uvloop says what it holds."""
+    certificate, key = _self_signed(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    rows = [[5.1, 3.5, 1.4, 0.2]] * 100_000
+    large = request("/predict", json.dumps({"features": rows, "probabilities": True}).encode())
+    with serve(
+        "--ssl-certfile", str(certificate), "--ssl-keyfile", str(key), OKAMOCHI_RECEIVE_S="1"
+    ) as server:
+        context = ssl.create_default_context(cafile=certificate)
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        plain.connect(address(server))
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as client:
+            client.sendall(large)
+            time.sleep(8)
+            client.settimeout(20)
+            taken = 0
+            with suppress(OSError):  # cut off, without a goodbye
+                while part := client.recv(1 << 20):
+                    taken += len(part)
+        assert 0 < taken < 6_000_000
+        (after,) = asyncio.run(answers(server, [QUICK], connections=1, tls=context))
+        assert after is not None
+        assert after.status == 200
 
 
 def _self_signed(folder: Path) -> tuple[Path, Path]:
