@@ -79,7 +79,7 @@ class Settings:
         86_400,
         is_="how many seconds a connection that idles is kept: longer than clients and proxies keep theirs "
         "(60 s), or they send into one that is being closed; `bentoml serve --timeout-keep-alive` comes "
-        "first",
+        "first, unless it is uvicorn's own 5",
     )
     express: int = _setting(
         1, 0, 1, is_="1: plain prediction requests take the express lane; 0: the gateway answers them all"
