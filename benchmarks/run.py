@@ -305,7 +305,7 @@ class Bench:
         try:
             peak = self.results.parts[0].rate
             self.results.instructions = measure_parts(self.setting, OURS.routes["predict"], peak)
-        except Absent as reason:
+        except (Absent, BenchError) as reason:  # what was measured before is worth keeping
             self.results.absent["instructions of the parts"] = str(reason)
 
     def setting(self) -> Setting:
