@@ -54,9 +54,7 @@ logger = logging.getLogger("bentoml.okamochi")
 HELD_BYTES = 64 * 1024  # what a client may send ahead while its reply is due, before we stop reading
 MOST_HEADS = 512
 MOST_KINDS = 8
-UVICORN_KEEP_ALIVE_S = (
-    5  # its default, where `--timeout-keep-alive` was not given; a usual time between polls
-)
+UVICORN_KEEP_ALIVE_S = 5  # its default, where `--timeout-keep-alive` was not given
 
 # What the protocol below overrides or reads, by the class that has it.
 _USED: dict[type, tuple[str, ...]] = {
@@ -381,7 +379,7 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         self._declined = False  # it offers another protocol, where llhttp stops
         self._half_closed = False
-        self._wrong = ""  # with a request that llhttp would take
+        self._refusal: Problem | None = None  # of a request that llhttp would take
         # Of the request that the express lane is answering:
         self._due = False
         self._ticket: Ticket | None = None
@@ -625,7 +623,7 @@ class Connection(HttpToolsProtocol):
         while self._in_head:
             room = Lane.max_head_bytes - self._head_bytes
             if room <= 0:
-                self._refuse_head()
+                self._close_with(_head_too_large())
                 return
             part, data = data[:room], data[room:]
             self._head_bytes += len(part)
@@ -668,7 +666,8 @@ class Connection(HttpToolsProtocol):
         """The parser has read a header."""
         self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > Lane.max_head_bytes:
-            raise _HeadTooLargeError
+            self._refusal = _head_too_large()
+            raise _RefusedError
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -681,8 +680,8 @@ class Connection(HttpToolsProtocol):
         if self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # which no such client understands (RFC 9110, 10.1.1)
         elif not _one_host(self.headers):
-            self._wrong = "A request of HTTP/1.1 has one header Host."
-            raise _HostError
+            self._refusal = Problem(400, "A request of HTTP/1.1 has one header Host.")
+            raise _RefusedError
         if not self._declined:
             super().on_headers_complete()
             if tunnel:
@@ -701,15 +700,8 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what llhttp refuses, in the shape of our other refusals, and close."""
-        if self._header_bytes > Lane.max_head_bytes:
-            self._refuse_head()
-        else:
-            self._close_with(Problem(400, self._wrong or msg))
-
-    def _refuse_head(self) -> None:
-        most = Lane.max_head_bytes
-        self._close_with(Problem(431, f"The head is larger than {most} bytes (OKAMOCHI_MAX_HEAD_BYTES)."))
+        """Answer what llhttp or a callback of its refuses, in the shape of our other refusals, and close."""
+        self._close_with(self._refusal or Problem(400, msg))
 
     def _close_with(self, problem: Problem) -> None:
         problem.request_id = name_request(Head())
@@ -800,9 +792,9 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
 
 
-class _HeadTooLargeError(Exception):
-    """Stops the parser."""
+class _RefusedError(Exception):
+    """Stops the parser; the connection's `_refusal` says why."""
 
 
-class _HostError(Exception):
-    """Stops the parser."""
+def _head_too_large() -> Problem:
+    return Problem(431, f"The head is larger than {Lane.max_head_bytes} bytes (OKAMOCHI_MAX_HEAD_BYTES).")

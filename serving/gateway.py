@@ -236,8 +236,6 @@ class Gateway:
             reply = page.answer()
             return reply if isinstance(reply, Reply) else await reply
         allowed = self._allowed(path)
-        if path == "*":
-            allowed = ("GET", "HEAD", "POST", "OPTIONS")  # the server as a whole
         if not allowed:
             raise self._not_found(path)
         if method == "OPTIONS":
@@ -252,7 +250,7 @@ class Gateway:
             return ("POST", "OPTIONS")
         if path in self._pages or path in self._passed_on:
             return ("GET", "HEAD", "OPTIONS")
-        return ()
+        return ("GET", "HEAD", "POST", "OPTIONS") if path == "*" else ()  # the server as a whole
 
     def _refused(self, path: str) -> str:
         """The name of a model whose endpoint this would be, had it not been refused."""
