@@ -34,7 +34,7 @@ from benchmarks.contestants import Absent, ours
 from benchmarks.load import write_requests
 from benchmarks.openloop import read_requests
 from benchmarks.results import Instructions
-from benchmarks.servers import BenchError, Command, running
+from benchmarks.servers import BenchError, Command, running, wait_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,7 +175,7 @@ def count(setting: Setting, dialect: Dialect, part: Part, more: dict[str, str]) 
     if which("valgrind") is None:
         raise Absent("no valgrind here to count instructions with")
     requests = read_requests(write_requests(setting.scratch / "requests", dialect, setting.prepared))
-    with worker(setting, part.within(setting.scratch) | more) as server:
+    with worker(setting, dialect, part.within(setting.scratch) | more) as server:
         with contextlib.ExitStack() as stack:
             clients = [
                 stack.enter_context(socket.create_connection(("127.0.0.1", setting.port), REPLY_S))
@@ -209,7 +209,7 @@ def count(setting: Setting, dialect: Dialect, part: Part, more: dict[str, str]) 
 
 
 @contextlib.contextmanager
-def worker(setting: Setting, environment: dict[str, str]) -> Iterator[Server]:
+def worker(setting: Setting, dialect: Dialect, environment: dict[str, str]) -> Iterator[Server]:
     """One worker under valgrind, started as BentoML starts it, counting nothing yet."""
     command = ours(setting)
     metrics = setting.scratch / "metrics"
@@ -221,21 +221,14 @@ def worker(setting: Setting, environment: dict[str, str]) -> Iterator[Server]:
         argv += ["-c", LAUNCH, "service:Okamochi", "--fd", str(listening.fileno())]
         argv += ["--service-name", "okamochi", "--worker-id", "1", "--args", "{}"]
         counted = Command(argv, command.folder, environment, descriptors=(listening.fileno(),))
+        began = time.monotonic()
         with running("callgrind", counted, setting.port, setting.scratch / "log") as server:
-            wait_ready(server)
+            path, body = (
+                dialect.path.format(model=setting.prepared.name),
+                dialect.body(setting.prepared.rows[:1]),
+            )
+            wait_ready(server, path, body, began, within_s=READY_S)
             yield server
-
-
-def wait_ready(server: Server) -> None:
-    end = time.monotonic() + READY_S
-    while time.monotonic() < end:
-        if server.process.poll() is not None:
-            break
-        with contextlib.suppress(OSError):
-            get(server, "/readyz")
-            return
-        time.sleep(0.5)
-    raise BenchError(f"the worker under valgrind is not ready: {server.last_words()}")
 
 
 def steps(server: Server, clients: list[socket.socket], requests: list[bytes], number: int) -> None:

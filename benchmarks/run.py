@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -48,7 +48,7 @@ WARM_UP_S = 1.0
 LADDER = (1, 8, 64, 256)
 OFFERED = (500, 2_000, 8_000, 16_000)
 BEYOND = (2, 5, 10)
-CROWD = 16
+CROWD, CROWDS = 16, 3
 PART_ROUNDS, PART_S = 15, 1.0
 """Many short ones: a part may cost less than the machine's speed moves from one second to the next."""
 QUICK_RETRY_S = 110.0
@@ -173,14 +173,18 @@ class Bench:
                     tell(f"{contestant.name}: absent, {reason}")
             yield live
 
+    def setting(self, prepared: Prepared, name: str) -> Setting:
+        """A port and a folder for one more server."""
+        self.starts += 1
+        scratch = self.scratch / f"{self.starts:02}-{name}"
+        scratch.mkdir()
+        return Setting(prepared, self.models / prepared.name, free_port(), scratch)
+
     def start(
         self, stack: ExitStack, contestant: Contestant, prepared: Prepared, environment: dict[str, str]
     ) -> list[Live]:
-        self.starts += 1
-        scratch = self.scratch / f"{self.starts:02}-{contestant.name}"
-        scratch.mkdir()
-        port = free_port()
-        setting = Setting(prepared, self.models / prepared.name, port, scratch)
+        setting = self.setting(prepared, contestant.name)
+        port, scratch = setting.port, setting.scratch
         command = contestant.start(setting)
         command.environment.update(environment)
         began = time.monotonic()
@@ -303,18 +307,12 @@ class Bench:
             self.results.parts = self.rounds(live, KINDS[0].name, PART_ROUNDS, PART_S)
         tell("counting instructions")
         try:
-            peak = self.results.parts[0].rate
-            self.results.instructions = measure_parts(self.setting, OURS.routes["predict"], peak)
+            prepared, peak = read(self.models, KINDS[0].name), self.results.parts[0].rate
+            self.results.instructions = measure_parts(
+                lambda: self.setting(prepared, "callgrind"), OURS.routes["predict"], peak
+            )
         except (Absent, BenchError) as reason:  # what was measured before is worth keeping
             self.results.absent["instructions of the parts"] = str(reason)
-
-    def setting(self) -> Setting:
-        """A port and a folder for one more server of the fast model."""
-        self.starts += 1
-        scratch = self.scratch / f"{self.starts:02}"
-        scratch.mkdir()
-        name = KINDS[0].name
-        return Setting(read(self.models, name), self.models / name, free_port(), scratch)
 
     def lane(self) -> Contestant:
         return GATEWAY if OURS.name in self.results.absent else OURS
@@ -327,34 +325,35 @@ class Bench:
                 return
             seconds = max(self.plan.seconds, OVERLOAD_S)
             port, requests = one.server.port, one.requests
+
+            def peak() -> float:
+                return closed_loop(port, requests, connections=CONNECTIONS, seconds=seconds).goodput
+
             closed_loop(port, requests, connections=CONNECTIONS, seconds=WARM_UP_S)
-            peaks = [closed_loop(port, requests, connections=CONNECTIONS, seconds=seconds).goodput]
+            peaks = [peak()]
             found = Overload(model=model, peak=peaks[0])
-            crowds: list[Load] = []
-            for times in BEYOND:
-                if model == SLOW.name:
+            if model == SLOW.name:
+                for times in BEYOND:
                     offered = open_loop(
-                        port,
-                        requests,
-                        rate=peaks[-1] * times,
-                        seconds=seconds * 2,
-                        connections=2048,
-                        livez=True,
-                    )
-                    found.open_loops[f"{times} times"] = offered
+                        port, requests, rate=peaks[-1] * times, seconds=seconds * 2,
+                        connections=2048, livez=True,
+                    )  # fmt: skip
                     tell(f"{model}: {times} times the peak offered, goodput {offered.goodput:,.0f}/s")
-                else:
+                    peaks.append(peak())
+                    found.open_loops[f"{times} times"] = offered
+                    found.peaks[f"{times} times"] = mean(peaks[-2:])
+            else:
+                crowds: list[Load] = []
+                for _ in range(CROWDS):
                     crowds.append(
                         closed_loop(port, requests, connections=CONNECTIONS * CROWD, seconds=seconds)
                     )
                     tell(f"{model}: {CONNECTIONS * CROWD} connections: {crowds[-1].rate:,.0f}/s")
-                peaks.append(closed_loop(port, requests, connections=CONNECTIONS, seconds=seconds).goodput)
-                found.peaks[f"{times} times"] = (peaks[-2] + peaks[-1]) / 2
-            found.peak = median(peaks)
-            if crowds:
-                crowd = sorted(crowds, key=lambda load: load.rate)[len(crowds) // 2]
+                    peaks.append(peak())
+                middle = sorted(crowds, key=lambda load: load.rate)[CROWDS // 2]
                 errors = sum(load.errors for load in crowds)
-                found.crowd = msgspec.structs.replace(crowd, errors=errors)
+                found.crowd = msgspec.structs.replace(middle, errors=errors)
+            found.peak = median(peaks)
             self.results.overload = [one for one in self.results.overload if one.model != model] + [found]
 
     def retry(self) -> None:

@@ -133,7 +133,7 @@ def post(port: int, path: str, body: bytes, headers: dict[str, str] | None = Non
         connection.close()
 
 
-def wait_ready(server: Server, path: str, body: bytes, started: float) -> None:
+def wait_ready(server: Server, path: str, body: bytes, started: float, within_s: float = READY_S) -> None:
     """Wait until the server answers this POST with 200.
 
     Raises
@@ -142,7 +142,7 @@ def wait_ready(server: Server, path: str, body: bytes, started: float) -> None:
         It ended, or was not ready in time; with the end of its log.
     """
     status: Any = None
-    while time.monotonic() - started < READY_S:
+    while time.monotonic() - started < within_s:
         if server.process.poll() is not None:
             raise BenchError(f"{server.name} ended with {server.process.returncode}: {server.last_words()}")
         try:
@@ -154,7 +154,7 @@ def wait_ready(server: Server, path: str, body: bytes, started: float) -> None:
             return
         time.sleep(0.02)
     raise BenchError(
-        f"{server.name} was not ready in {READY_S:.0f} s (last: {status}): {server.last_words()}"
+        f"{server.name} was not ready in {within_s:.0f} s (last: {status}): {server.last_words()}"
     )
 
 
