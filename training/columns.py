@@ -196,8 +196,7 @@ def clean_labels(cells: "pd.Series[Any]", delimiter: str | None) -> tuple[NDArra
     words, remarks = _without_dots(tokens.distinct)
     table = np.empty(len(words) + 1, object)
     table[:-1] = _labels_of(words, delimiter)
-    spelt = {word.casefold() for word in words}
-    if spelt <= YES | NO and (len(spelt & YES) > 1 or len(spelt & NO) > 1):
+    if _several_for_yes_or_no({word.casefold() for word in words}):
         remarks.append(f"several words for yes and no are classes of their own: {', '.join(sorted(words))}")
     return table[tokens.codes], remarks
 
@@ -369,11 +368,12 @@ def _parsed_numbers(  # noqa: C901 - one way of writing numbers after the other
         return values, [], rest
     peeled: list[str] = []
     short = {i: distinct[i] for i in rest if len(distinct[i]) <= MAX_NUMBER_LETTERS}
-    units = _units(short.values())
+    apart = {i: _apart(text) for i, text in short.items()}
+    units = _units(apart.values())
     unit, count = units.most_common(1)[0] if units else ("", 0)
     if count >= max(MIN_UNIT_NUMBERS, NUMBER_SHARE * len(rest)):
         peeled.append(f'unit "{unit}"')
-        short = {i: _without_unit(text, unit) for i, text in short.items()}
+        short = {i: number if own == unit else short[i] for i, (number, own) in apart.items()}
     bare = {i: _peel(text, peeled) for i, text in short.items()}
     commas = [text for text in bare.values() if "," in text]
     decimal = _comma_is_decimal(commas, delimiter)
@@ -401,28 +401,20 @@ def _parsed_numbers(  # noqa: C901 - one way of writing numbers after the other
 _WITH_UNIT = re.compile(r"([-+]?\d[\d.,\s]*?)\s*((?:°\s*)?[^\W\d_][^\d,;:()]{0,11}|[°'])")
 
 
-def _units(texts: Iterable[str]) -> Counter[str]:
-    """What stands behind numbers, as "kg" in "12.5 kg", by how many texts have it; "012A" is a code."""
-    found: Counter[str] = Counter()
-    for text in texts:
-        parts = _WITH_UNIT.fullmatch(text)
-        if parts is not None and not (parts[1][0] == "0" and parts[1].isdigit() and len(parts[1]) > 1):
-            found[_unit(parts[2])] += 1
-    return found
-
-
-def _unit(text: str) -> str:
-    return re.sub(r"[\s.]+", "", text).lower()
-
-
-def _without_unit(text: str, unit: str) -> str:
+def _apart(text: str) -> tuple[str, str]:
+    """Take "12.5 Kg." apart into "12.5" and "kg"; what is no number with a unit, into itself and ""."""
     parts = _WITH_UNIT.fullmatch(text)
-    return parts[1] if parts is not None and _unit(parts[2]) == unit else text
+    return (parts[1], re.sub(r"[\s.]+", "", parts[2]).lower()) if parts is not None else (text, "")
+
+
+def _units(apart: Iterable[tuple[str, str]]) -> Counter[str]:
+    """The units of texts that were taken apart, by how many have them; "012A" is a code."""
+    return Counter(unit for number, unit in apart if unit and not _is_code(number))
 
 
 def _of_several_units(distinct: Sequence[str]) -> str:
     """The units where nearly all texts are numbers with one of a few, "" where they are not."""
-    units = _units(distinct)
+    units = _units(map(_apart, distinct))
     if not 2 <= len(units) <= MAX_UNITS or units.total() < max(
         MIN_UNIT_NUMBERS, NUMBER_SHARE * len(distinct)
     ):
@@ -503,12 +495,17 @@ def _odd_words(distinct: list[str]) -> tuple[str, ...]:
     units = _of_several_units(distinct)
     if units:
         found.append(f"numbers with different units ({units}) are taken as categories: bring them to one")
-    if len({word.casefold() for word in distinct}) < len(distinct):
-        found.append("values that differ only in capitals are kept apart")
     words = {word.casefold() for word in distinct}
-    if words <= YES | NO and (len(words & YES) > 1 or len(words & NO) > 1):
+    if len(words) < len(distinct):
+        found.append("values that differ only in capitals are kept apart")
+    if _several_for_yes_or_no(words):
         found.append(f"several words for yes and no are kept apart: {', '.join(sorted(distinct))}")
     return tuple(found)
+
+
+def _several_for_yes_or_no(words: set[str]) -> bool:
+    """Whether words, in small letters, all say yes or no, and one of the two in several ways."""
+    return words <= YES | NO and (len(words & YES) > 1 or len(words & NO) > 1)
 
 
 def _nothing(rows: int) -> "pd.Series[Any]":
@@ -532,8 +529,9 @@ def _quick_numbers(cells: "pd.Series[Any]") -> "pd.Series[Any] | None":
     odd = np.flatnonzero(~np.isfinite(array))
     if len(odd) == len(array) or any(not _is_missing(text) for text in set(texts[odd].tolist())):
         return None
-    zero_first = [text for text in texts.tolist() if text[:1] == "0" and text[1:].isdigit()]
-    if zero_first and _has_codes([text for text in set(texts.tolist()) if not _is_missing(text)]):
+    if any(map(_is_code, texts.tolist())) and _has_codes(
+        [text for text in set(texts.tolist()) if not _is_missing(text)]
+    ):
         return None
     return pd.Series(array)
 
@@ -542,13 +540,19 @@ def _is_missing(text: str) -> bool:
     return len(text) <= 20 and text.strip().lower() in MISSING_WORDS
 
 
+def _is_code(word: str) -> bool:
+    """Digits with a zero in front."""
+    return word[:1] == "0" and len(word) > 1 and word.isdigit()
+
+
 def _has_codes(distinct: Sequence[str]) -> bool:
     """Whether they are digits with zeros in front, which a number would lose."""
     others = [word for word in distinct if not word.isdigit()]
     if len(others) > (1 - NUMBER_SHARE) * len(distinct):
         return False
-    leading = any(word[:1] == "0" and len(word) > 1 and word.isdigit() for word in distinct)
-    return leading and bool(np.isnan(_plain(others)).all())  # "unknown" or "02134-1234", but no "1.5"
+    return any(map(_is_code, distinct)) and bool(
+        np.isnan(_plain(others)).all()
+    )  # "unknown" or "02134-1234", but no "1.5"
 
 
 def _as_number(

@@ -78,6 +78,8 @@ class Table:
         What rows belong together, and when they were; None unless the use case says so.
     ignored
         Columns of the source that are no features.
+    row_hashes
+        A hash of each row's content, whatever the order of the columns; (rows,).
     digest
         sha256 of the source's content.
     """
@@ -94,6 +96,7 @@ class Table:
     ignored: tuple[str, ...]
     notes: tuple[Note, ...]
     duplicates: int
+    row_hashes: NDArray[np.uint64]
     digest: str
     task: Task
     use_case: UseCase
@@ -113,8 +116,7 @@ class Table:
 
 def load_table(use_case: UseCase) -> Table:
     """Read and clean the table of a use case. Raises DataError in a sentence or two."""
-    table = clean_table(read_source(use_case), use_case)
-    return replace(table, notes=(*table.notes, *few_test_rows(table)))
+    return with_few_test_rows(clean_table(read_source(use_case), use_case))
 
 
 def clean_table(raw: Raw, use_case: UseCase) -> Table:
@@ -161,6 +163,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         ignored=tuple(str(name) for name in frame.columns if name not in cleaned),
         notes=(*notes, *_looked_at(clean, labels, task), *_hints(frame, cleaned, labels, use_case)),
         duplicates=duplicates,
+        row_hashes=rows,
         digest=raw.digest,
         task=task,
         use_case=use_case,
@@ -184,7 +187,7 @@ def test_rows(table: Table) -> NDArray[np.bool_]:
         test = _latest(table.times, use_case.test_fraction)
     else:
         keys = (
-            _content_hashes(table.frame, table.target)
+            table.row_hashes
             if table.groups is None
             else _text_hashes([canonical(group) for group in table.groups])
         )
@@ -204,32 +207,25 @@ def test_rows(table: Table) -> NDArray[np.bool_]:
     return test
 
 
-def few_test_rows(table: Table) -> list[Note]:
-    """A warning where hardly a row of some class is a test row."""
+test_rows.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name for a test
+
+
+def with_few_test_rows(table: Table) -> Table:
+    """The table, with a warning where hardly a row of some class is a test row."""
     try:
         test = test_rows(table)
     except DataError:
-        return []  # whoever splits the table says so
-    counts = {
-        label: (int((table.target[test] == label).sum()), int((table.target == label).sum()))
-        for label in table.classes
-    }
-    few = [
-        f"{label!r} ({there} of {rows})" for label, (there, rows) in counts.items() if there < FEW_TEST_ROWS
-    ]
+        return table  # whoever splits it says so
+    few = []
+    for label in table.classes:
+        of_class = table.target == label
+        if (count := int(test[of_class].sum())) < FEW_TEST_ROWS:
+            few.append(f"{label!r} ({count} of {int(of_class.sum())})")
     if not few:
-        return []
-    more = " ..." if len(few) > 6 else ""
-    return [
-        Note(
-            "warning",
-            None,
-            f"what is said of these classes rests on few test rows: {', '.join(few[:6])}{more}",
-        )
-    ]
-
-
-test_rows.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name for a test
+        return table
+    shown = ", ".join(few[:6]) + (" ..." if len(few) > 6 else "")
+    text = f"what is said of these classes rests on few test rows: {shown}"
+    return replace(table, notes=(*table.notes, Note("warning", None, text)))
 
 
 def _latest(times: NDArray[Any], fraction: float) -> NDArray[np.bool_]:
@@ -436,8 +432,7 @@ def _labels(
     column = clean_column(cells, use_case.target, delimiter=delimiter)
     if column.kind != "number":
         return labels, remarks
-    values = column.cells.to_numpy(np.float64)
-    numbers = np.array([None if np.isnan(value) else float(value) for value in values], object)
+    numbers = column.cells.astype(object).where(column.cells.notna(), None).to_numpy()
     return numbers, [text.split(";")[0] for text in (*column.remarks, *column.warnings)]
 
 

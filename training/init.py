@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from training.columns import clean_labels
-from training.data import Note, Table, clean_table, few_test_rows, test_rows
+from training.data import Note, Table, clean_table, test_rows, with_few_test_rows
 from training.settings import NAME_RULE, USE_CASES, Csv, Label, Parquet, UseCase, UseCaseError
 from training.sources import DataError, Raw, read_source
 
@@ -63,8 +63,7 @@ def write_use_case(
     draft = msgspec.structs.replace(draft, drop_classes=drop_classes, folds=folds)
     table = clean_table(raw, draft)
     draft = msgspec.structs.replace(draft, task=table.task, salt=_salt(table))
-    table = dataclasses.replace(table, use_case=draft)
-    table = dataclasses.replace(table, notes=(*table.notes, *few_test_rows(table)))
+    table = with_few_test_rows(dataclasses.replace(table, use_case=draft))
     path.write_text(_toml(draft, table, os.path.relpath(data, path.parent)), encoding="utf-8")
     for line in table.to_look_at():
         tell(line)
@@ -166,7 +165,11 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
     lines = [
         f"# Written from {Path(path).name}: {table.rows:,} rows, {table.frame.shape[1]} features.",
         "# Look it over, then: python -m training run THIS_FILE",
-        *(_comment(str(note)) for note in table.notes if note.level == "warning" and _of_whole(note, draft)),
+        *(
+            _on_one_line(f"# ! {note}")
+            for note in table.notes
+            if note.level == "warning" and _of_whole(note, draft)
+        ),
         "",
         f"name = {_value(draft.name)}",
         f"title = {_value(draft.name.replace('_', ' ').capitalize())}",
@@ -211,8 +214,9 @@ def _of_whole(note: Note, draft: UseCase) -> bool:
     return note.column is None or note.column == draft.target
 
 
-def _comment(text: str) -> str:
-    return re.sub(r"[\x00-\x1f\x7f]", " ", f"# ! {text}").rstrip()
+def _on_one_line(text: str) -> str:
+    """Without what a comment of TOML must not hold."""
+    return re.sub(r"[\x00-\x1f\x7f]", " ", text).rstrip()
 
 
 def _task_reason(table: Table, shares: str) -> str:
@@ -221,7 +225,7 @@ def _task_reason(table: Table, shares: str) -> str:
         return f"numbers from {low:.10g} to {high:.10g}"
     if table.task == "multiclass" and all(isinstance(label, int) for label in table.classes):
         shares += '; where their order matters, as of counts and grades: "regression"'
-    return re.sub(r"[\x00-\x1f\x7f]", " ", shares)
+    return _on_one_line(shares)
 
 
 def _kind_lines(table: Table) -> list[str]:
@@ -242,7 +246,7 @@ def _kind_lines(table: Table) -> list[str]:
             line = f'{_key(name)} = "{table.kinds[name]}"  # {facts}{"; " + said if said else ""}'
         else:
             line = f'{_key(name)} = "leave_out"  # {said}'
-        lines.append(re.sub(r"[\x00-\x1f\x7f]", " ", line).rstrip())
+        lines.append(_on_one_line(line))
     return lines
 
 

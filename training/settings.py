@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from training.interpreter import typed
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 USE_CASES = CHECKOUT / "usecases"
 NAME_RULE = re.compile(r"[a-z][a-z0-9_]{0,40}")
@@ -158,7 +160,8 @@ def _locate(name: str) -> Path:
     path = USE_CASES / f"{name}.toml"
     if not NAME_RULE.fullmatch(name):
         table = Path(name).expanduser().is_file()
-        hint = f" For a table of your own: python -m training init {name} --target COLUMN." if table else ""
+        command = typed(f"-m training init {name} --target COLUMN")
+        hint = f" For a table of your own: {command}." if table else ""
         raise UseCaseError(
             f'"{name}" is no use case: expected a name such as "breast_cancer" '
             "(a small letter, then at most 40 small letters, digits or _) or a file that ends in .toml."

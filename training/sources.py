@@ -112,9 +112,6 @@ def read_delimited(
         strict=False,
     )
     header = list(columns) if columns else next((row for row in reader if any(c.strip() for c in row)), [])
-    names = [name.strip() for name in header]
-    # Of `y` and `y ` the first is the one that a person means by "y".
-    header = [raw if names.count(name) > 1 else name for raw, name in zip(header, names, strict=True)]
     notes: list[tuple[str | None, str]] = []
     parts = [_part(rows, path) for rows in _blocks(reader, header, delimiter, path)]
     if not parts:

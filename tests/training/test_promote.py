@@ -46,6 +46,7 @@ def exam(name: str, *, drop: str | None = None, **gate: float) -> Exam:
         ignored=(),
         notes=(),
         duplicates=0,
+        row_hashes=np.arange(200, dtype=np.uint64),
         digest="d",
         task="binary",
         use_case=use_case,
