@@ -30,7 +30,6 @@ from uvicorn.protocols.utils import is_ssl
 from serving import metrics
 from serving.errors import Problem
 from serving.gateway import (
-    LARGE_BODY_BYTES,
     MOST_REQUEST_ID,
     check_deadline_ms,
     failed,
@@ -39,7 +38,7 @@ from serving.gateway import (
 )
 from serving.heads import MOST_HEAD_BYTES, Form, form_of
 from serving.logs import RequestLog
-from serving.protocols import Endpoint, Head, Reply, deadline, problem_reply
+from serving.protocols import LARGE_BODY_BYTES, Endpoint, Head, Reply, deadline, problem_reply
 
 if TYPE_CHECKING:
     import asyncio

@@ -23,7 +23,17 @@ from serving import feedback, metrics, predictions
 from serving.errors import Problem, bad_rows, method_not_allowed, raised_at, server_failed
 from serving.logs import RequestLog
 from serving.openapi import docs_page, document
-from serving.protocols import Endpoint, Head, Reply, deadline, mlflow, oip, predict, problem_reply
+from serving.protocols import (
+    LARGE_BODY_BYTES,
+    Endpoint,
+    Head,
+    Reply,
+    deadline,
+    mlflow,
+    oip,
+    predict,
+    problem_reply,
+)
 
 if TYPE_CHECKING:
     from serving.batcher import Scores
@@ -43,9 +53,6 @@ PROTOCOLS = (predict, oip, mlflow)
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 MOST_REQUEST_ID = 128
-# A larger body is decoded in a thread, so that the loop goes on answering others; a thread costs 0.1 ms, the
-# worst body of this size 30 ms.
-LARGE_BODY_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)

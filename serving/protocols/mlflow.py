@@ -20,12 +20,13 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from artifact.encode import FLOAT32_MAX, BadRows, CellError, canonical
+from artifact.encode import BadRows, CellError, canonical
 from artifact.signature import labels
 from serving.batcher import packer
 from serving.errors import Problem, bad_rows
-from serving.protocols import Reply
-from serving.protocols.predict import MANY_ROWS, Query, check_brackets, check_text, kind, whole
+from serving.protocols import LARGE_BODY_BYTES, Reply
+from serving.protocols.blocks import Blocks, Number, StandIn
+from serving.protocols.predict import MANY_ROWS, Query, check_brackets, check_text, from_json, kind, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -75,7 +76,7 @@ csv.field_size_limit(2**31 - 1)  # a body has its own limit; Python's would refu
 
 Rows = list[list[float]]
 Read = Callable[[bytes], Rows | None]
-Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+ReadMatrix = Callable[[bytes], "NDArray[np.float32] | None"]
 
 
 class InvocationsEndpoint:
@@ -91,6 +92,7 @@ class InvocationsEndpoint:
             Reply(200, JSON, b'{"predictions": [%s]}' % _encode(label)) for label in model.signature.classes
         ]
         self._hot = _hot_readers(model.signature)
+        self._large = _large_readers(model.signature)
         self._pack = packer(model.signature.width)
 
     def read(self, body: bytes, head: Head) -> Query:
@@ -98,7 +100,13 @@ class InvocationsEndpoint:
         if head.content_type in (b"", JSON) or not _is_csv(head.content_type):
             # Whole rows of numbers and nothing else: decoded and checked in one pass of C, 30 columns in 2 to
             # 5 us. Whatever is refused here is looked at again below, by what can say why.
-            found = self._hot.get(body[2:20].partition(b'"')[0])
+            form = body[2:20].partition(b'"')[0]
+            if len(body) >= LARGE_BODY_BYTES and form in self._large:
+                matrix = self._large[form](body)
+                if matrix is not None:
+                    self.model.check_rows(len(matrix))
+                    return Query(matrix, len(matrix))
+            found = self._hot.get(form)
             rows = None if found is None else found(body)
             if rows is not None:
                 n = len(rows)
@@ -214,7 +222,7 @@ def decode(body: bytes) -> Any:
     if not body.strip():
         raise Problem(400, "The body is empty; expected JSON.")
     try:
-        return msgspec.json.decode(body)
+        return from_json(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass  # NaN, a number beyond float64, or an error that the other reader words as well
     try:
@@ -502,16 +510,34 @@ def _decoder(form: str, value: Any) -> Callable[[bytes], Any]:
 
 
 def _split_reader(by_row: Any, signature: Signature) -> Read:
+    decode_hot = _split_decoder(by_row)
+    fits = _split_check(signature)
+
+    def read(body: bytes) -> Rows | None:
+        try:
+            found = decode_hot(body).value
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+        return cast("Rows", found.data) if fits(found, len(found.data)) else None
+
+    return read
+
+
+def _split_decoder(data: Any) -> Callable[[bytes], Any]:
     split = msgspec.defstruct(
         "Split",
         [
-            ("data", by_row),
+            ("data", data),
             ("columns", msgspec.Raw | UnsetType, UNSET),
             ("index", list[Any] | UnsetType, UNSET),
         ],
         forbid_unknown_fields=True,
     )
-    decode_hot = _decoder("dataframe_split", split)
+    return _decoder("dataframe_split", split)
+
+
+def _split_check(signature: Signature) -> Callable[[Any, int], bool]:
+    """Whether a split of so many rows has the model's columns in their order, and as many labels of rows."""
     # The names as the usual writers spell them: compared as bytes, they need not be decoded (2 us for 30).
     spelt = {
         json.dumps(list(signature.names), separators=separators, ensure_ascii=ascii_only).encode()
@@ -519,17 +545,32 @@ def _split_reader(by_row: Any, signature: Signature) -> Read:
         for ascii_only in (True, False)
     }
 
-    def read(body: bytes) -> Rows | None:
-        try:
-            found = decode_hot(body).value
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return None
-        if found.columns is not UNSET and bytes(found.columns) not in spelt:
-            return None
-        data = found.data
-        return cast("Rows", data) if found.index is UNSET or len(found.index) == len(data) else None
+    def fits(split: Any, rows: int) -> bool:
+        if split.columns is not UNSET and bytes(split.columns) not in spelt:
+            return False
+        return split.index is UNSET or len(split.index) == rows
 
-    return read
+    return fits
+
+
+def _large_readers(signature: Signature) -> dict[bytes, ReadMatrix]:
+    """The same for bodies that are read a block at a time: the forms whose rows are lists."""
+    if not signature.numeric:
+        return {}
+    blocks = Blocks(len(signature.columns))
+
+    def reader(decode: Callable[[bytes], Any], fits: Callable[[Any, int], bool]) -> ReadMatrix:
+        def read(body: bytes) -> NDArray[np.float32] | None:
+            found = blocks.read(body, decode)
+            return None if found is None or not fits(found[1].value, len(found[0])) else found[0]
+
+        return read
+
+    return {
+        b"dataframe_split": reader(_split_decoder(StandIn), _split_check(signature)),
+        b"instances": reader(_decoder("instances", StandIn), lambda _, _rows: True),
+        b"inputs": reader(_decoder("inputs", StandIn), lambda _, _rows: True),
+    }
 
 
 # ---- CSV

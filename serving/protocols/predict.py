@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from artifact.encode import FLOAT32_MAX, BadRows, CellError
+from artifact.encode import BadRows, CellError
 from artifact.signature import labels
 from serving.batcher import packer
 from serving.errors import Problem, bad_rows
-from serving.protocols import Reply, problem_reply
+from serving.protocols import LARGE_BODY_BYTES, Reply, problem_reply
+from serving.protocols.blocks import Blocks, Number, StandIn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,6 +42,7 @@ next_number = itertools.count(1).__next__
 _PLACE = re.compile(r"\(byte (\d+)\)")  # in msgspec's errors
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _encode = msgspec.json.encode
+_look = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class PredictEndpoint:
@@ -56,7 +58,11 @@ class PredictEndpoint:
         self._tail = tail.encode()
         # The whole reply to one row, but for the id: most replies are one of these.
         self._one = [b'{"prediction":[' + _encode(label) + self._tail for label in signature.classes]
-        self._hot = _hot_decoder(len(signature.columns)) if signature.numeric else None
+        width = len(signature.columns)
+        row = Annotated[list[Number], Meta(min_length=width, max_length=width)]
+        self._hot = _hot_decoder(Annotated[list[row], Meta(min_length=1)]) if signature.numeric else None
+        self._rest = _hot_decoder(StandIn)
+        self._blocks = Blocks(width)
         self._pack = packer(signature.width)
 
     def read(self, body: bytes, head: Head) -> Query:  # noqa: ARG002 - other protocols look at headers
@@ -64,6 +70,8 @@ class PredictEndpoint:
         if self._hot is not None:
             # Numbers by position and nothing else: decoded and checked in one pass of C. Whatever is refused
             # here is looked at again below, by what can say why.
+            if len(body) >= LARGE_BODY_BYTES:
+                return self._read_large(body)
             try:
                 rows = self._hot(body).features
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -72,6 +80,14 @@ class PredictEndpoint:
             self.model.check_rows(n)
             return Query(rows if n < MANY_ROWS else self._pack(rows), n)
         return parse(body, self.model)
+
+    def _read_large(self, body: bytes) -> Query:
+        found = self._blocks.read(body, self._rest)
+        if found is None:
+            return parse(body, self.model)
+        rows = found[0]
+        self.model.check_rows(len(rows))
+        return Query(rows, len(rows))
 
     def answer(self, query: Query, scores: Scores, first: int) -> Reply:
         """See `Endpoint`."""
@@ -232,7 +248,7 @@ def decode(body: bytes) -> Any:
     check_brackets(body)
     try:
         try:
-            return msgspec.json.decode(body)
+            return from_json(body)
         except msgspec.DecodeError as error:
             if "out of range" not in str(error):
                 raise
@@ -248,6 +264,21 @@ def decode(body: bytes) -> Any:
                 400, f"The body is not JSON: it has no {literal}; send null for a missing value."
             ) from None
         raise Problem(400, f"The body is not JSON: {error}") from None
+
+
+def from_json(body: bytes) -> Any:
+    """What msgspec makes of a body; a large one that is no JSON is found to be so before any number is made.
+
+    Raises
+    ------
+    msgspec.DecodeError
+        It is not JSON, or has a number that float64 does not hold.
+    UnicodeDecodeError
+    RecursionError
+    """
+    if len(body) >= LARGE_BODY_BYTES:
+        _look(body)
+    return msgspec.json.decode(body)
 
 
 def check_brackets(body: bytes) -> None:
@@ -292,11 +323,8 @@ def _literal(body: bytes, error: Exception) -> str:
     return next((literal for literal in ("NaN", "Infinity") if found.startswith(literal.encode())), "")
 
 
-def _hot_decoder(width: int) -> Callable[[bytes], Any]:
-    """Decoder of `{"features": [[number, ...], ...]}`: rows as wide as the model, numbers within float32."""
-    number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
-    row = Annotated[list[number], Meta(min_length=width, max_length=width)]
-    rows = Annotated[list[row], Meta(min_length=1)]
+def _hot_decoder(rows: Any) -> Callable[[bytes], Any]:
+    """Decoder of `{"features": rows}` and nothing else."""
     hot = msgspec.defstruct("Hot", [("features", rows)], forbid_unknown_fields=True)
     return msgspec.json.Decoder(hot).decode
 
