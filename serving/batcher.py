@@ -24,6 +24,7 @@ from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from artifact.encode import CellError
@@ -199,22 +200,19 @@ class Scores:
 Done = Callable[["Scores | None", int, "Problem | None"], None]
 
 
-class Ticket:
+class Ticket(msgspec.Struct, eq=False):
     """A request's place in the queue."""
 
-    __slots__ = ("began", "deadline", "done", "explicit", "n", "open", "out", "rows", "scored", "taken")
-    began: float  # of the first of several calls
-
-    def __init__(self, rows: Any, n: int, done: Done, deadline: float, *, explicit: bool) -> None:
-        self.rows = rows
-        self.n = n
-        self.done = done
-        self.deadline = deadline
-        self.explicit = explicit
-        self.taken = 0  # rows that went into a call
-        self.scored = 0  # rows that came back
-        self.out: NDArray[np.float64] | None = None  # of a request that needs several calls
-        self.open = True  # neither answered nor given up
+    rows: Any
+    n: int
+    done: Done
+    deadline: float
+    explicit: bool
+    taken: int = 0  # rows that went into a call
+    scored: int = 0  # rows that came back
+    out: NDArray[np.float64] | None = None  # of a request that needs several calls
+    open: bool = True  # neither answered nor given up
+    began: float = 0.0  # of the first of several calls
 
 
 Part = tuple[Ticket, int, int]  # rows [start, stop) of a ticket
@@ -249,7 +247,7 @@ class Batcher:
     ) -> None:
         self._score = score
         self._signature = signature
-        self._pack = packer(signature.width)
+        self._row_bytes = 8 * signature.width
         self._objective_s = objective_s
         self.most_rows = most_rows
         self._observe_batch = observe_batch
@@ -314,7 +312,7 @@ class Batcher:
         Parameters
         ----------
         rows
-            A matrix of the encoder, or lists of floats that float32 holds.
+            A matrix of the encoder, or what `packer` makes of floats that float32 holds.
         deadline
             By `time.perf_counter`.
         explicit
@@ -337,7 +335,7 @@ class Batcher:
             if needed > left:
                 took = f"an answer would take about {1000 * needed:.0f} ms"
                 raise self._refusal(f"{took}, {1000 * max(left, 0):.0f} ms are left", "deadline")
-        ticket = Ticket(rows, n, done, deadline, explicit=explicit)
+        ticket = Ticket(rows, n, done, deadline, explicit)
         self._queue.append(ticket)
         self.queued_rows = queued + n
         if not self._flushing:
@@ -474,25 +472,25 @@ class Batcher:
         return parts
 
     def _matrix(self, parts: list[Part]) -> Any:
-        """The rows of a batch; lists straight to float32, which is exact for what they may hold."""
-        if len(parts) == 1:
-            ticket, start, stop = parts[0]
-            rows = ticket.rows if stop - start == ticket.n else ticket.rows[start:stop]
-            return self._pack(rows) if isinstance(rows, list) else rows
-        lists: list[Any] = []
+        """The rows of a batch; what is packed as float32, which is exact for what it may hold."""
+        packed: list[bytes] = []
         arrays: list[Any] = []
         for ticket, start, stop in parts:
-            rows = ticket.rows if stop - start == ticket.n else ticket.rows[start:stop]
-            if isinstance(rows, list):
-                lists += rows
+            rows = ticket.rows
+            if isinstance(rows, bytes):
+                whole = stop - start == ticket.n
+                packed.append(rows if whole else rows[start * self._row_bytes : stop * self._row_bytes])
             else:
-                if lists:
-                    arrays.append(self._pack(lists))
-                    lists = []
-                arrays.append(rows)
-        if lists:
-            arrays.append(self._pack(lists))
+                if packed:
+                    arrays.append(self._unpacked(packed))
+                    packed = []
+                arrays.append(rows[start:stop])
+        if packed:
+            arrays.append(self._unpacked(packed))
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+    def _unpacked(self, packed: list[bytes]) -> NDArray[np.float32]:
+        return np.frombuffer(b"".join(packed)).astype(np.float32).reshape(-1, self._signature.width)
 
     def _call(self, parts: list[Part]) -> tuple[NDArray[np.float64], float]:
         start = perf_counter()
@@ -613,15 +611,16 @@ class Batcher:
             self._expire_at(max(soonest, now + EXPIRE_EVERY_S))
 
 
-def packer(width: int) -> Callable[[Sequence[Sequence[float]]], NDArray[np.float32]]:
-    """A function from rows of `width` floats that float32 holds to a matrix: 2.3 ms for 10,000 x 30.
+def packer(width: int) -> Callable[[Sequence[Sequence[float]]], bytes]:
+    """A function from rows of `width` floats to what `Batcher.submit` takes: their bytes, row by row.
 
-    `np.array` takes 5.8 ms, since it looks at each cell twice to find out what it is.
+    Packed as they come, the rows that wait take a fifth of the memory of floats and lists: those of a crowd
+    stay in the processor's cache.
     """
-    pack = struct.Struct(f"{width}f").pack
+    pack = struct.Struct(f"{width}d").pack
 
-    def packed(rows: Sequence[Sequence[float]]) -> NDArray[np.float32]:
-        return np.frombuffer(b"".join([pack(*row) for row in rows]), np.float32).reshape(-1, width)
+    def packed(rows: Sequence[Sequence[float]]) -> bytes:
+        return pack(*rows[0]) if len(rows) == 1 else b"".join([pack(*row) for row in rows])
 
     return packed
 

@@ -22,6 +22,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httptools
+import msgspec
 import uvicorn.config
 from uvicorn.protocols.http import flow_control, httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -88,7 +89,7 @@ _ATTRIBUTES = (
 )
 
 
-class Plain(NamedTuple):
+class Plain(msgspec.Struct, frozen=True, gc=False):
     """The head of a request that this lane takes."""
 
     endpoint: Endpoint
@@ -270,7 +271,10 @@ def _read_head(head: bytes) -> Plain | None:
 
 def _remembered(head: bytes) -> Plain | None:
     """`_read_head`, and remember what it found unless the head is one of a single request."""
-    found = _read_head(head)
+    return _kept(head, _read_head(head))
+
+
+def _kept(head: bytes, found: Plain | None) -> Plain | None:
     if len(head) <= MOST_HEAD_BYTES and (found is None or not _single(found.head)):
         if len(Lane.heads) >= MOST_HEADS:
             Lane.heads.clear()
@@ -322,7 +326,8 @@ def _of_kind(kind: Kind, head: bytes) -> Plain | None:
     values = form.values(head)
     if values is None or not looked_at:
         return plain if values is not None else None
-    endpoint, length, (content_type, _, request_id, deadline_ms, _, trace), tally = plain
+    seen, length = plain.head, plain.length
+    request_id, deadline_ms, trace = seen.request_id, seen.deadline_ms, seen.trace
     for i, name in looked_at:
         value = values[i]
         if name == b"x-request-id":
@@ -342,7 +347,8 @@ def _of_kind(kind: Kind, head: bytes) -> Plain | None:
             headers = (*headers, (name, value))
     if length > Lane.most_body_bytes:
         return None
-    return Plain(endpoint, length, Head(content_type, length, request_id, deadline_ms, headers, trace), tally)
+    found = Head(seen.content_type, length, request_id, deadline_ms, headers, trace)
+    return Plain(plain.endpoint, length, found, plain.tally)
 
 
 # Default headers of uvicorn, new ones each second, and a reply of 200 with them up to its media type.
@@ -368,6 +374,32 @@ class Flow(flow_control.FlowControl):
 
 class Connection(HttpToolsProtocol):
     """One client's connection, on both lanes."""
+
+    __slots__ = (
+        "_closing",
+        "_declined",
+        "_due",
+        "_half_closed",
+        "_head_bytes",
+        "_header_bytes",
+        "_heard",
+        "_held",
+        "_idle_since",
+        "_in_head",
+        "_in_message",
+        "_kind",
+        "_partial",
+        "_patience",
+        "_plain",
+        "_previous",
+        "_query",
+        "_queued",
+        "_reaper",
+        "_refusal",
+        "_started",
+        "_ticket",
+        "_unsent",
+    )
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -448,12 +480,12 @@ class Connection(HttpToolsProtocol):
         if kind is not None:
             plain = _of_kind(kind, head)
             if plain is not None:
-                return plain
+                return _kept(head, plain)
         for kind in Lane.kinds:
             plain = _of_kind(kind, head) if kind is not self._kind else None
             if plain is not None:
                 self._kind = kind
-                return plain
+                return _kept(head, plain)
         plain = _remembered(head)
         if plain is not None:
             kind = _kind_of(self._previous or Lane.previous, head, plain)
@@ -478,7 +510,7 @@ class Connection(HttpToolsProtocol):
         self._due = True
         self._plain = plain
         self._started = started = perf_counter()
-        endpoint, _, head, _ = plain
+        endpoint, head = plain.endpoint, plain.head
         try:
             self._query = query = endpoint.read(body, head)
             if head.deadline_ms is None and query.within_s is None:
@@ -525,8 +557,8 @@ class Connection(HttpToolsProtocol):
         except Exception as error:  # noqa: BLE001 - the other requests of the batch get their replies
             self._fail(error)
             return
-        _, content_type, body, headers, _ = reply
-        if headers or self._closing or self._half_closed:
+        content_type, body = reply.content_type, reply.body
+        if reply.headers or self._closing or self._half_closed:
             self._reply(reply, scores)
             return
         # The usual reply, in one write; its metrics by the batch: 1.5 us less than `_reply`.

@@ -196,7 +196,7 @@ class _Taken(NamedTuple):
     rows: int
     at: float
     endpoint: Endpoint
-    cells: Any  # by position; a list, or an array of the matrix
+    cells: Any  # by position; a list, an array of the matrix, or what `batcher.packer` made
     sensitive: tuple[Any, ...]
     scores: NDArray[np.float64]
     threshold: float | None
@@ -265,17 +265,18 @@ class PredictionLog:
         if found is None:
             # MLflow's protocol has no id in its replies, and that of a client need not be the only one.
             found = f"{ID_PREFIX}-{next_number():x}"
-            reply = reply._replace(headers=(*reply.headers, (ID_HEADER, found.encode())))
+            reply = msgspec.structs.replace(reply, headers=(*reply.headers, (ID_HEADER, found.encode())))
         signature = endpoint.model.signature
         rows, at = query.rows, _now()
         raw = getattr(rows, "raw", None)
+        packed, width = isinstance(rows, bytes), 8 * signature.width
         for row in picked:
             sensitive: tuple[Any, ...] = ()
             if raw is not None:
                 sensitive = tuple(_cell(raw(row, name)) for name in signature.sensitive)
                 cells: Any = [_cell(raw(row, name)) for name in signature.names]
             else:
-                cells = rows[row] if isinstance(rows, list) else rows[row].copy()
+                cells = rows[row * width : (row + 1) * width] if packed else rows[row].copy()
             self._buffer.append(
                 _Taken(
                     found,
@@ -346,7 +347,9 @@ class PredictionLog:
         model = taken.endpoint.model
         signature = model.signature
         cells = taken.cells
-        if isinstance(cells, np.ndarray):
+        if isinstance(cells, bytes):
+            cells = np.frombuffer(cells).tolist()
+        elif isinstance(cells, np.ndarray):
             # float32 as it is written: 0.1 and not 0.10000000149
             cells = [float(str(value)) for value in cells]
         columns = {

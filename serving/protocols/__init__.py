@@ -6,7 +6,9 @@ A module has a class of `Endpoint` and `endpoints(catalog)`, which gives its rou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from serving.batcher import Scores
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 LARGE_BODY_BYTES = 64 * 1024
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """A whole reply, but for what every reply has (its length, `X-Request-Id`)."""
 
     status: int
@@ -29,7 +31,7 @@ class Reply(NamedTuple):
     reason: str = ""  # why it was rejected, for the metric; "" for all else
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """What the headers of a request say that we look at.
 
     Parameters

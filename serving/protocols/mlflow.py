@@ -26,7 +26,7 @@ from serving.batcher import packer
 from serving.errors import Problem, bad_rows
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.blocks import Blocks, Number, StandIn
-from serving.protocols.predict import MANY_ROWS, Query, check_brackets, check_text, from_json, kind, whole
+from serving.protocols.predict import Query, check_brackets, check_text, from_json, kind, whole, with_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -111,7 +111,7 @@ class InvocationsEndpoint:
             if rows is not None:
                 n = len(rows)
                 self.model.check_rows(n)
-                return Query(rows if n < MANY_ROWS else self._pack(rows), n)
+                return Query(self._pack(rows), n)
             return parse(body, self.model)
         return parse_csv(body, self.model)
 
@@ -206,7 +206,7 @@ def parse(body: bytes, model: LiveModel) -> Query:
         matrix = _READERS[form](request[form], form, model)
     except BadRows as error:
         raise bad_rows(error) from None
-    return Query(matrix, len(matrix), probabilities=probabilities, threshold=threshold)
+    return with_options(matrix, probabilities=probabilities, threshold=threshold)
 
 
 def decode(body: bytes) -> Any:

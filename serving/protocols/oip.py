@@ -8,7 +8,6 @@ docs/protocols.md has what a client needs to know.
 from __future__ import annotations
 
 import difflib
-import itertools
 import json
 import struct
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 from msgspec import Meta
 
 from artifact.signature import decide
+from serving.batcher import packer
 from serving.errors import Problem
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.blocks import Blocks, Number, StandIn
@@ -67,37 +67,25 @@ class Wanted(NamedTuple):
     binary: bool
 
 
-class Query:
+class Query(msgspec.Struct, frozen=True, gc=False):
     """A request that was understood. `rows` is what `Batcher.submit` takes, `n` of them.
 
     Parameters
     ----------
-    outputs
-        None for all of them in JSON by the signature's own threshold.
     id
         The client's own; empty for ours.
+    outputs
+        None for all of them in JSON by the signature's own threshold.
     within_s
         How long an answer is of use; None where the request does not say.
     """
 
-    __slots__ = ("id", "n", "outputs", "rows", "threshold", "within_s")
-
-    def __init__(
-        self,
-        rows: Any,
-        n: int,
-        id: str = "",  # noqa: A002 - the protocol's name
-        *,
-        outputs: tuple[Wanted, ...] | None = None,
-        threshold: float | None = None,
-        within_s: float | None = None,
-    ) -> None:
-        self.rows = rows
-        self.n = n
-        self.id = id
-        self.outputs = outputs
-        self.threshold = threshold
-        self.within_s = within_s
+    rows: Any
+    n: int
+    id: str = ""
+    outputs: tuple[Wanted, ...] | None = None
+    threshold: float | None = None
+    within_s: float | None = None
 
 
 class InferEndpoint:
@@ -124,6 +112,7 @@ class InferEndpoint:
         self._nested = _hot_decoder(Annotated[list[row], Meta(min_length=1)])
         self._rest = _hot_decoder(StandIn)
         self._blocks = Blocks(width)
+        self._pack = packer(signature.width)
 
     # ---- in
 
@@ -157,11 +146,9 @@ class InferEndpoint:
         if columns != width or len(data) != (n if nested else n * width):
             return None
         self.model.check_rows(n)
-        if n == 1:
-            return Query(data if nested else [data], 1, request.id)
-        # Half the time of np.array, which looks at each cell twice: 4 ms for 10,000 x 30.
-        cells = np.fromiter(itertools.chain.from_iterable(data) if nested else data, np.float32, n * width)
-        return Query(cells.reshape(n, width), n, request.id)
+        if nested:
+            return Query(self._pack(data), n, request.id)
+        return Query(self._pack([data]) if n == 1 else struct.pack(f"{n * width}d", *data), n, request.id)
 
     def _large(self, body: bytes) -> Query | None:
         found = self._blocks.read(body, self._rest)

@@ -32,7 +32,6 @@ JSON = b"application/json"
 FORMS = ("features", "records", "columns")
 OPTIONS = ("probabilities", "threshold")
 MOST_BRACKETS = 1_000_000  # 88 MB of empty lists
-MANY_ROWS = 64  # fewer stay lists, so that a batch becomes an array in one call
 
 # Unique over workers and restarts, for 0.1 us: random bytes of the process, and a counter. The prediction log
 # counts on ids of one process that rise.
@@ -78,7 +77,7 @@ class PredictEndpoint:
                 return parse(body, self.model)
             n = len(rows)
             self.model.check_rows(n)
-            return Query(rows if n < MANY_ROWS else self._pack(rows), n)
+            return Query(self._pack(rows), n)
         return parse(body, self.model)
 
     def _read_large(self, body: bytes) -> Query:
@@ -133,30 +132,25 @@ def route_of(name: str) -> str:
     return f"/models/{name}/predict"
 
 
-class Query:
+class Query(msgspec.Struct, frozen=True, gc=False):
     """A request that was understood: its rows, and the options unless they are the usual ones.
 
     `rows` is what `Batcher.submit` takes, `n` of them.
     """
 
-    __slots__ = ("n", "plain", "probabilities", "rows", "scalar", "threshold")
+    rows: Any
+    n: int
+    plain: bool = True  # no option is another than usual
+    probabilities: bool = False
+    threshold: float | None = None
+    scalar: bool = False
     within_s: float | None = None
 
-    def __init__(
-        self,
-        rows: Any,
-        n: int,
-        *,
-        probabilities: bool = False,
-        threshold: float | None = None,
-        scalar: bool = False,
-    ) -> None:
-        self.rows = rows
-        self.n = n
-        self.probabilities = probabilities
-        self.threshold = threshold
-        self.scalar = scalar
-        self.plain = not (probabilities or scalar) and threshold is None
+
+def with_options(rows: Any, *, probabilities: bool, threshold: float | None, scalar: bool = False) -> Query:
+    """What was understood of a request that may have options."""
+    plain = not (probabilities or scalar) and threshold is None
+    return Query(rows, len(rows), plain, probabilities, threshold, scalar)
 
 
 def parse(body: bytes, model: LiveModel) -> Query:
@@ -191,7 +185,7 @@ def parse(body: bytes, model: LiveModel) -> Query:
         matrix = _matrix(request[scalars[0]] if scalars else None, forms, request, model)
     except BadRows as error:
         raise bad_rows(error) from None
-    return Query(matrix, len(matrix), probabilities=probabilities, threshold=threshold, scalar=bool(scalars))
+    return with_options(matrix, probabilities=probabilities, threshold=threshold, scalar=bool(scalars))
 
 
 def _matrix(value: object, forms: list[str], request: dict[str, Any], model: LiveModel) -> NDArray[Any]:

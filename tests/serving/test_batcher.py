@@ -11,11 +11,23 @@ import numpy as np
 import pytest
 
 from artifact.signature import Column, Signature
-from serving.batcher import CROWD_ROWS, Batcher, Costs, Scores, Ticket, expected_seconds, limits, wait_s
+from serving.batcher import (
+    CROWD_ROWS,
+    Batcher,
+    Costs,
+    Scores,
+    Ticket,
+    expected_seconds,
+    limits,
+    packer,
+    wait_s,
+)
 from serving.errors import Problem
 
 ONE = Signature(task="regression", target="y", columns=(Column(name="x", kind="number"),))
 FOREVER = float("inf")
+
+packed = packer(1)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +50,7 @@ async def ask(
         future.set_result(problem if scores is None else scores.numbers[first : first + len(values)])
 
     try:
-        queue.submit([[value] for value in values], len(values), done, deadline, explicit=explicit)
+        queue.submit(packed([[value] for value in values]), len(values), done, deadline, explicit=explicit)
     except Problem as problem:
         return problem
     return await future
@@ -145,7 +157,7 @@ def test_what_arrives_together_is_scored_together_and_each_gets_its_own() -> Non
     assert calls == [120]
 
 
-def test_lists_and_matrices_share_a_batch() -> None:
+def test_packed_rows_and_matrices_share_a_batch() -> None:
     async def main() -> None:
         queue = batcher()
         matrix: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -254,7 +266,7 @@ def test_a_reply_that_raises_costs_the_others_nothing() -> None:
 
     async def main() -> None:
         queue = batcher()
-        queue.submit([[1.0]], 1, broken, FOREVER)
+        queue.submit(packed([[1.0]]), 1, broken, FOREVER)
         assert await ask(queue, 2) == [4]
 
     asyncio.run(main())
@@ -372,7 +384,8 @@ def test_a_client_that_leaves_frees_its_place() -> None:
         await asyncio.sleep(0.01)
         answered: list[Any] = []
         tickets: list[Ticket] = [
-            queue.submit([[1.0]] * 5, 5, lambda *found: answered.append(found), FOREVER) for _ in range(4)
+            queue.submit(packed([[1.0]] * 5), 5, lambda *found: answered.append(found), FOREVER)
+            for _ in range(4)
         ]
         assert queue.queued_rows == 20
         for ticket in tickets[:3]:
@@ -410,7 +423,7 @@ def test_queued_rows_add_up_whatever_happens() -> None:
 
         for _ in range(300):
             n = int(random.integers(1, 60))
-            rows = [[float(value)] for value in random.integers(0, 300, n)]
+            rows = packed([[float(value)] for value in random.integers(0, 300, n)])
             try:
                 open_.append(queue.submit(rows, n, done, time.perf_counter() + random.random() * 0.2))
             except Problem:
@@ -477,7 +490,7 @@ def test_the_first_of_a_crowd_are_answered_before_the_last_are_read() -> None:
                 if again:
                     send(value + 10_000, again - 1)
 
-            queue.submit([[value]], 1, done, FOREVER)
+            queue.submit(packed([[value]]), 1, done, FOREVER)
 
         for value in range(2 * CROWD_ROWS + 50):
             send(float(value), again=2)

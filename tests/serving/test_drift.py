@@ -436,4 +436,5 @@ def test_a_server_tells_drift(sealed: Path, tmp_path: Path) -> None:
         for row in data * 1.5:
             client.post("/predict", json={"features": [row.tolist()]})
         assert until(client, 'okamochi_drift_alarm{model="breast_cancer"}', 1)
-        assert found(client, 'okamochi_drift_psi{column="mean_radius",model="breast_cancer"}') > 0.2
+        # The look that raised the alarm may have been one in the midst of the shifted rows.
+        assert until(client, 'okamochi_drift_psi{column="mean_radius",model="breast_cancer"}', 0.2)

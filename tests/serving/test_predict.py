@@ -85,7 +85,7 @@ def test_the_quick_way_and_the_careful_way_give_the_same_matrix(models: Catalog,
         careful = problem.status
     try:
         query = PredictEndpoint(model).read(body, None)  # type: ignore[arg-type]
-        quick: Any = np.array(query.rows, np.float32)
+        quick: Any = np.frombuffer(query.rows).astype(np.float32).reshape(-1, 4)
     except Problem as problem:
         quick = problem.status
     assert np.array_equal(quick, careful)
