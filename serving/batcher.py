@@ -582,7 +582,8 @@ class Batcher:
     def _reply(self, ticket: Ticket, scores: Scores | None, first: int, problem: Problem | None) -> None:
         ticket.open = False
         try:
-            ticket.done(scores, first, problem)
+            done = ticket.done
+            done(scores, first, problem)
         except Exception as error:  # noqa: BLE001 - the other requests of the batch get their replies
             logger.error("a reply could not be made: %s", raised_at(error))  # noqa: TRY400 - no words of it
 

@@ -43,7 +43,7 @@ from serving.protocols import LARGE_BODY_BYTES, Endpoint, Head, Reply, deadline,
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from serving.batcher import Scores, Ticket
     from serving.settings import Settings
@@ -96,26 +96,33 @@ class Plain(msgspec.Struct, frozen=True, gc=False):
     length: int  # of the body
     head: Head
     tally: metrics.Tally
+    answer: Callable[[Any, Scores, int], Reply]  # of the endpoint, or what logs its answers
 
 
 class Lane:
     """What the connections of this worker share; set once by `install`."""
 
-    endpoints: Mapping[bytes, Endpoint] = {}
     settings: Settings
     observe: metrics.Observer
-    # Heads seen before: most clients send the same bytes each time, and a look-up costs a tenth of parsing.
-    heads: dict[bytes, Plain | None] = {}  # noqa: RUF012 - one worker, one lane
-    kinds: tuple[Kind, ...] = ()  # the last that were found; a new connection has most likely one of them
-    previous = b""  # the last head that was parsed
-    deadline_s = math.inf
-    most_body_bytes = 0  # a larger body is read in a thread, by the gateway
-    log = RequestLog("express", 0)
-    traced = False
-    looked_at: float | None = None  # share of the usual replies that `log` is asked about
-    max_head_bytes = 64 * 1024
-    receive_s = 60.0
-    keep_alive_s = 75
+
+    def __init__(self) -> None:
+        self.endpoints: Mapping[bytes, Endpoint] = {}
+        # Heads seen before: most clients send the same bytes each time; a look-up is a tenth of parsing.
+        self.heads: dict[bytes, Plain | None] = {}
+        self.kinds: tuple[Kind, ...] = ()  # the last found; a new connection has most likely one of them
+        self.previous = b""  # the last head that was parsed
+        self.deadline_s = math.inf
+        self.most_body_bytes = 0  # a larger body is read in a thread, by the gateway
+        self.log = RequestLog("express", 0)
+        self.traced = False
+        self.looked_at: float | None = None  # share of the usual replies that `log` is asked about
+        self.max_head_bytes = 64 * 1024
+        self.receive_s = 60.0
+        self.keep_alive_s = 75
+
+
+lane = Lane()
+"""One worker, one lane. An instance: to look up an attribute of a class takes ten times as long."""
 
 
 def missing() -> str:
@@ -148,19 +155,19 @@ def install(endpoints: Mapping[str, Endpoint], settings: Settings, tracer: Trace
     if lacking:
         logger.warning("this uvicorn has no %s: serving without the express lane, at half its rate", lacking)
         return
-    Lane.endpoints = (
+    lane.endpoints = (
         {path.encode(): endpoint for path, endpoint in endpoints.items()} if settings.express else {}
     )
-    Lane.settings = settings
-    Lane.observe = metrics.Observer("express")
-    Lane.heads, Lane.kinds, Lane.previous = {}, (), b""
-    Lane.most_body_bytes = min(LARGE_BODY_BYTES - 1, settings.max_body_bytes)
-    Lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
-    Lane.log = RequestLog("express", settings.log_sample, tracer)
-    Lane.looked_at, Lane.traced = Lane.log.looked_at, tracer is not None
-    Lane.max_head_bytes = settings.max_head_bytes
-    Lane.receive_s = settings.receive_s
-    Lane.keep_alive_s = settings.keep_alive_s
+    lane.settings = settings
+    lane.observe = metrics.Observer("express")
+    lane.heads, lane.kinds, lane.previous = {}, (), b""
+    lane.most_body_bytes = min(LARGE_BODY_BYTES - 1, settings.max_body_bytes)
+    lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
+    lane.log = RequestLog("express", settings.log_sample, tracer)
+    lane.looked_at, lane.traced = lane.log.looked_at, tracer is not None
+    lane.max_head_bytes = settings.max_head_bytes
+    lane.receive_s = settings.receive_s
+    lane.keep_alive_s = settings.keep_alive_s
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
 
 
@@ -233,7 +240,7 @@ _NOT_PLAIN = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"content-e
 
 def _read_head(head: bytes) -> Plain | None:
     """Read the bytes up to the empty line; None for a request that this lane leaves to the gateway."""
-    if len(head) > Lane.max_head_bytes:
+    if len(head) > lane.max_head_bytes:
         return None
     reader = _Reader()
     parser = httptools.HttpRequestParser(reader)
@@ -245,7 +252,7 @@ def _read_head(head: bytes) -> Plain | None:
         return _read_head(_without_offer(parser, reader.target, reader.headers))
     except httptools.HttpParserError:
         return None
-    endpoint = Lane.endpoints.get(reader.target)
+    endpoint = lane.endpoints.get(reader.target)
     if (
         endpoint is None
         or not reader.complete
@@ -263,10 +270,10 @@ def _read_head(head: bytes) -> Plain | None:
         found = read_head(reader.headers, endpoint.content_types)
     except Problem:
         return None
-    if found.length is None or found.length > Lane.most_body_bytes:
+    if found.length is None or found.length > lane.most_body_bytes:
         return None
-    tally = Lane.observe.tally(endpoint.model.name, endpoint.name)
-    return Plain(endpoint, found.length, found, tally)
+    tally = lane.observe.tally(endpoint.model.name, endpoint.name)
+    return Plain(endpoint, found.length, found, tally, endpoint.answer)
 
 
 def _remembered(head: bytes) -> Plain | None:
@@ -276,9 +283,9 @@ def _remembered(head: bytes) -> Plain | None:
 
 def _kept(head: bytes, found: Plain | None) -> Plain | None:
     if len(head) <= MOST_HEAD_BYTES and (found is None or not _single(found.head)):
-        if len(Lane.heads) >= MOST_HEADS:
-            Lane.heads.clear()
-        Lane.heads[head] = found
+        if len(lane.heads) >= MOST_HEADS:
+            lane.heads.clear()
+        lane.heads[head] = found
     return found
 
 
@@ -304,7 +311,7 @@ _LOOKED_AT = frozenset(
 
 def _kind_of(previous: bytes, head: bytes, plain: Plain) -> Kind | None:
     """What two heads of this lane have in common, of which `head` is that of `plain`; kept for others."""
-    known = next((kind.form for kind in Lane.kinds if kind.plain.endpoint is plain.endpoint), None)
+    known = next((kind.form for kind in lane.kinds if kind.plain.endpoint is plain.endpoint), None)
     form = form_of(previous, head, known) if len(head) <= MOST_HEAD_BYTES else None
     if form is None:
         return None
@@ -316,7 +323,7 @@ def _kind_of(previous: bytes, head: bytes, plain: Plain) -> Kind | None:
         return None  # of two, which one counts is for the other way to say
     single = tuple(pair for pair in plain.head.headers if pair[0] not in form.names)
     kind = Kind(form, plain, single, looked_at)
-    Lane.kinds = (kind, *Lane.kinds[: MOST_KINDS - 1])
+    lane.kinds = (kind, *lane.kinds[: MOST_KINDS - 1])
     return kind
 
 
@@ -345,10 +352,10 @@ def _of_kind(kind: Kind, head: bytes) -> Plain | None:
                 return None
         else:
             headers = (*headers, (name, value))
-    if length > Lane.most_body_bytes:
+    if length > lane.most_body_bytes:
         return None
     found = Head(seen.content_type, length, request_id, deadline_ms, headers, trace)
-    return Plain(plain.endpoint, length, found, plain.tally)
+    return Plain(plain.endpoint, length, found, plain.tally, plain.answer)
 
 
 # Default headers of uvicorn, new ones each second, and a reply of 200 with them up to its media type.
@@ -424,7 +431,7 @@ class Connection(HttpToolsProtocol):
         self._partial = b""  # a plain head whose body is still to come
         self._closing = False
         if self.timeout_keep_alive == UVICORN_KEEP_ALIVE_S:
-            self.timeout_keep_alive = Lane.keep_alive_s
+            self.timeout_keep_alive = lane.keep_alive_s
         # The keep-alive timer of this lane runs on and looks when it is due, instead of being set and
         # cancelled for each request: 1.4 us less.
         self._idle_since = math.inf
@@ -438,7 +445,7 @@ class Connection(HttpToolsProtocol):
         """See `Flow`."""
         super().connection_made(transport)
         self.flow = Flow(transport, self)
-        self._patience = self.loop.call_later(Lane.receive_s, self._look_at_client)
+        self._patience = self.loop.call_later(lane.receive_s, self._look_at_client)
 
     # ---- in
 
@@ -459,7 +466,7 @@ class Connection(HttpToolsProtocol):
         ):
             end = data.find(b"\r\n\r\n") + 4  # without an empty line: 3, and "POS" is no plain head
             head = data[:end]
-            heads = Lane.heads
+            heads = lane.heads
             plain = heads[head] if head in heads else self._unseen(head)
             if plain is not None:
                 left = end + plain.length - len(data)
@@ -481,15 +488,15 @@ class Connection(HttpToolsProtocol):
             plain = _of_kind(kind, head)
             if plain is not None:
                 return _kept(head, plain)
-        for kind in Lane.kinds:
+        for kind in lane.kinds:
             plain = _of_kind(kind, head) if kind is not self._kind else None
             if plain is not None:
                 self._kind = kind
                 return _kept(head, plain)
         plain = _remembered(head)
         if plain is not None:
-            kind = _kind_of(self._previous or Lane.previous, head, plain)
-            self._previous, Lane.previous = (b"" if kind else head), head
+            kind = _kind_of(self._previous or lane.previous, head, plain)
+            self._previous, lane.previous = (b"" if kind else head), head
             self._kind = kind or self._kind
         return plain
 
@@ -514,10 +521,10 @@ class Connection(HttpToolsProtocol):
         try:
             self._query = query = endpoint.read(body, head)
             if head.deadline_ms is None and query.within_s is None:
-                due, explicit = started + Lane.deadline_s, False
+                due, explicit = started + lane.deadline_s, False
             else:
-                due, explicit = deadline(head, query, started, Lane.settings)
-            if Lane.traced:
+                due, explicit = deadline(head, query, started, lane.settings)
+            if lane.traced:
                 self._queued = perf_counter()
             ticket = endpoint.model.batcher.submit(query.rows, query.n, self._scored, due, explicit=explicit)
             if self._due:
@@ -547,13 +554,15 @@ class Connection(HttpToolsProtocol):
         """The batcher has scored the request, or not."""
         plain = self._plain
         assert plain is not None  # noqa: S101 - set with _due
-        endpoint = plain.endpoint
         if scores is None:
             assert problem is not None  # noqa: S101 - one of the two
             self._refuse(problem)
             return
         try:
-            reply = endpoint.answer(self._query, scores, first)
+            answer = (
+                plain.answer
+            )  # a call of an attribute that is no method is not specialised by Python 3.11
+            reply = answer(self._query, scores, first)
         except Exception as error:  # noqa: BLE001 - the other requests of the batch get their replies
             self._fail(error)
             return
@@ -562,7 +571,8 @@ class Connection(HttpToolsProtocol):
             self._reply(reply, scores)
             return
         # The usual reply, in one write; its metrics by the batch: 1.5 us less than `_reply`.
-        plain.tally(self._started)
+        tally = plain.tally
+        tally(self._started)
         request_id = plain.head.request_id
         if request_id is None:
             self.transport.write(
@@ -573,10 +583,10 @@ class Connection(HttpToolsProtocol):
                 b"%s%s\r\ncontent-length: %d\r\nx-request-id: %s\r\n\r\n%s"
                 % (self._ok(), content_type, len(body), request_id, body)
             )
-        if Lane.looked_at is not None:
+        if lane.looked_at is not None:
             draw = random()  # noqa: S311 - no secret
             trace = plain.head.trace
-            if draw < Lane.looked_at or (trace is not None and Lane.log.follows(trace)):
+            if draw < lane.looked_at or (trace is not None and lane.log.follows(trace)):
                 self._tell(reply, scores, "", draw)
         self._answered()
 
@@ -584,7 +594,7 @@ class Connection(HttpToolsProtocol):
         """Log and trace the request that was just answered."""
         plain = self._plain
         assert plain is not None  # noqa: S101 - set with _due
-        Lane.log(
+        lane.log(
             plain.endpoint.name,
             reply,
             self._started,
@@ -601,7 +611,7 @@ class Connection(HttpToolsProtocol):
         plain = self._plain
         assert plain is not None  # noqa: S101 - set with _due
         seconds = perf_counter() - self._started
-        Lane.observe(plain.endpoint.model.name, plain.endpoint.name, reply.status, seconds, reply.reason)
+        lane.observe(plain.endpoint.model.name, plain.endpoint.name, reply.status, seconds, reply.reason)
         close = self._closing or self._half_closed
         name = request_id.encode("latin-1") if request_id else plain.head.request_id
         self.transport.write(self._whole(reply, name, close=close))
@@ -652,7 +662,7 @@ class Connection(HttpToolsProtocol):
     def _feed(self, data: bytes) -> None:
         # llhttp keeps however much of one header comes, so a head is fed no more than it may have.
         while self._in_head:
-            room = Lane.max_head_bytes - self._head_bytes
+            room = lane.max_head_bytes - self._head_bytes
             if room <= 0:
                 self._close_with(_head_too_large())
                 return
@@ -696,7 +706,7 @@ class Connection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser has read a header."""
         self._header_bytes += len(name) + len(value) + 4
-        if self._header_bytes > Lane.max_head_bytes:
+        if self._header_bytes > lane.max_head_bytes:
             self._refusal = _head_too_large()
             raise _RefusedError
         super().on_header(name, value)
@@ -738,7 +748,7 @@ class Connection(HttpToolsProtocol):
         problem.request_id = name_request(Head())
         reply = problem_reply(problem)
         self.transport.write(self._whole(reply, problem.request_id.encode(), close=True))
-        Lane.log("other", reply, perf_counter(), request_id=problem.request_id)
+        lane.log("other", reply, perf_counter(), request_id=problem.request_id)
         self.transport.close()
 
     # ---- the end of a connection
@@ -760,7 +770,7 @@ class Connection(HttpToolsProtocol):
         if unsent and unsent == self._unsent:
             self.transport.abort()
             return
-        left = Lane.receive_s
+        left = lane.receive_s
         new = self.cycle is None and not self._due and math.isinf(self._idle_since)
         if (new or self._in_message or self._partial) and not (self.pipeline or self.flow.read_paused):
             left += self._heard - self.loop.time()
@@ -769,11 +779,11 @@ class Connection(HttpToolsProtocol):
             pass  # it is not the client's turn: of a head, the reply to the request before it is due
         elif self._in_head or self._partial or (replying and not self.cycle.response_started):
             what = "head" if self._in_head else "body"
-            waited = f"{Lane.receive_s:g} s (OKAMOCHI_RECEIVE_S)"
+            waited = f"{lane.receive_s:g} s (OKAMOCHI_RECEIVE_S)"
             self._close_with(Problem(408, f"The rest of the {what} did not come within {waited}."))
         else:
             self.transport.close()
-        self._patience = self.loop.call_later(left if left > 0 else Lane.receive_s, self._look_at_client)
+        self._patience = self.loop.call_later(left if left > 0 else lane.receive_s, self._look_at_client)
 
     def shutdown(self) -> None:
         """Close when idle, else once the reply that is due has been written."""
@@ -828,4 +838,4 @@ class _RefusedError(Exception):
 
 
 def _head_too_large() -> Problem:
-    return Problem(431, f"The head is larger than {Lane.max_head_bytes} bytes (OKAMOCHI_MAX_HEAD_BYTES).")
+    return Problem(431, f"The head is larger than {lane.max_head_bytes} bytes (OKAMOCHI_MAX_HEAD_BYTES).")

@@ -69,12 +69,13 @@ def _line(record: logging.LogRecord) -> bytes:
 
 
 @lru_cache(2)
-def _second(when: int) -> str:
+def second(when: int) -> str:
+    """A whole second since 1970 as ISO 8601 has it, in UTC and without saying so."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when))
 
 
 def _shown(when: float) -> str:
-    return f"{_second(int(when))}.{int(when % 1 * 1000):03d}Z"
+    return f"{second(int(when))}.{int(when % 1 * 1000):03d}Z"
 
 
 # ---- the way out

@@ -31,6 +31,7 @@ from artifact import verdict
 from artifact.encode import Encoder, canonical
 from artifact.signature import labels
 from serving import metrics
+from serving.logs import second
 from serving.protocols.predict import ID_PREFIX, next_number
 from serving.sampler import Sampler
 from serving.settings import MIB, POSTGRES
@@ -198,8 +199,8 @@ class _Taken(NamedTuple):
     endpoint: Endpoint
     cells: Any  # by position; a list, an array of the matrix, or what `batcher.packer` made
     sensitive: tuple[Any, ...]
+    prediction: Any
     scores: NDArray[np.float64]
-    threshold: float | None
 
 
 class PredictionLog:
@@ -238,10 +239,12 @@ class PredictionLog:
 
         def answered(query: Any, scores: Scores, first: int) -> Reply:
             reply = answer(query, scores, first)
-            if query.n <= sampler.left:
-                sampler.left -= query.n
+            n = query.n
+            left = sampler.left - n
+            if left >= 0:
+                sampler.left = left
                 return reply
-            rows = sampler.take(query.n)
+            rows = sampler.take(n)
             if rows is None:
                 return reply
             return self._capture(endpoint, query, scores, first, reply=reply, picked=rows)
@@ -286,8 +289,8 @@ class PredictionLog:
                     endpoint,
                     cells,
                     sensitive,
+                    _predicted(query, scores, first + row),
                     scores.values[first + row].copy(),
-                    query.threshold,
                 )
             )
         return reply
@@ -352,11 +355,11 @@ class PredictionLog:
         elif isinstance(cells, np.ndarray):
             # float32 as it is written: 0.1 and not 0.10000000149
             cells = [float(str(value)) for value in cells]
-        columns = {
-            name: None if cell != cell else cell  # noqa: PLR0124 - NaN
-            for name, cell in zip(signature.names, cells, strict=True)
-            if name not in signature.sensitive
-        }
+        columns = dict(zip(signature.names, cells, strict=True))
+        for name in signature.sensitive:
+            columns.pop(name, None)
+        if not isinstance(taken.cells, bytes):  # in which there is no NaN
+            columns = {name: None if cell != cell else cell for name, cell in columns.items()}  # noqa: PLR0124
         if self._key:
             sensitive = taken.sensitive or tuple(
                 dict(zip(signature.names, cells, strict=True)).get(name) for name in signature.sensitive
@@ -367,12 +370,12 @@ class PredictionLog:
             taken.id,
             taken.row,
             taken.rows,
-            datetime.fromtimestamp(taken.at, UTC).isoformat(timespec="milliseconds"),
+            f"{second(int(taken.at))}.{int(taken.at % 1 * 1000):03d}+00:00",
             model.name,
             model.version,
             taken.endpoint.name,
             columns,
-            labels(signature, taken.scores.reshape(1, -1), taken.threshold)[0],
+            taken.prediction,
             taken.scores.tolist(),
         )
 
@@ -388,6 +391,13 @@ class PredictionLog:
             self._thread.join(timeout=5)
             self.flush()
         self.store.close()
+
+
+def _predicted(query: Any, scores: Scores, row: int) -> Any:
+    """The label or number of one row of a batch, as its reply had it."""
+    if query.threshold is None:
+        return scores.labels(row, row + 1)[0]
+    return labels(scores.signature, scores.values[row : row + 1], query.threshold)[0]
 
 
 def _own_id(body: bytes) -> str | None:

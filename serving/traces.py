@@ -1,7 +1,8 @@
 """Traces: W3C `traceparent` in, OpenTelemetry spans out where OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
-A traced request has three spans: itself, its wait in the queue and the model's call. They are written as
-OTLP in protobuf by hand, since OpenTelemetry's SDK costs about 0.1 ms for them, which is more than a request.
+A traced request has four spans: itself, its reading, its wait in the queue and the model's call. They are
+written as OTLP in protobuf by hand, since OpenTelemetry's SDK costs about 0.1 ms for them, which is more than
+a request.
 A thread sends them; what waits is bounded, and dropped and counted beyond that.
 """
 
@@ -22,7 +23,9 @@ from functools import lru_cache
 from queue import Empty, SimpleQueue
 from random import getrandbits
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from serving import metrics
 from serving.settings import SettingsError
@@ -122,7 +125,7 @@ def sampler(environment: Mapping[str, str]) -> Sampler:
 # ---- spans
 
 
-class Traced(NamedTuple):
+class Traced(msgspec.Struct, frozen=True, gc=False):
     """A request whose spans are to be sent; times by `time.perf_counter`."""
 
     trace_id: bytes
@@ -228,7 +231,7 @@ class Tracer:
     def _send(self, found: Sequence[Traced]) -> None:
         # The wall clock may step; a span's times are told by what it shows now.
         offset = time.time() - perf_counter()
-        spans = b"".join(_field(2, span) for traced in found for span in _spans(traced, offset))
+        spans = b"".join([_spans(traced, offset) for traced in found])
         scope = _field(1, _field(1, b"okamochi"))
         body = _field(1, self._resource + _field(2, scope + spans))
         request = urllib.request.Request(self._to.url, body, self._headers)  # noqa: S310 - the operator's own
@@ -288,7 +291,6 @@ def _pairs(text: str) -> dict[str, str]:
 
 # ---- OTLP: messages of opentelemetry/proto/trace/v1/trace.proto
 
-_times = struct.Struct("<BQBQ").pack  # start and end, each behind its tag
 SERVER, INTERNAL = 2, 1  # kinds of spans
 ERROR = b"\x7a\x02\x18\x02"  # status { code: STATUS_CODE_ERROR }
 
@@ -328,42 +330,44 @@ def _attributes(endpoint: Endpoint, lane: str, status: int) -> bytes:
     return b"".join(_field(9, _attribute(*pair)) for pair in found.items())
 
 
-def _spans(traced: Traced, offset: float) -> list[bytes]:
-    """The spans of one request: itself, and of one that was scored its parts."""
+def _span(name: str, kind: int) -> bytes:
+    """What spans of one name have in common."""
+    return _field(5, name.encode()) + b"\x30" + _varint(kind)
+
+
+_requests = lru_cache(64)(_span)  # by the name of an endpoint
+_PARTS = [_span(name, INTERNAL) for name in ("receive", "queue", "infer")]
+_TIMES = struct.Struct("<BQBQ")  # start and end, each behind its tag
+# The parts of one request differ from those of another in ids and times only: all of them in one call.
+_HEADS = [b"\x12%c\x0a\x10" % (28 + 10 + len(part) + _TIMES.size) for part in _PARTS]
+_pack_parts = struct.Struct("<" + "".join(f"4s16s2s8s2s8s{len(part)}sBQBQ" for part in _PARTS)).pack
+
+
+def _spans(traced: Traced, offset: float) -> bytes:
+    """The spans of one request, one after the other: itself, and of one that was scored its parts."""
+    trace_id, span_id = traced.trace_id, traced.span_id
     started, queued, ended = traced.times
-    started, ended = started + offset, ended + offset
-    whole = _span(
-        traced, traced.span_id, traced.parent_id, name=traced.name, kind=SERVER, start=started, stop=ended
+    first = int(1e9 * (started + offset))
+    whole = b"\x0a\x10%b\x12\x08%b%b%b%b%b" % (  # ids of 16 and 8 bytes
+        trace_id,
+        span_id,
+        b"\x22\x08" + traced.parent_id if traced.parent_id else b"",
+        _requests(traced.name, SERVER),
+        _TIMES.pack(0x39, first, 0x41, int(1e9 * (ended + offset))),
+        traced.attributes,
     )
-    whole += traced.attributes
     if traced.state:
         whole += _field(3, traced.state)
     if traced.status >= 500:
         whole += ERROR
-    found = [whole]
-    if queued is not None and traced.call is not None:
-        began, done = (when + offset for when in traced.call)
-        for name, start, stop in (
-            ("receive", started, queued + offset),
-            ("queue", queued + offset, began),
-            ("infer", began, done),
-        ):
-            own = getrandbits(64).to_bytes(8)
-            found.append(_span(traced, own, traced.span_id, name=name, kind=INTERNAL, start=start, stop=stop))
-    return found
-
-
-def _span(
-    traced: Traced, own: bytes, parent: bytes, *, name: str, kind: int, start: float, stop: float
-) -> bytes:
-    return b"%b%b%b%b" % (
-        b"\x0a\x10%b\x12\x08%b" % (traced.trace_id, own),  # ids of 16 and 8 bytes
-        b"\x22\x08" + parent if parent else b"",
-        _named(name, kind),
-        _times(0x39, int(1e9 * start), 0x41, int(1e9 * stop)),
-    )
-
-
-@lru_cache(64)
-def _named(name: str, kind: int) -> bytes:
-    return _field(5, name.encode()) + b"\x30" + _varint(kind)
+    spans = _field(2, whole)
+    if queued is None or traced.call is None:
+        return spans
+    values: list[Any] = []
+    start = first
+    for head, part, when in zip(_HEADS, _PARTS, (queued, *traced.call), strict=True):
+        stop = int(1e9 * (when + offset))
+        values += (head, trace_id, b"\x12\x08", getrandbits(64).to_bytes(8), b"\x22\x08", span_id, part)
+        values += (0x39, start, 0x41, stop)
+        start = stop
+    return spans + _pack_parts(*values)

@@ -66,18 +66,20 @@ class PredictEndpoint:
 
     def read(self, body: bytes, head: Head) -> Query:  # noqa: ARG002 - other protocols look at headers
         """See `Endpoint`."""
-        if self._hot is not None:
+        hot = self._hot
+        if hot is not None:
             # Numbers by position and nothing else: decoded and checked in one pass of C. Whatever is refused
             # here is looked at again below, by what can say why.
             if len(body) >= LARGE_BODY_BYTES:
                 return self._read_large(body)
             try:
-                rows = self._hot(body).features
+                rows = hot(body).features
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 return parse(body, self.model)
             n = len(rows)
             self.model.check_rows(n)
-            return Query(self._pack(rows), n)
+            pack = self._pack
+            return Query(pack(rows), n)
         return parse(body, self.model)
 
     def _read_large(self, body: bytes) -> Query:

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from uvicorn.server import ServerState
 
 from serving import express
-from serving.express import Lane
 from serving.heads import form_of
 from serving.settings import Settings
 
@@ -24,12 +23,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def lane(gateway: Gateway) -> Iterator[None]:
+def express_lane(gateway: Gateway) -> Iterator[None]:
     """The express lane of this process, as a worker has it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uvicorn.config, "HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
-        for name in [name for name in vars(Lane) if not name.startswith("__")]:
-            patch.setattr(Lane, name, getattr(Lane, name))
+        patch.setattr(express, "lane", express.Lane())
         express.install(gateway.endpoints, Settings())
         yield
 
@@ -40,7 +38,7 @@ def head(*lines: bytes, path: bytes = b"/predict", length: bytes = b"36") -> byt
 
 
 def kind_of(one: bytes, other: bytes) -> express.Kind | None:
-    Lane.kinds = ()
+    express.lane.kinds = ()
     plain = express._read_head(other)
     assert plain is not None
     assert express._read_head(one) is not None
@@ -129,7 +127,7 @@ def test_a_head_is_remembered_unless_it_is_of_one_request_alone() -> None:
                 int(n) for n in lengths.split()
             ]
             assert connection._kind is not None
-            assert [one in Lane.heads for one in heads] == [kept] * 3
+            assert [one in express.lane.heads for one in heads] == [kept] * 3
 
     asyncio.run(main())
 
@@ -165,7 +163,7 @@ def test_what_a_form_says_is_what_llhttp_says(
     plain = express._read_head(other)
     if plain is None or express._read_head(one) is None:
         return  # no form is made of those
-    Lane.kinds = ()
+    express.lane.kinds = ()
     kind = express._kind_of(one, other, plain)
     for asked in (one, other, third):
         found = express._of_kind(kind, asked) if kind is not None else None
