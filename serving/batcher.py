@@ -582,7 +582,7 @@ class Batcher:
     def _reply(self, ticket: Ticket, scores: Scores | None, first: int, problem: Problem | None) -> None:
         ticket.open = False
         try:
-            done = ticket.done
+            done = ticket.done  # called as an attribute, Python 3.11 would look it up anew each time
             done(scores, first, problem)
         except Exception as error:  # noqa: BLE001 - the other requests of the batch get their replies
             logger.error("a reply could not be made: %s", raised_at(error))  # noqa: TRY400 - no words of it

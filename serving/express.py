@@ -276,19 +276,6 @@ def _read_head(head: bytes) -> Plain | None:
     return Plain(endpoint, found.length, found, tally, endpoint.answer)
 
 
-def _remembered(head: bytes) -> Plain | None:
-    """`_read_head`, and remember what it found unless the head is one of a single request."""
-    return _kept(head, _read_head(head))
-
-
-def _kept(head: bytes, found: Plain | None) -> Plain | None:
-    if len(head) <= MOST_HEAD_BYTES and (found is None or not _single(found.head)):
-        if len(lane.heads) >= MOST_HEADS:
-            lane.heads.clear()
-        lane.heads[head] = found
-    return found
-
-
 def _single(head: Head) -> bool:
     return head.request_id is not None or head.deadline_ms is not None or head.trace is not None
 
@@ -482,18 +469,31 @@ class Connection(HttpToolsProtocol):
         self._feed(data)
 
     def _unseen(self, head: bytes) -> Plain | None:
-        """What a head is that was not seen before, as those of a client that numbers its requests."""
+        """What a head is that was not seen before; remembered, unless it is one of a single request."""
+        plain = self._by_kind(head)
+        if plain is None:
+            plain = self._parsed(head)
+        if len(head) <= MOST_HEAD_BYTES and (plain is None or not _single(plain.head)):
+            if len(lane.heads) >= MOST_HEADS:
+                lane.heads.clear()
+            lane.heads[head] = plain
+        return plain
+
+    def _by_kind(self, head: bytes) -> Plain | None:
         kind = self._kind
         if kind is not None:
             plain = _of_kind(kind, head)
             if plain is not None:
-                return _kept(head, plain)
+                return plain
         for kind in lane.kinds:
             plain = _of_kind(kind, head) if kind is not self._kind else None
             if plain is not None:
                 self._kind = kind
-                return _kept(head, plain)
-        plain = _remembered(head)
+                return plain
+        return None
+
+    def _parsed(self, head: bytes) -> Plain | None:
+        plain = _read_head(head)
         if plain is not None:
             kind = _kind_of(self._previous or lane.previous, head, plain)
             self._previous, lane.previous = (b"" if kind else head), head
@@ -559,9 +559,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(problem)
             return
         try:
-            answer = (
-                plain.answer
-            )  # a call of an attribute that is no method is not specialised by Python 3.11
+            answer = plain.answer  # called as an attribute, Python 3.11 would look it up anew each time
             reply = answer(self._query, scores, first)
         except Exception as error:  # noqa: BLE001 - the other requests of the batch get their replies
             self._fail(error)

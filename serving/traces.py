@@ -339,8 +339,9 @@ _requests = lru_cache(64)(_span)  # by the name of an endpoint
 _PARTS = [_span(name, INTERNAL) for name in ("receive", "queue", "infer")]
 _TIMES = struct.Struct("<BQBQ")  # start and end, each behind its tag
 # The parts of one request differ from those of another in ids and times only: all of them in one call.
-_HEADS = [b"\x12%c\x0a\x10" % (28 + 10 + len(part) + _TIMES.size) for part in _PARTS]
-_pack_parts = struct.Struct("<" + "".join(f"4s16s2s8s2s8s{len(part)}sBQBQ" for part in _PARTS)).pack
+_LAYOUTS = [f"4s16s2s8s2s8s{len(part)}sBQBQ" for part in _PARTS]
+_HEADS = [b"\x12%c\x0a\x10" % (struct.calcsize(f"<{layout}") - 2) for layout in _LAYOUTS]
+_pack_parts = struct.Struct("<" + "".join(_LAYOUTS)).pack
 
 
 def _spans(traced: Traced, offset: float) -> bytes:

@@ -37,6 +37,12 @@ _NEXT = re.compile(rb"[ \t\n\r]*([,\]])[ \t\n\r]*")
 _LAST_ROW = re.compile(rb"\](?=[ \t\n\r]*\])")
 
 
+def rows_of(width: int) -> Any:
+    """What msgspec calls rows of `width` numbers, one at least."""
+    row = Annotated[list[Number], Meta(min_length=width, max_length=width)]
+    return Annotated[list[row], Meta(min_length=1)]
+
+
 class Blocks:
     """Reader of bodies with a matrix that is `width` numbers wide."""
 

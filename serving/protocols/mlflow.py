@@ -25,7 +25,7 @@ from artifact.signature import labels
 from serving.batcher import packer
 from serving.errors import Problem, bad_rows
 from serving.protocols import LARGE_BODY_BYTES, Reply
-from serving.protocols.blocks import Blocks, Number, StandIn
+from serving.protocols.blocks import Blocks, Number, StandIn, rows_of
 from serving.protocols.predict import Query, check_brackets, check_text, from_json, kind, whole, with_options
 
 if TYPE_CHECKING:
@@ -443,8 +443,7 @@ def _hot_readers(signature: Signature) -> dict[bytes, Read]:
     if not signature.numeric or len(signature.columns) > MOST_HOT_COLUMNS:
         return {}
     width = len(signature.columns)
-    row = Annotated[list[Number], Meta(min_length=width, max_length=width)]
-    by_row = Annotated[list[row], Meta(min_length=1)]
+    by_row = rows_of(width)
     names = [f"c{i}" for i in range(width)]
     rename = dict(zip(names, signature.names, strict=True))
     try:

@@ -20,7 +20,7 @@ from artifact.signature import decide
 from serving.batcher import packer
 from serving.errors import Problem
 from serving.protocols import LARGE_BODY_BYTES, Reply
-from serving.protocols.blocks import Blocks, Number, StandIn
+from serving.protocols.blocks import Blocks, Number, StandIn, rows_of
 from serving.protocols.predict import ID_PREFIX, decode, next_number
 from serving.protocols.tensors import (
     DTYPES,
@@ -105,11 +105,10 @@ class InferEndpoint:
         self._one = [_one_row(signature, self._labels, label) for label in signature.classes]
         width = len(signature.columns)
         self._width = width
-        row = Annotated[list[Number], Meta(min_length=width, max_length=width)]
         self._flat = (
             _hot_decoder(Annotated[list[Number], Meta(min_length=width)]) if signature.numeric else None
         )
-        self._nested = _hot_decoder(Annotated[list[row], Meta(min_length=1)])
+        self._nested = _hot_decoder(rows_of(width))
         self._rest = _hot_decoder(StandIn)
         self._blocks = Blocks(width)
         self._pack = packer(signature.width)

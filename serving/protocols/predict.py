@@ -9,17 +9,16 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Meta
 
 from artifact.encode import BadRows, CellError
 from artifact.signature import labels
 from serving.batcher import packer
 from serving.errors import Problem, bad_rows
 from serving.protocols import LARGE_BODY_BYTES, Reply, problem_reply
-from serving.protocols.blocks import Blocks, Number, StandIn
+from serving.protocols.blocks import Blocks, StandIn, rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,8 +57,7 @@ class PredictEndpoint:
         # The whole reply to one row, but for the id: most replies are one of these.
         self._one = [b'{"prediction":[' + _encode(label) + self._tail for label in signature.classes]
         width = len(signature.columns)
-        row = Annotated[list[Number], Meta(min_length=width, max_length=width)]
-        self._hot = _hot_decoder(Annotated[list[row], Meta(min_length=1)]) if signature.numeric else None
+        self._hot = _hot_decoder(rows_of(width)) if signature.numeric else None
         self._rest = _hot_decoder(StandIn)
         self._blocks = Blocks(width)
         self._pack = packer(signature.width)
@@ -78,7 +76,7 @@ class PredictEndpoint:
                 return parse(body, self.model)
             n = len(rows)
             self.model.check_rows(n)
-            pack = self._pack
+            pack = self._pack  # called as an attribute, Python 3.11 would look it up anew each time
             return Query(pack(rows), n)
         return parse(body, self.model)
 
