@@ -59,7 +59,7 @@ train: ## train USECASES anew and promote those that pass the gate
 .PHONY: evaluate
 evaluate: ## measure the promised held-out figures over ten splits (ARGS="iris --salts 2" for some)
 	@$(environment) training --rebuild-for "$(PYTHON)"
-	@exec $(RUN) -m training.evaluate_splits $(trials) $(ARGS)
+	@exec $(RUN) -m training.decide.evaluate_splits $(trials) $(ARGS)
 
 .PHONY: bundle
 bundle: ## put the champions of USECASES into BentoML's model store and write models.lock

@@ -133,8 +133,8 @@ def mlflow(setting: Setting) -> Command:
 
 def ours(setting: Setting) -> Command:
     """The checkout's own service, in a copy so that the user's models.lock stays as it is."""
-    if not (CHECKOUT / "serving" / "express.py").is_file():
-        raise Absent("serving/express.py is not there yet")
+    if not (CHECKOUT / "serving" / "http" / "express.py").is_file():
+        raise Absent("serving/http/express.py is not there yet")
     return served(setting, {"OKAMOCHI_EXPRESS": "1"})
 
 

@@ -51,8 +51,8 @@ STEPS, WARM_UP_STEPS = 256, 64
 ATTEMPTS = 3
 LAUNCH = """
 import runpy
-import serving.batcher
-serving.batcher.INLINE_S = 1.0
+import serving.scoring.batcher
+serving.scoring.batcher.INLINE_S = 1.0
 runpy.run_module("_bentoml_impl.worker.service", run_name="__main__", alter_sys=True)
 """
 """A call that is quick at full speed is one under callgrind too, so that the batches are the same."""

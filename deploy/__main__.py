@@ -152,7 +152,7 @@ def run_rollout(options: argparse.Namespace) -> int:
 
 
 def run_mlflow(options: argparse.Namespace) -> int:
-    from training.registry import shown_uri, tracking_uri  # noqa: PLC0415
+    from training.registry.mlflow_registry import shown_uri, tracking_uri  # noqa: PLC0415
 
     uri = tracking_uri()
     if uri.startswith(("http:", "https:")):
@@ -181,7 +181,7 @@ def explained(run: Callable[[], int]) -> int:
     from artifact.manifest import ArtifactError  # noqa: PLC0415
     from deploy.bundle import NoChampionError  # noqa: PLC0415
     from deploy.image import CannotDeploy  # noqa: PLC0415
-    from training.registry import RegistryError  # noqa: PLC0415
+    from training.registry.mlflow_registry import RegistryError  # noqa: PLC0415
     from training.settings import UseCaseError  # noqa: PLC0415
 
     try:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifact import manifest, store
-from serving import runtime
+from serving.scoring import runtime
 from training.interpreter import typed
-from training.registry import CHAMPION, Registry, peek
+from training.registry.mlflow_registry import CHAMPION, Registry, peek
 from training.settings import load_use_case
 
 CHECKOUT = Path(__file__).resolve().parent.parent

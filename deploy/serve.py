@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from deploy.bundle import bundle, name_of
-from training.registry import CHAMPION, peek
+from training.registry.mlflow_registry import CHAMPION, peek
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,9 +28,10 @@ from serving.settings import Settings, SettingsError, read
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from serving.http.gateway import App
+
     # What is heavy is imported where it is used: the arbiter, BentoML's parent process, imports this as well.
-    from serving.catalog import Catalog
-    from serving.gateway import App
+    from serving.scoring.catalog import Catalog
 
 logger = logging.getLogger("bentoml.okamochi")
 
@@ -56,7 +57,7 @@ def settings() -> Settings:
     """
     try:
         if any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ):
-            from serving import traces  # noqa: PLC0415
+            from serving.observe import traces  # noqa: PLC0415
 
             traces.destination(os.environ)
         return read(os.environ)
@@ -206,14 +207,15 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
     def catalog(self) -> Catalog:
         """The models, opened in the process that asks first."""
         from artifact import store  # noqa: PLC0415
-        from serving import catalog  # noqa: PLC0415
+        from serving.scoring import catalog  # noqa: PLC0415
 
         return catalog.load(self.inner.models.items(), store.path_of, self.settings)
 
     def to_asgi(self, is_main: bool = True) -> App:
         """The application of one worker; BentoML calls this just before it starts uvicorn."""
-        from serving import express, logs, metrics, traces  # noqa: PLC0415
-        from serving.gateway import Gateway  # noqa: PLC0415
+        from serving.http import express  # noqa: PLC0415
+        from serving.http.gateway import Gateway  # noqa: PLC0415
+        from serving.observe import logs, metrics, traces  # noqa: PLC0415
 
         logs.install()
         destination = traces.destination(os.environ)
@@ -277,7 +279,7 @@ def _static_paths() -> list[str]:
 
 def _on_started() -> None:
     """Run by the event loop of a worker, before its first request."""
-    from serving import listening  # noqa: PLC0415
+    from serving.http import listening  # noqa: PLC0415
 
     listening.accept_many()
     _freeze()

@@ -17,8 +17,8 @@ from training.interpreter import lacks, typed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from training.promote import Verdict
-    from training.registry import Version
+    from training.decide.promote import Verdict
+    from training.registry.mlflow_registry import Version
     from training.run import Budget, Result
     from training.settings import UseCase
 
@@ -153,7 +153,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def ensure(chosen: argparse.Namespace) -> int:
     """`ensure NAME`."""
-    from training.registry import CHAMPION, peek  # noqa: PLC0415
+    from training.registry.mlflow_registry import CHAMPION, peek  # noqa: PLC0415
     from training.run import up_to_date  # noqa: PLC0415
 
     use_case = _use_case(chosen)
@@ -191,7 +191,7 @@ def tune(chosen: argparse.Namespace) -> int:
 
 def list_use_cases(_: argparse.Namespace) -> int:
     """`list`."""
-    from training.registry import CHAMPION, peek  # noqa: PLC0415
+    from training.registry.mlflow_registry import CHAMPION, peek  # noqa: PLC0415
     from training.settings import all_use_cases  # noqa: PLC0415
 
     rows = [("NAME", "WHAT", "CHAMPION")]
@@ -205,8 +205,8 @@ def list_use_cases(_: argparse.Namespace) -> int:
 
 def show(chosen: argparse.Namespace) -> int:
     """`show NAME`."""
-    from training.promote import FIGURES  # noqa: PLC0415
-    from training.registry import CHALLENGER, CHAMPION, PREVIOUS, peek  # noqa: PLC0415
+    from training.decide.promote import FIGURES  # noqa: PLC0415
+    from training.registry.mlflow_registry import CHALLENGER, CHAMPION, PREVIOUS, peek  # noqa: PLC0415
 
     name = _name(chosen)
     found = {alias: peek(name, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)}
@@ -232,9 +232,9 @@ def show(chosen: argparse.Namespace) -> int:
 
 def promote(chosen: argparse.Namespace) -> int:
     """`promote NAME`."""
-    from training.data import load_table  # noqa: PLC0415
-    from training.promote import NothingToPromoteError, challenge, exam_of  # noqa: PLC0415
-    from training.registry import CHALLENGER, Registry  # noqa: PLC0415
+    from training.decide.promote import NothingToPromoteError, challenge, exam_of  # noqa: PLC0415
+    from training.registry.mlflow_registry import CHALLENGER, Registry  # noqa: PLC0415
+    from training.tables.data import load_table  # noqa: PLC0415
 
     use_case = _use_case(chosen)
     registry = Registry()
@@ -249,8 +249,8 @@ def promote(chosen: argparse.Namespace) -> int:
 
 def rollback(chosen: argparse.Namespace) -> int:
     """`rollback NAME`."""
-    from training.promote import rollback as roll_back  # noqa: PLC0415
-    from training.registry import Registry  # noqa: PLC0415
+    from training.decide.promote import rollback as roll_back  # noqa: PLC0415
+    from training.registry.mlflow_registry import Registry  # noqa: PLC0415
 
     name = _name(chosen)
     live, before = roll_back(Registry(), name)
@@ -263,7 +263,7 @@ def rollback(chosen: argparse.Namespace) -> int:
 def card(chosen: argparse.Namespace) -> int:
     """`card NAME`."""
     from artifact import manifest  # noqa: PLC0415
-    from training.registry import CHAMPION, Registry, peek  # noqa: PLC0415
+    from training.registry.mlflow_registry import CHAMPION, Registry, peek  # noqa: PLC0415
 
     name = _name(chosen)
     champion = peek(name, CHAMPION)
@@ -278,9 +278,9 @@ def card(chosen: argparse.Namespace) -> int:
 
 def report(chosen: argparse.Namespace) -> int:
     """`report NAME`."""
-    from training.data import load_table, test_rows  # noqa: PLC0415
-    from training.report import summary, write_report  # noqa: PLC0415
-    from training.schema import signature_of  # noqa: PLC0415
+    from training.tables.data import load_table, test_rows  # noqa: PLC0415
+    from training.tables.report import summary, write_report  # noqa: PLC0415
+    from training.tables.schema import signature_of  # noqa: PLC0415
 
     table = load_table(_use_case(chosen))
     path = write_report(table, signature_of(table, ~test_rows(table)), Path("reports"))
@@ -292,7 +292,7 @@ def report(chosen: argparse.Namespace) -> int:
 def live(chosen: argparse.Namespace) -> int:
     """`live NAME [--log FOLDER|URL] [--publish]`."""
     from artifact import manifest  # noqa: PLC0415
-    from training.live import (  # noqa: PLC0415
+    from training.decide.live import (  # noqa: PLC0415
         NothingToJudgeError,
         as_json,
         judge,
@@ -301,7 +301,7 @@ def live(chosen: argparse.Namespace) -> int:
         table,
         write_picture,
     )
-    from training.registry import CHAMPION, Registry, peek  # noqa: PLC0415
+    from training.registry.mlflow_registry import CHAMPION, Registry, peek  # noqa: PLC0415
 
     name = _name(chosen)
     target = chosen.log or os.environ.get("OKAMOCHI_PREDICTION_LOG", "")
@@ -327,7 +327,7 @@ def live(chosen: argparse.Namespace) -> int:
 
 def init(chosen: argparse.Namespace) -> int:
     """`init DATA.csv --target COLUMN`."""
-    from training.init import write_use_case  # noqa: PLC0415
+    from training.tables.init import write_use_case  # noqa: PLC0415
 
     path = write_use_case(chosen.data, chosen.target, tell=lambda line: print(line, file=sys.stderr))
     print(f"{path} is written: look it over, then train with")
@@ -346,7 +346,7 @@ def _use_case(chosen: argparse.Namespace) -> UseCase:
 
 def _name(chosen: argparse.Namespace) -> str:
     """A name in the registry needs no TOML file here; one that is in neither is a slip of the pen."""
-    from training.registry import CHALLENGER, CHAMPION, peek  # noqa: PLC0415
+    from training.registry.mlflow_registry import CHALLENGER, CHAMPION, peek  # noqa: PLC0415
 
     name = str(chosen.name)
     if not name.endswith(".toml") and any(peek(name, alias) for alias in (CHAMPION, CHALLENGER)):

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.evaluate import METRICS
+from training.decide.evaluate import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from artifact.signature import Column, Signature
-    from training.evaluate import Importance, SliceFigure
-    from training.search import SearchResult, Trial
+    from training.decide.evaluate import Importance, SliceFigure
+    from training.search.search import SearchResult, Trial
 
 MOST_COLUMNS, MOST_IMPORTANCES = 40, 10
 SMALL_TEST = 100

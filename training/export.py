@@ -23,8 +23,8 @@ from artifact import manifest
 from artifact.encode import Encoder
 from artifact.signature import labels
 from artifact.trusted import TRUSTED
-from training.onnx_graph import INPUT, NoExport, convert, parts_of
-from training.search import scores_of
+from training.onnx.graph import INPUT, NoExport, convert, parts_of
+from training.search.search import scores_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.evaluate import METRICS, ranked, truth_of
-from training.search import ENSEMBLE
+from training.decide.evaluate import METRICS, ranked, truth_of
+from training.search.search import ENSEMBLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.signature import Signature
-    from training.evaluate import Importance
-    from training.search import Trial
+    from training.decide.evaluate import Importance
+    from training.search.search import Trial
 
 INK, SOFT, GRID = "#22303c", "#8a97a3", "#e4e9ed"
 COLOURS = (

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from artifact import manifest
-from training.registry import (
+from training.registry.mlflow_registry import (
     CHALLENGER,
     CHAMPION,
     DataInput,
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.signature import Signature
-    from training.evaluate import Importance
+    from training.decide.evaluate import Importance
+    from training.decide.promote import Exam, Verdict
     from training.export import ExportResult
     from training.progress import Progress
-    from training.promote import Exam, Verdict
-    from training.search import Asked, SearchResult, Trial
+    from training.search.search import Asked, SearchResult, Trial
 
 DATA, SETTINGS, FORMAT = "okamochi.data", "okamochi.settings", "okamochi.format"
 """Tags of a version: what it was trained on, by digest, and the format of its artifact."""
@@ -123,8 +123,8 @@ def run(use_case: UseCase, budget: Budget, progress: Progress) -> Result:
     UseCaseError, DataError, SearchError, ArtifactError, BusyError
     """
     # They bring pandas and scikit-learn; `--help` and `ensure` do without.
-    from training.data import load_table  # noqa: PLC0415
-    from training.promote import challenge, exam_of  # noqa: PLC0415
+    from training.decide.promote import challenge, exam_of  # noqa: PLC0415
+    from training.tables.data import load_table  # noqa: PLC0415
 
     folder = state_folder() / ".okamochi" / "pending" / use_case.name
     with _only_one(folder):
@@ -163,10 +163,10 @@ def tune(use_case: UseCase, budget: Budget, progress: Progress) -> int:
     ------
     StorageError, UseCaseError, DataError, SearchError
     """
-    from training.data import load_table  # noqa: PLC0415 - heavy, see run()
-    from training.promote import encode, exam_of  # noqa: PLC0415
-    from training.schema import signature_of  # noqa: PLC0415
-    from training.search import tune as search_on  # noqa: PLC0415
+    from training.decide.promote import encode, exam_of  # noqa: PLC0415
+    from training.search.search import tune as search_on  # noqa: PLC0415
+    from training.tables.data import load_table  # noqa: PLC0415 - heavy, see run()
+    from training.tables.schema import signature_of  # noqa: PLC0415
 
     progress.stage("reading the table")
     exam = exam_of(load_table(use_case))
@@ -313,11 +313,11 @@ def _train(registry: Registry, job: _Job) -> Finished:
 
 
 def _trained(job: _Job, log: _TrialLog) -> Finished:
-    from training.evaluate import importances  # noqa: PLC0415 - heavy, see run()
+    from training.decide.evaluate import importances  # noqa: PLC0415 - heavy, see run()
+    from training.decide.promote import encode  # noqa: PLC0415
     from training.export import export  # noqa: PLC0415
-    from training.promote import encode  # noqa: PLC0415
-    from training.schema import signature_of  # noqa: PLC0415
-    from training.search import fit, scores_of  # noqa: PLC0415
+    from training.search.search import fit, scores_of  # noqa: PLC0415
+    from training.tables.schema import signature_of  # noqa: PLC0415
 
     exam, table, test = job.exam, job.exam.table, job.exam.rows
     signature = signature_of(table, ~test)
@@ -439,8 +439,8 @@ class _Facts:
 
 
 def _search(job: _Job, signature: Signature, matrix: NDArray[np.float64], log: _TrialLog) -> SearchResult:
-    from training.evaluate import METRICS  # noqa: PLC0415 - heavy, see run()
-    from training.search import search  # noqa: PLC0415 - the same
+    from training.decide.evaluate import METRICS  # noqa: PLC0415 - heavy, see run()
+    from training.search.search import search  # noqa: PLC0415 - the same
 
     table, budget = job.exam.table, job.budget
     trials = budget.trials or job.use_case.trials
@@ -467,7 +467,7 @@ def _search(job: _Job, signature: Signature, matrix: NDArray[np.float64], log: _
 
 
 def _asked(exam: Exam, budget: Budget) -> Asked:
-    from training.search import Asked  # noqa: PLC0415 - heavy, see run()
+    from training.search.search import Asked  # noqa: PLC0415 - heavy, see run()
 
     table, use_case = exam.table, exam.table.use_case
     train = ~exam.rows
@@ -486,7 +486,7 @@ def _asked(exam: Exam, budget: Budget) -> Asked:
 
 
 def _facts(job: _Job, made: _Made) -> _Facts:
-    from training.evaluate import metrics  # noqa: PLC0415 - heavy, see run()
+    from training.decide.evaluate import metrics  # noqa: PLC0415 - heavy, see run()
 
     exam, table, best, metric = job.exam, job.exam.table, made.result.best, job.metric
     signature = made.signature
@@ -529,7 +529,7 @@ def _facts(job: _Job, made: _Made) -> _Facts:
 
 def _card(job: _Job, made: _Made, figures: Mapping[str, float], baseline: Mapping[str, float]) -> str:
     from training.card import card  # noqa: PLC0415 - heavy, see run()
-    from training.evaluate import slices  # noqa: PLC0415
+    from training.decide.evaluate import slices  # noqa: PLC0415
 
     exam, table, use_case = job.exam, job.exam.table, job.use_case
     held = int(exam.rows.sum())
@@ -655,7 +655,7 @@ def _data_is(use_case: UseCase, digest: str) -> bool:
                 return hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest
             return False
         case Sql():
-            from training.sources import read_source  # noqa: PLC0415 - heavy, see run()
+            from training.tables.sources import read_source  # noqa: PLC0415 - heavy, see run()
 
             return read_source(use_case).digest == digest
         case Bundled() | Synthetic() | OpenML():

@@ -45,7 +45,7 @@ class Bundled(Struct, frozen=True, tag="bundled", tag_field="kind", forbid_unkno
 
 
 class Synthetic(Struct, frozen=True, tag="synthetic", tag_field="kind", forbid_unknown_fields=True):
-    """Rows that `training/synthetic.py` makes."""
+    """Rows that `training/tables/synthetic.py` makes."""
 
     name: Literal["linear", "credit", "fraud", "sentiment", "recommend"]
 

@@ -1,7 +1,7 @@
 """One module a protocol: bytes to rows, scores to bytes. Both lanes call the same endpoints.
 
 A module has a class of `Endpoint` and `endpoints(catalog)`, which gives its routes; `PROTOCOLS` in
-`serving.gateway` lists the modules.
+`serving.http.gateway` lists the modules.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from serving.batcher import Scores
-    from serving.catalog import LiveModel
     from serving.errors import Headers, Problem
+    from serving.scoring.batcher import Scores
+    from serving.scoring.catalog import LiveModel
     from serving.settings import Settings
 
 # A larger body is decoded in a thread, so that the loop goes on answering others; a thread costs 0.1 ms, the

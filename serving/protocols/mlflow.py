@@ -22,11 +22,11 @@ from msgspec import UNSET, Meta, UnsetType
 
 from artifact.encode import BadRows, CellError, canonical
 from artifact.signature import labels
-from serving.batcher import packer
 from serving.errors import Problem, bad_rows
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.blocks import Blocks, Number, StandIn, rows_of
 from serving.protocols.predict import Query, check_brackets, check_text, from_json, kind, whole, with_options
+from serving.scoring.batcher import packer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.signature import Column, Signature
-    from serving.batcher import Scores
-    from serving.catalog import Catalog, LiveModel
     from serving.protocols import Head
+    from serving.scoring.batcher import Scores
+    from serving.scoring.catalog import Catalog, LiveModel
 
 JSON = b"application/json"
 CSV = "text/csv"

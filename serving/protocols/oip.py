@@ -17,7 +17,6 @@ import numpy as np
 from msgspec import Meta
 
 from artifact.signature import decide
-from serving.batcher import packer
 from serving.errors import Problem
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.blocks import Blocks, Number, StandIn, rows_of
@@ -32,6 +31,7 @@ from serving.protocols.tensors import (
     read_tensors,
     short,
 )
+from serving.scoring.batcher import packer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
     from artifact.encode import CellError
     from artifact.signature import Column, Label, Signature
-    from serving.batcher import Scores
-    from serving.catalog import Catalog, LiveModel
     from serving.protocols import Head
+    from serving.scoring.batcher import Scores
+    from serving.scoring.catalog import Catalog, LiveModel
 
 ROOT = "/v2"
 SERVER = "okamochi"

@@ -15,17 +15,17 @@ import msgspec
 
 from artifact.encode import BadRows, CellError
 from artifact.signature import labels
-from serving.batcher import packer
 from serving.errors import Problem, bad_rows
 from serving.protocols import LARGE_BODY_BYTES, Reply, problem_reply
 from serving.protocols.blocks import Blocks, StandIn, rows_of
+from serving.scoring.batcher import packer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from serving.batcher import Scores
-    from serving.catalog import Catalog, LiveModel
     from serving.protocols import Head
+    from serving.scoring.batcher import Scores
+    from serving.scoring.catalog import Catalog, LiveModel
 
 JSON = b"application/json"
 FORMS = ("features", "records", "columns")

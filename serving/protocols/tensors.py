@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.signature import Column
-    from serving.catalog import LiveModel
+    from serving.scoring.catalog import LiveModel
 
 FLOATS = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 WHOLE = {

@@ -69,7 +69,7 @@ CROWN = """
 import sys
 from pathlib import Path
 from artifact import manifest
-from training.registry import CHAMPION, Registry
+from training.registry.mlflow_registry import CHAMPION, Registry
 name, path = sys.argv[1], Path(sys.argv[2])
 registry = Registry()
 artifact = manifest.load(path)

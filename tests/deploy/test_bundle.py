@@ -18,7 +18,7 @@ from deploy import bundle as deploy
 from deploy.bundle import NoChampionError
 from tests.servers import CHECKOUT, free_port
 from tests.serving.artifacts import iris, linear
-from training.registry import CHAMPION, Registry, RegistryError, peek
+from training.registry.mlflow_registry import CHAMPION, Registry, RegistryError, peek
 
 if TYPE_CHECKING:
     from tests.serving.artifacts import Made

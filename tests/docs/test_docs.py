@@ -12,7 +12,7 @@ import msgspec
 import prometheus_client
 import pytest
 
-from serving import metrics
+from serving.observe import metrics
 from serving.settings import PREFIX, Settings
 from training import settings as use_case_settings
 

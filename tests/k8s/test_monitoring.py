@@ -20,7 +20,7 @@ import yaml
 from artifact import verdict
 from artifact.encode import Encoder
 from artifact.verdict import Verdict
-from serving import metrics
+from serving.observe import metrics
 from tests.bento_server import bento_server, prepare
 from tests.faults.wire import workers
 from tests.k8s.monitored import answer, filled_in, prometheus_of

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from serving import catalog
-from serving.gateway import Gateway
+from serving.http.gateway import Gateway
+from serving.scoring import catalog
 from serving.settings import Settings
 from tests.bento_server import bento_server, prepare
 from tests.serving import artifacts
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from serving.catalog import Catalog
+    from serving.scoring.catalog import Catalog
     from tests.servers import Server
     from tests.serving.artifacts import Made
 

@@ -12,12 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
 from artifact import manifest
-from tests.training.tables import messy
-from training.candidates import BASELINE, FAMILIES, layout_of
-from training.evaluate import truth_of
+from tests.training.made_tables import messy
+from training.decide.evaluate import truth_of
 from training.export import ExportError, export, onnx_score, open_skops, parity_rows, thresholds
-from training.onnx_graph import convert
-from training.search import ENSEMBLE, build, scores_of
+from training.families.candidates import BASELINE, FAMILIES, layout_of
+from training.onnx.graph import convert
+from training.search.search import ENSEMBLE, build, scores_of
 
 TASKS = ("binary", "multiclass", "regression")
 TRAIN = 180

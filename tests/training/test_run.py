@@ -18,7 +18,7 @@ from sklearn.datasets import load_iris
 
 from artifact import manifest
 from training.progress import Progress
-from training.registry import CHAMPION, Registry, RegistryError
+from training.registry.mlflow_registry import CHAMPION, Registry, RegistryError
 from training.run import Budget, run, up_to_date
 from training.settings import UseCase, load_use_case
 

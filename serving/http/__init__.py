@@ -1,0 +1,1 @@
+"""Bytes to a request and back: the express lane, the gateway, OpenAPI."""

@@ -1,0 +1,577 @@
+"""The ASGI application: every route, and whatever the express lane does not take.
+
+It is outermost, so a path that it does not know never reaches BentoML's own stack. Authentication and roles
+belong in `Gateway.__call__`, before a route is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from artifact.encode import BadRows
+from serving.errors import Problem, bad_rows, method_not_allowed, raised_at, server_failed
+from serving.http.openapi import docs_page, document
+from serving.observe import metrics
+from serving.observe.logs import RequestLog
+from serving.prediction_log import feedback, predictions
+from serving.protocols import (
+    LARGE_BODY_BYTES,
+    Endpoint,
+    Head,
+    Reply,
+    deadline,
+    mlflow,
+    oip,
+    predict,
+    problem_reply,
+)
+
+if TYPE_CHECKING:
+    from serving.observe.traces import Tracer
+    from serving.scoring.batcher import Scores
+    from serving.scoring.catalog import Catalog, LiveModel
+    from serving.settings import Settings
+
+logger = logging.getLogger("bentoml.okamochi")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PROTOCOLS = (predict, oip, mlflow)
+JSON = b"application/json"
+TEXT = b"text/plain; charset=utf-8"
+MOST_REQUEST_ID = 128
+
+
+@dataclass(frozen=True)
+class Page:
+    """A route that is answered without a body being read: GET and HEAD."""
+
+    endpoint: str
+    answer: Callable[[], Reply | Awaitable[Reply]]
+
+
+class Gateway:
+    """See the module.
+
+    Parameters
+    ----------
+    bentoml_app
+        BentoML's own application, for the lifespan and for `passed_on`.
+    passed_on
+        Paths of BentoML's that GET and HEAD may reach.
+    score_path
+        BentoML's batchable API, guarded; empty for none.
+    on_started
+        Called once the application has started, before the first request.
+    """
+
+    def __init__(
+        self,
+        bentoml_app: App,
+        catalog: Catalog,
+        settings: Settings,
+        *,
+        passed_on: Iterable[str] = (),
+        score_path: str = "",
+        on_started: Callable[[], None] = lambda: None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._bentoml = bentoml_app
+        self.catalog = catalog
+        self.settings = settings
+        self._on_started = on_started
+        self._observe = metrics.Observer("gateway")
+        self._log = RequestLog("gateway", settings.log_sample, tracer)
+        self._passed_on = frozenset(passed_on)
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="okamochi-read")
+        self._score_path = score_path
+        self.endpoints: dict[str, Endpoint] = {}
+        for protocol in PROTOCOLS:
+            self.endpoints.update(protocol.endpoints(catalog))
+        self.predictions = predictions.open_log(settings)
+        if self.predictions is not None:
+            self.predictions.attach(self.endpoints.values())
+            self.predictions.start()
+        self._feedback = feedback.Feedback(catalog, self.predictions)
+        self._tellers = ThreadPoolExecutor(2, thread_name_prefix="okamochi-feedback")
+        openapi = msgspec.json.encode(document(catalog, settings))
+        page = docs_page(catalog, settings).encode()
+        self._pages: dict[str, Page] = {
+            "/livez": Page("health", lambda: Reply(200, TEXT, b"alive\n")),
+            "/readyz": Page("health", self._readyz),
+            "/metrics": Page("metrics", _metrics),
+            "/models": Page("models", self._models),
+            "/openapi.json": Page("docs", lambda: Reply(200, JSON, openapi)),
+            "/docs": Page("docs", lambda: Reply(200, b"text/html; charset=utf-8", page)),
+        }
+        self._pages |= {path: Page("v2", answer) for path, answer in oip.pages(catalog).items()}
+        self._pages |= {path: Page("mlflow", answer) for path, answer in mlflow.pages(catalog).items()}
+        for name in catalog.names:
+            self._pages[f"/models/{name}"] = Page("models", lambda name=name: self._model(name))  # type: ignore[misc]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI 3."""
+        if scope["type"] == "http":
+            if any(name == b"expect" for name, _ in scope["headers"]):
+                receive, send = _close_unless_read(receive, send)
+            endpoint = self.endpoints.get(scope["path"])
+            if endpoint is not None and scope["method"] == "POST":
+                await self._predict(endpoint, scope, receive, send)
+            else:
+                await self._other(endpoint, scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+
+    # ---- predictions
+
+    async def _predict(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = Asked()
+        try:
+            asked.head = read_head(scope["headers"], endpoint.content_types)
+            body = await read_body(receive, asked.head.length, self.settings.max_body_bytes)
+            if body is None:
+                return  # the client left before it had sent all
+            reply = await self._answer(endpoint, body, asked, receive)
+            if reply is None:
+                return
+        except Problem as problem:
+            reply = endpoint.refuse(asked.named(problem))
+        except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
+            reply = endpoint.refuse(asked.named(failed(endpoint.name, error)))
+        seconds = perf_counter() - asked.started
+        self._observe(endpoint.model.name, endpoint.name, reply.status, seconds, reply.reason)
+        self._tell(endpoint.name, reply, asked, endpoint)
+        await _send(send, reply, asked.name)
+
+    def _tell(self, name: str, reply: Reply, asked: Asked, endpoint: Endpoint | None = None) -> None:
+        self._log(
+            name,
+            reply,
+            asked.started,
+            endpoint=endpoint,
+            head=asked.head,
+            queued=asked.queued,
+            scores=asked.scores,
+            request_id=asked.request_id,
+        )
+
+    async def _answer(self, endpoint: Endpoint, body: bytes, asked: Asked, receive: Receive) -> Reply | None:
+        """The reply, or None for a client that has left."""
+        loop = asyncio.get_running_loop()
+        head = asked.head
+        large = len(body) >= LARGE_BODY_BYTES
+        if large:
+            query = await loop.run_in_executor(self._readers, endpoint.read, body, head)
+        else:
+            query = endpoint.read(body, head)
+        future: asyncio.Future[tuple[Scores, int]] = loop.create_future()
+
+        def scored(scores: Scores | None, first: int, problem: Problem | None) -> None:
+            if future.done():
+                return
+            if scores is None:
+                future.set_exception(problem or Problem(500, "There are no scores."))
+            else:
+                future.set_result((scores, first))
+
+        batcher = endpoint.model.batcher
+        due, explicit = deadline(head, query, asked.started, self.settings)
+        asked.queued = perf_counter()
+        ticket = batcher.submit(query.rows, query.n, scored, due, explicit=explicit)
+        try:
+            if not large and not batcher.slow:
+                found: tuple[Scores, int] | None = await future
+            else:
+                found = await _unless_left(future, receive)
+        finally:
+            batcher.cancel(ticket)
+        if found is None:
+            return None
+        asked.scores = found[0]
+        return endpoint.answer(query, *found)
+
+    # ---- all else
+
+    async def _other(self, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = Asked()
+        path, method = scope["path"], scope["method"]
+        page = self._pages.get(path)
+        name = endpoint.name if endpoint is not None else page.endpoint if page else "other"
+        try:
+            asked.head = read_head(scope["headers"], None)
+            if path in self._passed_on and method in ("GET", "HEAD"):
+                await self._bentoml(scope, receive, send)
+                return
+            if path == self._score_path and method == "POST":
+                await self._score(scope, receive, send)
+                return
+            if path == feedback.ROUTE and method == "POST":
+                name = "feedback"
+                found = await self._take_feedback(scope, receive)
+                if found is None:
+                    return
+                reply = found
+            else:
+                reply = await self._page(page, path, method)
+        except Problem as problem:
+            reply = _refuse(path, asked.named(problem))
+        except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
+            reply = _refuse(path, asked.named(failed(name, error)))
+        model = endpoint.model.name if endpoint is not None else ""
+        self._observe(model, name, reply.status, perf_counter() - asked.started)
+        self._tell(name, reply, asked)
+        await _send(send, reply, asked.name)
+
+    async def _page(self, page: Page | None, path: str, method: str) -> Reply:
+        if page is not None and method in ("GET", "HEAD"):
+            reply = page.answer()
+            return reply if isinstance(reply, Reply) else await reply
+        allowed = self._allowed(path)
+        if not allowed:
+            raise self._not_found(path)
+        if method == "OPTIONS":
+            return Reply(204, b"", b"", ((b"allow", ", ".join(allowed).encode()),))
+        name = self._refused(path)
+        if name and method == "POST":
+            self.catalog.model(name)  # raises the reason
+        raise method_not_allowed(method, path, allowed)
+
+    def _allowed(self, path: str) -> tuple[str, ...]:
+        if path in self.endpoints or path in (self._score_path, feedback.ROUTE) or self._refused(path):
+            return ("POST", "OPTIONS")
+        if path in self._pages or path in self._passed_on:
+            return ("GET", "HEAD", "OPTIONS")
+        return ("GET", "HEAD", "POST", "OPTIONS") if path == "*" else ()  # the server as a whole
+
+    def _refused(self, path: str) -> str:
+        """The name of a model whose endpoint this would be, had it not been refused."""
+        for name in self.catalog.refused:
+            unnamed = {"/predict", mlflow.ROUTE} if name == self.catalog.default else set()
+            routes = {predict.route_of(name)} | unnamed
+            if path in routes:
+                return name
+        return ""
+
+    def _not_found(self, path: str) -> Problem:
+        if oip.owns(path):
+            return oip.not_found(path, self.catalog)
+        parts = path.split("/")
+        if path.startswith("/models/") and len(parts) > 2 and parts[2] not in self.catalog.names:
+            try:
+                self.catalog.model(parts[2][:100])
+            except Problem as problem:
+                return problem
+        return Problem(404, f"There is no {path[:200]!r} here; /docs lists what there is.")
+
+    async def _score(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """BentoML's batchable API, behind the checks that its own stack lacks: it would answer 500."""
+        head = read_head(scope["headers"], ("application/json",))
+        body = await read_body(receive, head.length, self.settings.max_body_bytes)
+        if body is None:
+            return
+        model = self.catalog.model(self.catalog.default)
+        check_score(predict.decode(body), model)
+        waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        await self._bentoml(scope, again, send)
+
+    async def _take_feedback(self, scope: Scope, receive: Receive) -> Reply | None:
+        head = read_head(scope["headers"], ("application/json",))
+        body = await read_body(receive, head.length, self.settings.max_body_bytes)
+        if body is None:
+            return None
+        return await asyncio.get_running_loop().run_in_executor(self._tellers, self._feedback.answer, body)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._on_started()
+            elif message["type"] == "lifespan.shutdown.complete":
+                self.catalog.close()
+                if self.predictions is not None:
+                    await asyncio.get_running_loop().run_in_executor(None, self.predictions.close)
+            await send(message)
+
+        await self._bentoml(scope, receive, tell)
+
+    # ---- pages
+
+    def _readyz(self) -> Reply:
+        if self.catalog.ready:
+            return Reply(200, TEXT, b"ready\n")
+        reasons = "; ".join(f"model {name!r}: {reason}" for name, reason in self.catalog.refused.items())
+        raise Problem(503, f"Not ready: {reasons or 'no model is live'}")
+
+    def _models(self) -> Reply:
+        models = [model.description() for model in self.catalog.live.values()]
+        return Reply(200, JSON, msgspec.json.encode({"default": self.catalog.default, "models": models}))
+
+    def _model(self, name: str) -> Reply:
+        return Reply(200, JSON, msgspec.json.encode(self.catalog.model(name).description()))
+
+
+class Asked:
+    """A request on its way, and what its line in the log and its spans will say."""
+
+    __slots__ = ("head", "queued", "request_id", "scores", "started")
+
+    def __init__(self) -> None:
+        self.started = perf_counter()
+        self.head = Head()
+        self.queued: float | None = None  # when its rows were read
+        self.scores: Scores | None = None
+        self.request_id = ""
+
+    @property
+    def name(self) -> bytes | None:
+        """For the header of the reply: what the client calls it, or we do where it was refused."""
+        return self.request_id.encode("latin-1") if self.request_id else self.head.request_id
+
+    def named(self, problem: Problem) -> Problem:
+        """The problem with the name by which the log has this request."""
+        self.request_id = problem.request_id = name_request(self.head)
+        return problem
+
+
+_PREFIX = os.urandom(6).hex()
+_count = itertools.count(1).__next__
+
+
+def name_request(head: Head) -> str:
+    """What a refusal and its line in the log call a request: the client's own name for it, or ours."""
+    return head.request_id.decode("latin-1") if head.request_id is not None else f"{_PREFIX}-{_count():x}"
+
+
+def failed(endpoint: str, error: Exception) -> Problem:
+    """500, its reason in the log."""
+    logger.error("a request to %s failed: %s", endpoint, raised_at(error))
+    return server_failed()
+
+
+def _refuse(path: str, problem: Problem) -> Reply:
+    """A problem in the shape of the protocol that the path belongs to."""
+    if mlflow.owns(path):
+        return mlflow.refusal(problem)
+    return oip.refusal(problem) if oip.owns(path) else problem_reply(problem)
+
+
+async def _metrics() -> Reply:
+    await asyncio.sleep(2 * metrics.FLUSH_S)  # what any worker has answered by now is in its file then
+    # In a thread: it reads a file for each worker that ever was.
+    text = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition)
+    return Reply(200, metrics.CONTENT_TYPE, text)
+
+
+def check_score(body: object, model: LiveModel) -> None:
+    """Refuse what BentoML's `score` would stumble over.
+
+    Raises
+    ------
+    Problem
+        422, with the places.
+    """
+    rows = body.get("rows") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or not isinstance(rows, list) or len(body) != 1:
+        raise Problem(422, 'Expected {"rows": [[...], ...]}, each row by position.')
+    model.check_rows(len(rows))
+    try:
+        model.encoder.rows(rows)
+    except BadRows as error:
+        raise bad_rows(error) from None
+
+
+# ---- HTTP
+
+
+def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, ...] | None) -> Head:
+    """What we look at of the headers, checked.
+
+    Parameters
+    ----------
+    content_types
+        The media types that the route reads; None for a route that reads no body.
+
+    Raises
+    ------
+    Problem
+        400 for a header that is malformed, 415 for a body that the route does not read.
+    """
+    content_type = b""
+    length: int | None = None
+    request_id: bytes | None = None
+    deadline_ms: int | None = None
+    trace: bytes | None = None
+    for name, value in headers:
+        if name == b"content-type":
+            content_type = value
+        elif name == b"content-length":
+            length = int(value) if value.isdigit() else None
+        elif name == b"x-request-id":
+            request_id = _request_id(value)
+        elif name == b"x-deadline-ms":
+            deadline_ms = check_deadline_ms(value)
+        elif name == b"traceparent":
+            trace = value if trace is None else b""  # of two, neither counts
+        elif name == b"content-encoding" and content_types is not None:
+            check_content_encoding(value)
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            shown = value[:40].decode("latin-1")
+            raise Problem(501, f"Transfer-Encoding {shown!r} is not read here; expected chunked.")
+    if content_types is not None and content_type not in (b"", b"application/json"):
+        check_content_type(content_type, content_types)
+    return Head(content_type, length, request_id, deadline_ms, headers, trace)  # type: ignore[arg-type]
+
+
+def _request_id(value: bytes) -> bytes:
+    if not value.isascii() or not value.decode().isprintable() or not 0 < len(value) <= MOST_REQUEST_ID:
+        raise Problem(400, f"X-Request-Id: expected 1 to {MOST_REQUEST_ID} printable ASCII characters.")
+    return value
+
+
+def check_deadline_ms(value: bytes) -> int:
+    """The value of `X-Deadline-Ms`.
+
+    Raises
+    ------
+    Problem
+        400.
+    """
+    if not value.isdigit() or len(value) > 18 or int(value) == 0:
+        shown = value[:40].decode("latin-1")
+        raise Problem(400, f"X-Deadline-Ms: expected a whole number of milliseconds from 1, got {shown!r}.")
+    return int(value)
+
+
+def check_content_encoding(value: bytes) -> None:
+    """Refuse a body that is compressed: its size is not known before it is unpacked.
+
+    Raises
+    ------
+    Problem
+        415.
+    """
+    if value.strip().lower() not in (b"identity", b""):
+        shown = value[:40].decode("latin-1")
+        raise Problem(
+            415,
+            f"Content-Encoding {shown!r} is not read here; send the body as it is.",
+            headers=((b"accept-encoding", b"identity"),),
+        )
+
+
+def check_content_type(value: bytes, content_types: tuple[str, ...]) -> None:
+    """Refuse a media type that a route does not read, or a charset other than UTF-8.
+
+    Raises
+    ------
+    Problem
+        415.
+    """
+    media, *parameters = (part.strip().lower() for part in value.decode("latin-1").split(";"))
+    if media not in content_types:
+        raise Problem(
+            415, f"Content-Type {media[:80]!r} is not read here; expected {' or '.join(content_types)}."
+        )
+    for parameter in parameters:
+        key, _, charset = parameter.partition("=")
+        if key.strip() == "charset" and charset.strip(" \"'") not in ("utf-8", "utf8", "us-ascii"):
+            raise Problem(415, f"Charset {charset[:40]!r} is not read here; expected utf-8.")
+
+
+async def read_body(receive: Receive, length: int | None, most: int) -> bytes | None:
+    """The whole body, counted as it streams; None if the client leaves before its end.
+
+    Raises
+    ------
+    Problem
+        413, at the first byte too many or before the first one where the length says so.
+    """
+    if length is not None and length > most:
+        raise _too_large(most)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        return None
+    body: bytes = message.get("body", b"")
+    if len(body) > most:
+        raise _too_large(most)
+    if not message.get("more_body", False):
+        return body
+    chunks, size = [body], len(body)
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > most:
+            raise _too_large(most)
+    return b"".join(chunks)
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(
+        413, f"The body is larger than {most} bytes (OKAMOCHI_MAX_BODY_BYTES).", reason="body_too_large"
+    )
+
+
+async def _unless_left(
+    future: asyncio.Future[tuple[Scores, int]], receive: Receive
+) -> tuple[Scores, int] | None:
+    """Wait for the scores; None as soon as the client leaves."""
+    left = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((future, left), return_when=asyncio.FIRST_COMPLETED)
+        return future.result() if future.done() else None
+    finally:
+        left.cancel()
+
+
+def _close_unless_read(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Close the connection of a client that waits for `100 Continue` and is refused before that.
+
+    It may send the body or not: what comes next on that connection could be either (RFC 9110, 10.1.1).
+    """
+    read = False
+
+    async def reading() -> Message:
+        nonlocal read
+        read = True
+        return await receive()
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start" and not read:
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return reading, sending
+
+
+async def _send(send: Send, reply: Reply, request_id: bytes | None) -> None:
+    headers = [(b"content-type", reply.content_type)] if reply.content_type else []
+    if reply.status != 204:
+        headers.append((b"content-length", b"%d" % len(reply.body)))
+    if request_id is not None:
+        headers.append((b"x-request-id", request_id))
+    headers.extend(reply.headers)
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

@@ -1,0 +1,315 @@
+"""What a worker logs: a JSON object a line, written by a thread, so that no request waits for whoever reads.
+
+A request has a line when it failed, or when it is one of the share that `OKAMOCHI_LOG_SAMPLE` names. A line
+never holds a value of a cell: neither what a client sent nor the words of an error that may quote it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from functools import lru_cache
+from queue import Empty, SimpleQueue
+from random import random
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from serving.errors import raised_at
+from serving.observe import metrics, traces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from serving.observe.traces import Tracer
+    from serving.protocols import Endpoint, Head, Reply
+    from serving.scoring.batcher import Scores
+
+REQUESTS = "bentoml.okamochi.request"
+MOST_LINES = 2_000  # that wait for the thread; more are dropped and counted
+MOST_LINE_BYTES = 8_192
+MOST_WRITE_BYTES = 65_536
+GATHER_S = 0.1  # each time that the thread wakes costs the event loop some 50 us
+FLUSH_S = 1.0  # what a worker that ends gives the lines that wait
+FAILURES_PER_S = 10.0  # lines about requests that were refused; a bug of ours always has its line
+FAILURES_AT_ONCE = 50.0
+COUNT_S = 0.1  # lines that are left out are counted in one step, as `metrics.Observer` counts requests
+
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+# ---- lines
+
+
+def _line(record: logging.LogRecord) -> bytes:
+    """A record as JSON."""
+    found: dict[str, Any] = {
+        "time": _shown(record.created),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "message": record.getMessage(),
+        "pid": record.process,
+    }
+    if record.exc_info and record.exc_info[1] is not None:
+        found["error"] = raised_at(record.exc_info[1])
+    line: bytes = _encode(found)
+    if len(line) > MOST_LINE_BYTES:
+        for key in ("message", "error"):
+            found[key] = str(found.get(key, ""))[-MOST_LINE_BYTES // 4 :]
+        line = _encode(found)
+    return line
+
+
+@lru_cache(2)
+def second(when: int) -> str:
+    """A whole second since 1970 as ISO 8601 has it, in UTC and without saying so."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when))
+
+
+def _shown(when: float) -> str:
+    return f"{second(int(when))}.{int(when % 1 * 1000):03d}Z"
+
+
+# ---- the way out
+
+
+class BoundedHandler(logging.Handler):
+    """Hands lines to a thread that writes them; drops and counts what the reader is too slow for.
+
+    A pipe that nobody reads holds 64 KB, and then a write to it never returns: on the event loop that would
+    stop the worker.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._lines: SimpleQueue[bytes] = SimpleQueue()
+        self._dropped = 0  # since the last line that was written
+        self._idle = threading.Event()
+        self._idle.set()
+        threading.Thread(target=self._write_all, name="okamochi-log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a record, never wait."""
+        try:
+            line = _line(record)
+        except Exception:  # noqa: BLE001 - a line that cannot be made is no reason to fail its request
+            line = _encode(
+                {"level": "error", "message": "a log line could not be made", "logger": record.name}
+            )
+        self.put(line)
+
+    def put(self, line: bytes) -> None:
+        """Queue a line, never wait."""
+        if self._lines.qsize() >= MOST_LINES:
+            self._dropped += 1
+            metrics.LOG_DROPPED.inc()
+            return
+        self._idle.clear()
+        self._lines.put(line)
+
+    def flush(self) -> None:
+        """Give the thread a little time, at the end of the process."""
+        self._idle.wait(FLUSH_S)
+
+    def _write_all(self) -> None:
+        while True:
+            try:
+                lines = [self._lines.get_nowait()]
+            except Empty:
+                self._idle.set()
+                lines = [self._lines.get()]
+            size = len(lines[0])
+            time.sleep(GATHER_S)
+            while size < MOST_WRITE_BYTES and not self._lines.empty():
+                lines.append(self._lines.get())
+                size += len(lines[-1])
+            dropped, self._dropped = self._dropped, 0
+            if dropped:
+                lines.append(_encode({"level": "warning", "message": f"{dropped} log lines were dropped"}))
+            self._write(b"\n".join(lines) + b"\n", len(lines))
+
+    def _write(self, data: bytes, lines: int) -> None:
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:
+                time.sleep(0.05)
+            except OSError:  # the reader is gone, or the disk is full
+                metrics.LOG_DROPPED.inc(lines)
+                return
+
+
+def install() -> None:
+    """Have everything that this process logs written by a thread, as JSON, to standard output."""
+    root = logging.getLogger()
+    if any(isinstance(handler, BoundedHandler) for handler in root.handlers):
+        return
+    # A server may have been started with its output closed.
+    handler = BoundedHandler(sys.stdout.fileno() if sys.stdout else os.open(os.devnull, os.O_WRONLY))
+    _handlers.append(handler)
+    root.handlers[:] = [handler]
+    for name in list(logging.Logger.manager.loggerDict):
+        found = logging.getLogger(name)
+        if found.handlers:
+            found.handlers[:] = []
+            found.propagate = True
+    bentoml = logging.getLogger("bentoml")
+    bentoml.setLevel(min(bentoml.level, logging.INFO))
+    logging.captureWarnings(capture=True)
+    atexit.register(handler.flush)
+
+
+_handlers: list[BoundedHandler] = []
+
+
+def write(level: str, message: str, fields: dict[str, Any]) -> None:
+    """Write a line past the machinery of `logging`, which takes 30 us."""
+    for handler in _handlers:
+        told: dict[str, Any] = {"time": _shown(time.time()), "level": level, "logger": REQUESTS}
+        told |= {"message": message, "pid": os.getpid()}
+        handler.put(_encode(told | fields))
+
+
+# ---- requests
+
+
+class Allowance:
+    """So many a second, and so many at once: a flood of bad requests fills no disk."""
+
+    def __init__(self, per_s: float, at_once: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s = per_s
+        self._most = at_once
+        self._left = at_once
+        self._clock = clock
+        self._then = clock()
+        self.refused = 0
+
+    def take(self) -> bool:
+        """Whether one more may pass."""
+        now = self._clock()
+        self._left = min(self._most, self._left + (now - self._then) * self._per_s)
+        self._then = now
+        if self._left < 1:
+            self.refused += 1
+            return False
+        self._left -= 1
+        return True
+
+
+class RequestLog:
+    """Tells of single requests: a line of the log, and spans where there is a tracer.
+
+    Parameters
+    ----------
+    lane
+        The lane that answers them.
+    share
+        Of the requests that are answered with less than 400, those that have a line, from 0 to 1.
+    """
+
+    allowance = Allowance(FAILURES_PER_S, FAILURES_AT_ONCE)  # one for both lanes
+
+    def __init__(self, lane: str, share: float, tracer: Tracer | None = None) -> None:
+        self.lane = lane
+        self.share = share
+        self.tracer = tracer
+        self._left_out = 0  # that are not in the metrics yet
+        # Of the usual requests, those that are looked at further; None where all pass by.
+        self.looked_at = max(share, tracer.share if tracer is not None else 0.0) or None
+        if tracer is not None and self.looked_at is None:
+            self.looked_at = 0.0  # a parent may have its requests traced
+
+    def follows(self, trace: bytes) -> bool:
+        """Whether a request with this `traceparent` may be traced whatever is drawn."""
+        tracer = self.tracer
+        return tracer is not None and (not tracer.parents or trace[54:55] in _ODD)
+
+    def __call__(  # noqa: C901 - one line, key by key
+        self,
+        name: str,
+        reply: Reply,
+        started: float,
+        *,
+        draw: float | None = None,
+        endpoint: Endpoint | None = None,
+        head: Head | None = None,
+        queued: float | None = None,
+        scores: Scores | None = None,
+        request_id: str = "",
+    ) -> None:
+        """Tell of a request that has just been answered, if it is to be told of.
+
+        Parameters
+        ----------
+        name
+            Of the endpoint, as in the metrics.
+        started, queued
+            When it came and when its rows were read, by `time.perf_counter`.
+        draw
+            From 0 to 1, if one was drawn: what is logged is traced where both take the same share.
+        scores
+            What it was answered from.
+        request_id
+            What the reply calls the request, where it was refused.
+        """
+        now = perf_counter()
+        draw = random() if draw is None else draw  # noqa: S311 - no secret
+        span = None
+        if self.tracer is not None and endpoint is not None and head is not None:
+            span = self.tracer(endpoint, head, reply.status, self.lane, draw, (started, queued, now), scores)
+        status = reply.status
+        if status < 400:
+            if draw >= self.share:
+                return
+        elif status != 500 and not self.allowance.take():
+            if not self._left_out:
+                asyncio.get_running_loop().call_later(COUNT_S, self._count_left_out)
+            self._left_out += 1
+            return
+        fields: dict[str, Any] = {
+            "lane": self.lane,
+            "endpoint": name,
+            "model": endpoint.model.name if endpoint is not None else None,
+            "version": endpoint.model.version if endpoint is not None else None,
+            "status": status,
+            "ms": round(1000 * (now - started), 3),
+        }
+        if reply.reason:
+            fields["reason"] = reply.reason
+        if status < 400 and endpoint is not None:
+            fields["id"] = id_of(reply.body)
+        if head is not None and head.request_id is not None:
+            fields["request_id"] = head.request_id.decode("latin-1")
+        elif request_id:
+            fields["request_id"] = request_id
+        if span is not None:
+            fields |= {"trace_id": span.trace_id.hex(), "span_id": span.span_id.hex()}
+        elif head is not None and head.trace is not None and (parent := traces.parse(head.trace)) is not None:
+            fields |= {"trace_id": parent.trace_id.hex(), "span_id": parent.span_id.hex()}
+        if status >= 400 and self.allowance.refused:
+            fields["lines_left_out"], self.allowance.refused = self.allowance.refused, 0
+        level = "info" if status < 400 else "error" if status >= 500 else "warning"
+        write(level, "request", fields)
+
+    def _count_left_out(self) -> None:
+        metrics.LOG_LEFT_OUT.inc(self._left_out)
+        self._left_out = 0
+
+
+_ODD = frozenset(b"%x" % digit for digit in range(1, 16, 2))  # last digits of the flags of what is sampled
+_ID = re.compile(rb'"id":"([^"\\]{1,128})"')
+
+
+def id_of(body: bytes) -> str | None:
+    """The id that a reply names, in its first or last bytes; None for a protocol without one."""
+    found = _ID.search(body[:512]) or _ID.search(body[-160:])
+    return found[1].decode("utf-8", "replace") if found else None

@@ -1,0 +1,273 @@
+"""What a server says about itself to Prometheus: names begin with `okamochi_`, labels have bounded values.
+
+`bentoml serve` sets `PROMETHEUS_MULTIPROC_DIR` for its workers: each writes its own files there and the one
+that is asked adds them up. Children are looked up once, since `labels()` costs more than the increment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from bisect import bisect_left
+from collections import Counter as Counted
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from serving.observe import metric_files
+
+metric_files.install()
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
+
+FLUSH_S = 0.002
+"""What was answered is in the files that workers share after so long at the latest."""
+
+SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+REQUESTS = Counter("okamochi_requests", "Requests answered.", ["model", "endpoint", "status"])
+LATENCY = Histogram(
+    "okamochi_request_seconds",
+    "From the first byte of a request to its reply, in the worker.",
+    ["model", "endpoint"],
+    buckets=SECONDS,
+)
+LANE = Counter("okamochi_lane_requests", "Requests by the lane that answered them.", ["lane"])
+REJECTED = Counter("okamochi_rejected", "Requests refused by a limit or for overload.", ["model", "reason"])
+BATCH_ROWS = Histogram("okamochi_batch_rows", "Rows of one call of a model.", ["model"], buckets=ROWS)
+QUEUE_ROWS = Gauge(
+    "okamochi_queue_rows", "Rows that wait for a model.", ["model"], multiprocess_mode="livesum"
+)
+INFERENCE = Histogram(
+    "okamochi_inference_seconds", "One call of a model, for one batch.", ["model"], buckets=SECONDS
+)
+MODEL_INFO = Gauge(
+    "okamochi_model_info",
+    "1 for each live model.",
+    ["model", "version", "runtime"],
+    multiprocess_mode="livemax",
+)
+
+MODEL_REFUSED = Gauge(
+    "okamochi_model_refused", "1 for each model that is not live.", ["model"], multiprocess_mode="livemax"
+)
+
+# Each worker has its own window; the worst of them is shown.
+DRIFT_PSI = Gauge(
+    "okamochi_drift_psi",
+    'Population stability index of the last rows against training, by column; column "" is the scores.',
+    ["model", "column"],
+    multiprocess_mode="livemax",
+)
+DRIFT_ALARM = Gauge(
+    "okamochi_drift_alarm",
+    "1 while a column or the scores differ from training by more than noise and by enough to matter.",
+    ["model"],
+    multiprocess_mode="livemax",
+)
+DRIFT_ROWS = Gauge(
+    "okamochi_drift_rows", "Different rows in the window of drift.", ["model"], multiprocess_mode="livemax"
+)
+
+PREDICTION_LOG_ROWS = Counter("okamochi_prediction_log_rows", "Rows written to the prediction log.")
+PREDICTION_LOG_DROPPED = Counter(
+    "okamochi_prediction_log_dropped", "Answered rows that are not in the prediction log.", ["reason"]
+)
+FEEDBACK = Counter("okamochi_feedback", "Actual values that were given.", ["model", "outcome"])
+
+# What `python -m training live --publish` left in the prediction log about the version that is live here.
+LIVE_QUALITY = Gauge(
+    "okamochi_live_quality",
+    "Live quality by feedback: its value, and the low and high end of its 95 % interval.",
+    ["model", "version", "metric", "bound"],
+    multiprocess_mode="livemostrecent",
+)
+LIVE_PROMISE = Gauge(
+    "okamochi_live_promise",
+    "The same metric on the test rows at promotion.",
+    ["model", "version", "metric"],
+    multiprocess_mode="livemostrecent",
+)
+LIVE_BROKEN = Gauge(
+    "okamochi_live_promise_broken",
+    "1 while live quality is short of the promise by more than noise.",
+    ["model", "version"],
+    multiprocess_mode="livemostrecent",
+)
+LIVE_ROWS = Gauge(
+    "okamochi_live_rows",
+    "Rows with feedback that live quality was judged by.",
+    ["model", "version"],
+    multiprocess_mode="livemostrecent",
+)
+LIVE_JUDGED = Gauge(
+    "okamochi_live_judged_timestamp_seconds",
+    "When live quality was last judged, in seconds since 1970.",
+    ["model", "version"],
+    multiprocess_mode="livemostrecent",
+)
+
+LOG_LEFT_OUT = Counter(
+    "okamochi_log_lines_left_out", "Refused requests without a line of the log, since too many were refused."
+)
+LOG_DROPPED = Counter("okamochi_log_lines_dropped", "Lines of the log that their reader was too slow for.")
+TRACES_DROPPED = Counter("okamochi_traces_dropped", "Traced requests whose spans were not sent.")
+
+# When the request came, by `time.perf_counter`
+Tally = Callable[[float], None]
+
+
+class _Values:
+    """What a child of a histogram has still to observe."""
+
+    __slots__ = ("bounds", "child", "values")
+
+    def __init__(self, child: Histogram, bounds: Sequence[float]) -> None:
+        self.child = child
+        self.bounds = bounds
+        self.values: list[float] = []
+
+    def flush(self) -> int:
+        """Do what `Histogram.observe` does for one value, for all of them; a test compares the two."""
+        values = self.values
+        self.child._sum.inc(sum(values))  # noqa: SLF001
+        for bucket, found in Counted(bisect_left(self.bounds, value) for value in values).items():
+            self.child._buckets[bucket].inc(found)  # noqa: SLF001
+        count = len(values)
+        values.clear()
+        return count
+
+
+class _Answered:
+    """Requests of one model, endpoint and status that are not in the metrics yet."""
+
+    __slots__ = ("counter", "seconds")
+
+    def __init__(self, model: str, endpoint: str, status: int) -> None:
+        self.counter = REQUESTS.labels(model, endpoint, str(status))
+        self.seconds = _Values(LATENCY.labels(model, endpoint), SECONDS)
+
+
+class Batches:
+    """Counts the calls of one model, as `Observer` does requests."""
+
+    def __init__(self, model: str) -> None:
+        self._rows = _Values(BATCH_ROWS.labels(model), ROWS)
+        self._seconds = _Values(INFERENCE.labels(model), SECONDS)
+
+    def __call__(self, rows: int, seconds: float) -> None:
+        """Count one call."""
+        if not self._rows.values:
+            asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+        self._rows.values.append(rows)
+        self._seconds.values.append(seconds)
+
+    def _flush(self) -> None:
+        self._rows.flush()
+        self._seconds.flush()
+
+
+class Observer:
+    """Counts the answered requests of one lane.
+
+    What is answered within `FLUSH_S` goes into the metrics in one step a counter: an increment in a file that
+    processes share costs 1 to 2 us, and a request has four. Not at the end of each turn of the event loop,
+    since a turn for that alone costs a lone request more than all else.
+    """
+
+    def __init__(self, lane: str) -> None:
+        self._in_lane = LANE.labels(lane)
+        self._kinds: dict[tuple[str, str, int], _Answered] = {}
+        self._waiting: list[_Answered] = []
+        self._rejected: Counted[tuple[str, str]] = Counted()
+
+    def __call__(self, model: str, endpoint: str, status: int, seconds: float, reason: str = "") -> None:
+        """Count one request, and why it was refused if a limit or overload is the reason."""
+        kind = self._kind(model, endpoint, status)
+        if not kind.seconds.values:
+            self._wait(kind)
+        kind.seconds.values.append(seconds)
+        if reason:
+            self._rejected[model, reason] += 1
+
+    def tally(self, model: str, endpoint: str) -> Tally:
+        """A function that counts a reply of 200, sent now, by its start."""
+        kind = self._kind(model, endpoint, 200)
+        values = kind.seconds.values
+
+        def count(start: float) -> None:
+            if not values:
+                self._wait(kind)
+            values.append(perf_counter() - start)
+
+        return count
+
+    def _kind(self, *key: Any) -> _Answered:
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._kinds[key] = _Answered(*key)
+        return kind
+
+    def _wait(self, kind: _Answered) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+        self._waiting.append(kind)
+
+    def _flush(self) -> None:
+        total = 0
+        for kind in self._waiting:
+            count = kind.seconds.flush()
+            kind.counter.inc(count)
+            total += count
+        self._in_lane.inc(total)
+        self._waiting.clear()
+        for (model, reason), count in self._rejected.items():
+            REJECTED.labels(model, reason).inc(count)
+        self._rejected.clear()
+
+
+def exposition() -> bytes:
+    """The text of `/metrics`: of every worker of this server, or of this one where the disk is full."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or not metric_files.shared():
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def forget_dead_workers() -> set[int]:
+    """Drop the gauges of workers that are gone, as a killed one cannot take its own away; their pids."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    dead: set[int] = set()
+    if not folder:
+        return dead
+    for path in Path(folder).glob("gauge_live*_*.db"):
+        found = re.fullmatch(r"gauge_live\w+_(\d+)\.db", path.name)
+        if found and not _alive(int(found[1])):
+            path.unlink(missing_ok=True)
+            dead.add(int(found[1]))
+    return dead
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

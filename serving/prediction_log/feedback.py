@@ -1,0 +1,264 @@
+"""`POST /feedback`: what a prediction should have been, by the id of its reply.
+
+All of a request is kept or nothing of it. What is said twice is kept once; what contradicts something that
+was said before is refused, since nobody could tell which of the two is right.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from artifact.encode import CellError, canonical
+from serving.errors import Problem
+from serving.observe import metrics
+from serving.prediction_log.predictions import FLUSH_S, ID, ID_HEADER, NEW, StoreError, Told
+from serving.protocols import Reply
+from serving.protocols.predict import ID_PREFIX, decode, kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from artifact.signature import Signature
+    from serving.prediction_log.predictions import Line, PredictionLog
+    from serving.scoring.catalog import Catalog
+
+ROUTE = "/feedback"
+KEYS = ("id", "row", "actual")
+MOST_ITEMS = 1_000
+MOST_ERRORS = 20
+
+
+class Feedback:
+    """Takes what clients say was right, to the prediction log.
+
+    Parameters
+    ----------
+    log
+        None where it is off: nothing can be joined, so everything is refused.
+    """
+
+    def __init__(self, catalog: Catalog, log: PredictionLog | None) -> None:
+        self._catalog = catalog
+        self._log = log
+
+    def answer(self, body: bytes) -> Reply:
+        """The reply to a body; it may wait for the log, so it is not for the event loop.
+
+        Raises
+        ------
+        Problem
+            400 and 422 for what is malformed, 404 for what is not in the log (or there is none), 409 for what
+            contradicts, 503 for a log that is away.
+        """
+        items = _items(decode(body))
+        if self._log is None:
+            raise Problem(
+                404,
+                "There is no prediction log that feedback could be joined with; start the server with "
+                "OKAMOCHI_PREDICTION_LOG set to a folder or a postgresql:// URL.",
+            )
+        try:
+            told = self._told(items, self._log)
+            before = self._log.store.tell(told)
+        except StoreError as error:
+            raise Problem(503, f"The prediction log cannot be used now: {error}. Send this again.") from None
+        _refuse(
+            409,
+            [
+                CellError(i, "actual", f"it was {_shown(known)} before and is {_shown(each.actual)} now")
+                for i, (each, known) in enumerate(zip(told, before, strict=True))
+                if known is not NEW and known != each.actual
+            ],
+        )
+        stored = 0
+        for each, known in zip(told, before, strict=True):
+            stored += known is NEW
+            metrics.FEEDBACK.labels(each.line.model, "stored" if known is NEW else "known").inc()
+        return Reply(
+            200,
+            b"application/json",
+            msgspec.json.encode({"stored": stored, "known": len(told) - stored}),
+        )
+
+    def _told(self, items: list[dict[str, Any]], log: PredictionLog) -> list[Told]:
+        lines = self._lines(items, log)
+        absent: list[CellError] = []
+        wrong: list[CellError] = []
+        told: list[Told] = []
+        for i, (item, line) in enumerate(zip(items, lines, strict=True)):
+            if line is None:
+                place = "" if item.get("row") is None else f" row {item['row']}"
+                absent.append(CellError(i, "id", f"the log has no{place} {item['id']!r}"))
+            elif item.get("row") is None and line.rows > 1:
+                wrong.append(CellError(i, "row", f"missing; that reply had {line.rows} rows, from 0"))
+            else:
+                model = self._catalog.live.get(line.model)
+                actual, reason = actual_of(item["actual"], model.signature if model else None)
+                if reason:
+                    wrong.append(CellError(i, "actual", reason))
+                told.append(Told(line, actual))
+        _refuse(422, wrong)
+        _refuse(
+            404,
+            absent,
+            " Known are replies (`id`, or the header X-Prediction-Id) whose rows were logged: drawn "
+            "(OKAMOCHI_PREDICTION_LOG_ROWS_PER_S) and not older than OKAMOCHI_PREDICTION_LOG_DAYS.",
+        )
+        return told
+
+    def _lines(self, items: list[dict[str, Any]], log: PredictionLog) -> list[Line | None]:
+        """The logged row of each item; another worker's comes a moment after its reply was sent."""
+        ours = [item["id"].startswith(ID_PREFIX) for item in items]
+        if any(ours):
+            log.flush()
+        found = [log.store.find(item["id"], item.get("row")) for item in items]
+        if any(line is None and not own for line, own in zip(found, ours, strict=True)):
+            time.sleep(2 * FLUSH_S)
+            found = [
+                line or log.store.find(item["id"], item.get("row"))
+                for line, item in zip(found, items, strict=True)
+            ]
+        return found
+
+
+def actual_of(value: Any, signature: Signature | None) -> tuple[Any, str]:
+    """A value as the data has it, and what is wrong with it ("" for nothing).
+
+    Classes match as categories do, so `1`, `1.0` and `"1"` are one. Without a signature (the model is no
+    longer live here) any text, number or bool is taken.
+    """
+    if isinstance(value, (list, dict)) or value is None:
+        return None, f"expected one value, got {kind(value)}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return None, "expected a number within float64"
+    if signature is None:
+        return value, ""
+    if signature.task == "regression":
+        if isinstance(value, (bool, str)):
+            return None, f"expected a number, got {_shown(value)}"
+        return float(value), ""
+    for label in signature.classes:
+        if canonical(label) == canonical(value):
+            return label, ""
+    classes = ", ".join(_shown(label) for label in signature.classes[:8])
+    more = f" and {len(signature.classes) - 8} more" if len(signature.classes) > 8 else ""
+    return None, f"expected one of {classes}{more}, got {_shown(value)}"
+
+
+def _items(body: Any) -> list[dict[str, Any]]:
+    items = body if isinstance(body, list) else [body]
+    if not items:
+        raise Problem(422, 'Expected at least one of {"id": ..., "actual": ...}, got an empty list.')
+    if len(items) > MOST_ITEMS:
+        raise Problem(
+            413,
+            f"{len(items)} values in one request; at most {MOST_ITEMS} are taken.",
+            reason="too_many_rows",
+        )
+    errors: list[CellError] = []
+    for i, item in enumerate(items):
+        if not isinstance(item, dict):
+            errors.append(CellError(i, None, f'expected {{"id", "row", "actual"}}, got {kind(item)}'))
+            continue
+        errors += [
+            CellError(i, key[:100], f"unknown key; expected {', '.join(KEYS)}")
+            for key in item
+            if key not in KEYS
+        ]
+        row = item.get("row")
+        if not isinstance(item.get("id"), str) or not ID.fullmatch(item["id"]):
+            errors.append(CellError(i, "id", "expected the id of a reply"))
+        if row is not None and (not isinstance(row, int) or isinstance(row, bool) or not 0 <= row < 2**31):
+            errors.append(CellError(i, "row", f"expected a whole number from 0, got {kind(row)}"))
+        if "actual" not in item:
+            errors.append(CellError(i, "actual", "missing"))
+    _refuse(422, errors)
+    return items
+
+
+def _refuse(status: int, errors: list[CellError], more: str = "") -> None:
+    if errors:
+        first = errors[0]
+        column = f", {first.column!r}" if first.column else ""
+        others = f" (and {len(errors) - 1} more, see `errors`)" if len(errors) > 1 else ""
+        raise Problem(
+            status,
+            f"row {first.row} of the feedback{column}: {first.reason}{others}; nothing was stored.{more}",
+            errors=errors[:MOST_ERRORS],
+        )
+
+
+def _shown(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# ---- beside the files of the log
+
+
+def add_to_files(paths: Sequence[Path], told: Sequence[Told]) -> list[Any]:
+    """Add values to the feedback files of their rows, all or, where one contradicts what is known, none.
+
+    Returns
+    -------
+    For each what was known before, else `NEW`.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read or written.
+    """
+    with ExitStack() as stack:
+        files: dict[Path, Any] = {}
+        held: dict[Path, bytes] = {}
+        for path in sorted(set(paths)):  # in one order, so that two processes never wait for each other
+            file = files[path] = stack.enter_context(path.open("a+b", buffering=0))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            held[path] = file.read()
+        added: dict[Path, list[bytes]] = {}
+        now: dict[tuple[str, int], Any] = {}
+        before: list[Any] = []
+        for path, (line, actual) in zip(paths, told, strict=True):
+            key = (line.id, line.row)
+            known = now[key] if key in now else _known(held[path], line)
+            before.append(known)
+            if known is NEW:
+                now[key] = actual
+                added.setdefault(path, []).append(_feedback_line(line, actual))
+        if any(known is not NEW and known != each.actual for known, each in zip(before, told, strict=True)):
+            return before
+        for path, lines in added.items():
+            whole = held[path].endswith(b"\n") or not held[path]
+            content = (b"" if whole else b"\n") + b"".join(lines)
+            if files[path].write(content) != len(content):
+                files[path].truncate(len(held[path]))
+                raise OSError(0, "no room for the feedback")
+        return before
+
+
+def _known(held: bytes, line: Line) -> Any:
+    start = -1
+    while (start := held.find(b'{"id":"%s","row":%d,' % (line.id.encode(), line.row), start + 1)) >= 0:
+        try:
+            return msgspec.json.decode(held[start:].partition(b"\n")[0])["actual"]
+        except msgspec.DecodeError:  # cut short when the disk was full or its writer died
+            continue
+    return NEW
+
+
+def _feedback_line(line: Line, actual: Any) -> bytes:
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    said = {"id": line.id, "row": line.row, "actual": actual, "model": line.model, "at": at}
+    return msgspec.json.encode(said) + b"\n"
+
+
+__all__ = ["ID_HEADER", "ROUTE", "Feedback", "actual_of", "add_to_files"]

@@ -1,0 +1,1 @@
+"""Rows to scores: what is live, the batcher, drift."""

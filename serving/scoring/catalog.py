@@ -1,0 +1,204 @@
+"""Which models are live, in which version, and why the others are not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from artifact import manifest
+from artifact.manifest import ArtifactError
+from serving.errors import Problem, too_many_rows
+from serving.observe import metrics
+from serving.prediction_log import predictions
+from serving.scoring import runtime
+from serving.scoring.batcher import Batcher
+from serving.scoring.drift import Drift
+
+if TYPE_CHECKING:
+    from artifact.encode import Encoder
+    from artifact.manifest import Artifact
+    from artifact.signature import Signature
+    from serving.settings import Settings
+
+logger = logging.getLogger("bentoml.okamochi")
+
+# A tag to the folder of its artifact and the metadata that was stored with it; raises ArtifactError.
+Locate = Callable[[str], tuple[Path, Mapping[str, Any]]]
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """A verified model with all that answering for it takes.
+
+    Parameters
+    ----------
+    version
+        The registry's, a decimal string.
+    most_rows
+        The most rows of one request.
+    """
+
+    name: str
+    version: str
+    artifact: Artifact
+    encoder: Encoder
+    score: runtime.Score
+    batcher: Batcher
+    most_rows: int
+    drift: Drift | None = None
+
+    @property
+    def signature(self) -> Signature:
+        return self.artifact.signature
+
+    def check_rows(self, rows: int) -> None:
+        """Refuse more rows than one request may hold.
+
+        Raises
+        ------
+        Problem
+            413.
+        """
+        if rows > self.most_rows:
+            # As a tensor's shape, the number may be of any length.
+            raise too_many_rows(min(rows, 10**18), self.most_rows)
+
+    def description(self) -> dict[str, Any]:
+        """What `GET /models/{name}` shows."""
+        found = self.artifact.manifest
+        signature = self.signature
+        columns = [
+            {"name": column.name, "kind": column.kind}
+            | {
+                key: value
+                for key, value in msgspec.to_builtins(column).items()
+                if key in ("missing", "unknown", "integer", "minimum", "maximum", "median", "categories")
+            }
+            | {"missing": column.missing}
+            for column in signature.columns
+        ]
+        return {
+            "name": self.name,
+            "version": self.version,
+            "runtime": found.runtime,
+            "runtime_reason": found.runtime_reason,
+            "precision": found.precision,
+            "task": signature.task,
+            "target": signature.target,
+            "algorithm": found.algorithm,
+            "created": found.created,
+            "run_id": found.run_id,
+            "signature": {
+                "columns": columns,
+                "classes": list(signature.classes),
+                "positive": signature.positive,
+                "threshold": signature.threshold,
+                "ignored": list(signature.ignored),
+            },
+            "metric": found.metric,
+            "metrics": found.metrics,
+            "max_rows": self.most_rows,
+            "example": signature.example,
+        }
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The live models, in the order of the lock, and the reason for each that was refused."""
+
+    live: dict[str, LiveModel]
+    refused: dict[str, str] = field(default_factory=dict)
+    default: str = ""  # the name that routes without one mean
+
+    def model(self, name: str) -> LiveModel:
+        """The live model of a name.
+
+        Raises
+        ------
+        Problem
+            404 for a name that nobody declared, 503 for a model that was refused.
+        """
+        found = self.live.get(name)
+        if found is not None:
+            return found
+        if name in self.refused:
+            raise Problem(503, f"Model {name!r} is not ready: {self.refused[name]}")
+        raise Problem(404, f"There is no model {name!r} here; there is {', '.join(map(repr, self.names))}.")
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.live, *self.refused]
+
+    @property
+    def ready(self) -> bool:
+        return not self.refused and bool(self.live)
+
+    def close(self) -> None:
+        """End the models' threads."""
+        for model in self.live.values():
+            model.batcher.close()
+            if model.drift is not None:
+                model.drift.close()
+
+
+def load(declared: Iterable[tuple[str, str]], locate: Locate, settings: Settings) -> Catalog:
+    """Verify, open and warm up models.
+
+    Parameters
+    ----------
+    declared
+        Name and tag of each, the default first. One that is refused leaves the others live.
+    """
+    live: dict[str, LiveModel] = {}
+    refused: dict[str, str] = {}
+    default = ""
+    for name, tag in declared:
+        default = default or name
+        try:
+            live[name] = open_model(name, *locate(tag), settings)
+        except ArtifactError as error:
+            refused[name] = str(error)
+            logger.error("model %s (%s) is refused: %s", name, tag, error)  # noqa: TRY400 - the reason is whole
+        except Exception as error:
+            refused[name] = f"it could not be opened ({type(error).__name__}: {error})"
+            logger.exception("model %s (%s) is refused: %s", name, tag, refused[name])
+    for name in refused:
+        metrics.MODEL_REFUSED.labels(name).set(1)
+    return Catalog(live, refused, default)
+
+
+def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Settings) -> LiveModel:
+    """One model, verified and warm.
+
+    Raises
+    ------
+    ArtifactError
+        Why it must not serve.
+    """
+    found = manifest.load(path, name=name)
+    version = str(metadata.get("version", ""))
+    if not version.isdecimal():
+        raise ArtifactError(f"{path}: its version in the model store is {version!r}, expected a whole number")
+    score = runtime.load(found)
+    encoder = predictions.encoder(found.signature, settings)
+    rows_in_memory = max(1, settings.max_matrix_bytes // (8 * found.signature.width))
+    most_rows = min(settings.queue_rows, rows_in_memory)
+    drift = Drift.of(found, settings)
+    batcher = Batcher(
+        drift.watching(score) if drift is not None else score,
+        found.signature,
+        objective_s=settings.batch_objective_ms / 1000,
+        most_rows=most_rows,
+        observe_batch=metrics.Batches(name),
+        observe_queue=metrics.QUEUE_ROWS.labels(name).set,
+    )
+    batcher.warm_up(encoder.records([found.signature.example], lenient=True))
+    if drift is not None:
+        drift.start()
+    metrics.MODEL_INFO.labels(name, version, found.manifest.runtime).set(1)
+    return LiveModel(name, version, found, encoder, score, batcher, most_rows, drift)

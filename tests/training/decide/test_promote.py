@@ -1,0 +1,213 @@
+"""Aliases move to what is better, stay for what is not, and survive a registry that is lost half-way."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from artifact import manifest
+from training.decide.promote import Exam, NothingToPromoteError, challenge, make_champion, rollback
+from training.registry.mlflow_registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError, Version
+from training.settings import Gate, Synthetic, UseCase
+from training.tables.data import Table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from servers import Cut
+
+Make = Callable[..., manifest.Artifact]
+
+
+def exam(name: str, *, drop: str | None = None, **gate: float) -> Exam:
+    """Two hundred fruits, plums being those below a weight of 3, all for the test."""
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"weight": rng.uniform(0, 6, 200), "colour": rng.choice(["red", "blue"], 200)})
+    target = np.where(frame["weight"] > 3, "apple", "plum").astype(object)
+    frame["colour"] = frame["colour"].astype(object)
+    if drop:
+        frame = frame.drop(columns=drop)
+    use_case = UseCase(name=name, target="fruit", source=Synthetic("linear"), gate=Gate(**gate))
+    table = Table(
+        frame=frame,
+        target=target,
+        kinds={"weight": "number", "colour": "category"},
+        classes=("apple", "plum"),
+        positive="plum",
+        date_formats={},
+        sensitive=pd.DataFrame(index=frame.index),
+        groups=None,
+        times=None,
+        ignored=(),
+        notes=(),
+        duplicates=0,
+        row_hashes=np.arange(200, dtype=np.uint64),
+        digest="d",
+        task="binary",
+        use_case=use_case,
+    )
+    return Exam(table, np.ones(200, bool), "accuracy")
+
+
+def versions(registry: Registry, make: Make, name: str, *turns: float) -> list[Version]:
+    """Register a model for each weight at which it turns from plum to apple; 3 is right."""
+    made = []
+    for turn in turns:
+        run = registry.start(name, name, {})
+        artifact = make(name, run_id=run, turn=turn)
+        made.append(registry.register(artifact, run, tags={}, metrics={}, description="", about=""))
+    return made
+
+
+def aliases(registry: Registry, name: str) -> dict[str, str | None]:
+    found = {alias: registry.version(name, alias) for alias in (CHAMPION, PREVIOUS, CHALLENGER)}
+    return {alias: None if version is None else version.number for alias, version in found.items()}
+
+
+def test_a_better_model_takes_over_and_can_be_rolled_back(mlflow_url: str, make_artifact: Make) -> None:
+    """The champion becomes previous; rolling back swaps them, and once more swaps them again."""
+    registry = Registry(mlflow_url)
+    poor, good = versions(registry, make_artifact, "takeover", 1.5, 3.0)
+    assert challenge(registry, exam("takeover"), poor).accepted
+    verdict = challenge(registry, exam("takeover"), good)
+    assert verdict.accepted
+    assert verdict.metrics["accuracy"] > verdict.champion_metrics["accuracy"]
+    assert aliases(registry, "takeover") == {"champion": "2", "previous": "1", "challenger": None}
+    live = registry.version("takeover", CHAMPION)
+    assert live is not None
+    assert live.tags["gate"] == "accepted"
+    assert "better" in live.tags["gate.reasons"]
+
+    rollback(registry, "takeover")
+    assert aliases(registry, "takeover") == {"champion": "1", "previous": "2", "challenger": None}
+    rollback(registry, "takeover")
+    assert aliases(registry, "takeover") == {"champion": "2", "previous": "1", "challenger": None}
+
+
+def test_a_model_that_is_no_better_changes_nothing(mlflow_url: str, make_artifact: Make) -> None:
+    """A refused one is the challenger, with the reasons in its tags; by hand it can still be promoted."""
+    registry = Registry(mlflow_url)
+    good, poor = versions(registry, make_artifact, "refused", 3.0, 1.5)
+    challenge(registry, exam("refused"), good)
+    assert not challenge(registry, exam("refused"), poor).accepted
+    assert aliases(registry, "refused") == {"champion": "1", "previous": None, "challenger": "2"}
+    stored = registry.numbered("refused", "2")
+    assert stored is not None
+    assert stored.tags["gate"] == "refused"
+    assert stored.tags["gate.reasons"].startswith("It is no better: accuracy")
+    with pytest.raises(NothingToPromoteError, match="no champion before version 1"):
+        rollback(registry, "refused")
+
+    assert challenge(registry, exam("refused"), poor, force=True).accepted
+    assert aliases(registry, "refused") == {"champion": "2", "previous": "1", "challenger": None}
+
+
+def test_the_same_model_again_is_no_better(mlflow_url: str, make_artifact: Make) -> None:
+    """A retraining that changes nothing says so."""
+    registry = Registry(mlflow_url)
+    (first,) = versions(registry, make_artifact, "again", 3.0)
+    challenge(registry, exam("again"), first)
+    run = registry.start("again", "again", {})
+    artifact = make_artifact("again", run_id=run, turn=3.0)
+    second = registry.register(artifact, run, tags={}, metrics={}, description="", about="")
+    verdict = challenge(registry, exam("again"), second)
+    assert not verdict.accepted
+    assert "alike" in verdict.decision.reasons[0]
+
+
+def test_a_champion_whose_column_is_gone_cannot_be_compared(mlflow_url: str, make_artifact: Make) -> None:
+    """The reason names the column, and the champion stays."""
+    registry = Registry(mlflow_url)
+    (champion,) = versions(registry, make_artifact, "narrower", 3.0)
+    make_champion(registry, champion)
+    run = registry.start("narrower", "narrower", {})
+    artifact = make_artifact("narrower", run_id=run, turn=2.9, coloured=False)
+    newer = registry.register(artifact, run, tags={}, metrics={}, description="", about="")
+    verdict = challenge(registry, exam("narrower", drop="colour"), newer)
+    assert not verdict.accepted
+    assert "it reads 'colour', which the table no longer has" in verdict.decision.reasons[0]
+    assert aliases(registry, "narrower") == {"champion": "1", "previous": None, "challenger": "2"}
+
+
+@pytest.mark.parametrize("harm", ["lost behind a server", "lost", "damaged"])
+def test_a_champion_whose_files_are_gone_is_replaced_by_hand_only(
+    mlflow_url: str, mlflow_folder: Path, tmp_path: Path, make_artifact: Make, harm: str
+) -> None:
+    """No comparison, no promotion; the reason says the way out, and there is no way back to a broken one."""
+    served = "server" in harm
+    registry = Registry(mlflow_url if served else f"sqlite:///{tmp_path}/mlflow.db")
+    (old,) = versions(registry, make_artifact, "broken", 3.0)
+    make_champion(registry, old)
+    (folder,) = (
+        found.parent
+        for found in (mlflow_folder if served else tmp_path / "mlruns").rglob("manifest.json")
+        if manifest.load(found.parent).manifest.name == "broken"
+    )
+    if "lost" in harm:
+        shutil.rmtree(folder)
+    else:
+        (folder / manifest.SKOPS).write_bytes(b"not what it was")
+    (newer,) = versions(registry, make_artifact, "broken", 2.9)
+    verdict = challenge(registry, exam("broken"), newer)
+    assert not verdict.accepted
+    assert "its files cannot be used" in verdict.decision.reasons[0]
+    assert "promote --force broken" in verdict.decision.reasons[0]
+    assert aliases(registry, "broken") == {"champion": "1", "previous": None, "challenger": "2"}
+
+    assert challenge(registry, exam("broken"), newer, force=True).accepted
+    assert aliases(registry, "broken") == {"champion": "2", "previous": "1", "challenger": None}
+    with pytest.raises(manifest.ArtifactError):
+        rollback(registry, "broken")
+    assert aliases(registry, "broken") == {"champion": "2", "previous": "1", "challenger": None}
+
+
+@pytest.mark.parametrize("skip", [0, 1, 2])
+def test_a_registry_lost_in_the_middle_leaves_the_old_champion(
+    mlflow_url: str, cut: Cut, make_artifact: Make, monkeypatch: pytest.MonkeyPatch, skip: int
+) -> None:
+    """Wherever the moves are cut, the old champion is live, and the same command once more completes."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    name = f"lost_{skip}"
+    direct = Registry(mlflow_url)
+    poor, good = versions(direct, make_artifact, name, 1.5, 3.0)
+    challenge(direct, exam(name), poor)
+
+    registry = Registry(cut.url)
+    # The last calls are: tag of the version, alias previous, alias champion.
+    cut.cut_at, cut.skip = (
+        ("POST /api/2.0/mlflow/registered-models/alias", skip)
+        if skip < 2
+        else ("POST /api/2.0/mlflow/model-versions/set-tag", 0)
+    )
+    with pytest.raises(RegistryError, match="MLFLOW_TRACKING_URI"):
+        challenge(registry, exam(name), good)
+    champion = direct.version(name, CHAMPION)
+    assert champion is not None
+    assert champion.number == "1"
+
+    cut.heal()
+    assert challenge(registry, exam(name), good).accepted
+    assert aliases(direct, name) == {"champion": "2", "previous": "1", "challenger": None}
+    assert rollback(direct, name)[0].number == "1"
+
+
+def test_a_rollback_that_was_cut_finds_its_way(mlflow_url: str, cut: Cut, make_artifact: Make) -> None:
+    """Cut between its two moves, a rollback goes where it was to go when it is run again."""
+    direct = Registry(mlflow_url)
+    first, second = versions(direct, make_artifact, "back", 3.0, 2.9)
+    make_champion(direct, first)
+    make_champion(direct, second)
+    registry = Registry(cut.url)
+    cut.cut_at, cut.skip = "POST /api/2.0/mlflow/registered-models/alias", 1
+    with pytest.raises(RegistryError):
+        rollback(registry, "back")
+    assert aliases(direct, "back") == {"champion": "2", "previous": "2", "challenger": None}
+    cut.heal()
+    rollback(registry, "back")
+    assert aliases(direct, "back") == {"champion": "1", "previous": "2", "challenger": None}

@@ -1,0 +1,258 @@
+"""What stands in MLflow afterwards, as a user of MLflow finds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import mlflow
+import pandas as pd
+import pytest
+from servers import CHECKOUT, free_port, mlflow_models_serve
+
+from artifact import manifest
+from training.registry import mlflow_registry as door
+from training.registry.mlflow_registry import (
+    CHAMPION,
+    DataInput,
+    Registry,
+    RegistryError,
+    TrialRun,
+    Version,
+    peek,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from servers import Server
+
+Make = Callable[..., manifest.Artifact]
+
+
+def registered(registry: Registry, make: Make, name: str, **options: float) -> Version:
+    run = registry.start(name, f"{name} run", {"okamochi.use_case": name})
+    artifact = make(name, run_id=run, **options)
+    return registry.register(
+        artifact,
+        run,
+        tags={"algorithm": "logistic regression", "data": "abc"},
+        metrics={"test_roc_auc": 0.9},
+        description="# Plums\n\nTold by weight.",
+        about="Which fruit it is",
+    )
+
+
+def test_a_training_reads_as_a_story(mlflow_url: str) -> None:
+    """The parent run has the data, the figures and the card; each trial is a named run inside it."""
+    registry = Registry(mlflow_url)
+    run = registry.start("story", "story · in work", {})
+    trial = TrialRun(
+        title="random forest #7",
+        params={"algorithm": "random forest", "max_depth": 3},
+        metric="roc_auc",
+        fold_scores=[0.8, 0.9],
+        score=0.85,
+        status="FINISHED",
+        started=time.time() - 2,
+        seconds=1.5,
+    )
+    registry.trial("story", run, trial)
+    registry.trial("story", run, TrialRun("k-NN #8", {}, "roc_auc", [0.5], None, "KILLED", time.time(), 0.1))
+    registry.describe(
+        run,
+        title="story · 2026-11-21 10:52 · random forest 0.9",
+        params={"algorithm": "random forest"},
+        metrics={"test_roc_auc": 0.9},
+        folds={"fold_roc_auc": [0.8, 0.9]},
+        tags={"gate": "accepted"},
+        note="# The card",
+        data=DataInput("story", "d" * 64, "data.csv", 10, {"a": "double"}, "y"),
+    )
+    registry.finish(run)
+
+    client = mlflow.MlflowClient(mlflow_url)
+    parent = client.get_run(run)
+    assert client.get_experiment(parent.info.experiment_id).name == "okamochi/story"
+    assert parent.info.run_name == "story · 2026-11-21 10:52 · random forest 0.9"
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["mlflow.note.content"] == "# The card"
+    assert parent.inputs.dataset_inputs[0].dataset.name == "story"
+    found = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run}'")
+    by_name = {each.info.run_name: each for each in found}
+    assert by_name["k-NN #8"].info.status == "KILLED"
+    forest = by_name["random forest #7"]
+    assert forest.data.metrics == {"fold_roc_auc": 0.9, "cv_roc_auc": 0.85}
+    assert [m.value for m in client.get_metric_history(forest.info.run_id, "fold_roc_auc")] == [0.8, 0.9]
+    assert forest.info.end_time - forest.info.start_time == pytest.approx(1500, abs=2)
+
+
+def test_the_registered_model_scores_raw_rows(
+    mlflow_url: str, make_artifact: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`models:/NAME@champion` gives the data's own labels for rows as they come, or probabilities."""
+    registry = Registry(mlflow_url)
+    version = registered(registry, make_artifact, "raw_rows")
+    registry.point("raw_rows", CHAMPION, version)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
+    model = mlflow.pyfunc.load_model("models:/raw_rows@champion")
+    rows = pd.DataFrame({"weight": [1, 5], "colour": ["red", None], "farm": ["x", "y"]})
+    assert list(model.predict(rows)) == ["plum", "apple"]
+    shares = model.predict(rows, params={"probabilities": True})
+    assert list(shares.columns) == ["apple", "plum"]
+    assert shares.sum(axis=1).tolist() == pytest.approx([1, 1])
+    near = pd.DataFrame({"weight": [3.0], "colour": ["red"]})
+    plum = model.predict(near, params={"probabilities": True})["plum"][0]
+    for threshold, label in ((plum - 1e-9, "plum"), (plum + 1e-9, "apple"), (0, "plum"), (1, "apple")):
+        assert model.predict(near, params={"threshold": threshold}).tolist() == [label]
+    assert model.predict(near, params={"threshold": None}).tolist() == model.predict(near).tolist()
+    for threshold in (1.5, -1, float("nan")):
+        with pytest.raises(mlflow.exceptions.MlflowException, match="expected 0 to 1"):
+            model.predict(rows, params={"threshold": threshold})
+    with pytest.raises(mlflow.exceptions.MlflowException, match="row 0, column 'weight'"):
+        model.predict(pd.DataFrame({"weight": ["heavy"], "colour": ["red"]}))
+    assert model.metadata.get_input_schema().input_names() == ["weight", "colour"]
+
+    client = mlflow.MlflowClient(mlflow_url)
+    stored = client.get_model_version_by_alias("raw_rows", "champion")
+    assert stored.version == version.number
+    assert stored.tags["algorithm"] == "logistic regression"
+    assert stored.description.startswith("# Plums")
+    assert client.get_registered_model("raw_rows").description == "Which fruit it is"
+
+
+def test_mlflow_models_serve_scores_raw_rows(mlflow_url: str, make_artifact: Make, tmp_path: Path) -> None:
+    """MLflow's own server takes raw rows, and says 400 and the place for one that the signature refuses."""
+    registry = Registry(mlflow_url)
+    registry.point("served_raw", CHAMPION, registered(registry, make_artifact, "served_raw"))
+    with mlflow_models_serve("models:/served_raw@champion", mlflow_url, tmp_path) as server:
+
+        def ask(records: list[dict[str, object]]) -> object:
+            body = json.dumps({"dataframe_records": records}).encode()
+            request = urllib.request.Request(
+                f"{server.url}/invocations", body, {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return json.load(reply)
+
+        assert ask([{"weight": 1, "colour": "blue"}, {"weight": 5, "colour": None}]) == {
+            "predictions": ["plum", "apple"]
+        }
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask([{"weight": "heavy", "colour": "blue"}])
+        assert refused.value.code == 400
+
+
+def test_the_artifact_comes_back_whole(mlflow_url: str, make_artifact: Make, tmp_path: Path) -> None:
+    """A version alone holds every file of the artifact, with the digests that training wrote."""
+    registry = Registry(mlflow_url)
+    version = registered(registry, make_artifact, "whole")
+    found = manifest.load(registry.download(version, tmp_path / "got"), name="whole")
+    assert found.manifest.run_id == version.run_id
+    assert registry.version_of_run("whole", version.run_id) == registry.numbered("whole", version.number)
+
+
+def test_several_may_open_a_new_registry_at_once(tmp_path: Path) -> None:
+    """The first trainings of two use cases, started together, do not both make the tables."""
+    script = f"from training.registry.mlflow_registry import Registry; Registry('sqlite:///{tmp_path}/mlflow.db').names()"
+    command = [sys.executable, "-c", script]
+    started = [subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE) for _ in range(3)]
+    for process in started:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said.decode()
+
+
+def test_the_experiment_that_mlflow_makes_tells_what_it_is_for(tmp_path: Path) -> None:
+    """In the checkout's own database nothing is called "Default"; a notebook's runs still land there."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    Registry(uri).start("plums", "plums · in work", {})
+    client = mlflow.MlflowClient(uri)
+    assert {each.name for each in client.search_experiments()} == {"okamochi/plums", "other runs"}
+    assert "name no experiment" in client.get_experiment("0").tags["mlflow.note.content"]
+
+    client.rename_experiment("0", "Default")  # as a user may, who wants it back
+    Registry(uri).start("pears", "pears · in work", {})
+    assert client.get_experiment("0").name == "Default"
+    notebook = "import mlflow; mlflow.start_run(); mlflow.log_metric('a', 1)"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+    subprocess.run([sys.executable, "-c", notebook], env=environment, check=True, cwd=tmp_path)
+    assert len(client.search_runs(["0"])) == 1
+
+
+def test_what_is_not_there_is_none(mlflow_url: str) -> None:
+    """An unknown name or alias is no error."""
+    registry = Registry(mlflow_url)
+    assert registry.version("nobody", CHAMPION) is None
+    assert registry.numbered("nobody", "1") is None
+    assert registry.versions("nobody") == []
+    assert not registry.has_run("0" * 32)
+
+
+def test_a_glimpse_is_what_mlflow_says(
+    make_artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quick look at the SQLite default agrees with MLflow, and finds nothing where nothing is."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    assert peek("glimpse", CHAMPION) is None
+    registry = Registry()
+    version = registered(registry, make_artifact, "glimpse")
+    assert peek("glimpse", CHAMPION) is None
+    registry.point("glimpse", CHAMPION, version)
+    assert peek("glimpse", CHAMPION) == registry.version("glimpse", CHAMPION)
+
+
+def test_a_moved_checkout_finds_its_models(
+    make_artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default registry works after its folder was moved, although MLflow's tables hold absolute paths."""
+    old, new = tmp_path / "old_%", tmp_path / "new"
+    old.mkdir()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("OKAMOCHI_STATE_DIR", str(old))
+    registry = Registry()
+    registry.point("moved", CHAMPION, registered(registry, make_artifact, "moved"))
+    shutil.move(old, new)
+    monkeypatch.setenv("OKAMOCHI_STATE_DIR", str(new))
+    again = Registry()
+    champion = again.version("moved", CHAMPION)
+    assert champion is not None
+    assert manifest.load(again.download(champion, tmp_path / "got")).manifest.name == "moved"
+    assert again.start("moved", "next", {})
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:{port}", "sqlite:////dev/null/mlflow.db"])
+def test_an_unreachable_registry_is_one_sentence(uri: str) -> None:
+    """Nobody there: the error names where it looked and what to do, without a stack of causes."""
+    place = uri.format(port=free_port())
+    with pytest.raises(RegistryError, match="MLFLOW_TRACKING_URI") as error:
+        Registry(place)
+    assert place in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_hanging_registry_is_given_up(own_mlflow: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes connections and never answers is an error too."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    registry = Registry(own_mlflow.url)
+    own_mlflow.freeze()
+    with pytest.raises(RegistryError, match="timed out"):
+        registry.version("any", CHAMPION)
+    own_mlflow.thaw()
+    own_mlflow.kill()
+    with pytest.raises(RegistryError, match="refused"):
+        registry.version("any", CHAMPION)
+
+
+def test_a_password_is_not_shown() -> None:
+    """A URI in a message keeps its password to itself."""
+    assert door.shown_uri("postgresql://me:secret@db/x") == "postgresql://me:***@db/x"

@@ -1,0 +1,1 @@
+"""Which model is best: figures, the gate, promotion, live quality."""

@@ -1,0 +1,1 @@
+"""Fitted pipelines as ONNX graphs."""

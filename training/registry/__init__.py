@@ -1,0 +1,1 @@
+"""MLflow: runs, registered versions, their aliases, and the file that it scores them with."""

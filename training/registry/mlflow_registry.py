@@ -1,0 +1,682 @@
+"""The door to MLflow: runs, registered versions and their aliases. No other module of ours imports it."""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import json
+import logging
+import os
+import shutil
+import sqlite3
+import time
+import warnings
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from artifact.manifest import ArtifactError
+from training.settings import CHECKOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from artifact.manifest import Artifact
+    from artifact.signature import Signature
+
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+EXPERIMENT = "okamochi/{name}"
+KIND = "custom_model_development"
+DEFAULT_ID, DEFAULT_NAME = "0", "other runs"
+DEFAULT_NOTE = (
+    "Runs that name no experiment land here, such as a notebook's. Those of a use case are in okamochi/NAME."
+)
+MAX_NOTE, MAX_DESCRIPTION, MAX_PARAM, MAX_TAG = 8_000, 5_000, 6_000, 8_000
+"""Characters that MLflow's tables hold of a run's note, a version's description, a parameter and a tag."""
+
+SHOWN_DIGEST = 8
+"""Characters of a data set's digest that its name in MLflow carries; the whole of it is a tag."""
+
+_DEFAULTS = {
+    # With MLflow's own 120 s and 7 retries a dead server is told from a slow one after minutes.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+class RegistryError(Exception):
+    """The registry cannot be read or written: where it is, what it said and what to do (exit code 4)."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version of a use case's model; `number` is MLflow's, a decimal string."""
+
+    name: str
+    number: str
+    run_id: str
+    tags: Mapping[str, str]
+    created: float = 0.0
+
+    @property
+    def uri(self) -> str:
+        """What MLflow loads it by."""
+        return f"models:/{self.name}/{self.number}"
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """A candidate that the search tried, as its nested run shows it.
+
+    Parameters
+    ----------
+    status
+        `FINISHED`, or `FAILED` for one that raised, or `KILLED` for one that was pruned.
+    started
+        Seconds since the epoch.
+    """
+
+    title: str
+    params: dict[str, Any]
+    metric: str
+    fold_scores: list[float]
+    score: float | None
+    status: str
+    started: float
+    seconds: float
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataInput:
+    """The table, as the parent run's data set: enough to find it again, and no row of it."""
+
+    name: str
+    digest: str
+    source: str
+    rows: int
+    columns: dict[str, str]
+    target: str
+
+
+def state_folder() -> Path:
+    """Where the default registry and what awaits it lie: `OKAMOCHI_STATE_DIR`, else the checkout."""
+    return Path(os.environ.get("OKAMOCHI_STATE_DIR") or CHECKOUT).expanduser().resolve()
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, else the SQLite file of the checkout, whatever the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_folder() / 'mlflow.db'}"
+
+
+def shown_uri(uri: str) -> str:
+    """A URI without the password that may stand in it."""
+    try:
+        parts = urlsplit(uri)
+        if parts.password is None:
+            return uri
+        return uri.replace(f":{parts.password}@", ":***@")
+    except ValueError:
+        return uri
+
+
+class Registry:
+    """An MLflow server or database, tried once when it is opened.
+
+    Every method raises `RegistryError` for whatever keeps MLflow from doing what is asked.
+    """
+
+    def __init__(self, uri: str | None = None) -> None:
+        self.uri = uri or tracking_uri()
+        self._experiments: dict[str, str] = {}
+        with self._asked("be opened"):
+            self._mlflow = _import_mlflow()
+            with _alone(self._database) if self._embedded else nullcontext():
+                if self._embedded:
+                    _relocate(self._database, self._artifacts)
+                self._client = self._mlflow.MlflowClient(self.uri)
+                self._client.search_experiments(max_results=1)
+
+    # Runs
+
+    def start(
+        self,
+        name: str,
+        title: str,
+        tags: Mapping[str, str],
+        *,
+        description: str = "",
+        about: Mapping[str, str] | None = None,
+    ) -> str:
+        """Begin the parent run of a training; its id.
+
+        Parameters
+        ----------
+        description, about
+            Of the experiment, should it be new: a sentence and tags.
+        """
+        with self._asked("begin a run"):
+            experiment = self._experiment(name, description, about or {})
+            run = self._client.create_run(experiment, run_name=title, tags=self._tags(tags))
+            return str(run.info.run_id)
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether a run is there and not deleted."""
+        with self._asked("look for a run"):
+            try:
+                return str(self._client.get_run(run_id).info.lifecycle_stage) == "active"
+            except self._mlflow.exceptions.MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return False
+                raise
+
+    def trial(self, name: str, parent: str, trial: TrialRun) -> None:
+        """Log a candidate as a run nested in `parent`: three calls, about 20 ms with SQLite."""
+        from mlflow.entities import Metric, Param  # noqa: PLC0415 - see _import_mlflow
+
+        with self._asked("log a trial"):
+            started, ended = int(trial.started * 1000), int((trial.started + trial.seconds) * 1000)
+            run = self._client.create_run(
+                self._experiment(name),
+                start_time=started,
+                run_name=trial.title,
+                tags=self._tags({"mlflow.parentRunId": parent, **trial.tags}),
+            )
+            metrics = [
+                Metric(f"fold_{trial.metric}", float(value), ended, fold)
+                for fold, value in enumerate(trial.fold_scores)
+            ]
+            if trial.score is not None:
+                metrics.append(Metric(f"cv_{trial.metric}", float(trial.score), ended, 0))
+            params = [Param(key, str(value)[:MAX_PARAM]) for key, value in trial.params.items()]
+            self._client.log_batch(run.info.run_id, metrics, params)
+            self._client.set_terminated(run.info.run_id, trial.status, ended)
+
+    def describe(
+        self,
+        run_id: str,
+        *,
+        title: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        folds: Mapping[str, Sequence[float]],
+        tags: Mapping[str, str],
+        note: str,
+        data: DataInput,
+    ) -> None:
+        """Log what a training came to on its parent run; again with the same figures it changes nothing.
+
+        Parameters
+        ----------
+        folds
+            Metrics with one value a fold.
+        note
+            Markdown that the run's page shows as its description, and holds whole as card.md.
+        """
+        from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415 - see _import_mlflow
+
+        with self._asked("log the run"):
+            now = int(time.time() * 1000)
+            values = [Metric(key, float(value), now, 0) for key, value in metrics.items()]
+            values += [
+                Metric(key, float(value), now, fold)
+                for key, scores in folds.items()
+                for fold, value in enumerate(scores)
+            ]
+            named = {"mlflow.runName": title, "mlflow.note.content": note[:MAX_NOTE], **tags}
+            self._client.log_batch(
+                run_id,
+                values,
+                [Param(key, str(value)[:MAX_PARAM]) for key, value in params.items()],
+                [RunTag(key, str(value)[:MAX_TAG]) for key, value in named.items()],
+            )
+            self._log_data(run_id, data)
+            self._client.log_text(run_id, note, "card.md")
+
+    def files(self, run_id: str, folder: Path, path: str | None = None) -> None:
+        """Log a folder's files to a run, under `path`."""
+        with self._asked("store the run's files"):
+            self._client.log_artifacts(run_id, str(folder), path)
+
+    def finish(self, run_id: str, status: str = "FINISHED") -> None:
+        """End a run: `FINISHED`, `FAILED` or `KILLED`."""
+        with self._asked("end the run"):
+            self._client.set_terminated(run_id, status)
+
+    # Versions
+
+    def register(
+        self,
+        artifact: Artifact,
+        run_id: str,
+        *,
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        description: str,
+        about: str,
+    ) -> Version:
+        """Log an artifact as a pyfunc model of the run and register it as the name's newest version.
+
+        Parameters
+        ----------
+        description
+            Markdown on the version's page: the model card.
+        about
+            What the use case is, on the name's page.
+        """
+        name = artifact.manifest.name
+        with self._asked("register the model"), self._current():
+            model_id = self._log_model(artifact, run_id, tags, metrics)
+            self._create_name(name, about)
+            created = self._client.create_model_version(
+                name,
+                f"models:/{model_id}",
+                run_id=run_id,
+                tags={key: str(value)[:MAX_DESCRIPTION] for key, value in tags.items()},
+                description=description[:MAX_DESCRIPTION],
+                model_id=model_id,
+            )
+            return _version(created)
+
+    def names(self) -> list[str]:
+        """The use cases that have a registered version."""
+        with self._asked("list the models"):
+            return [model.name for model in self._client.search_registered_models()]
+
+    def version(self, name: str, alias: str) -> Version | None:
+        """The version that an alias names, if it does."""
+        return self._found("read the model's alias", self._client.get_model_version_by_alias, name, alias)
+
+    def numbered(self, name: str, number: str) -> Version | None:
+        """A version by its number, if there is one."""
+        return self._found("read the model's version", self._client.get_model_version, name, number)
+
+    def version_of_run(self, name: str, run_id: str) -> Version | None:
+        """The newest version that a run registered, if it did."""
+        with self._asked("look for the model"):
+            found = self._client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
+            return max(map(_version, found), key=lambda version: int(version.number), default=None)
+
+    def versions(self, name: str) -> list[Version]:
+        """Every version of a name, the newest first."""
+        with self._asked("list the model's versions"):
+            found = map(_version, self._client.search_model_versions(f"name='{name}'"))
+            return sorted(found, key=lambda version: -int(version.number))
+
+    def point(self, name: str, alias: str, version: Version) -> None:
+        """Make an alias name a version."""
+        with self._asked(f"move the alias {alias}"):
+            self._client.set_registered_model_alias(name, alias, version.number)
+
+    def unpoint(self, name: str, alias: str) -> None:
+        """Take an alias away; no matter if it is not there."""
+        with self._asked(f"take away the alias {alias}"):
+            self._client.delete_registered_model_alias(name, alias)
+
+    def tag(self, version: Version, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        with self._asked("tag the model's version"):
+            for key, value in tags.items():
+                self._client.set_model_version_tag(
+                    version.name, version.number, key, str(value)[:MAX_DESCRIPTION]
+                )
+
+    def tag_run(self, run_id: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+        """Set tags of a run, and metrics that were not known before."""
+        from mlflow.entities import Metric, RunTag  # noqa: PLC0415 - see _import_mlflow
+
+        with self._asked("tag the run"):
+            now = int(time.time() * 1000)
+            self._client.log_batch(
+                run_id,
+                [Metric(key, float(value), now, 0) for key, value in metrics.items()],
+                [],
+                [RunTag(key, str(value)[:MAX_TAG]) for key, value in tags.items()],
+            )
+
+    def download(self, version: Version, folder: Path) -> Path:
+        """Copy a version's artifact below `folder`; the directory that holds its manifest.json.
+
+        Raises
+        ------
+        ArtifactError
+            The registry is there, but those files are no longer.
+        """
+        with self._asked(f"give the files of {version.uri}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with self._current():
+                    found = self._mlflow.artifacts.download_artifacts(
+                        artifact_uri=f"{version.uri}/artifacts/okamochi", dst_path=str(folder)
+                    )
+            except Exception as error:
+                if _is_lost(error):
+                    raise ArtifactError(
+                        f"the files of {version.uri} are no longer in the registry"
+                    ) from error
+                raise
+            return Path(found)
+
+    # Inside
+
+    @property
+    def _embedded(self) -> bool:
+        return self.uri.startswith("sqlite:///")
+
+    @property
+    def _database(self) -> Path:
+        return Path(self.uri.removeprefix("sqlite:///")).resolve()
+
+    @property
+    def _artifacts(self) -> Path:
+        return self._database.parent / "mlruns"
+
+    @contextmanager
+    def _asked(self, what: str) -> Iterator[None]:
+        """Say in a sentence that the registry could not do `what`."""
+        try:
+            yield
+        except (RegistryError, ArtifactError):
+            raise
+        except Exception as error:
+            # Whatever it is (an HTTP status, a socket, SQLAlchemy, a full disk), the caller's choice is one.
+            where = f"The MLflow registry {shown_uri(self.uri)}"
+            raise RegistryError(f"{where} could not {what}: {_reason(error)} {self._advice()}") from error
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        """Where MLflow's module-level functions look. It would stay in the environment of the process."""
+        before = os.environ.get("MLFLOW_TRACKING_URI")
+        self._mlflow.set_tracking_uri(self.uri)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            self._mlflow.set_tracking_uri(None)  # so that MLflow reads the environment again
+            if before is None:
+                os.environ.pop("MLFLOW_TRACKING_URI", None)
+            else:
+                os.environ["MLFLOW_TRACKING_URI"] = before
+
+    def _advice(self) -> str:
+        if self.uri.startswith(("http:", "https:")):
+            return "Start that server or set MLFLOW_TRACKING_URI to another, then run the same command again."
+        return (
+            "Check that it can be read and written (or set MLFLOW_TRACKING_URI), then run the same "
+            "command again."
+        )
+
+    def _found(self, what: str, ask: Any, *key: str) -> Version | None:
+        with self._asked(what):
+            try:
+                return _version(ask(*key))
+            except self._mlflow.exceptions.MlflowException as error:
+                # An alias that is not there is "invalid parameter value" in SQL stores.
+                if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                    return None
+                raise
+
+    def _experiment(self, name: str, description: str = "", about: Mapping[str, str] | None = None) -> str:
+        if name in self._experiments:
+            return self._experiments[name]
+        title = EXPERIMENT.format(name=name)
+        found = self._client.get_experiment_by_name(title)
+        if found is None:
+            # The kind opens MLflow's pages for training instead of those for language models.
+            tags = {"mlflow.experimentKind": KIND, **(about or {})}
+            if description:
+                tags["mlflow.note.content"] = description[:MAX_DESCRIPTION]
+            location = (self._artifacts / name).as_uri() if self._embedded else None
+            created = self._client.create_experiment(title, location, tags)
+            if self._embedded:
+                self._explain_default()
+        elif found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+            created = found.experiment_id
+        else:
+            created = found.experiment_id
+        self._experiments[name] = str(created)
+        return self._experiments[name]
+
+    def _explain_default(self) -> None:
+        """MLflow makes an experiment "Default" for runs that name none, and needs it: it gets its story."""
+        with suppress(self._mlflow.exceptions.MlflowException):  # somebody has deleted it
+            found = self._client.get_experiment(DEFAULT_ID)
+            if found.name == "Default" and not found.tags:
+                self._client.set_experiment_tag(DEFAULT_ID, "mlflow.note.content", DEFAULT_NOTE)
+                self._client.set_experiment_tag(DEFAULT_ID, "mlflow.experimentKind", KIND)
+                self._client.rename_experiment(DEFAULT_ID, DEFAULT_NAME)
+
+    def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
+        ours = {"mlflow.source.name": "python -m training", "mlflow.source.type": "LOCAL"}
+        with suppress(OSError, KeyError):  # a container's user may have no name
+            ours["mlflow.user"] = getpass.getuser()
+        return {key: str(value)[:MAX_TAG] for key, value in {**ours, **tags}.items()}
+
+    def _log_data(self, run_id: str, data: DataInput) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415 - see _import_mlflow
+
+        columns = [{"type": kind, "name": name, "required": True} for name, kind in data.columns.items()]
+        dataset = Dataset(
+            name=data.name,
+            digest=data.digest[:SHOWN_DIGEST],
+            source_type="local",
+            source=json.dumps({"uri": data.source}),
+            schema=json.dumps({"mlflow_colspec": columns})[:1_000_000] if len(columns) < 2_000 else None,
+            profile=json.dumps({"num_rows": data.rows, "num_elements": data.rows * len(columns)}),
+        )
+        self._client.log_inputs(
+            run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        )
+
+    def _log_model(
+        self, artifact: Artifact, run_id: str, tags: Mapping[str, str], metrics: Mapping[str, float]
+    ) -> str:
+        with TemporaryDirectory() as folder, self._mlflow.start_run(run_id=run_id, log_system_metrics=False):
+            # MLflow keeps the folder under its own name, not under the key that `artifacts` gives it.
+            copy = shutil.copytree(artifact.path, Path(folder) / "okamochi")
+            info = self._mlflow.pyfunc.log_model(
+                name=artifact.manifest.name,
+                python_model=str(CHECKOUT / "training" / "registry" / "scorer.py"),
+                artifacts={"okamochi": str(copy)},
+                code_paths=[str(CHECKOUT / "artifact")],
+                signature=_signature(artifact.signature),
+                input_example=_example(artifact.signature),
+                pip_requirements=_requirements(artifact),
+                tags={key: str(value)[:MAX_DESCRIPTION] for key, value in tags.items()},
+            )
+        from mlflow.entities import Metric  # noqa: PLC0415 - see _import_mlflow
+
+        now = int(time.time() * 1000)
+        logged = [Metric(key, float(value), now, 0, model_id=info.model_id) for key, value in metrics.items()]
+        self._client.log_batch(run_id, logged)
+        return str(info.model_id)
+
+    def _create_name(self, name: str, about: str) -> None:
+        try:
+            self._client.create_registered_model(name, description=about[:MAX_DESCRIPTION])
+        except self._mlflow.exceptions.MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+
+def peek(name: str, alias: str) -> Version | None:
+    """The version that an alias names, without the seconds that importing MLflow takes where that can be.
+
+    Raises
+    ------
+    RegistryError
+        The registry cannot be read.
+    """
+    uri = tracking_uri()
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///")).resolve()
+        if not path.is_file():
+            return None
+        try:
+            return _peek_sqlite(path, name, alias)
+        except sqlite3.Error:
+            pass  # Another MLflow has other tables: then it must read them itself.
+    return Registry(uri).version(name, alias)
+
+
+def _peek_sqlite(path: Path, name: str, alias: str) -> Version | None:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as database:
+        row = database.execute(
+            "SELECT v.version, v.run_id, v.creation_time FROM registered_model_aliases a "
+            "JOIN model_versions v ON v.name = a.name AND v.version = a.version "
+            "WHERE a.name = ? AND a.alias = ? AND v.current_stage != 'Deleted_Internal'",
+            (name, alias),
+        ).fetchone()
+        if row is None:
+            return None
+        tags = database.execute(
+            "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", (name, row[0])
+        ).fetchall()
+    return Version(name, str(row[0]), row[1] or "", dict(tags), row[2] / 1000)
+
+
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Where MLflow's tables hold absolute paths of files."""
+
+
+def _relocate(database: Path, artifacts: Path) -> None:
+    """Let a checkout that was moved or copied find its files again: its database holds absolute paths."""
+    if not database.is_file() or not artifacts.is_dir():
+        return
+    here = artifacts.as_uri()
+    try:
+        with closing(sqlite3.connect(database, timeout=5)) as connection, connection:
+            locations = connection.execute(
+                "SELECT artifact_location FROM experiments WHERE name LIKE 'okamochi/%'"
+            ).fetchall()
+            roots = {location.rsplit("/", 1)[0] for (location,) in locations if location}
+            for root in roots - {here}:
+                if not (root.startswith("file:") and root.endswith("/mlruns")):
+                    continue
+                for table, column in _PLACES:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608 - our names
+                        f"WHERE substr({column}, 1, ?) = ?",
+                        (here, len(root) + 1, len(root) + 1, root + "/"),
+                    )
+    except sqlite3.Error:
+        return  # Not our tables, or no right to write: what MLflow says of the first lost file is clearer.
+
+
+@contextmanager
+def _alone(database: Path) -> Iterator[None]:
+    """One process at a time: two that make or migrate MLflow's tables at once fail each other."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f"{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _import_mlflow() -> Any:
+    """MLflow, quiet. Its import takes seconds, so it waits until a registry is opened."""
+    for key, value in _DEFAULTS.items():
+        os.environ.setdefault(key, value)
+    import mlflow  # noqa: PLC0415
+
+    for name in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return mlflow
+
+
+def _version(found: Any) -> Version:
+    return Version(
+        found.name, str(found.version), found.run_id or "", dict(found.tags), found.creation_timestamp / 1000
+    )
+
+
+_PLAIN_REASONS = (
+    "Connection refused",
+    "Connection aborted",
+    "Connection reset",
+    "timed out",
+    "Name or service not known",
+    "Invalid Host header",
+)
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether a download failed because the file is not there: an error of that name, or a server's 404."""
+    if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or isinstance(error, FileNotFoundError):
+        return True
+    return "404 Client Error" in str(error)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause's first line, as a sentence."""
+    text = str(error).strip() or type(error).__name__
+    for mark in _PLAIN_REASONS:
+        if mark in text:
+            text = mark.lower()
+    line = text.splitlines()[0][:240].rstrip(".")
+    return f"{line}."
+
+
+def _requirements(artifact: Artifact) -> list[str]:
+    from importlib.metadata import version  # noqa: PLC0415
+
+    needed = ["mlflow", "numpy", "pandas", "msgspec"]
+    needed += ["onnxruntime"] if artifact.manifest.runtime == "onnx" else ["scikit-learn", "skops"]
+    return [f"{name}=={version(name)}" for name in needed]
+
+
+def _signature(signature: Signature) -> Any:
+    from mlflow.models import ModelSignature  # noqa: PLC0415 - see _import_mlflow
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema  # noqa: PLC0415
+
+    if signature.task == "regression":
+        return ModelSignature(_inputs(signature), Schema([ColSpec("double", signature.target)]))
+    kinds = {bool: "boolean", int: "long", float: "double"}
+    kind = kinds.get(type(signature.classes[0]), "string")
+    params = [ParamSpec("probabilities", "boolean", default=False)]
+    if signature.task == "binary":
+        params.append(ParamSpec("threshold", "double", default=signature.threshold))
+    return ModelSignature(_inputs(signature), Schema([ColSpec(kind, signature.target)]), ParamSchema(params))
+
+
+def _inputs(signature: Signature) -> Any:
+    from mlflow.types import ColSpec, Schema  # noqa: PLC0415 - see _import_mlflow
+    from mlflow.types.schema import AnyType  # noqa: PLC0415
+
+    # `Any` where MLflow's own check is narrower than the encoder: in a data frame, as `read_csv` makes it, it
+    # refuses int64 for a double, a number for a string and a timestamp for either. The price is that its
+    # scoring server takes no CSV: no schema allows both.
+    return Schema(
+        [
+            ColSpec(
+                "string" if column.kind == "text" else AnyType(),
+                column.name,
+                required=column.missing == "refuse",
+            )
+            for column in signature.columns
+        ]
+    )
+
+
+def _example(signature: Signature) -> Any:
+    import pandas as pd  # noqa: PLC0415 - only to log a model
+
+    return pd.DataFrame([signature.example], columns=list(signature.names))

@@ -1,0 +1,1 @@
+"""Which family with which parameters: cross-validation, Optuna, ensembles."""

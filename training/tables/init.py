@@ -1,0 +1,274 @@
+"""A use case file for a person's own table, guessed from the table."""
+
+import dataclasses
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from training.settings import NAME_RULE, USE_CASES, Csv, Label, Parquet, UseCase, UseCaseError
+from training.tables.columns import clean_labels
+from training.tables.data import Note, Table, clean_table, test_rows, with_few_test_rows
+from training.tables.sources import DataError, Raw, read_source
+
+FOLDS, FEWEST_FOLDS = 5, 2
+MAX_DROPPED_SHARE = 0.2
+SALTS_TRIED = 50
+SHARE_TOLERANCE = 0.04
+FAIR_SHARE = 0.75  # of a class's rows that should be test rows, at least so much of them are
+EVEN_SHARE = 0.5  # of an even share: classes rarer than that make accuracy misleading
+
+
+def write_use_case(
+    data_path: str | Path,
+    target: str,
+    directory: str | Path = ".",
+    tell: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Write `NAME.toml` for a person's data, NAME being the data file's own, and say in it what was guessed.
+
+    Nothing needs editing before `run`. Raises UseCaseError if the file exists, DataError for data that
+    cannot be used.
+
+    Parameters
+    ----------
+    data_path
+        A CSV (also gzipped) or Parquet file.
+    directory
+        Where the TOML goes; its `path` is relative to it.
+    tell
+        Called with each thing that a person should look at.
+    """
+    data = Path(data_path).expanduser().resolve()
+    base = _name_of(data)
+    path = Path(directory).resolve() / f"{base}.toml"
+    if path.exists():
+        raise UseCaseError(f"{path} exists already: edit it, or move it away to have a new one written.")
+    parquet = data.suffix.lower() in {".parquet", ".pq"}
+    draft = UseCase(
+        name=f"my_{base}"[:41] if (USE_CASES / f"{base}.toml").exists() else base,
+        target=target,
+        source=Parquet(path=str(data)) if parquet else Csv(path=str(data)),
+        folds=FOLDS,
+        file=str(path),
+    )
+    draft, raw = _read(draft)
+    drop_classes, folds = _rare(raw, draft)
+    draft = msgspec.structs.replace(draft, drop_classes=drop_classes, folds=folds)
+    table = clean_table(raw, draft)
+    draft = msgspec.structs.replace(draft, task=table.task, salt=_salt(table))
+    table = with_few_test_rows(dataclasses.replace(table, use_case=draft))
+    path.write_text(_toml(draft, table, os.path.relpath(data, path.parent)), encoding="utf-8")
+    for line in table.to_look_at():
+        tell(line)
+    return path
+
+
+def _name_of(data: Path) -> str:
+    """A use case name out of a file name: `Bank-Full (2).csv.gz` gives `bank_full_2`."""
+    stem = re.sub(r"(\.(csv|tsv|txt|data|dat|tab|gz|parquet|pq))+$", "", data.name.lower())
+    name = re.sub(r"[^a-z0-9]+", "_", stem).strip("_")
+    if not name or not name[0].isalpha():
+        name = f"data_{name}".rstrip("_")
+    name = name[:41].rstrip("_")
+    assert NAME_RULE.fullmatch(name)  # noqa: S101 - so made above
+    return name
+
+
+def _read(draft: UseCase) -> tuple[UseCase, Raw]:
+    """The table, and the draft with the encoding that reads it."""
+    try:
+        return draft, read_source(draft)
+    except DataError as error:
+        if "encoding" not in str(error):
+            raise
+        draft = msgspec.structs.replace(draft, encoding="latin-1")
+        return draft, read_source(draft)
+
+
+def _rare(raw: Raw, draft: UseCase) -> tuple[tuple[Label, ...], int]:
+    """Classes with fewer rows than folds, where the others make up nearly all of the table, and the folds.
+
+    Where too much would be left out, there are fewer folds.
+    """
+    places = [i for i, name in enumerate(raw.frame.columns) if str(name).strip() == draft.target]
+    if not places:
+        return (), FOLDS
+    labels, _ = clean_labels(raw.frame.iloc[:, places[0]], raw.delimiter)
+    counts = Counter(label for label in labels if label is not None)
+    if len(counts) > 2 and not all(isinstance(label, str) for label in counts):
+        return (), FOLDS  # numbers as uneven as that are a regression
+    for folds in range(FOLDS, FEWEST_FOLDS - 1, -1):
+        few: list[Any] = sorted((label for label, count in counts.items() if count < folds), key=str)
+        left_out = sum(counts[label] for label in few)
+        if len(counts) - len(few) >= 2 and left_out <= MAX_DROPPED_SHARE * len(labels):
+            return tuple(few), folds
+    return (), FOLDS
+
+
+def _salt(table: Table) -> str:
+    """The first salt that deals a fair share of the rows, and rows of every class, to either side.
+
+    It stands in the file from then on, so that a row still never changes sides.
+    """
+    best, best_cost = "", np.inf
+    for number in range(SALTS_TRIED):
+        salt = str(number) if number else ""
+        dealt = msgspec.structs.replace(table.use_case, salt=salt)
+        try:
+            test = test_rows(dataclasses.replace(table, use_case=dealt))
+        except DataError:
+            continue
+        # Of a rare class by chance 5 of 40 rows are dealt, and then 8 of 40 by another salt.
+        dealt_of = [float(test[table.target == label].mean()) for label in table.classes]
+        absent = sum(share == 0 for share in dealt_of)
+        short = max((max(0.0, FAIR_SHARE - share / dealt.test_fraction) for share in dealt_of), default=0.0)
+        cost = absent + short + max(0.0, abs(float(test.mean()) - dealt.test_fraction) - SHARE_TOLERANCE)
+        if cost < best_cost:
+            best, best_cost = salt, cost
+        if cost == 0:
+            break
+    return best
+
+
+def _metric(table: Table) -> tuple[str, str]:
+    """The metric to choose a model by, and why."""
+    if table.task == "regression":
+        return (
+            "r2",
+            "the share of the target's variance that is explained; 1 is perfect, 0 is guessing the mean",
+        )
+    if table.task == "binary":
+        return "roc_auc", "how well the rows are ranked, whatever the threshold and however rare a class is"
+    counts = Counter(table.target.tolist())
+    if min(counts.values()) < EVEN_SHARE * table.rows / len(counts):
+        return "log_loss", "classes are uneven, and accuracy would forget the rare ones; lower is better"
+    return "accuracy", "the share of rows whose class is right"
+
+
+def _trials(table: Table) -> int:
+    cells = table.frame.shape[0] * table.frame.shape[1]
+    return 40 if cells < 100_000 else 30 if cells < 1_000_000 else 20
+
+
+def _toml(draft: UseCase, table: Table, path: str) -> str:
+    metric, why = _metric(table)
+    counts = Counter(table.target.tolist())
+    shares = ", ".join(f"{label} {count / table.rows:.1%}" for label, count in counts.most_common(6))
+    shares += " ..." if len(counts) > 6 else ""
+    lines = [
+        f"# Written from {Path(path).name}: {table.rows:,} rows, {table.frame.shape[1]} features.",
+        "# Look it over, then: python -m training run THIS_FILE",
+        *(
+            _on_one_line(f"# ! {note}")
+            for note in table.notes
+            if note.level == "warning" and _of_whole(note, draft)
+        ),
+        "",
+        f"name = {_value(draft.name)}",
+        f"title = {_value(draft.name.replace('_', ' ').capitalize())}",
+        f"target = {_value(draft.target)}",
+        f"task = {_value(table.task)}  # {_task_reason(table, shares)}",
+    ]
+    if table.task == "binary":
+        lines.append(f"positive = {_value(table.positive)}  # the label that it is about")
+    lines += [f"metric = {_value(metric)}  # {why}", f"trials = {_trials(table)}"]
+    if draft.encoding != "utf-8":
+        lines.append(f"encoding = {_value(draft.encoding)}  # the file is not UTF-8")
+    if draft.salt:
+        lines.append(f"salt = {_value(draft.salt)}  # deals rows of every class to training and test")
+    if draft.drop_classes:
+        listed = ", ".join(_value(label) for label in draft.drop_classes)
+        lines.append(
+            f"drop_classes = [{listed}]  # fewer than {draft.folds} rows each: too few to learn and to judge"
+        )
+    if draft.folds != FOLDS:
+        lines.append(f"folds = {draft.folds}  # a class has so few rows; what comes of it is little to go by")
+    lines += [
+        "# sensitive = []  # columns such as sex or age: no features, but the model is compared across them",
+        "",
+        "[source]",
+        f'kind = "{"parquet" if isinstance(draft.source, Parquet) else "csv"}"',
+        f"path = {_value(path)}",
+        "",
+        "# What each column is: number, category, text, date or leave_out.",
+        "[kinds]",
+        *_kind_lines(table),
+        "",
+        "# What a model must reach to be promoted; without floors, it must beat the one before.",
+        "[gate]",
+        f"# floors = {{ {metric} = {'1.0' if metric == 'log_loss' else '0.7'} }}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _of_whole(note: Note, draft: UseCase) -> bool:
+    """Whether a note has no line of a column to stand in."""
+    return note.column is None or note.column == draft.target
+
+
+def _on_one_line(text: str) -> str:
+    """Without what a comment of TOML must not hold."""
+    return re.sub(r"[\x00-\x1f\x7f]", " ", text).rstrip()
+
+
+def _task_reason(table: Table, shares: str) -> str:
+    if table.task == "regression":
+        low, high = float(table.target.min()), float(table.target.max())
+        return f"numbers from {low:.10g} to {high:.10g}"
+    if table.task == "multiclass" and all(isinstance(label, int) for label in table.classes):
+        shares += '; where their order matters, as of counts and grades: "regression"'
+    return _on_one_line(shares)
+
+
+def _kind_lines(table: Table) -> list[str]:
+    remarks: dict[str, list[str]] = {}
+    for note in table.notes:
+        if note.column:
+            remarks.setdefault(note.column, []).append(note.text.split(";")[0])
+    lines = []
+    for name in dict.fromkeys([*table.frame.columns, *table.ignored]):
+        if name == table.use_case.target:
+            continue
+        said = "; ".join(remarks.get(name, []))
+        if name in table.kinds:
+            cells = table.frame[name]
+            facts = _facts(table, name)
+            missing = int(cells.isna().sum())
+            facts += f", {missing:,} missing" if missing else ""
+            line = f'{_key(name)} = "{table.kinds[name]}"  # {facts}{"; " + said if said else ""}'
+        else:
+            line = f'{_key(name)} = "leave_out"  # {said}'
+        lines.append(_on_one_line(line))
+    return lines
+
+
+def _facts(table: Table, name: str) -> str:
+    cells = table.frame[name].dropna()
+    match table.kinds[name]:
+        case "number":
+            return f"{cells.min():.10g} to {cells.max():.10g}"
+        case "category":
+            often = ", ".join(str(value)[:24] for value in cells.value_counts().index[:4])
+            count = cells.nunique()
+            return f"{count:,} values: {often}{' ...' if count > 4 else ''}"
+        case "date":
+            return f"{cells.min()} to {cells.max()}"
+        case "text":
+            return f"for example {str(cells.iloc[0])[:40]!r}"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _value(name)
+
+
+def _value(value: object) -> str:
+    """As TOML writes it; its strings are JSON's, save for the delete character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,106 @@
+"""From a cleaned table to the signature of the model that is trained on it."""
+
+from collections import Counter
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from artifact.encode import learn_text
+from artifact.signature import Column, DatePart, Signature
+from training.tables.data import Table
+
+MAX_TEXT_CELLS = 20_000_000  # of the encoded matrix, all text columns together
+MAX_TEXT_TERMS = 2_000  # of one column; artifact.encode allows 5,000, trees crawl there
+MAX_PLAIN_CATEGORIES = 200  # beyond these, one that was seen once has no code of its own
+TEXT_NGRAMS = 2
+
+
+def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
+    """What a model of `table` takes and gives, learnt from its training rows alone.
+
+    Only whether a column may be missing is read off the whole table.
+
+    Parameters
+    ----------
+    train
+        Shape (rows,): the rows that a model learns from.
+    """
+    use_case = table.use_case
+    texts = sum(kind == "text" for kind in table.kinds.values())
+    columns = []
+    for name in table.frame.columns:
+        values = table.frame[name]
+        missing = use_case.missing.get(name) or ("allow" if values.isna().any() else "refuse")
+        common: dict[str, Any] = {
+            "name": str(name),
+            "kind": table.kinds[name],
+            "missing": missing,
+            "marks": table.marks.get(name, ()),
+        }
+        seen = values[train].dropna()
+        match table.kinds[name]:
+            case "number":
+                column = Column(**common, **_bounds(seen.to_numpy()))
+            case "category":
+                column = _category(seen, common, use_case.unknown.get(name))
+            case "text":
+                column = _text(seen, common, max_terms=MAX_TEXT_CELLS // (table.rows * texts))
+            case "date":
+                column = _date(seen, common, table.date_formats.get(name, ()))
+        columns.append(column)
+    return Signature(
+        task=table.task,
+        target=use_case.target,
+        columns=tuple(columns),
+        classes=table.classes,
+        positive=table.positive,
+        threshold=use_case.threshold if table.task == "binary" else None,
+        ignored=table.ignored,
+        sensitive=use_case.sensitive,
+    )
+
+
+def _bounds(values: NDArray[np.float64]) -> dict[str, Any]:
+    if not len(values):
+        return {}
+    return {
+        "integer": bool((values == np.round(values)).all()),
+        "minimum": float(values.min()),
+        "maximum": float(values.max()),
+        "median": float(f"{np.median(values):.12g}"),  # 8.15, not 8.149999999999999
+    }
+
+
+def _category(
+    seen: "pd.Series[Any]", common: dict[str, Any], unknown: Literal["refuse", "missing"] | None
+) -> Column:
+    """Codes by frequency. If none was seen but once, then, after Good and Turing, no others are to come."""
+    counts = Counter(seen.tolist())
+    ordered = sorted(counts, key=lambda name: (-counts[name], name))
+    once = sum(count == 1 for count in counts.values())
+    policy = unknown or ("refuse" if counts and not once else "missing")
+    if policy == "missing" and len(ordered) > MAX_PLAIN_CATEGORIES:
+        ordered = [name for name in ordered if counts[name] > 1] or ordered
+    return Column(**common, unknown=policy, categories=tuple(ordered), mode=ordered[0] if ordered else None)
+
+
+def _text(seen: "pd.Series[Any]", common: dict[str, Any], max_terms: int) -> Column:
+    documents = max(2, len(seen) // 1_000)
+    terms, idf = learn_text(
+        seen, ngrams=TEXT_NGRAMS, max_terms=max(1, min(max_terms, MAX_TEXT_TERMS)), min_documents=documents
+    )
+    if not terms:
+        terms, idf = learn_text(seen, ngrams=1, max_terms=100, min_documents=1)
+    return Column(**common, terms=terms, idf=idf, ngrams=TEXT_NGRAMS)
+
+
+def _date(seen: "pd.Series[Any]", common: dict[str, Any], formats: tuple[str, ...]) -> Column:
+    moments = pd.DatetimeIndex(pd.to_datetime(seen, format="ISO8601"))
+    names = {"weekday": "day_of_week"}  # what pandas calls it
+    parts: tuple[DatePart, ...] = tuple(
+        part for part in get_args(DatePart) if len(set(getattr(moments, names.get(part, part)))) > 1
+    )
+    middle = sorted(seen)[len(seen) // 2] if len(seen) else None
+    return Column(**common, parts=parts or ("year",), formats=formats, middle=middle)
