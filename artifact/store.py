@@ -120,6 +120,6 @@ def one_writer() -> Iterator[None]:
 
 
 def bentoml_home() -> str:
-    from bentoml._internal.configuration.containers import BentoMLContainer  # noqa: PLC0415 - no public way
+    from bentoml._internal.configuration.containers import BentoMLContainer  # no public way
 
     return str(BentoMLContainer.bentoml_home.get())

@@ -87,7 +87,7 @@ def timed(work: Callable[[], object]) -> float:
 
 def in_process(path: Path) -> Any:
     """Open the model on one thread, as the server has it."""
-    import onnxruntime  # noqa: PLC0415 - `make bench` alone needs it here
+    import onnxruntime  # `make bench` alone needs it here
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -65,7 +65,7 @@ BALLAST_SIDE, BALLAST_DEPTH = 128, 1500  # what a core keeps in its cache, so th
 
 def prepare(folder: Path) -> None:
     """Fit each model and write it below `folder`/NAME: joblib, skops, ONNX, artifact, MLflow model."""
-    from sklearn.datasets import load_breast_cancer  # noqa: PLC0415 - not for those who only read the types
+    from sklearn.datasets import load_breast_cancer  # not for those who only read the types
 
     data = load_breast_cancer()
     order = np.random.default_rng(SEED).permutation(len(data.target))
@@ -79,10 +79,10 @@ def prepare(folder: Path) -> None:
 
 def fitted(kind: Kind, matrix: NDArray[np.float64], target: NDArray[np.int64]) -> Any:
     """A scikit-learn estimator of this kind."""
-    from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
-    from sklearn.pipeline import make_pipeline  # noqa: PLC0415
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     if kind.name == "forest":
         return RandomForestClassifier(n_estimators=TREES, random_state=SEED).fit(matrix, target)
@@ -91,8 +91,8 @@ def fitted(kind: Kind, matrix: NDArray[np.float64], target: NDArray[np.int64]) -
 
 def write(folder: Path, kind: Kind, estimator: Any, rows: NDArray[np.float64], names: list[str]) -> None:
     """Write one estimator in all its forms, and `benchmark.json` last."""
-    import joblib  # type: ignore[import-untyped] # noqa: PLC0415
-    import mlflow.sklearn  # noqa: PLC0415
+    import joblib  # type: ignore[import-untyped]
+    import mlflow.sklearn
 
     folder.mkdir(parents=True)
     joblib.dump(estimator, folder / "model.joblib")
@@ -118,9 +118,9 @@ def write(folder: Path, kind: Kind, estimator: Any, rows: NDArray[np.float64], n
 
 def onnx_of(estimator: Any, precision: str, *, ballast: bool) -> bytes:
     """The estimator as a graph from "X" of shape (rows, WIDTH) to "scores" of shape (rows, classes)."""
-    import onnx  # noqa: PLC0415
-    from skl2onnx import to_onnx  # noqa: PLC0415
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType  # noqa: PLC0415
+    import onnx
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
     tensor = DoubleTensorType if precision == "float64" else FloatTensorType
     model = to_onnx(
@@ -143,7 +143,7 @@ def onnx_of(estimator: Any, precision: str, *, ballast: bool) -> bytes:
 
 def add_ballast(graph: Any) -> None:
     """Have each row multiplied, alone, through `BALLAST_DEPTH` layers, and add nothing to the scores."""
-    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+    from onnx import TensorProto, helper, numpy_helper
 
     random = np.random.default_rng(SEED)
     narrow = random.normal(0, 0.01, (WIDTH, BALLAST_SIDE)).astype(np.float32)
@@ -187,9 +187,9 @@ def write_artifact(
     names: list[str],
 ) -> None:
     """Seal the model as training does."""
-    from artifact.manifest import ONNX, REFERENCE, Golden, write  # noqa: PLC0415
-    from artifact.signature import Column, Signature  # noqa: PLC0415
-    from training.export import reference  # noqa: PLC0415
+    from artifact.manifest import ONNX, REFERENCE, Golden, write
+    from artifact.signature import Column, Signature
+    from training.export import reference
 
     folder.mkdir()
     (folder / ONNX).write_bytes(graph)

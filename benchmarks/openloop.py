@@ -188,7 +188,7 @@ def main() -> int:
     parser.add_argument("--livez", action="store_true")
     options = parser.parse_args()
     try:
-        import uvloop  # noqa: PLC0415 - faster where it is there
+        import uvloop  # faster where it is there
 
         run_in = uvloop.run
     except ImportError:

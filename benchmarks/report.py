@@ -192,11 +192,11 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 def chart(results: Results, path: Path) -> None:
     """Rates as bars, one panel a model; from zero, so that their lengths compare."""
-    import matplotlib as mpl  # noqa: PLC0415 - half a second that `--help` need not wait for
+    import matplotlib as mpl  # half a second that `--help` need not wait for
 
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "okamochi"
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt
 
     models = list(dict.fromkeys(row.model for row in results.rows))
     if not models:

@@ -86,7 +86,7 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_bundle(options: argparse.Namespace) -> int:
-    from deploy.bundle import bundle  # noqa: PLC0415
+    from deploy.bundle import bundle
 
     def run() -> int:
         for model in bundle(options.names):
@@ -97,7 +97,7 @@ def run_bundle(options: argparse.Namespace) -> int:
 
 
 def run_serve(options: argparse.Namespace) -> int:
-    from deploy.serve import serve  # noqa: PLC0415
+    from deploy.serve import serve
 
     return explained(
         lambda: serve(
@@ -107,7 +107,7 @@ def run_serve(options: argparse.Namespace) -> int:
 
 
 def run_image(options: argparse.Namespace) -> int:
-    from deploy import image  # noqa: PLC0415
+    from deploy import image
 
     def run() -> int:
         image.build(options.image, base=options.base_image, options=options.build_args)
@@ -117,7 +117,7 @@ def run_image(options: argparse.Namespace) -> int:
 
 
 def run_cluster(options: argparse.Namespace) -> int:
-    from deploy import cluster  # noqa: PLC0415
+    from deploy import cluster
 
     def run() -> int:
         found = cluster.find(options.context, options.loader, create=True)
@@ -133,9 +133,9 @@ def run_cluster(options: argparse.Namespace) -> int:
 
 
 def run_rollout(options: argparse.Namespace) -> int:
-    from deploy import cluster, rollout  # noqa: PLC0415
-    from deploy.bundle import bundle  # noqa: PLC0415
-    from deploy.image import tagged  # noqa: PLC0415
+    from deploy import cluster, rollout
+    from deploy.bundle import bundle
+    from deploy.image import tagged
 
     def run() -> int:
         found = cluster.find(options.context, options.loader, create=False)
@@ -152,7 +152,7 @@ def run_rollout(options: argparse.Namespace) -> int:
 
 
 def run_mlflow(options: argparse.Namespace) -> int:
-    from training.registry.mlflow_registry import shown_uri, tracking_uri  # noqa: PLC0415
+    from training.registry.mlflow_registry import shown_uri, tracking_uri
 
     uri = tracking_uri()
     if uri.startswith(("http:", "https:")):
@@ -171,18 +171,18 @@ def run_mlflow(options: argparse.Namespace) -> int:
 
 
 def run_lock(options: argparse.Namespace) -> int:
-    from deploy.lock import lock  # noqa: PLC0415
+    from deploy.lock import lock
 
     return lock(["--upgrade"] if options.upgrade else [])
 
 
 def explained(run: Callable[[], int]) -> int:
     """Turn an error that was foreseen into its sentence and its exit code."""
-    from artifact.manifest import ArtifactError  # noqa: PLC0415
-    from deploy.bundle import NoChampionError  # noqa: PLC0415
-    from deploy.image import CannotDeploy  # noqa: PLC0415
-    from training.registry.mlflow_registry import RegistryError  # noqa: PLC0415
-    from training.settings import UseCaseError  # noqa: PLC0415
+    from artifact.manifest import ArtifactError
+    from deploy.bundle import NoChampionError
+    from deploy.image import CannotDeploy
+    from training.registry.mlflow_registry import RegistryError
+    from training.settings import UseCaseError
 
     try:
         return run()

@@ -117,7 +117,7 @@ def check_path(environment: Path) -> None:
 
 def check_venv_module() -> None:
     try:
-        import ensurepip  # noqa: F401, PLC0415 - Debian leaves it out of python3
+        import ensurepip  # noqa: F401 - Debian leaves it out of python3
     except ImportError:
         version = "{}.{}".format(*sys.version_info[:2])
         raise NotPossible(

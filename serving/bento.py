@@ -57,7 +57,7 @@ def settings() -> Settings:
     """
     try:
         if any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ):
-            from serving.observe import traces  # noqa: PLC0415
+            from serving.observe import traces
 
             traces.destination(os.environ)
         return read(os.environ)
@@ -206,16 +206,16 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
     @cached_property
     def catalog(self) -> Catalog:
         """The models, opened in the process that asks first."""
-        from artifact import store  # noqa: PLC0415
-        from serving.scoring import catalog  # noqa: PLC0415
+        from artifact import store
+        from serving.scoring import catalog
 
         return catalog.load(self.inner.models.items(), store.path_of, self.settings)
 
     def to_asgi(self, is_main: bool = True) -> App:
         """The application of one worker; BentoML calls this just before it starts uvicorn."""
-        from serving.http import express  # noqa: PLC0415
-        from serving.http.gateway import Gateway  # noqa: PLC0415
-        from serving.observe import logs, metrics, traces  # noqa: PLC0415
+        from serving.http import express
+        from serving.http.gateway import Gateway
+        from serving.observe import logs, metrics, traces
 
         logs.install()
         destination = traces.destination(os.environ)
@@ -249,7 +249,7 @@ class Scoring:
     )
     def score(self, rows: list[list[Any]]) -> list[Any]:
         """Predictions of rows by position; null where the model gives no finite number."""
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         catalog = self.bento_service.catalog
         model = catalog.model(catalog.default)
@@ -260,14 +260,14 @@ class Scoring:
 
 
 def _labels(signature: Any, scores: Any) -> Any:
-    from artifact.signature import labels  # noqa: PLC0415
+    from artifact.signature import labels
 
     return labels(signature, scores)
 
 
 def _static_paths() -> list[str]:
     """What BentoML's page at `/` loads: files that exist, since its metrics have a label for each path."""
-    from bentoml._internal import server  # noqa: PLC0415
+    from bentoml._internal import server
 
     folder = Path(server.__file__).parent / "static_content"
     return [
@@ -279,7 +279,7 @@ def _static_paths() -> list[str]:
 
 def _on_started() -> None:
     """Run by the event loop of a worker, before its first request."""
-    from serving.http import listening  # noqa: PLC0415
+    from serving.http import listening
 
     listening.accept_many()
     _freeze()

@@ -138,8 +138,8 @@ def _seconds(text: str) -> float:
 
 def run(chosen: argparse.Namespace) -> int:
     """`run NAME`."""
-    from training.progress import Progress  # noqa: PLC0415
-    from training.run import run as train  # noqa: PLC0415
+    from training.progress import Progress
+    from training.run import run as train
 
     use_case = _use_case(chosen)
     progress = Progress()
@@ -153,8 +153,8 @@ def run(chosen: argparse.Namespace) -> int:
 
 def ensure(chosen: argparse.Namespace) -> int:
     """`ensure NAME`."""
-    from training.registry.mlflow_registry import CHAMPION, peek  # noqa: PLC0415
-    from training.run import up_to_date  # noqa: PLC0415
+    from training.registry.mlflow_registry import CHAMPION, peek
+    from training.run import up_to_date
 
     use_case = _use_case(chosen)
     made = up_to_date(use_case)
@@ -171,9 +171,9 @@ def ensure(chosen: argparse.Namespace) -> int:
 
 def tune(chosen: argparse.Namespace) -> int:
     """`tune NAME --storage URL`."""
-    from training.progress import Progress  # noqa: PLC0415
-    from training.run import tune as help_search  # noqa: PLC0415
-    from training.settings import UseCaseError  # noqa: PLC0415
+    from training.progress import Progress
+    from training.run import tune as help_search
+    from training.settings import UseCaseError
 
     use_case = _use_case(chosen)
     if chosen.storage is None:
@@ -191,8 +191,8 @@ def tune(chosen: argparse.Namespace) -> int:
 
 def list_use_cases(_: argparse.Namespace) -> int:
     """`list`."""
-    from training.registry.mlflow_registry import CHAMPION, peek  # noqa: PLC0415
-    from training.settings import all_use_cases  # noqa: PLC0415
+    from training.registry.mlflow_registry import CHAMPION, peek
+    from training.settings import all_use_cases
 
     rows = [("NAME", "WHAT", "CHAMPION")]
     for use_case in all_use_cases():
@@ -205,8 +205,8 @@ def list_use_cases(_: argparse.Namespace) -> int:
 
 def show(chosen: argparse.Namespace) -> int:
     """`show NAME`."""
-    from training.decide.promote import FIGURES  # noqa: PLC0415
-    from training.registry.mlflow_registry import CHALLENGER, CHAMPION, PREVIOUS, peek  # noqa: PLC0415
+    from training.decide.promote import FIGURES
+    from training.registry.mlflow_registry import CHALLENGER, CHAMPION, PREVIOUS, peek
 
     name = _name(chosen)
     found = {alias: peek(name, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)}
@@ -232,9 +232,9 @@ def show(chosen: argparse.Namespace) -> int:
 
 def promote(chosen: argparse.Namespace) -> int:
     """`promote NAME`."""
-    from training.decide.promote import NothingToPromoteError, challenge, exam_of  # noqa: PLC0415
-    from training.registry.mlflow_registry import CHALLENGER, Registry  # noqa: PLC0415
-    from training.tables.data import load_table  # noqa: PLC0415
+    from training.decide.promote import NothingToPromoteError, challenge, exam_of
+    from training.registry.mlflow_registry import CHALLENGER, Registry
+    from training.tables.data import load_table
 
     use_case = _use_case(chosen)
     registry = Registry()
@@ -249,8 +249,8 @@ def promote(chosen: argparse.Namespace) -> int:
 
 def rollback(chosen: argparse.Namespace) -> int:
     """`rollback NAME`."""
-    from training.decide.promote import rollback as roll_back  # noqa: PLC0415
-    from training.registry.mlflow_registry import Registry  # noqa: PLC0415
+    from training.decide.promote import rollback as roll_back
+    from training.registry.mlflow_registry import Registry
 
     name = _name(chosen)
     live, before = roll_back(Registry(), name)
@@ -262,8 +262,8 @@ def rollback(chosen: argparse.Namespace) -> int:
 
 def card(chosen: argparse.Namespace) -> int:
     """`card NAME`."""
-    from artifact import manifest  # noqa: PLC0415
-    from training.registry.mlflow_registry import CHAMPION, Registry, peek  # noqa: PLC0415
+    from artifact import manifest
+    from training.registry.mlflow_registry import CHAMPION, Registry, peek
 
     name = _name(chosen)
     champion = peek(name, CHAMPION)
@@ -278,9 +278,9 @@ def card(chosen: argparse.Namespace) -> int:
 
 def report(chosen: argparse.Namespace) -> int:
     """`report NAME`."""
-    from training.tables.data import load_table, test_rows  # noqa: PLC0415
-    from training.tables.report import summary, write_report  # noqa: PLC0415
-    from training.tables.schema import signature_of  # noqa: PLC0415
+    from training.tables.data import load_table, test_rows
+    from training.tables.report import summary, write_report
+    from training.tables.schema import signature_of
 
     table = load_table(_use_case(chosen))
     path = write_report(table, signature_of(table, ~test_rows(table)), Path("reports"))
@@ -291,8 +291,8 @@ def report(chosen: argparse.Namespace) -> int:
 
 def live(chosen: argparse.Namespace) -> int:
     """`live NAME [--log FOLDER|URL] [--publish]`."""
-    from artifact import manifest  # noqa: PLC0415
-    from training.decide.live import (  # noqa: PLC0415
+    from artifact import manifest
+    from training.decide.live import (
         NothingToJudgeError,
         as_json,
         judge,
@@ -301,7 +301,7 @@ def live(chosen: argparse.Namespace) -> int:
         table,
         write_picture,
     )
-    from training.registry.mlflow_registry import CHAMPION, Registry, peek  # noqa: PLC0415
+    from training.registry.mlflow_registry import CHAMPION, Registry, peek
 
     name = _name(chosen)
     target = chosen.log or os.environ.get("OKAMOCHI_PREDICTION_LOG", "")
@@ -327,7 +327,7 @@ def live(chosen: argparse.Namespace) -> int:
 
 def init(chosen: argparse.Namespace) -> int:
     """`init DATA.csv --target COLUMN`."""
-    from training.tables.init import write_use_case  # noqa: PLC0415
+    from training.tables.init import write_use_case
 
     path = write_use_case(chosen.data, chosen.target, tell=lambda line: print(line, file=sys.stderr))
     print(f"{path} is written: look it over, then train with")
@@ -339,14 +339,14 @@ def init(chosen: argparse.Namespace) -> int:
 
 
 def _use_case(chosen: argparse.Namespace) -> UseCase:
-    from training.settings import load_use_case  # noqa: PLC0415
+    from training.settings import load_use_case
 
     return load_use_case(chosen.name)
 
 
 def _name(chosen: argparse.Namespace) -> str:
     """A name in the registry needs no TOML file here; one that is in neither is a slip of the pen."""
-    from training.registry.mlflow_registry import CHALLENGER, CHAMPION, peek  # noqa: PLC0415
+    from training.registry.mlflow_registry import CHALLENGER, CHAMPION, peek
 
     name = str(chosen.name)
     if not name.endswith(".toml") and any(peek(name, alias) for alias in (CHAMPION, CHALLENGER)):
@@ -359,7 +359,7 @@ def _run(chosen: argparse.Namespace) -> str:
 
 
 def _budget(chosen: argparse.Namespace) -> Budget:
-    from training.run import Budget  # noqa: PLC0415
+    from training.run import Budget
 
     return Budget(chosen.trials, chosen.timeout, chosen.seed, chosen.storage, chosen.study)
 

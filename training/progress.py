@@ -33,7 +33,7 @@ class Progress:
             self.say(f"[{time.monotonic() - self._started:5.1f} s] {name}")
             return
         if self._bar is None:
-            from tqdm import tqdm  # noqa: PLC0415 - only for a terminal
+            from tqdm import tqdm  # only for a terminal
 
             layout = "{desc:<24} {bar:24} {n_fmt}/{total_fmt} [{elapsed}]"
             self._bar = tqdm(total=len(STAGES), bar_format=layout, leave=False)

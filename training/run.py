@@ -123,8 +123,8 @@ def run(use_case: UseCase, budget: Budget, progress: Progress) -> Result:
     UseCaseError, DataError, SearchError, ArtifactError, BusyError
     """
     # They bring pandas and scikit-learn; `--help` and `ensure` do without.
-    from training.decide.promote import challenge, exam_of  # noqa: PLC0415
-    from training.tables.data import load_table  # noqa: PLC0415
+    from training.decide.promote import challenge, exam_of
+    from training.tables.data import load_table
 
     folder = state_folder() / ".okamochi" / "pending" / use_case.name
     with _only_one(folder):
@@ -163,10 +163,10 @@ def tune(use_case: UseCase, budget: Budget, progress: Progress) -> int:
     ------
     StorageError, UseCaseError, DataError, SearchError
     """
-    from training.decide.promote import encode, exam_of  # noqa: PLC0415
-    from training.search.search import tune as search_on  # noqa: PLC0415
-    from training.tables.data import load_table  # noqa: PLC0415 - heavy, see run()
-    from training.tables.schema import signature_of  # noqa: PLC0415
+    from training.decide.promote import encode, exam_of
+    from training.search.search import tune as search_on
+    from training.tables.data import load_table
+    from training.tables.schema import signature_of
 
     progress.stage("reading the table")
     exam = exam_of(load_table(use_case))
@@ -313,11 +313,11 @@ def _train(registry: Registry, job: _Job) -> Finished:
 
 
 def _trained(job: _Job, log: _TrialLog) -> Finished:
-    from training.decide.evaluate import importances  # noqa: PLC0415 - heavy, see run()
-    from training.decide.promote import encode  # noqa: PLC0415
-    from training.export import export  # noqa: PLC0415
-    from training.search.search import fit, scores_of  # noqa: PLC0415
-    from training.tables.schema import signature_of  # noqa: PLC0415
+    from training.decide.evaluate import importances
+    from training.decide.promote import encode
+    from training.export import export
+    from training.search.search import fit, scores_of
+    from training.tables.schema import signature_of
 
     exam, table, test = job.exam, job.exam.table, job.exam.rows
     signature = signature_of(table, ~test)
@@ -439,8 +439,8 @@ class _Facts:
 
 
 def _search(job: _Job, signature: Signature, matrix: NDArray[np.float64], log: _TrialLog) -> SearchResult:
-    from training.decide.evaluate import METRICS  # noqa: PLC0415 - heavy, see run()
-    from training.search.search import search  # noqa: PLC0415 - the same
+    from training.decide.evaluate import METRICS
+    from training.search.search import search
 
     table, budget = job.exam.table, job.budget
     trials = budget.trials or job.use_case.trials
@@ -467,7 +467,7 @@ def _search(job: _Job, signature: Signature, matrix: NDArray[np.float64], log: _
 
 
 def _asked(exam: Exam, budget: Budget) -> Asked:
-    from training.search.search import Asked  # noqa: PLC0415 - heavy, see run()
+    from training.search.search import Asked
 
     table, use_case = exam.table, exam.table.use_case
     train = ~exam.rows
@@ -486,7 +486,7 @@ def _asked(exam: Exam, budget: Budget) -> Asked:
 
 
 def _facts(job: _Job, made: _Made) -> _Facts:
-    from training.decide.evaluate import metrics  # noqa: PLC0415 - heavy, see run()
+    from training.decide.evaluate import metrics
 
     exam, table, best, metric = job.exam, job.exam.table, made.result.best, job.metric
     signature = made.signature
@@ -528,8 +528,8 @@ def _facts(job: _Job, made: _Made) -> _Facts:
 
 
 def _card(job: _Job, made: _Made, figures: Mapping[str, float], baseline: Mapping[str, float]) -> str:
-    from training.card import card  # noqa: PLC0415 - heavy, see run()
-    from training.decide.evaluate import slices  # noqa: PLC0415
+    from training.card import card
+    from training.decide.evaluate import slices
 
     exam, table, use_case = job.exam, job.exam.table, job.use_case
     held = int(exam.rows.sum())
@@ -618,7 +618,7 @@ def _listed(params: Mapping[str, Any]) -> str:
 
 def _draw(job: _Job, made: _Made) -> None:
     """The plots as pictures, one file each."""
-    from training.plots import plots  # noqa: PLC0415 - heavy, see run()
+    from training.plots import plots
 
     folder = job.folder / "pictures"
     folder.mkdir()
@@ -655,7 +655,7 @@ def _data_is(use_case: UseCase, digest: str) -> bool:
                 return hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest
             return False
         case Sql():
-            from training.tables.sources import read_source  # noqa: PLC0415 - heavy, see run()
+            from training.tables.sources import read_source
 
             return read_source(use_case).digest == digest
         case Bundled() | Synthetic() | OpenML():

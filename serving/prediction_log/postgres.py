@@ -33,7 +33,7 @@ class Postgres:
     """A `Store` in PostgreSQL. The writer keeps its connection, each question has its own."""
 
     def __init__(self, url: str) -> None:
-        import psycopg  # noqa: PLC0415 - 12 MB that only this store needs
+        import psycopg  # 12 MB that only this store needs
 
         self._psycopg = psycopg
         self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)

@@ -513,7 +513,7 @@ class Folder:
 
     def tell(self, told: Sequence[Told]) -> list[Any]:
         """See `Store`."""
-        from serving.prediction_log.feedback import add_to_files  # noqa: PLC0415 - feedback imports this module
+        from serving.prediction_log.feedback import add_to_files  # feedback imports this module
 
         places: list[Path] = []
         for line, _ in told:
@@ -571,7 +571,7 @@ def open_log(settings: Settings) -> PredictionLog | None:
     if not target:
         return None
     if target.startswith(POSTGRES):
-        from serving.prediction_log.postgres import Postgres  # noqa: PLC0415 - only where it is asked for
+        from serving.prediction_log.postgres import Postgres  # only where it is asked for
 
         return PredictionLog(Postgres(target), settings)
     store = Folder(

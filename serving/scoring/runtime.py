@@ -36,7 +36,7 @@ def load(artifact: Artifact) -> Score:
 
 
 def _onnx(artifact: Artifact) -> Score:
-    import onnxruntime  # noqa: PLC0415 - 30 MB that a server without ONNX models never needs
+    import onnxruntime  # 30 MB that a server without ONNX models never needs
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # a pod is one worker on one core; batches are its parallelism
@@ -88,9 +88,9 @@ def _sklearn(artifact: Artifact) -> Score:
             "train the model again, or install that minor version"
         )
     # Both cost some 150 MB, so a worker whose models are all ONNX never imports them.
-    import skops.io  # noqa: PLC0415
+    import skops.io
 
-    from artifact.trusted import TRUSTED  # noqa: PLC0415
+    from artifact.trusted import TRUSTED
 
     try:
         unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED))

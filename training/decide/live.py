@@ -162,7 +162,7 @@ def _decode(line: bytes) -> dict[str, Any] | None:
 
 
 def _read_postgres(url: str, name: str) -> Iterator[Row]:
-    import psycopg  # noqa: PLC0415 - only for a log that is there
+    import psycopg  # only for a log that is there
 
     try:
         with (
@@ -355,7 +355,7 @@ def publish(found: Live, target: str) -> None:
 
 
 def _publish_postgres(said: Verdict, url: str) -> None:
-    import psycopg  # noqa: PLC0415 - only for a log that is there
+    import psycopg  # only for a log that is there
 
     try:
         with psycopg.connect(_psycopg_url(url), connect_timeout=10) as found:

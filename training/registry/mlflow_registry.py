@@ -183,7 +183,7 @@ class Registry:
 
     def trial(self, name: str, parent: str, trial: TrialRun) -> None:
         """Log a candidate as a run nested in `parent`: three calls, about 20 ms with SQLite."""
-        from mlflow.entities import Metric, Param  # noqa: PLC0415 - see _import_mlflow
+        from mlflow.entities import Metric, Param  # see _import_mlflow
 
         with self._asked("log a trial"):
             started, ended = int(trial.started * 1000), int((trial.started + trial.seconds) * 1000)
@@ -224,7 +224,7 @@ class Registry:
         note
             Markdown that the run's page shows as its description, and holds whole as card.md.
         """
-        from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415 - see _import_mlflow
+        from mlflow.entities import Metric, Param, RunTag  # see _import_mlflow
 
         with self._asked("log the run"):
             now = int(time.time() * 1000)
@@ -334,7 +334,7 @@ class Registry:
 
     def tag_run(self, run_id: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
         """Set tags of a run, and metrics that were not known before."""
-        from mlflow.entities import Metric, RunTag  # noqa: PLC0415 - see _import_mlflow
+        from mlflow.entities import Metric, RunTag  # see _import_mlflow
 
         with self._asked("tag the run"):
             now = int(time.time() * 1000)
@@ -466,7 +466,7 @@ class Registry:
         return {key: str(value)[:MAX_TAG] for key, value in {**ours, **tags}.items()}
 
     def _log_data(self, run_id: str, data: DataInput) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415 - see _import_mlflow
+        from mlflow.entities import Dataset, DatasetInput, InputTag  # see _import_mlflow
 
         columns = [{"type": kind, "name": name, "required": True} for name, kind in data.columns.items()]
         dataset = Dataset(
@@ -497,7 +497,7 @@ class Registry:
                 pip_requirements=_requirements(artifact),
                 tags={key: str(value)[:MAX_DESCRIPTION] for key, value in tags.items()},
             )
-        from mlflow.entities import Metric  # noqa: PLC0415 - see _import_mlflow
+        from mlflow.entities import Metric  # see _import_mlflow
 
         now = int(time.time() * 1000)
         logged = [Metric(key, float(value), now, 0, model_id=info.model_id) for key, value in metrics.items()]
@@ -595,7 +595,7 @@ def _import_mlflow() -> Any:
     """MLflow, quiet. Its import takes seconds, so it waits until a registry is opened."""
     for key, value in _DEFAULTS.items():
         os.environ.setdefault(key, value)
-    import mlflow  # noqa: PLC0415
+    import mlflow
 
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -636,7 +636,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _requirements(artifact: Artifact) -> list[str]:
-    from importlib.metadata import version  # noqa: PLC0415
+    from importlib.metadata import version
 
     needed = ["mlflow", "numpy", "pandas", "msgspec"]
     needed += ["onnxruntime"] if artifact.manifest.runtime == "onnx" else ["scikit-learn", "skops"]
@@ -644,8 +644,8 @@ def _requirements(artifact: Artifact) -> list[str]:
 
 
 def _signature(signature: Signature) -> Any:
-    from mlflow.models import ModelSignature  # noqa: PLC0415 - see _import_mlflow
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema  # noqa: PLC0415
+    from mlflow.models import ModelSignature  # see _import_mlflow
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     if signature.task == "regression":
         return ModelSignature(_inputs(signature), Schema([ColSpec("double", signature.target)]))
@@ -658,8 +658,8 @@ def _signature(signature: Signature) -> Any:
 
 
 def _inputs(signature: Signature) -> Any:
-    from mlflow.types import ColSpec, Schema  # noqa: PLC0415 - see _import_mlflow
-    from mlflow.types.schema import AnyType  # noqa: PLC0415
+    from mlflow.types import ColSpec, Schema  # see _import_mlflow
+    from mlflow.types.schema import AnyType
 
     # `Any` where MLflow's own check is narrower than the encoder: in a data frame, as `read_csv` makes it, it
     # refuses int64 for a double, a number for a string and a timestamp for either. The price is that its
@@ -677,6 +677,6 @@ def _inputs(signature: Signature) -> Any:
 
 
 def _example(signature: Signature) -> Any:
-    import pandas as pd  # noqa: PLC0415 - only to log a model
+    import pandas as pd  # only to log a model
 
     return pd.DataFrame([signature.example], columns=list(signature.names))

@@ -37,7 +37,7 @@ def open_score(artifact: Artifact) -> Score:
 
 
 def _onnx(artifact: Artifact) -> Score:
-    import onnxruntime  # noqa: PLC0415 - only where the model needs it
+    import onnxruntime  # only where the model needs it
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -58,8 +58,8 @@ def _onnx(artifact: Artifact) -> Score:
 
 
 def _sklearn(artifact: Artifact) -> Score:
-    import sklearn  # noqa: PLC0415 - only where the model needs it
-    import skops.io  # noqa: PLC0415
+    import sklearn  # only where the model needs it
+    import skops.io
 
     fitted = artifact.manifest.libraries.get("scikit-learn", "")
     if fitted.split(".")[:2] != sklearn.__version__.split(".")[:2]:

@@ -21,8 +21,8 @@ def column_power(frame: pd.DataFrame, target: NDArray[Any], task: str) -> dict[s
     """
     if len(frame) < MIN_ROWS:
         return {}
-    from sklearn.metrics import balanced_accuracy_score, r2_score  # noqa: PLC0415 - a second to import
-    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor  # noqa: PLC0415
+    from sklearn.metrics import balanced_accuracy_score, r2_score  # a second to import
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     rows = min(ROWS_LOOKED_AT, max(1_000, CELLS_LOOKED_AT // frame.shape[1]))
     places = np.random.default_rng(0).permutation(len(frame))[:rows]

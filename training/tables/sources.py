@@ -313,7 +313,7 @@ def _read_parquet(path: Path) -> Raw:
 
 
 def _read_bundled(name: str) -> pd.DataFrame:
-    from sklearn import datasets  # noqa: PLC0415 - a second to import; most sources do without
+    from sklearn import datasets  # a second to import; most sources do without
 
     if name == "diabetes":
         frame: pd.DataFrame = datasets.load_diabetes(as_frame=True, scaled=False).frame
@@ -332,7 +332,7 @@ _BUNDLED_TARGETS = {"breast_cancer": "diagnosis", "iris": "species", "wine": "cu
 
 
 def _read_openml(number: int) -> pd.DataFrame:
-    from sklearn.datasets import fetch_openml  # noqa: PLC0415 - see _read_bundled
+    from sklearn.datasets import fetch_openml
 
     home = os.environ.get("OKAMOCHI_DATA") or None
     try:
@@ -349,7 +349,7 @@ def _read_openml(number: int) -> pd.DataFrame:
 
 
 def _read_sql(source: Sql, folder: Path) -> pd.DataFrame:
-    import sqlalchemy as sa  # noqa: PLC0415 - only this source needs it
+    import sqlalchemy as sa  # only this source needs it
 
     written = os.path.expandvars(source.url)
     unset = re.search(r"\$\{?(\w+)\}?", written)
