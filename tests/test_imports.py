@@ -25,8 +25,97 @@ ALLOWED = {
 }
 """Who may import what; a folder stands for all in it."""
 
+LAYERS: dict[str, tuple[set[str], ...]] = {
+    "artifact": ({"store", "runtime"}, {"manifest"}, {"encode"}, {"signature", "trusted", "verdict"}),
+}
+"""The topics of a package (its folders, and its modules beside them) from the top down: each may import those
+below it, and two on one line know nothing of each other. A topic that no line names fails the test."""
+
+IN_A_CIRCLE = {
+    "serving.observe.logs",
+    "serving.prediction_log.feedback",
+    "serving.prediction_log.postgres",
+    "serving.prediction_log.predictions",
+    "serving.protocols",
+    "serving.protocols.predict",
+    "serving.scoring.catalog",
+    "serving.observe.traces",
+}
+"""Modules that still import one another in a circle. This list only ever gets shorter."""
+
 HEAVY = {"mlflow", "pandas", "sklearn", "skops", "scipy", "matplotlib", "optuna"}
 """What an ONNX worker must never load: `serving` may name it only inside a function."""
+
+
+def module_of(file: Path) -> str:
+    """The dotted name of a module; a package is its `__init__.py`."""
+    parts = file.relative_to(CHECKOUT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def module_graph(files: dict[str, str]) -> dict[str, set[str]]:
+    """For each module the modules that it imports, from their sources by name.
+
+    Imports inside functions and those under TYPE_CHECKING count: two modules that need each other's types are
+    as hard to understand apart as two that call each other.
+    """
+    graph: dict[str, set[str]] = {module: set() for module in files}
+    for module, source in files.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                graph[module] |= {alias.name for alias in node.names} & files.keys()
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    graph[module] |= {whole if whole in files else str(node.module)} & files.keys()
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The strongly connected components of two modules or more (Tarjan's algorithm)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(module: str) -> None:
+        index[module] = low[module] = len(index)
+        stack.append(module)
+        for other in sorted(graph[module]):
+            if other not in index:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], index[other])
+        if low[module] == index[module]:
+            component = set(stack[stack.index(module) :])
+            del stack[stack.index(module) :]
+            if len(component) > 1 or module in graph[module]:
+                found.append(component)
+
+    for module in sorted(graph):
+        if module not in index:
+            visit(module)
+    return found
+
+
+def against_the_layers(graph: dict[str, set[str]], package: str, layers: tuple[set[str], ...]) -> list[str]:
+    """Each import inside a package that does not go down, as a sentence."""
+    place = {topic: number for number, topics in enumerate(layers) for topic in topics}
+    found = []
+    for module in sorted(module for module in graph if module.startswith(f"{package}.")):
+        topic = module.split(".")[1]
+        if topic not in place:
+            found.append(f"{module} is on no line of LAYERS[{package!r}]")
+            continue
+        for other in sorted(other for other in graph[module] if other.startswith(f"{package}.")):
+            target = other.split(".")[1]
+            if target != topic and place.get(target, -1) <= place[topic]:
+                found.append(f"{module} imports {other}, which is not below it")
+    return found
+
+
+GRAPH = module_graph({module_of(file): file.read_text() for file in SOURCES})
 
 
 def imports(file: Path, *, outside_functions: bool = False) -> set[str]:
@@ -84,3 +173,57 @@ def test_the_system_python_can_make_the_environment() -> None:
 
     found = imports(CHECKOUT / "deploy" / "environment.py") | imports(CHECKOUT / "deploy" / "__init__.py")
     assert found <= set(sys.stdlib_module_names), found - set(sys.stdlib_module_names)
+
+
+def test_modules_that_import_one_another_are_found() -> None:
+    """The search for circles itself: through a function, a type and a package."""
+    found = circles(
+        module_graph(
+            {
+                "a.one": "from a.two import x",
+                "a.two": "def f():\n    from a import three",
+                "a.three": "if TYPE_CHECKING:\n    from a.one import T",
+                "a.four": "import a.one",
+                "b": "from b.five import y",
+                "b.five": "from b import z",
+                "b.six": "from b import five",
+            }
+        )
+    )
+
+    assert sorted(map(sorted, found)) == [["a.one", "a.three", "a.two"], ["b", "b.five"]]
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """Two modules that need each other hide a third: a record type, an id, a protocol class."""
+    found = circles(GRAPH)
+    new = [sorted(circle) for circle in found if not circle <= IN_A_CIRCLE]
+    gone = IN_A_CIRCLE - {module for circle in found for module in circle}
+
+    assert not new, f"modules import one another in a circle: {new}"
+    assert not gone, f"take these off the list IN_A_CIRCLE, they are in no circle any more: {sorted(gone)}"
+
+
+def test_an_import_that_goes_up_is_found() -> None:
+    """The search for imports against the order itself."""
+    graph = module_graph(
+        {
+            "p.top": "from p.low.b import x",
+            "p.low.a": "from p.low.b import x",
+            "p.low.b": "from p import top",
+            "p.beside": "from p.low import a",
+            "p.new": "",
+        }
+    )
+
+    assert against_the_layers(graph, "p", ({"top"}, {"low", "beside"})) == [
+        "p.beside imports p.low.a, which is not below it",
+        "p.low.b imports p.top, which is not below it",
+        "p.new is on no line of LAYERS['p']",
+    ]
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_imports_inside_a_package_go_one_way(package: str) -> None:
+    """`run` may know `decide`, `decide` the `search`, and none of them the other way round."""
+    assert not against_the_layers(GRAPH, package, LAYERS[package])
