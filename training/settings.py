@@ -1,5 +1,6 @@
 """A use case: one TOML file that says where the data is, what to predict and what is good enough."""
 
+import codecs
 import difflib
 import re
 import tomllib
@@ -18,6 +19,9 @@ NAME_RULE = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 Task = Literal["binary", "multiclass", "regression"]
 Label = str | bool | int | float
+DecimalMark = Literal[".", ","]
+ThousandsMark = Literal["", ".", ",", " ", "'", "_"]
+DECIMAL_MARKS, THOUSANDS_MARKS = get_args(DecimalMark), get_args(ThousandsMark)
 KindSetting = Literal["number", "category", "text", "date", "leave_out"]
 
 _CLASS_METRICS = (
@@ -54,7 +58,6 @@ class Csv(Struct, frozen=True, tag="csv", tag_field="kind", forbid_unknown_field
     """A delimited file, gzipped or not; `columns` names the columns of a file without a header line."""
 
     path: str
-    delimiter: str | None = None
     columns: tuple[str, ...] | None = None
 
 
@@ -78,6 +81,41 @@ class Sql(Struct, frozen=True, tag="sql", tag_field="kind", forbid_unknown_field
 
 
 Source = Bundled | Synthetic | Csv | Parquet | OpenML | Sql
+
+
+class Read(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a file is written, where it cannot be found out or was found out wrongly; None: find out.
+
+    Parameters
+    ----------
+    encoding
+        As Python names it: "utf-8", "gb18030", "windows-1251".
+    delimiter
+        One character.
+    quote
+        The character around cells that hold the delimiter; "" where no cell is quoted.
+    escape
+        The character before a quote inside of quotes; "" where such a quote is doubled.
+    decimal, thousands
+        The marks in numbers; thousands = "" where there are none.
+    skip_lines
+        How many lines stand above the header.
+    missing, not_missing
+        Words that stand for a missing value besides the usual ones, and usual ones that do not.
+    day_first
+        Whether 01/02/2024 is in February.
+    """
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    quote: str | None = None
+    escape: str | None = None
+    decimal: DecimalMark | None = None
+    thousands: ThousandsMark | None = None
+    skip_lines: Annotated[int, Meta(ge=0)] | None = None
+    missing: tuple[str, ...] = ()
+    not_missing: tuple[str, ...] = ()
+    day_first: bool | None = None
 
 
 class Gate(Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,7 +148,8 @@ class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group: str | None = None
     time: str | None = None
     threshold: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    encoding: str = "utf-8"
+    read: Read = Read()
+    formats: dict[str, str] = {}
     leave_out: tuple[str, ...] = ()
     sensitive: tuple[str, ...] = ()
     use_sensitive: bool = False
@@ -177,15 +216,17 @@ def _locate(name: str) -> Path:
 
 
 def _checked(settings: dict[str, Any], path: Path) -> UseCase:
-    _refuse_unknown(settings, _fields(UseCase) - {"file"}, path, "")
+    _refuse_unknown(settings, _fields(UseCase) - {"file"} | {"encoding"}, path, "")
     for key in ("target", "source"):
         if key not in settings:
             raise UseCaseError(f"{path}: the key {key} is missing{_EXAMPLE[key]}.")
-    for key in ("source", "gate"):
+    for key in ("source", "gate", "read"):
         if key in settings and not isinstance(settings[key], dict):
             raise UseCaseError(f"{path}: {key} is {_shown(settings[key])}, expected a table [{key}].")
     _check_source(settings["source"], path)
     _refuse_unknown(settings.get("gate", {}), _fields(Gate), path, "gate.")
+    _refuse_unknown(settings.get("read", {}), _fields(Read), path, "read.")
+    settings = _with_older_keys_moved(settings, path)
     settings.setdefault("name", path.stem)
     try:
         use_case = msgspec.convert(settings, UseCase)
@@ -215,10 +256,26 @@ def _check_source(source: dict[str, Any], path: Path) -> None:
         hint = nearest(str(kind), _SOURCES) if kind is not None else ""
         raise UseCaseError(f"{path}: source.kind {found}, expected one of {', '.join(_SOURCES)}{hint}.")
     struct = _SOURCES[kind]
-    _refuse_unknown(source, _fields(struct) | {"kind"}, path, "source.")
+    older = {"delimiter"} if struct is Csv else set()
+    _refuse_unknown(source, _fields(struct) | {"kind"} | older, path, "source.")
     for field in msgspec.structs.fields(struct):
         if field.required and field.name not in source:
             raise UseCaseError(f"{path}: the key source.{field.name} is missing: kind = {kind!r} needs it.")
+
+
+def _with_older_keys_moved(settings: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Put `encoding` and `source.delimiter`, as files had them before there was [read], into [read]."""
+    source, read = dict(settings["source"]), dict(settings.get("read", {}))
+    moved = {**settings, "source": source, "read": read}
+    for key, table, name in (("encoding", moved, "encoding"), ("delimiter", source, "source.delimiter")):
+        if key not in table:
+            continue
+        value = table.pop(key)
+        if read.setdefault(key, value) != value:
+            raise UseCaseError(
+                f"{path}: {name} is {_shown(value)}, but read.{key} is {_shown(read[key])}: keep read.{key}."
+            )
+    return moved
 
 
 def _refuse_unknown(table: Mapping[str, Any], known: set[str], path: Path, prefix: str) -> None:
@@ -256,9 +313,43 @@ def _check_meaning(  # noqa: C901 - one rule after the other
             raise UseCaseError(f'{path}: {key} is for a binary task, but task is "{use_case.task}".')
     if use_case.group and use_case.time:
         raise UseCaseError(f"{path}: group and time are both set; the split can go by one of them.")
+    _check_read(use_case, path)
     for key in ("leave_out", "sensitive"):
         if use_case.target in getattr(use_case, key):
             raise UseCaseError(f'{path}: {key} names the target "{use_case.target}" itself.')
+
+
+def _check_read(  # noqa: C901 - one rule after the other
+    use_case: UseCase, path: Path
+) -> None:
+    read = use_case.read
+    if read.encoding is not None:
+        try:
+            codecs.lookup(read.encoding)
+        except LookupError:
+            known = ("utf-8", "utf-16", "gb18030", "shift_jis", "windows-1251", "latin-1")
+            raise UseCaseError(
+                f'{path}: unknown read.encoding "{read.encoding}", expected a name such as {", ".join(known)}'
+                f"{nearest(read.encoding, known)}."
+            ) from None
+    for key, what in (("delimiter", "one character"), ("quote", "one character or an empty text"),
+                      ("escape", "one character or an empty text")):  # fmt: skip
+        value = getattr(read, key)
+        if value is not None and (len(value) > 1 or (key == "delimiter" and not value)):
+            raise UseCaseError(f"{path}: read.{key} is {_shown(value)}, expected {what}.")
+    same = [key for key in ("delimiter", "quote") if getattr(read, key) is not None]
+    if len(same) == 2 and read.delimiter == read.quote:
+        raise UseCaseError(f"{path}: read.delimiter and read.quote are both {_shown(read.quote)}.")
+    if read.decimal is not None and read.decimal == read.thousands:
+        raise UseCaseError(f"{path}: read.decimal and read.thousands are both {_shown(read.decimal)}.")
+    for word in read.missing:
+        if word in read.not_missing:
+            raise UseCaseError(f'{path}: "{word}" stands in both read.missing and read.not_missing.')
+    for column, form in use_case.formats.items():
+        if not re.search(r"%[a-zA-Z]", form):
+            raise UseCaseError(
+                f'{path}: "{column}" in formats is {_shown(form)}, expected a date format such as "%d.%m.%Y".'
+            )
 
 
 def _fields(struct: type[Struct]) -> set[str]:
@@ -301,9 +392,12 @@ def _explained_entry(key: str, reason: str, settings: dict[str, Any]) -> str:
         value = value[step]
     choices = _choices(key)
     for name, entry in value.items():
-        wrong = (
-            entry not in choices if choices else isinstance(entry, bool) or not isinstance(entry, int | float)
-        )
+        if choices:
+            wrong = entry not in choices
+        elif reason.startswith("Expected `str`"):
+            wrong = not isinstance(entry, str)
+        else:
+            wrong = isinstance(entry, bool) or not isinstance(entry, int | float)
         if wrong:
             hint = nearest(str(entry), choices) if isinstance(entry, str) else ""
             return f'"{name}" in {key} is {_shown(entry)}, expected {_expected(reason, key)}{hint}.'
@@ -317,13 +411,16 @@ def _choices(key: str) -> tuple[str, ...]:
         "missing": ("refuse", "allow"),
         "task": get_args(Task),
         "source.name": (),
+        "read.decimal": DECIMAL_MARKS,
+        "read.thousands": THOUSANDS_MARKS,
     }.get(key, ())
 
 
 def _expected(reason: str, key: str) -> str:
     choices = _choices(key)
     if choices:
-        return f"one of {', '.join(choices)}"
+        listed = ", ".join(repr(choice) if not choice.isidentifier() else choice for choice in choices)
+        return f"one of {listed}"
     if key == "source.name":
         return "the name of a bundled or generated set (see usecases/)"
     match = _EXPECTED.match(reason)

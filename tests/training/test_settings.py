@@ -8,6 +8,7 @@ from training.decide.evaluate import METRICS
 from training.settings import (
     METRIC_NAMES,
     Csv,
+    Read,
     UseCaseError,
     all_use_cases,
     load_use_case,
@@ -82,6 +83,8 @@ def test_a_byte_order_mark_does_no_harm(tmp_path):
         ('metric = "acuracy"\n' + GOOD, '"acuracy"', '"accuracy"'),
         (GOOD + '[kinds]\nage = "nummer"\n', '"nummer"', '"number"'),
         (GOOD.replace('"csv"', '"cvs"'), '"cvs"', '"csv"'),
+        (GOOD + '[read]\nencodng = "utf-8"\n', '"read.encodng"', '"encoding"'),
+        (GOOD + '[read]\nencoding = "winows-1251"\n', '"winows-1251"', '"windows-1251"'),
     ],
 )
 def test_an_unknown_word_is_named_with_the_nearest_right_one(tmp_path, text, key, right):
@@ -109,6 +112,17 @@ def test_an_unknown_word_is_named_with_the_nearest_right_one(tmp_path, text, key
             ["gate.floors", '"roc_auc"', '"high"', "a number"],
         ),
         (GOOD + '[unknown]\ncity = "drop"\n', ["unknown", '"city"', '"drop"', "refuse, missing"]),
+        (GOOD + '[read]\ndelimiter = ";;"\n', ["read.delimiter", '";;"', "one character"]),
+        (GOOD + '[read]\nquote = "ab"\n', ["read.quote", '"ab"', "one character or an empty text"]),
+        (GOOD + '[read]\ndecimal = ";"\n', ["read.decimal", '";"', "one of '.', ','"]),
+        (GOOD + '[read]\ndecimal = "."\nthousands = "."\n', ["read.decimal", "read.thousands"]),
+        (GOOD + '[read]\nmissing = "NA"\n', ["read.missing", '"NA"', "a list"]),
+        (GOOD + '[read]\nmissing = ["NA"]\nnot_missing = ["NA"]\n', ['"NA"', "both"]),
+        (GOOD + "[read]\nskip_lines = -1\n", ["read.skip_lines", "-1", ">= 0"]),
+        (GOOD + "read = 1\n", ["read", "1"]),
+        (GOOD + '[formats]\nday = "d.m.Y"\n', ['"day"', "formats", '"d.m.Y"', "%d.%m.%Y"]),
+        (GOOD + "[formats]\nday = 3\n", ["formats", "3", "text in quotes"]),
+        ('encoding = "utf-8"\n' + GOOD + '[read]\nencoding = "latin-1"\n', ["read.encoding", "encoding is"]),
         ('source = "data.csv"\ntarget = "y"\n', ["source", '"data.csv"', "[source]"]),
         ('target = "y"\n', ["source", "missing", "[source]"]),
         (GOOD.replace('path = "data.csv"', ""), ["source.path", "missing"]),
@@ -142,6 +156,12 @@ def test_an_unknown_name_says_which_there_are(name, hint):
     """Or how a name looks."""
     with pytest.raises(UseCaseError, match=hint):
         load_use_case(name)
+
+
+def test_encoding_and_delimiter_may_stand_where_they_stood_before_there_was_read(tmp_path):
+    """Files that `init` wrote earlier go on to work."""
+    text = 'encoding = "latin-1"\n' + GOOD + 'delimiter = ";"\n'
+    assert load_use_case(written(tmp_path, text)).read == Read(encoding="latin-1", delimiter=";")
 
 
 def test_a_file_in_another_encoding_is_told_so(tmp_path):

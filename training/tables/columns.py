@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from artifact.encode import canonical, parse_date
 from artifact.signature import Kind
+from training.tables.reading import UNDECIDED, LookAt, Reading
 
 MISSING_WORDS = frozenset(
     {
@@ -89,6 +90,8 @@ class Cleaned:
         Why the column seems to name rows rather than to describe them, or None.
     marks
         Texts that stand for a missing value.
+    look_at
+        What its cells leave open.
     """
 
     kind: Kind
@@ -98,6 +101,7 @@ class Cleaned:
     warnings: tuple[str, ...] = ()
     id_like: str | None = None
     marks: tuple[str, ...] = ()
+    look_at: tuple[LookAt, ...] = ()
 
 
 @dataclass
@@ -125,12 +129,23 @@ class _Tokens:
         return pd.Series(table[self.codes])
 
 
+def decide_from_cells(
+    frame: pd.DataFrame,  # noqa: ARG001 - the evidence of all columns together
+    reading: Reading,
+) -> Reading:
+    """The reading with the marks of numbers and the order of day and month, from the cells of all columns.
+
+    What a key gave stays; what the cells leave open comes back in `look_at`.
+    """
+    return reading
+
+
 def clean_column(
-    cells: "pd.Series[Any]", name: str, *, wanted: Kind | None = None, delimiter: str | None = None
+    cells: "pd.Series[Any]", name: str, *, wanted: Kind | None = None, reading: Reading = UNDECIDED
 ) -> Cleaned:
     """Make a column uniform, guessing its kind unless `wanted` says it. Raises UnfitColumn."""
     cells = cells.reset_index(drop=True)
-    cleaned = _clean(cells, name, wanted, delimiter)
+    cleaned = _clean(cells, name, wanted, reading.delimiter.value if reading.delimiter else None)
     return replace(cleaned, marks=_marks(cells, cleaned.cells))
 
 
@@ -172,7 +187,7 @@ def _clean(cells: "pd.Series[Any]", name: str, wanted: Kind | None, delimiter: s
     return _clean_text(cells, name, wanted, delimiter)
 
 
-def clean_labels(cells: "pd.Series[Any]", delimiter: str | None) -> tuple[NDArray[Any], list[str]]:
+def clean_labels(cells: "pd.Series[Any]", reading: Reading = UNDECIDED) -> tuple[NDArray[Any], list[str]]:
     """Cells of a target as labels of their own type: int, float, bool or str; None where missing.
 
     Returns
@@ -180,6 +195,7 @@ def clean_labels(cells: "pd.Series[Any]", delimiter: str | None) -> tuple[NDArra
     Object array, and remarks.
     """
     cells = cells.reset_index(drop=True)
+    delimiter = reading.delimiter.value if reading.delimiter else None
     if isinstance(cells.dtype, pd.CategoricalDtype):
         cells = cells.astype(object)
     if pd.api.types.is_object_dtype(cells.dtype):

@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 from artifact.encode import canonical
 from artifact.signature import Kind
 from training.settings import METRIC_NAMES, Label, Task, UseCase, nearest
-from training.tables.columns import Cleaned, UnfitColumn, clean_column, clean_labels, names_things
+from training.tables.columns import (
+    Cleaned,
+    UnfitColumn,
+    clean_column,
+    clean_labels,
+    decide_from_cells,
+    names_things,
+)
 from training.tables.leaks import leaking_columns
+from training.tables.reading import UNDECIDED, LookAt, Reading
 from training.tables.sources import DataError, Raw, read_source
 
 MAX_CLASS_NUMBERS = 12  # whole numbers with more values than this are a regression
@@ -82,6 +90,10 @@ class Table:
         A hash of each row's content, whatever the order of the columns; (rows,).
     digest
         sha256 of the source's content.
+    reading
+        What was decided for the file as a whole.
+    look_at
+        The readings that the file leaves open.
     """
 
     frame: pd.DataFrame
@@ -101,6 +113,8 @@ class Table:
     task: Task
     use_case: UseCase
     marks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    reading: Reading = UNDECIDED
+    look_at: tuple[LookAt, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -123,10 +137,11 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
     """Clean a table that has been read; see `load_table`."""
     notes = [Note("info", column, text) for column, text in raw.notes]
     frame = _named(raw.frame, notes)
+    reading = decide_from_cells(frame, raw.reading)
     _check_named_columns(use_case, list(frame.columns))
     if len(frame) < 2:
         raise DataError(f"{_where(use_case)} has {len(frame)} row: there is nothing to learn from.")
-    labels, task, frame = _target(frame, use_case, raw.delimiter, notes)
+    labels, task, frame = _target(frame, use_case, reading, notes)
     classes = _classes(labels, task, use_case)
     positive = _positive(classes, labels, use_case) if task == "binary" else None
     if use_case.metric is not None and use_case.metric not in METRIC_NAMES[task]:
@@ -135,7 +150,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
             f"{', '.join(METRIC_NAMES[task])}."
         )
     features = _feature_names(frame, use_case, notes)
-    cleaned = _clean_features(frame, features, use_case, raw.delimiter, notes)
+    cleaned = _clean_features(frame, features, use_case, reading, notes)
     if not cleaned:
         raise DataError(
             f"{_where(use_case)} has no feature column left besides the target: every one is constant, "
@@ -150,6 +165,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         )
     if duplicates:
         notes.append(Note("info", None, f"{duplicates:,} rows are copies of others; copies stay on one side"))
+    look_at = (*reading.look_at, *(each for column in cleaned.values() for each in column.look_at))
     return Table(
         frame=clean,
         target=labels,
@@ -157,17 +173,24 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         classes=classes,
         positive=positive,
         date_formats={name: column.formats for name, column in cleaned.items() if column.formats},
-        sensitive=_slices(frame, use_case, raw.delimiter),
+        sensitive=_slices(frame, use_case, reading),
         groups=_groups(frame, use_case),
-        times=_times(frame, use_case, raw.delimiter),
+        times=_times(frame, use_case, reading),
         ignored=tuple(str(name) for name in frame.columns if name not in cleaned),
-        notes=(*notes, *_looked_at(clean, labels, task), *_hints(frame, cleaned, labels, use_case)),
+        notes=(
+            *notes,
+            *(Note("warning", *each) for each in look_at),
+            *_looked_at(clean, labels, task),
+            *_hints(frame, cleaned, labels, use_case),
+        ),
         duplicates=duplicates,
         row_hashes=rows,
         digest=raw.digest,
         task=task,
         use_case=use_case,
         marks={name: column.marks for name, column in cleaned.items() if column.marks},
+        reading=reading,
+        look_at=look_at,
     )
 
 
@@ -306,6 +329,7 @@ def _check_named_columns(use_case: UseCase, columns: list[str]) -> None:
         "leave_out": use_case.leave_out,
         "sensitive": use_case.sensitive,
         "[kinds]": use_case.kinds,
+        "[formats]": use_case.formats,
         "[unknown]": use_case.unknown,
         "[missing]": use_case.missing,
     }
@@ -334,7 +358,7 @@ def _feature_names(frame: pd.DataFrame, use_case: UseCase, notes: list[Note]) ->
 
 
 def _clean_features(
-    frame: pd.DataFrame, features: list[str], use_case: UseCase, delimiter: str | None, notes: list[Note]
+    frame: pd.DataFrame, features: list[str], use_case: UseCase, reading: Reading, notes: list[Note]
 ) -> dict[str, Cleaned]:
     kept: dict[str, Cleaned] = {}
     ids: dict[str, Cleaned] = {}
@@ -342,7 +366,7 @@ def _clean_features(
         setting = use_case.kinds.get(name)
         wanted: Kind | None = setting if setting in get_args(Kind) else None  # type: ignore[assignment]
         try:
-            column = clean_column(frame[name], name, wanted=wanted, delimiter=delimiter)
+            column = clean_column(frame[name], name, wanted=wanted, reading=reading)
         except UnfitColumn as error:
             raise DataError(f'[kinds] says "{name}" is a {setting}, but it {error}.') from None
         notes.extend(Note("info", name, text) for text in column.remarks)
@@ -379,11 +403,11 @@ def _clean_features(
 
 
 def _target(
-    frame: pd.DataFrame, use_case: UseCase, delimiter: str | None, notes: list[Note]
+    frame: pd.DataFrame, use_case: UseCase, reading: Reading, notes: list[Note]
 ) -> tuple[NDArray[Any], Task, pd.DataFrame]:
     """Labels (or numbers), the task, and the rows that have one."""
     name = use_case.target
-    labels, remarks = _labels(frame[name], use_case, delimiter)
+    labels, remarks = _labels(frame[name], use_case, reading)
     notes.extend(Note("warning", name, text) for text in remarks)
     keep = np.array([label is not None for label in labels], bool)
     if not keep.any():
@@ -421,15 +445,13 @@ def _target(
     return labels, task, frame
 
 
-def _labels(
-    cells: "pd.Series[Any]", use_case: UseCase, delimiter: str | None
-) -> tuple[NDArray[Any], list[str]]:
+def _labels(cells: "pd.Series[Any]", use_case: UseCase, reading: Reading) -> tuple[NDArray[Any], list[str]]:
     """Labels of the target; numbers with a unit, or but for a few words, as in the features."""
-    labels, remarks = clean_labels(cells, delimiter)
+    labels, remarks = clean_labels(cells, reading)
     texts = {label for label in labels if isinstance(label, str)}
     if use_case.task in {"binary", "multiclass"} or len(texts) <= MAX_CLASS_NUMBERS:
         return labels, remarks
-    column = clean_column(cells, use_case.target, delimiter=delimiter)
+    column = clean_column(cells, use_case.target, reading=reading)
     if column.kind != "number":
         return labels, remarks
     numbers = column.cells.astype(object).where(column.cells.notna(), None).to_numpy()
@@ -539,10 +561,10 @@ def _groups(frame: pd.DataFrame, use_case: UseCase) -> NDArray[Any] | None:
     return column.cells.to_numpy()
 
 
-def _times(frame: pd.DataFrame, use_case: UseCase, delimiter: str | None) -> NDArray[Any] | None:
+def _times(frame: pd.DataFrame, use_case: UseCase, reading: Reading) -> NDArray[Any] | None:
     if use_case.time is None:
         return None
-    column = clean_column(frame[use_case.time], use_case.time, delimiter=delimiter)
+    column = clean_column(frame[use_case.time], use_case.time, reading=reading)
     if column.kind == "date":
         return pd.to_datetime(column.cells, format="ISO8601").to_numpy("datetime64[s]")
     if column.kind == "number":
@@ -553,10 +575,10 @@ def _times(frame: pd.DataFrame, use_case: UseCase, delimiter: str | None) -> NDA
     )
 
 
-def _slices(frame: pd.DataFrame, use_case: UseCase, delimiter: str | None) -> pd.DataFrame:
+def _slices(frame: pd.DataFrame, use_case: UseCase, reading: Reading) -> pd.DataFrame:
     slices: dict[str, Any] = {}
     for name in use_case.sensitive:
-        column = clean_column(frame[name], name, delimiter=delimiter)
+        column = clean_column(frame[name], name, reading=reading)
         values = column.cells
         if column.kind == "number" and values.nunique() > 10:
             ranges = pd.qcut(values, SLICE_RANGES, duplicates="drop")

@@ -88,7 +88,7 @@ def _read(draft: UseCase) -> tuple[UseCase, Raw]:
     except DataError as error:
         if "encoding" not in str(error):
             raise
-        draft = msgspec.structs.replace(draft, encoding="latin-1")
+        draft = msgspec.structs.replace(draft, read=msgspec.structs.replace(draft.read, encoding="latin-1"))
         return draft, read_source(draft)
 
 
@@ -100,7 +100,7 @@ def _rare(raw: Raw, draft: UseCase) -> tuple[tuple[Label, ...], int]:
     places = [i for i, name in enumerate(raw.frame.columns) if str(name).strip() == draft.target]
     if not places:
         return (), FOLDS
-    labels, _ = clean_labels(raw.frame.iloc[:, places[0]], raw.delimiter)
+    labels, _ = clean_labels(raw.frame.iloc[:, places[0]], raw.reading)
     counts = Counter(label for label in labels if label is not None)
     if len(counts) > 2 and not all(isinstance(label, str) for label in counts):
         return (), FOLDS  # numbers as uneven as that are a regression
@@ -179,8 +179,6 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
     if table.task == "binary":
         lines.append(f"positive = {_value(table.positive)}  # the label that it is about")
     lines += [f"metric = {_value(metric)}  # {why}", f"trials = {_trials(table)}"]
-    if draft.encoding != "utf-8":
-        lines.append(f"encoding = {_value(draft.encoding)}  # the file is not UTF-8")
     if draft.salt:
         lines.append(f"salt = {_value(draft.salt)}  # deals rows of every class to training and test")
     if draft.drop_classes:
@@ -197,6 +195,7 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
         f'kind = "{"parquet" if isinstance(draft.source, Parquet) else "csv"}"',
         f"path = {_value(path)}",
         "",
+        *_read_lines(draft),
         "# What each column is: number, category, text, date or leave_out.",
         "[kinds]",
         *_kind_lines(table),
@@ -207,6 +206,12 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _read_lines(draft: UseCase) -> list[str]:
+    if draft.read.encoding is None:
+        return []
+    return ["[read]", f"encoding = {_value(draft.read.encoding)}  # the file is not UTF-8", ""]
 
 
 def _of_whole(note: Note, draft: UseCase) -> bool:

@@ -12,7 +12,7 @@ import os
 import re
 import zlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from urllib.error import URLError
 import numpy as np
 import pandas as pd
 
-from training.settings import Bundled, Csv, OpenML, Parquet, Sql, Synthetic, UseCase
+from training.settings import Bundled, Csv, OpenML, Parquet, Read, Sql, Synthetic, UseCase
+from training.tables.reading import UNDECIDED, Decided, Reading, from_keys
 from training.tables.synthetic import generate
 
 ROWS_AT_ONCE = 50_000
@@ -47,28 +48,27 @@ class Raw:
         Columns of `str` (a delimited file) or of the source's own types; names may be empty or repeated.
     digest
         sha256 of the source's content.
-    delimiter
-        Of a delimited file; decides whether "1,5" is one and a half.
+    reading
+        How a text file is written, the keys of `[read]` and `[formats]` in it.
     notes
         What was done to read it, as (column or None, text).
     """
 
     frame: pd.DataFrame
     digest: str
-    delimiter: str | None = None
+    reading: Reading = UNDECIDED
     notes: tuple[tuple[str | None, str], ...] = field(default=())
 
 
 def read_source(use_case: UseCase) -> Raw:
     """Read the whole source of a use case. Raises DataError."""
     source = use_case.source
+    given = from_keys(use_case.read, use_case.formats)
     match source:
         case Csv():
-            return read_delimited(
-                Path(source.path), use_case.encoding, delimiter=source.delimiter, columns=source.columns
-            )
+            return read_delimited(Path(source.path), use_case.read, columns=source.columns, given=given)
         case Parquet():
-            return _read_parquet(Path(source.path))
+            return _read_parquet(Path(source.path), given)
         case Bundled():
             frame = _read_bundled(source.name)
         case Synthetic():
@@ -77,15 +77,15 @@ def read_source(use_case: UseCase) -> Raw:
             frame = _read_openml(source.id)
         case Sql():
             frame = _read_sql(source, Path(use_case.file).parent)
-    return Raw(frame, _frame_digest(frame))
+    return Raw(frame, _frame_digest(frame), given)
 
 
 def read_delimited(
     path: Path,
-    encoding: str = "utf-8",
+    read: Read = Read(),  # noqa: B008 - frozen
     *,
-    delimiter: str | None = None,
     columns: tuple[str, ...] | None = None,
+    given: Reading = UNDECIDED,
 ) -> Raw:
     """Read a delimited text file, gzipped or not, with or without a byte order mark, every cell a text.
 
@@ -94,6 +94,7 @@ def read_delimited(
     """
     content = _read_bytes(path)
     digest = hashlib.sha256(content).hexdigest()
+    encoding, delimiter = read.encoding or "utf-8", read.delimiter
     text = _decode(_unpacked(content, path), encoding, path)
     if not text.strip():
         raise DataError(f"{path} is empty: expected a header line and rows.")
@@ -126,7 +127,12 @@ def read_delimited(
                 (None, "the rows have one more value than the header: the first is taken as a row name")
             )
     frame.columns = pd.Index(header)
-    return Raw(frame, digest, delimiter, tuple(notes))
+    reading = replace(
+        given,
+        encoding=Decided(encoding, "the text decodes", given=read.encoding is not None),
+        delimiter=Decided(delimiter, "it cuts the rows alike", given=read.delimiter is not None),
+    )
+    return Raw(frame, digest, reading, tuple(notes))
 
 
 _SEPARATOR_LINE = re.compile(r"\ufeff?sep=(.)\r?\n", re.IGNORECASE)
@@ -249,7 +255,7 @@ def _decode(content: bytes, encoding: str, path: Path) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{path}, line {line} is not {encoding.removesuffix('-sig').upper()}: "
-            'set encoding = "latin-1" in the use case, or what the file is written in.'
+            'set encoding = "latin-1" under [read], or what the file is written in.'
         ) from None
 
 
@@ -288,7 +294,7 @@ def _ragged(path: Path, line: int, found: int, expected: int, delimiter: str) ->
     name = {"\t": "tab"}.get(delimiter, f'"{delimiter}"')
     return (
         f"{path}, line {line} has {found} values, expected {expected} as in the lines before "
-        f"(delimiter {name}): mend that line, or set source.delimiter."
+        f"(delimiter {name}): mend that line, or set delimiter under [read]."
     )
 
 
@@ -300,7 +306,7 @@ def _part(rows: list[list[str]], path: Path) -> pd.DataFrame:
     )
 
 
-def _read_parquet(path: Path) -> Raw:
+def _read_parquet(path: Path, given: Reading) -> Raw:
     content = _read_bytes(path)
     try:
         frame = pd.read_parquet(io.BytesIO(content))
@@ -309,7 +315,7 @@ def _read_parquet(path: Path) -> Raw:
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()
     frame.columns = pd.Index([str(name) for name in frame.columns])
-    return Raw(frame, hashlib.sha256(content).hexdigest())
+    return Raw(frame, hashlib.sha256(content).hexdigest(), given)
 
 
 def _read_bundled(name: str) -> pd.DataFrame:
