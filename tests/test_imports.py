@@ -26,7 +26,13 @@ ALLOWED = {
 """Who may import what; a folder stands for all in it."""
 
 LAYERS: dict[str, tuple[set[str], ...]] = {
-    "artifact": ({"store", "runtime"}, {"manifest"}, {"encode"}, {"signature", "trusted", "verdict"}),
+    "artifact": (
+        {"store", "runtime"},
+        {"manifest"},
+        {"encode"},
+        {"kinds"},
+        {"signature", "trusted", "verdict"},
+    ),
 }
 """The topics of a package (its folders, and its modules beside them) from the top down: each may import those
 below it, and two on one line know nothing of each other. A topic that no line names fails the test."""

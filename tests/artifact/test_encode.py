@@ -183,24 +183,6 @@ def test_an_unknown_column_names_the_nearest():
     assert "did you mean 'age'" in refusals(Encoder(MIXED).records, [ROW | {"aeg": 1}])[0, "aeg"]
 
 
-@given(
-    st.lists(st.lists(st.floats(allow_nan=False, width=64), min_size=2, max_size=2), min_size=1, max_size=5)
-)
-def test_the_quick_way_for_floats_agrees_with_the_careful_one(rows):
-    encoder = Encoder(signature(Column(name="a", kind="number"), Column(name="b", kind="number")))
-    quick = encoder.floats(rows)
-    if quick is None:
-        assert refusals(encoder.rows, rows)
-    else:
-        np.testing.assert_array_equal(quick, encoder.rows(rows))
-
-
-def test_the_quick_way_leaves_a_wrong_width_to_the_careful_one():
-    encoder = Encoder(signature(Column(name="a", kind="number")))
-    assert encoder.floats([[1.0, 2.0]]) is None
-    assert encoder.floats([[1.0], [1.0, 2.0]]) is None
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3),

@@ -1,0 +1,106 @@
+"""Categories: each is its index in the signature; a missing or unknown one is -1."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from artifact.kinds.cell import is_missing, listed, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from artifact.kinds.cell import Encode, EncodeCell, Errors
+    from artifact.signature import Column
+
+MISSING_CODE = -1.0
+_WHOLE = re.compile(r"([+-]?\d+)\.0*")
+
+
+def canonical(value: object) -> str:
+    """How a category is spelt, whatever type it came in: `1`, `1.0` and `"1"` are one, `True` is `"true"`."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, (float, np.floating)) and math.isfinite(value) and float(value).is_integer():
+        return str(int(value))
+    if isinstance(value, np.generic):
+        return str(value.item())
+    return str(value)
+
+
+def encode_column(column: Column) -> Encode:
+    codes = {category: float(code) for code, category in enumerate(column.categories)}
+    boolean = codes.keys() <= {"true", "false"}
+
+    def code_of(cell: object) -> float | None:
+        """Code of a cell that is there, None for an unknown category."""
+        name = canonical(cell)
+        code = codes.get(name)
+        if code is not None:
+            return code
+        if boolean:
+            return codes.get(name.lower())
+        whole = _WHOLE.fullmatch(name)
+        return codes.get(whole[1]) if whole else None
+
+    def encode(cells: Sequence[Any], errors: Errors | None) -> NDArray[np.float64]:
+        known: dict[object, float] = {}
+        values = np.empty(len(cells))
+        for i, cell in enumerate(cells):
+            try:
+                key = (type(cell), cell)
+                code = known.get(key)
+            except TypeError:  # a list or an object
+                key, code = None, None
+            if code is None:
+                code = _category_code(column, i, cell, code_of, errors)
+                if key is not None and code >= 0:
+                    known[key] = code
+            values[i] = code
+        return values
+
+    return encode
+
+
+def _category_code(
+    column: Column, row: int, cell: object, code_of: Callable[[object], float | None], errors: Errors | None
+) -> float:
+    if is_missing(cell):
+        if errors is not None and column.missing == "refuse":
+            errors.add(row, column.name, f"missing; expected one of {listed(column.categories)}")
+        return MISSING_CODE
+    if isinstance(cell, (list, tuple, dict)):
+        if errors is not None:
+            errors.add(row, column.name, f"expected a category, got {shown(cell)}")
+        return MISSING_CODE
+    code = code_of(cell)
+    if code is None:
+        if errors is not None and is_missing(cell, column.marks):
+            if column.missing == "refuse":
+                errors.add(row, column.name, f"missing; expected one of {listed(column.categories)}")
+        elif errors is not None and column.unknown == "refuse":
+            errors.add(
+                row,
+                column.name,
+                f"unknown category {shown(cell)}; expected one of {listed(column.categories)}",
+            )
+        return MISSING_CODE
+    return code
+
+
+def encode_cell(column: Column) -> EncodeCell:
+    codes: dict[object, Sequence[float]] = {name: (float(i),) for i, name in enumerate(column.categories)}
+    if column.missing == "allow":
+        codes[None] = (MISSING_CODE,)
+
+    def encode(cell: Any) -> Sequence[float] | None:
+        return codes.get(cell) if cell is None or type(cell) is str else None
+
+    return encode

@@ -1,0 +1,82 @@
+"""Numbers: NaN is missing, and each value is one that float32 holds."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from artifact.kinds.cell import is_missing, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from artifact.kinds.cell import Encode, EncodeCell, Errors
+    from artifact.signature import Column
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+_PLAIN = frozenset((int, float))
+
+
+def encode_column(column: Column) -> Encode:
+    def encode(cells: Sequence[Any], errors: Errors | None) -> NDArray[np.float64]:
+        if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiu":
+            values = cells.astype(np.float64)
+        elif set(map(type, cells)) <= _PLAIN:
+            try:
+                values = np.array(cells, np.float64)
+            except OverflowError:  # an int beyond float64
+                values = np.array([_number(cell) for cell in cells], np.float64)
+        else:
+            values = np.array([_number(cell) for cell in cells], np.float64)
+        refused = ~np.isfinite(values) | (np.abs(values) > FLOAT32_MAX)
+        if refused.any():
+            _refuse_numbers(column, cells, values, np.flatnonzero(refused).tolist(), errors)
+        return values.astype(np.float32).astype(np.float64)
+
+    return encode
+
+
+def _refuse_numbers(
+    column: Column,
+    cells: Sequence[Any],
+    values: NDArray[np.float64],
+    places: list[int],
+    errors: Errors | None,
+) -> None:
+    """Code as missing what may be, name the rest."""
+    for i in places:
+        if errors is not None and not is_missing(cells[i], column.marks):
+            value = cells[i]
+            if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+                errors.add(i, column.name, f"expected a number within ±{FLOAT32_MAX:.2g}, got {shown(value)}")
+            else:
+                errors.add(i, column.name, f"expected a number, got {shown(value)}")
+        elif errors is not None and column.missing == "refuse":
+            errors.add(i, column.name, "missing; expected a number")
+        values[i] = np.nan
+
+
+def _number(cell: object) -> float:
+    """The cell as a float; NaN for what is missing or no number (the caller tells them apart)."""
+    if isinstance(cell, (int, float, np.integer, np.floating)) and not isinstance(cell, bool):
+        try:
+            return float(cell)
+        except OverflowError:
+            return math.inf
+    return math.nan
+
+
+def encode_cell(column: Column) -> EncodeCell:
+    absent = (math.nan,) if column.missing == "allow" else None
+
+    def encode(cell: Any) -> Sequence[float] | None:
+        kind = type(cell)
+        if kind is float or kind is int:
+            return (cell,) if -FLOAT32_MAX <= cell <= FLOAT32_MAX else None
+        return absent if cell is None else None
+
+    return encode
