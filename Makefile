@@ -98,6 +98,12 @@ check: ## run the formatter, the linter and the type checker
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
 
+.PHONY: coverage
+coverage: ## run the suite and show which lines and branches it leaves out, servers included (ARGS as of test)
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@mkdir -p reports/coverage && $(RUN) -m coverage erase
+	@$(RUN) -m pytest $(AT_ONCE) --cov --cov-report= $(ARGS); status=$$?; $(RUN) -m coverage report; exit $$status
+
 .PHONY: bench
 bench: ## compare with what one would pick instead (QUICK=1: under three minutes)
 	@$(environment) dev --rebuild-for "$(PYTHON)"

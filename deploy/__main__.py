@@ -16,47 +16,12 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command: 0 done, 1 failed, 2 wrong usage or data, 3 refused by the gate, 4 registry."""
     parser = argparse.ArgumentParser(prog="python -m deploy", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
+    return execute(parser.parse_args(arguments))
 
-    bundle = commands.add_parser("bundle", help="put champions into BentoML's model store, write models.lock")
-    bundle.add_argument("names", nargs="+", metavar="NAME", help="a use case or its TOML file, default first")
-    bundle.set_defaults(run=run_bundle)
 
-    serve = commands.add_parser("serve", help="train what has no champion, bundle and serve")
-    serve.add_argument("names", nargs="+", metavar="NAME", help="a use case or its TOML file, default first")
-    serve.add_argument("--port", type=int, default=3000)
-    serve.add_argument("--mlflow-port", type=int, default=5001, help="named in the hint that is printed")
-    serve.add_argument("--trials", type=int, help="search budget of a training that is needed")
-    serve.set_defaults(run=run_serve)
-
-    image = commands.add_parser("image", help="build the server's image with the bundled models")
-    add_image_options(image, default="okamochi:local")
-    image.set_defaults(run=run_image)
-
-    cluster = commands.add_parser("cluster", help="serve the bundled models on a Kubernetes cluster")
-    add_image_options(cluster, default="okamochi:local")
-    add_cluster_options(cluster)
-    cluster.set_defaults(run=run_cluster)
-
-    rollout = commands.add_parser(
-        "rollout", help="roll out champions, check their golden rows, undo if wrong"
-    )
-    rollout.add_argument("names", nargs="*", metavar="NAME", help="use cases to bundle anew, default first")
-    add_image_options(rollout, default="okamochi")
-    add_cluster_options(rollout)
-    rollout.set_defaults(run=run_rollout)
-
-    mlflow = commands.add_parser("mlflow", help="the MLflow UI over the registry that training writes to")
-    mlflow.add_argument("--port", type=int, default=5001)
-    mlflow.set_defaults(run=run_mlflow)
-
-    lock = commands.add_parser("lock", help="resolve the dependency groups into requirements/")
-    lock.add_argument(
-        "--upgrade", action="store_true", help="take newer versions where the groups allow them"
-    )
-    lock.set_defaults(run=run_lock)
-
-    options = parser.parse_args(arguments)
+def execute(options: argparse.Namespace) -> int:
+    """Run a command that was parsed; where this Python lacks a package, say which one has it."""
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -66,6 +31,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(said, file=sys.stderr)
         return 2
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verbs of this package; what each parses into is for `execute`."""
+    bundle = commands.add_parser("bundle", help="put champions into BentoML's model store, write models.lock")
+    bundle.add_argument("names", nargs="+", metavar="NAME", help="a use case or its TOML file, default first")
+    bundle.set_defaults(run=run_bundle, execute=execute)
+
+    serve = commands.add_parser("serve", help="train what has no champion, bundle and serve")
+    serve.add_argument("names", nargs="+", metavar="NAME", help="a use case or its TOML file, default first")
+    serve.add_argument("--port", type=int, default=3000)
+    serve.add_argument("--mlflow-port", type=int, default=5001, help="named in the hint that is printed")
+    serve.add_argument("--trials", type=int, help="search budget of a training that is needed")
+    serve.set_defaults(run=run_serve, execute=execute)
+
+    image = commands.add_parser("image", help="build the server's image with the bundled models")
+    add_image_options(image, default="okamochi:local")
+    image.set_defaults(run=run_image, execute=execute)
+
+    cluster = commands.add_parser("cluster", help="serve the bundled models on a Kubernetes cluster")
+    add_image_options(cluster, default="okamochi:local")
+    add_cluster_options(cluster)
+    cluster.set_defaults(run=run_cluster, execute=execute)
+
+    rollout = commands.add_parser(
+        "rollout", help="roll out champions, check their golden rows, undo if wrong"
+    )
+    rollout.add_argument("names", nargs="*", metavar="NAME", help="use cases to bundle anew, default first")
+    add_image_options(rollout, default="okamochi")
+    add_cluster_options(rollout)
+    rollout.set_defaults(run=run_rollout, execute=execute)
+
+    mlflow = commands.add_parser("mlflow", help="the MLflow UI over the registry that training writes to")
+    mlflow.add_argument("--port", type=int, default=5001)
+    mlflow.set_defaults(run=run_mlflow, execute=execute)
+
+    lock = commands.add_parser("lock", help="resolve the dependency groups into requirements/")
+    lock.add_argument(
+        "--upgrade", action="store_true", help="take newer versions where the groups allow them"
+    )
+    lock.set_defaults(run=run_lock, execute=execute)
 
 
 def add_image_options(parser: argparse.ArgumentParser, *, default: str) -> None:

@@ -27,7 +27,15 @@ DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code: 0 done, 1 failed, 2 usage or data, 3 refused, 4 registry."""
-    chosen = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description="From a table to a gated model in MLflow."
+    )
+    add_commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
+    return execute(parser.parse_args(arguments))
+
+
+def execute(chosen: argparse.Namespace) -> int:
+    """Run a command that was parsed, and turn an error that was foreseen into its sentence and exit code."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     warnings.simplefilter("ignore")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -64,15 +72,12 @@ def _code_of(error: Exception) -> int | None:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training", description="From a table to a gated model in MLflow."
-    )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verbs of this package; what each parses into is for `execute`."""
 
     def command(name: str, does: Any, text: str, *, takes_name: bool = True) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=text, description=text)
-        found.set_defaults(command=does)
+        found.set_defaults(command=does, execute=execute)
         if takes_name:
             found.add_argument("name", metavar="NAME|FILE.toml", help="a use case, or the TOML file of one")
         return found
@@ -116,7 +121,6 @@ def _parser() -> argparse.ArgumentParser:
     starting = command("init", init, "write a use case for a table of your own", takes_name=False)
     starting.add_argument("data", metavar="DATA.csv", help="a CSV or Parquet file")
     starting.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
-    return parser
 
 
 def _positive(text: str) -> int:

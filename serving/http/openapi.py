@@ -9,6 +9,7 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from artifact import __version__
 from serving.protocols import oip
 from serving.protocols.tensors import DATATYPES
 
@@ -93,7 +94,7 @@ def document(catalog: Catalog, settings: Settings) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Okamochi",
-            "version": "1",
+            "version": __version__,
             "description": f"Predictions of {', '.join(catalog.live) or 'no model'}. Bodies of at most "
             f"{settings.max_body_bytes} bytes.",
         },

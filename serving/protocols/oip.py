@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from artifact import __version__
 from artifact.signature import decide
 from serving.errors import Problem
 from serving.protocols import LARGE_BODY_BYTES, Reply
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 ROOT = "/v2"
 SERVER = "okamochi"
-SERVER_VERSION = "1"
+SERVER_VERSION = __version__
 EXTENSIONS = ("binary_tensor_data",)
 MATRIX = "features"  # what the one tensor of an all-number model is called; any name will do
 HEADER_LENGTH = b"inference-header-content-length"

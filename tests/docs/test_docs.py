@@ -148,6 +148,24 @@ def test_every_page_is_reachable_from_the_readme() -> None:
     assert not lost, "no page links to these"
 
 
+def in_step(text: str) -> dict[str, list[str]]:
+    """What two languages of one page have in common: commands, links, figures."""
+    blocks = re.findall(r"^ {4}.*$", text, flags=re.MULTILINE)
+    prose = re.sub(r"^ {4}.*$", "", text, flags=re.MULTILINE)
+    commands = sorted(re.findall(r"`[^`\n]+`", prose))
+    links = sorted(link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if not link.startswith("README"))
+    figures = sorted(re.findall(r"\d[\d,.]*\d|\d", re.sub(r"`[^`\n]+`|\]\([^)]*\)", "", prose)))
+    return {"blocks": blocks, "commands": commands, "links": links, "figures": figures}
+
+
+def test_the_readme_in_chinese_says_what_the_english_one_says() -> None:
+    """Commands, links and figures: whoever changes one page changes the other."""
+    english, chinese = in_step(TEXT["README.md"]), in_step(TEXT["README.zh-CN.md"])
+
+    for kind, found in english.items():
+        assert chinese[kind] == found, f"{kind} of README.md and README.zh-CN.md differ"
+
+
 @pytest.mark.parametrize(
     "lock", sorted((CHECKOUT / "requirements").glob("*.txt")), ids=lambda lock: lock.stem
 )
