@@ -105,7 +105,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command("promote", promote, "let the challenger meet the champion again").add_argument(
         "--force", action="store_true", help="promote it whatever the gate says"
     )
-    command("rollback", rollback, "make the previous champion live again")
+    command("rollback", rollback, "make the previous champion live again").add_argument(
+        "--to", metavar="VERSION", help="the version instead; needed where the last change was a rollback"
+    )
     command("card", card, "print the champion's model card")
     command("report", report, "write a report on the table's quality, with pictures")
     judged = command("live", live, "hold the champion's live quality against what it promised")
@@ -257,9 +259,15 @@ def rollback(chosen: argparse.Namespace) -> int:
     from training.registry.mlflow_registry import Registry
 
     name = _name(chosen)
-    live, before = roll_back(Registry(), name)
-    print(f"{name}: champion is version {live.number} again ({_known_for(live)}),")
-    print(f"previous is version {before.number}.")
+    live, before = roll_back(Registry(), name, chosen.to)
+    if live.number == before.number:
+        print(f"{name}: version {live.number} is the champion already ({_known_for(live)}).")
+        print("Nothing has changed.")
+    else:
+        print(f"{name}: version {live.number} ({_known_for(live)}) is champion again,")
+        print(f"in place of version {before.number} ({_known_for(before)}), which is `previous` now.")
+        if live.tags.get("gate") == "refused":
+            print(f"The gate had refused version {live.number}: {live.tags.get('gate.reasons', '')}")
     print(f"To serve it: make bundle USECASES={chosen.name}, then restart the server.")
     return DONE
 

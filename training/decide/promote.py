@@ -35,13 +35,23 @@ if TYPE_CHECKING:
 
 REPLACED = "okamochi.replaced"
 """Tag of a version that became champion: the number of the one that it took over from."""
+MADE_CHAMPION_BY = "okamochi.made_champion_by"
+"""Tag of a version that became champion: how it last did, `PROMOTION` or `ROLLBACK`."""
+PROMOTION, ROLLBACK = "promotion", "rollback"
 GATE, REASONS, FIGURES = "gate", "gate.reasons", "okamochi.figures"
 RESAMPLED_CELLS, FEWEST_RESAMPLES, MOST_RESAMPLES = 5_000_000, 200, 1_000
 TIMED_ROWS = 30
+SHOWN_VERSIONS = 8
 
 
 class NothingToPromoteError(Exception):
     """There is no version that the command could move to (exit code 2)."""
+
+    exit_code = 2
+
+
+class WhichVersionError(Exception):
+    """The version to roll back to has to be named, or there is none of that number (exit code 2)."""
 
     exit_code = 2
 
@@ -142,13 +152,21 @@ def challenge(registry: Registry, exam: Exam, challenger: Version, *, force: boo
     return verdict
 
 
-def make_champion(registry: Registry, version: Version) -> None:
-    """Move the aliases: `previous` to the old champion, then `champion` to this version."""
+def make_champion(registry: Registry, version: Version, *, by: str = PROMOTION) -> None:
+    """Move the aliases: `previous` to the old champion, then `champion` to this version.
+
+    Parameters
+    ----------
+    by
+        `PROMOTION` or `ROLLBACK`.
+    """
     name = version.name
     old = registry.version(name, CHAMPION)
+    if old is None or old.number != version.number:
+        # Before any alias moves, and on the version that is not champion yet: should the registry be lost
+        # after one of the next calls, the champion's own tags are still true, and a rollback finds its way.
+        registry.tag(version, {MADE_CHAMPION_BY: by} | ({} if old is None else {REPLACED: old.number}))
     if old is not None and old.number != version.number:
-        # Should the registry be lost after the next call, this is how the rollback finds its way.
-        registry.tag(version, {REPLACED: old.number})
         registry.point(name, PREVIOUS, old)
     registry.point(name, CHAMPION, version)
     newest = registry.version(name, CHALLENGER)
@@ -156,19 +174,43 @@ def make_champion(registry: Registry, version: Version) -> None:
         registry.unpoint(name, CHALLENGER)
 
 
-def rollback(registry: Registry, name: str) -> tuple[Version, Version]:
-    """Make the previous champion live again; the version that is live now, and the one that was.
+def rollback(registry: Registry, name: str, to: str | None = None) -> tuple[Version, Version]:
+    """Make an older version live again; the version that is live now, and the one that was.
+
+    Parameters
+    ----------
+    to
+        The number of the version. It is needed where the last change was a rollback: the champion before is
+        then the version that somebody rolled back from. Where it is live already, nothing changes.
 
     Raises
     ------
     NothingToPromoteError
         There is no champion, or none before it.
+    WhichVersionError
+        The last change was a rollback and `to` is None, or there is no version `to`.
     ArtifactError
-        The previous champion's files are lost or damaged: the one that is live stays.
+        The files of the version are lost or damaged: the one that is live stays.
     """
     live = registry.version(name, CHAMPION)
     if live is None:
         raise NothingToPromoteError(f"{name} has no champion, so there is nothing to roll back.")
+    before = _champion_before(registry, live) if to is None else _numbered(registry, name, to)
+    if before.number != live.number:
+        with TemporaryDirectory(prefix="okamochi-") as folder:
+            manifest.load(registry.download(before, Path(folder)), name=name)
+        make_champion(registry, before, by=ROLLBACK)
+    return before, live
+
+
+def _champion_before(registry: Registry, live: Version) -> Version:
+    name = live.name
+    if live.tags.get(MADE_CHAMPION_BY) == ROLLBACK:
+        raise WhichVersionError(
+            f"The last change of {name} was a rollback already: version {live.number} is champion again, "
+            f"in place of version {live.tags.get(REPLACED)}. Nothing has changed. To go to another version, "
+            f"name it: {typed(f'-m training rollback {name} --to VERSION')}. {_told_versions(registry, name)}"
+        )
     before = registry.version(name, PREVIOUS)
     if before is not None and before.number == live.number:  # a move that was cut half-way
         before = registry.numbered(name, live.tags.get(REPLACED, ""))
@@ -176,10 +218,30 @@ def rollback(registry: Registry, name: str) -> tuple[Version, Version]:
         raise NothingToPromoteError(
             f"{name} has no champion before version {live.number}, so there is nothing to roll back to."
         )
-    with TemporaryDirectory(prefix="okamochi-") as folder:
-        manifest.load(registry.download(before, Path(folder)), name=name)
-    make_champion(registry, before)
-    return before, live
+    return before
+
+
+def _numbered(registry: Registry, name: str, number: str) -> Version:
+    found = registry.numbered(name, number)
+    if found is None:
+        raise WhichVersionError(
+            f"{name} has no version {number!r}. Nothing has changed. {_told_versions(registry, name)}"
+        )
+    return found
+
+
+def _told_versions(registry: Registry, name: str) -> str:
+    """Each version by its number, with what the gate said of it and the alias that it has."""
+    aliases: dict[str, list[str]] = {}
+    for alias in (CHAMPION, PREVIOUS, CHALLENGER):
+        version = registry.version(name, alias)
+        if version is not None:
+            aliases.setdefault(version.number, []).append(alias)
+    told = []
+    for version in registry.versions(name)[:SHOWN_VERSIONS]:
+        words = [*aliases.get(version.number, []), version.tags.get(GATE, "not judged")]
+        told.append(f"{version.number} ({', '.join(words)})")
+    return f"Its newest versions are: {', '.join(told)}."
 
 
 def exam_of(table: Table) -> Exam:

@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from artifact.manifest import ArtifactError
+from artifact.manifest import MANIFEST, ArtifactError
+from training.interpreter import typed
 from training.settings import CHECKOUT
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 EXPERIMENT = "okamochi/{name}"
 KIND = "custom_model_development"
+SOURCE = "python -m training"
+"""What each run of ours names as its source, which tells our models from others."""
 DEFAULT_ID, DEFAULT_NAME = "0", "other runs"
 DEFAULT_NOTE = (
     "Runs that name no experiment land here, such as a notebook's. Those of a use case are in okamochi/NAME."
@@ -351,7 +354,7 @@ class Registry:
         Raises
         ------
         ArtifactError
-            The registry is there, but those files are no longer.
+            The registry is there, but those files are not: they are lost, or Okamochi did not make the model.
         """
         with self._asked(f"give the files of {version.uri}"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -362,13 +365,47 @@ class Registry:
                     )
             except Exception as error:
                 if _is_lost(error):
-                    raise ArtifactError(
-                        f"the files of {version.uri} are no longer in the registry"
-                    ) from error
+                    raise ArtifactError(self._without_files(version)) from error
                 raise
+            if not (Path(found) / MANIFEST).is_file():
+                raise ArtifactError(self._without_files(version))
             return Path(found)
 
     # Inside
+
+    def _without_files(self, version: Version) -> str:
+        """Say why a version has no artifact of ours, and what to do."""
+        if version.run_id and self._source(version.run_id) == SOURCE:
+            back = typed(f"-m training rollback {version.name} --to VERSION")
+            return (
+                f"the files of {version.uri} are no longer in the registry; put them back from a backup, "
+                f"go back to another version ({back}) or train again"
+            )
+        try:
+            with self._current():
+                flavors = self._mlflow.models.get_model_info(version.uri).flavors
+            has = f"its MLmodel names {', '.join(flavors) or 'no flavor'}"
+        except Exception as error:
+            if not _is_lost(error):
+                raise
+            has = "it has no MLmodel"
+        train, replace = (
+            typed(f"-m training {command} {version.name}") for command in ("run", "promote --force")
+        )
+        return (
+            f"{version.uri} is not a model that Okamochi made ({has}), so it holds no artifact that could be "
+            f"served; train one under this name ({train}), then let it replace this one: {replace}"
+        )
+
+    def _source(self, run_id: str) -> str | None:
+        """What made a run; None where the run is not there or does not say."""
+        try:
+            found: str | None = self._client.get_run(run_id).data.tags.get("mlflow.source.name")
+        except self._mlflow.exceptions.MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        return found
 
     @property
     def _embedded(self) -> bool:
@@ -460,7 +497,7 @@ class Registry:
                 self._client.rename_experiment(DEFAULT_ID, DEFAULT_NAME)
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
-        ours = {"mlflow.source.name": "python -m training", "mlflow.source.type": "LOCAL"}
+        ours = {"mlflow.source.name": SOURCE, "mlflow.source.type": "LOCAL"}
         with suppress(OSError, KeyError):  # a container's user may have no name
             ours["mlflow.user"] = getpass.getuser()
         return {key: str(value)[:MAX_TAG] for key, value in {**ours, **tags}.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,7 +12,14 @@ import pandas as pd
 import pytest
 
 from artifact import manifest
-from training.decide.promote import Exam, NothingToPromoteError, challenge, make_champion, rollback
+from training.decide.promote import (
+    Exam,
+    NothingToPromoteError,
+    WhichVersionError,
+    challenge,
+    make_champion,
+    rollback,
+)
 from training.registry.mlflow_registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError, Version
 from training.settings import Gate, Synthetic, UseCase
 from training.tables.data import Table
@@ -70,7 +78,7 @@ def aliases(registry: Registry, name: str) -> dict[str, str | None]:
 
 
 def test_a_better_model_takes_over_and_can_be_rolled_back(mlflow_url: str, make_artifact: Make) -> None:
-    """The champion becomes previous; rolling back swaps them, and once more swaps them again."""
+    """The champion becomes previous; rolling back swaps them, and once more has to name the version."""
     registry = Registry(mlflow_url)
     poor, good = versions(registry, make_artifact, "takeover", 1.5, 3.0)
     assert challenge(registry, exam("takeover"), poor).accepted
@@ -85,8 +93,49 @@ def test_a_better_model_takes_over_and_can_be_rolled_back(mlflow_url: str, make_
 
     rollback(registry, "takeover")
     assert aliases(registry, "takeover") == {"champion": "1", "previous": "2", "challenger": None}
-    rollback(registry, "takeover")
+    with pytest.raises(WhichVersionError) as said:
+        rollback(registry, "takeover")
+    assert "version 1 is champion again, in place of version 2" in str(said.value)
+    assert "rollback takeover --to VERSION" in str(said.value)
+    assert "2 (previous, accepted), 1 (champion, accepted)" in str(said.value)
+    assert aliases(registry, "takeover") == {"champion": "1", "previous": "2", "challenger": None}
+    rollback(registry, "takeover", "2")
     assert aliases(registry, "takeover") == {"champion": "2", "previous": "1", "challenger": None}
+
+
+def test_a_promotion_after_a_rollback_can_be_rolled_back(mlflow_url: str, make_artifact: Make) -> None:
+    """What counts is the last change: a version that was once rolled back to and is promoted is promoted."""
+    registry = Registry(mlflow_url)
+    first, second, third = versions(registry, make_artifact, "between", 1.5, 2.0, 3.0)
+    for version in (first, second):
+        make_champion(registry, version)
+    assert rollback(registry, "between")[0].number == "1"
+    make_champion(registry, third)
+    assert rollback(registry, "between")[0].number == "1"
+    make_champion(registry, third)
+    make_champion(registry, first)
+    assert rollback(registry, "between")[0].number == "3"
+
+
+def test_a_rollback_to_a_version_goes_there_or_nowhere(mlflow_url: str, make_artifact: Make) -> None:
+    """Any version will do, also one that was never live; an unknown one or the champion changes nothing."""
+    registry = Registry(mlflow_url)
+    first, second, _ = versions(registry, make_artifact, "named", 1.5, 2.0, 3.0)
+    for version in (first, second):
+        make_champion(registry, version)
+    for unknown in ("4", "two", "", "-1"):
+        with pytest.raises(
+            WhichVersionError, match=r"no version '.*Its newest versions are: 3 \(not judged\)"
+        ):
+            rollback(registry, "named", unknown)
+    live, before = rollback(registry, "named", "2")
+    assert live.number == before.number == "2"
+    assert aliases(registry, "named") == {"champion": "2", "previous": "1", "challenger": None}
+
+    live, before = rollback(registry, "named", "3")
+    assert (live.number, before.number) == ("3", "2")
+    assert aliases(registry, "named") == {"champion": "3", "previous": "2", "challenger": None}
+    assert rollback(registry, "named", "1")[0].number == "1"
 
 
 def test_a_model_that_is_no_better_changes_nothing(mlflow_url: str, make_artifact: Make) -> None:
@@ -197,17 +246,23 @@ def test_a_registry_lost_in_the_middle_leaves_the_old_champion(
     assert rollback(direct, name)[0].number == "1"
 
 
-def test_a_rollback_that_was_cut_finds_its_way(mlflow_url: str, cut: Cut, make_artifact: Make) -> None:
-    """Cut between its two moves, a rollback goes where it was to go when it is run again."""
-    direct = Registry(mlflow_url)
-    first, second = versions(direct, make_artifact, "back", 3.0, 2.9)
-    make_champion(direct, first)
-    make_champion(direct, second)
+def test_a_rollback_that_was_cut_finds_its_way(
+    cut: Cut, make_artifact: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is cut the old champion is live, and the same command once more goes where it was to go."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     registry = Registry(cut.url)
-    cut.cut_at, cut.skip = "POST /api/2.0/mlflow/registered-models/alias", 1
-    with pytest.raises(RegistryError):
-        rollback(registry, "back")
-    assert aliases(direct, "back") == {"champion": "2", "previous": "2", "challenger": None}
-    cut.heal()
-    rollback(registry, "back")
-    assert aliases(direct, "back") == {"champion": "1", "previous": "2", "challenger": None}
+    first, second = versions(registry, make_artifact, "back", 3.0, 2.9)
+    make_champion(registry, first)
+    calls = ("registered-models/alias", "model-versions/set-tag")
+    for to, call, skip in itertools.product((None, "1"), calls, (0, 1)):
+        make_champion(registry, second)
+        cut.cut_at, cut.skip = f"POST /api/2.0/mlflow/{call}", skip
+        with pytest.raises(RegistryError):
+            rollback(registry, "back", to)
+        cut.heal()
+        assert aliases(registry, "back")["champion"] == "2", (call, skip)
+        rollback(registry, "back", to)
+        assert aliases(registry, "back") == {"champion": "1", "previous": "2", "challenger": None}
+        with pytest.raises(WhichVersionError):
+            rollback(registry, "back")

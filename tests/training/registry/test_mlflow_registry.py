@@ -11,12 +11,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import mlflow
 import pandas as pd
 import pytest
 from servers import CHECKOUT, free_port, mlflow_models_serve
+from sklearn.linear_model import LogisticRegression
 
 from artifact import manifest
 from training.registry import mlflow_registry as door
@@ -31,8 +34,6 @@ from training.registry.mlflow_registry import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from servers import Server
 
 Make = Callable[..., manifest.Artifact]
@@ -195,6 +196,105 @@ def test_what_is_not_there_is_none(mlflow_url: str) -> None:
     assert registry.numbered("nobody", "1") is None
     assert registry.versions("nobody") == []
     assert not registry.has_run("0" * 32)
+
+
+def owners_pickle(name: str, experiment: str) -> None:
+    """A pipeline, as `mlflow.sklearn.log_model` registers it."""
+    with mlflow.start_run(experiment_id=experiment):
+        mlflow.sklearn.log_model(LogisticRegression().fit([[0], [1]], [0, 1]), registered_model_name=name)
+
+
+def owners_pyfunc(name: str, experiment: str) -> None:
+    """A pyfunc with files of its own under the name of our folder."""
+
+    class Answer(mlflow.pyfunc.PythonModel):  # type: ignore[misc] # untyped
+        def predict(self, model_input: list[str]) -> list[str]:
+            return model_input
+
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "okamochi").mkdir()
+        (Path(folder) / "okamochi" / "notes.txt").write_text("not ours")
+        files = {"okamochi": f"{folder}/okamochi"}
+        with mlflow.start_run(experiment_id=experiment):
+            mlflow.pyfunc.log_model(
+                name="m", python_model=Answer(), artifacts=files, registered_model_name=name
+            )
+
+
+def owners_run_without_a_model(name: str, experiment: str) -> None:
+    """A run that logged a text file, registered as a model."""
+    client = mlflow.MlflowClient()
+    with mlflow.start_run(experiment_id=experiment) as run:
+        mlflow.log_text("no model", "model/notes.txt")
+    client.create_registered_model(name)
+    client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
+
+
+def owners_empty_run(name: str, experiment: str) -> None:
+    """A run that logged nothing, registered as a model."""
+    client = mlflow.MlflowClient()
+    with mlflow.start_run(experiment_id=experiment) as run:
+        pass
+    client.create_registered_model(name)
+    client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
+
+
+@pytest.mark.parametrize("behind", ["a server", "a file"])
+@pytest.mark.parametrize(
+    ("register", "has"),
+    [
+        (owners_pickle, "its MLmodel names python_function, sklearn"),
+        (owners_pyfunc, "its MLmodel names python_function"),
+        (owners_run_without_a_model, "it has no MLmodel"),
+        (owners_empty_run, "it has no MLmodel"),
+    ],
+)
+def test_a_model_of_another_maker_is_called_that(
+    mlflow_url: str, tmp_path: Path, register: Callable[[str, str], None], has: str, behind: str
+) -> None:
+    """It is not called lost: the sentence says that Okamochi did not make it, what it is, what to type."""
+    registry = Registry(mlflow_url if behind == "a server" else f"sqlite:///{tmp_path}/mlflow.db")
+    name = f"theirs_{register.__name__}"
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(registry.uri)
+    try:
+        register(name, owners_experiment(registry.uri, tmp_path))
+    finally:
+        mlflow.set_tracking_uri(before)
+    version = registry.numbered(name, "1")
+    assert version is not None
+
+    with pytest.raises(manifest.ArtifactError) as said:
+        registry.download(version, tmp_path / "got")
+
+    assert f"models:/{name}/1 is not a model that Okamochi made ({has})" in str(said.value)
+    assert f"training run {name}" in str(said.value)
+    assert f"promote --force {name}" in str(said.value)
+
+
+def owners_experiment(uri: str, tmp_path: Path) -> str:
+    """An experiment of the owner's, whose files a test may leave behind."""
+    location = (tmp_path / "theirs").as_uri() if uri.startswith("sqlite") else None
+    return str(mlflow.MlflowClient(uri).create_experiment(f"theirs {time.monotonic_ns()}", location))
+
+
+@pytest.mark.parametrize("behind", ["a server", "a file"])
+def test_lost_files_of_ours_are_called_lost(
+    mlflow_url: str, mlflow_folder: Path, make_artifact: Make, tmp_path: Path, behind: str
+) -> None:
+    """Whether some are gone or all, it is not said that another made them."""
+    served = behind == "a server"
+    registry = Registry(mlflow_url if served else f"sqlite:///{tmp_path}/mlflow.db")
+    version = registered(registry, make_artifact, "lost_files")
+    (folder,) = (
+        found.parent
+        for found in (mlflow_folder if served else tmp_path / "mlruns").rglob("manifest.json")
+        if manifest.load(found.parent).manifest.name == "lost_files"
+    )
+    for gone in (folder / "manifest.json", folder, folder.parent.parent):
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+        with pytest.raises(manifest.ArtifactError, match="no longer in the registry"):
+            registry.download(version, tmp_path / "got")
 
 
 def test_a_glimpse_is_what_mlflow_says(
