@@ -71,6 +71,7 @@ _USED: dict[type, tuple[str, ...]] = {
         "resume_writing",
         "send_400_response",
         "shutdown",
+        "_start_asgi_task",
         "_unset_keepalive_if_required",
     ),
     httptools_impl.RequestResponseCycle: ("send", "receive"),
@@ -104,6 +105,7 @@ class Lane:
 
     settings: Settings
     observe: metrics.Observer
+    observe_refused: metrics.Observer  # of requests whose head or body HTTP refuses: no endpoint has them
 
     def __init__(self) -> None:
         self.endpoints: Mapping[bytes, Endpoint] = {}
@@ -114,6 +116,7 @@ class Lane:
         self.deadline_s = math.inf
         self.most_body_bytes = 0  # a larger body is read in a thread, by the gateway
         self.log = RequestLog("express", 0)
+        self.log_refused = RequestLog("gateway", 0)
         self.traced = False
         self.looked_at: float | None = None  # share of the usual replies that `log` is asked about
         self.max_head_bytes = 64 * 1024
@@ -159,7 +162,7 @@ def install(endpoints: Mapping[str, Endpoint], settings: Settings, tracer: Trace
         {path.encode(): endpoint for path, endpoint in endpoints.items()} if settings.express else {}
     )
     lane.settings = settings
-    lane.observe = metrics.Observer("express")
+    lane.observe, lane.observe_refused = metrics.Observer("express"), metrics.Observer("gateway")
     lane.heads, lane.kinds, lane.previous = {}, (), b""
     lane.most_body_bytes = min(LARGE_BODY_BYTES - 1, settings.max_body_bytes)
     lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
@@ -361,8 +364,8 @@ class Flow(flow_control.FlowControl):
         self._connection = connection
 
     def resume_reading(self) -> None:
-        """Read on, unless requests wait."""
-        if not self._connection.pipeline:
+        """Read on, unless requests wait; after the last one, what comes is dropped."""
+        if not self._connection.pipeline or self._connection.ended:
             super().resume_reading()
 
 
@@ -370,6 +373,7 @@ class Connection(HttpToolsProtocol):
     """One client's connection, on both lanes."""
 
     __slots__ = (
+        "_active",
         "_closing",
         "_declined",
         "_due",
@@ -382,6 +386,7 @@ class Connection(HttpToolsProtocol):
         "_in_head",
         "_in_message",
         "_kind",
+        "_last",
         "_partial",
         "_patience",
         "_plain",
@@ -393,6 +398,7 @@ class Connection(HttpToolsProtocol):
         "_started",
         "_ticket",
         "_unsent",
+        "ended",
     )
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -405,6 +411,9 @@ class Connection(HttpToolsProtocol):
         self._declined = False  # it offers another protocol, where llhttp stops
         self._half_closed = False
         self._refusal: Problem | None = None  # of a request that llhttp would take
+        self._active: httptools_impl.RequestResponseCycle | None = None  # that the gateway is answering
+        self.ended = False  # nothing more is read; the connection closes once all before has its reply
+        self._last: Problem | None = None  # the reply to the request that ended it
         # Of the request that the express lane is answering:
         self._due = False
         self._ticket: Ticket | None = None
@@ -610,7 +619,7 @@ class Connection(HttpToolsProtocol):
         assert plain is not None  # noqa: S101 - set with _due
         seconds = perf_counter() - self._started
         lane.observe(plain.endpoint.model.name, plain.endpoint.name, reply.status, seconds, reply.reason)
-        close = self._closing or self._half_closed
+        close = self._closing or (self._half_closed and not self._held)
         name = request_id.encode("latin-1") if request_id else plain.head.request_id
         self.transport.write(self._whole(reply, name, close=close))
         if close:
@@ -626,8 +635,12 @@ class Connection(HttpToolsProtocol):
         self._idle_since = self.loop.time()
         if self._reaper is None:
             self._reaper = self.loop.call_later(self.timeout_keep_alive, self._reap)
-        if self._held and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._held:
             self._release()
+        if self._half_closed and not self._due and not self.ended:
+            self._end_with(None)
 
     def _ok(self) -> bytes:
         defaults = self.server_state.default_headers
@@ -658,16 +671,18 @@ class Connection(HttpToolsProtocol):
     # ---- uvicorn's way
 
     def _feed(self, data: bytes) -> None:
+        if self.ended:
+            return
         # llhttp keeps however much of one header comes, so a head is fed no more than it may have.
         while self._in_head:
             room = lane.max_head_bytes - self._head_bytes
             if room <= 0:
-                self._close_with(_head_too_large())
+                self._end_with(_head_too_large())
                 return
             part, data = data[:room], data[room:]
             self._head_bytes += len(part)
             self._parse(part)
-            if not data or self.transport.is_closing():
+            if not data or self.ended or self.transport.is_closing():
                 return
         self._parse(data)
 
@@ -711,7 +726,6 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The parser has read the head."""
-        self._in_head = False
         self._header_bytes = 0
         tunnel = self.parser.get_method() == b"CONNECT"
         # Whatever is offered, as `h2c` is by Java's HttpClient, is a protocol that we do not speak.
@@ -725,6 +739,7 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
             if tunnel:
                 self.cycle.keep_alive = False  # nobody knows what follows
+            self._in_head = False  # from here on the request has a cycle
 
     def on_message_complete(self) -> None:
         """The parser has read the whole request."""
@@ -732,21 +747,59 @@ class Connection(HttpToolsProtocol):
             self._in_message = False
             super().on_message_complete()
 
+    def _start_asgi_task(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_response_complete(self) -> None:
         """The gateway's reply is written."""
         super().on_response_complete()
-        if self._half_closed and self.cycle.response_complete:
-            self.transport.close()
+        if self._in_message:
+            self._unset_keepalive_if_required()  # the next request has begun
+        if self.ended and not self._answering():
+            self._close()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what llhttp or a callback of its refuses, in the shape of our other refusals, and close."""
-        self._close_with(self._refusal or Problem(400, msg))
+        self._end_with(self._refusal or Problem(400, msg))
 
-    def _close_with(self, problem: Problem) -> None:
-        problem.request_id = name_request(Head())
-        reply = problem_reply(problem)
-        self.transport.write(self._whole(reply, problem.request_id.encode(), close=True))
-        lane.log("other", reply, perf_counter(), request_id=problem.request_id)
+    def _answering(self) -> bool:
+        """Whether a request that the gateway has is still to be answered."""
+        return bool(self.pipeline) or (self._active is not None and not self._active.response_complete)
+
+    def _end_with(self, problem: Problem | None) -> None:
+        """Read no more; close when the requests before this one have their replies, and this one has its own.
+
+        Parameters
+        ----------
+        problem
+            The reply to the request that the parser is in; None where it gets none.
+        """
+        own = self.cycle if self._in_message and not self._in_head else None
+        if own is not None and self.pipeline and self.pipeline[0][0] is own:
+            self.pipeline.popleft()  # its body will never be whole
+        elif own is not None and own.response_started:
+            problem = None  # it was refused before its body had ended
+        elif own is not None:
+            own.disconnected = True  # whatever the gateway says of it goes nowhere
+            own.message_event.set()
+            self._active = None
+        self.ended = self._in_message = True  # so that nothing that follows is taken for a plain request
+        self._last = problem
+        if self._answering():
+            self.flow.resume_reading()  # to see the client leave; a close with bytes unread is a reset
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        """Close after what `_end_with` has left to say."""
+        problem, self._last = self._last, None
+        if problem is not None and not self.transport.is_closing():
+            problem.request_id = name_request(Head())
+            reply = problem_reply(problem)
+            self.transport.write(self._whole(reply, problem.request_id.encode(), close=True))
+            lane.observe_refused("", "other", reply.status, 0.0, reply.reason)
+            lane.log_refused("other", reply, perf_counter(), request_id=problem.request_id)
         self.transport.close()
 
     # ---- the end of a connection
@@ -773,12 +826,12 @@ class Connection(HttpToolsProtocol):
         if (new or self._in_message or self._partial) and not (self.pipeline or self.flow.read_paused):
             left += self._heard - self.loop.time()
         replying = self.cycle is not None and not self.cycle.response_complete
-        if left > 0 or self.transport.is_closing() or (self._in_head and replying):
+        if left > 0 or self.ended or self.transport.is_closing() or (self._in_head and replying):
             pass  # it is not the client's turn: of a head, the reply to the request before it is due
         elif self._in_head or self._partial or (replying and not self.cycle.response_started):
             what = "head" if self._in_head else "body"
             waited = f"{lane.receive_s:g} s (OKAMOCHI_RECEIVE_S)"
-            self._close_with(Problem(408, f"The rest of the {what} did not come within {waited}."))
+            self._end_with(Problem(408, f"The rest of the {what} did not come within {waited}."))
         else:
             self.transport.close()
         self._patience = self.loop.call_later(left if left > 0 else lane.receive_s, self._look_at_client)
@@ -795,13 +848,12 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client will send no more; it still gets what it asked for."""
-        busy = self._due or (
-            self.cycle is not None and not self.cycle.response_complete and not self._in_message
-        )
-        if not busy or is_ssl(self.transport):  # TLS has no half-closed connections
-            return False
+        if is_ssl(self.transport):
+            return False  # asyncio's TLS has no half-closed connections
         self._half_closed = True
-        return True
+        if not self._due and not self.ended:
+            self._end_with(None)
+        return not self.transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left: its place in the queue is free."""
@@ -814,6 +866,13 @@ class Connection(HttpToolsProtocol):
                 timer.cancel()
         self._reaper = self._patience = None
         self._held = self._partial = b""
+        active = self._active
+        if active is not None and not active.response_complete:
+            # uvicorn tells the last of pipelined requests alone; the one that is being answered would write
+            # to a transport that is gone, which raises.
+            active.disconnected = True
+            active.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     # ---- back-pressure: a client that reads nothing is read no further
