@@ -23,7 +23,7 @@ from serving.errors import Problem, bad_rows, method_not_allowed, raised_at, ser
 from serving.http.openapi import docs_page, document
 from serving.observe import metrics
 from serving.observe.logs import RequestLog
-from serving.prediction_log import feedback, predictions
+from serving.prediction_log import capture, feedback
 from serving.protocols import (
     LARGE_BODY_BYTES,
     Endpoint,
@@ -102,9 +102,9 @@ class Gateway:
         self.endpoints: dict[str, Endpoint] = {}
         for protocol in PROTOCOLS:
             self.endpoints.update(protocol.endpoints(catalog))
-        self.predictions = predictions.open_log(settings)
+        self.predictions = capture.open_log(settings)
         if self.predictions is not None:
-            self.predictions.attach(self.endpoints.values())
+            self.endpoints = self.predictions.logged(self.endpoints)
             self.predictions.start()
         self._feedback = feedback.Feedback(catalog, self.predictions)
         self._tellers = ThreadPoolExecutor(2, thread_name_prefix="okamochi-feedback")

@@ -6,28 +6,25 @@ was said before is refused, since nobody could tell which of the two is right.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import time
-from contextlib import ExitStack
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from artifact.encode import CellError, canonical
+from serving import ids
 from serving.errors import Problem
 from serving.observe import metrics
-from serving.prediction_log.predictions import FLUSH_S, ID, ID_HEADER, NEW, StoreError, Told
+from serving.prediction_log.capture import FLUSH_S
+from serving.prediction_log.record import NEW, StoreError, Told
 from serving.protocols import Reply
-from serving.protocols.predict import ID_PREFIX, decode, kind
+from serving.protocols.predict import decode, kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from artifact.signature import Signature
-    from serving.prediction_log.predictions import Line, PredictionLog
+    from serving.prediction_log.capture import PredictionLog
+    from serving.prediction_log.record import Line
     from serving.scoring.catalog import Catalog
 
 ROUTE = "/feedback"
@@ -116,7 +113,7 @@ class Feedback:
 
     def _lines(self, items: list[dict[str, Any]], log: PredictionLog) -> list[Line | None]:
         """The logged row of each item; another worker's comes a moment after its reply was sent."""
-        ours = [item["id"].startswith(ID_PREFIX) for item in items]
+        ours = [item["id"].startswith(ids.PREFIX) for item in items]
         if any(ours):
             log.flush()
         found = [log.store.find(item["id"], item.get("row")) for item in items]
@@ -174,7 +171,7 @@ def _items(body: Any) -> list[dict[str, Any]]:
             if key not in KEYS
         ]
         row = item.get("row")
-        if not isinstance(item.get("id"), str) or not ID.fullmatch(item["id"]):
+        if not isinstance(item.get("id"), str) or not ids.FORM.fullmatch(item["id"]):
             errors.append(CellError(i, "id", "expected the id of a reply"))
         if row is not None and (not isinstance(row, int) or isinstance(row, bool) or not 0 <= row < 2**31):
             errors.append(CellError(i, "row", f"expected a whole number from 0, got {kind(row)}"))
@@ -199,66 +196,3 @@ def _refuse(status: int, errors: list[CellError], more: str = "") -> None:
 def _shown(value: Any) -> str:
     text = msgspec.json.encode(value).decode()
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-# ---- beside the files of the log
-
-
-def add_to_files(paths: Sequence[Path], told: Sequence[Told]) -> list[Any]:
-    """Add values to the feedback files of their rows, all or, where one contradicts what is known, none.
-
-    Returns
-    -------
-    For each what was known before, else `NEW`.
-
-    Raises
-    ------
-    OSError
-        A file cannot be read or written.
-    """
-    with ExitStack() as stack:
-        files: dict[Path, Any] = {}
-        held: dict[Path, bytes] = {}
-        for path in sorted(set(paths)):  # in one order, so that two processes never wait for each other
-            file = files[path] = stack.enter_context(path.open("a+b", buffering=0))
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            held[path] = file.read()
-        added: dict[Path, list[bytes]] = {}
-        now: dict[tuple[str, int], Any] = {}
-        before: list[Any] = []
-        for path, (line, actual) in zip(paths, told, strict=True):
-            key = (line.id, line.row)
-            known = now[key] if key in now else _known(held[path], line)
-            before.append(known)
-            if known is NEW:
-                now[key] = actual
-                added.setdefault(path, []).append(_feedback_line(line, actual))
-        if any(known is not NEW and known != each.actual for known, each in zip(before, told, strict=True)):
-            return before
-        for path, lines in added.items():
-            whole = held[path].endswith(b"\n") or not held[path]
-            content = (b"" if whole else b"\n") + b"".join(lines)
-            if files[path].write(content) != len(content):
-                files[path].truncate(len(held[path]))
-                raise OSError(0, "no room for the feedback")
-        return before
-
-
-def _known(held: bytes, line: Line) -> Any:
-    start = -1
-    while (start := held.find(b'{"id":"%s","row":%d,' % (line.id.encode(), line.row), start + 1)) >= 0:
-        try:
-            return msgspec.json.decode(held[start:].partition(b"\n")[0])["actual"]
-        except msgspec.DecodeError:  # cut short when the disk was full or its writer died
-            continue
-    return NEW
-
-
-def _feedback_line(line: Line, actual: Any) -> bytes:
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    said = {"id": line.id, "row": line.row, "actual": actual, "model": line.model, "at": at}
-    return msgspec.json.encode(said) + b"\n"
-
-
-__all__ = ["ID_HEADER", "ROUTE", "Feedback", "actual_of", "add_to_files"]

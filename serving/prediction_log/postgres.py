@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact import verdict
-from serving.prediction_log.predictions import NEW, Line, StoreError, Told
+from serving.prediction_log.record import NEW, Line, StoreError, Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

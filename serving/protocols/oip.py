@@ -19,9 +19,10 @@ from msgspec import Meta
 from artifact import __version__
 from artifact.signature import decide
 from serving.errors import Problem
+from serving.ids import PREFIX, next_number
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.blocks import Blocks, Number, StandIn, rows_of
-from serving.protocols.predict import ID_PREFIX, decode, next_number
+from serving.protocols.predict import decode
 from serving.protocols.tensors import (
     DTYPES,
     Tensor,
@@ -208,7 +209,7 @@ class InferEndpoint:
         return Reply(200, BINARY, b"".join((body, *behind)), header)
 
 
-_ID_PREFIX = ID_PREFIX.encode()
+_ID_PREFIX = PREFIX.encode()
 _NUMBER = b',"outputs":[{"name":"prediction","datatype":"FP64","shape":[1],"data":'
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import codecs
 import difflib
-import itertools
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ import msgspec
 from artifact.encode import BadRows, CellError
 from artifact.signature import labels
 from serving.errors import Problem, bad_rows
+from serving.ids import PREFIX, new_id, next_number
 from serving.protocols import LARGE_BODY_BYTES, Reply, problem_reply
 from serving.protocols.blocks import Blocks, StandIn, rows_of
 from serving.scoring.batcher import packer
@@ -32,11 +31,6 @@ FORMS = ("features", "records", "columns")
 OPTIONS = ("probabilities", "threshold")
 MOST_BRACKETS = 1_000_000  # 88 MB of empty lists
 
-# Unique over workers and restarts, for 0.1 us: random bytes of the process, and a counter. The prediction log
-# counts on ids of one process that rise.
-ID_PREFIX = os.urandom(6).hex()
-next_number = itertools.count(1).__next__
-
 _PLACE = re.compile(r"\(byte (\d+)\)")  # in msgspec's errors
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _encode = msgspec.json.encode
@@ -52,7 +46,7 @@ class PredictEndpoint:
     def __init__(self, model: LiveModel) -> None:
         self.model = model
         signature = model.signature
-        tail = f'],"model":{_json(model.name)},"version":{_json(model.version)},"id":"{ID_PREFIX}-'
+        tail = f'],"model":{_json(model.name)},"version":{_json(model.version)},"id":"{PREFIX}-'
         self._tail = tail.encode()
         # The whole reply to one row, but for the id: most replies are one of these.
         self._one = [b'{"prediction":[' + _encode(label) + self._tail for label in signature.classes]
@@ -110,7 +104,7 @@ class PredictEndpoint:
         answer |= {
             "model": self.model.name,
             "version": self.model.version,
-            "id": f"{ID_PREFIX}-{next_number():x}",
+            "id": new_id(),
         }
         return Reply(200, JSON, _encode(answer))
 

@@ -14,7 +14,7 @@ from artifact import manifest
 from artifact.manifest import ArtifactError
 from serving.errors import Problem, too_many_rows
 from serving.observe import metrics
-from serving.prediction_log import predictions
+from serving.prediction_log import remembering
 from serving.scoring import runtime
 from serving.scoring.batcher import Batcher
 from serving.scoring.drift import Drift
@@ -185,7 +185,7 @@ def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Set
     if not version.isdecimal():
         raise ArtifactError(f"{path}: its version in the model store is {version!r}, expected a whole number")
     score = runtime.load(found)
-    encoder = predictions.encoder(found.signature, settings)
+    encoder = remembering.encoder(found.signature, settings)
     rows_in_memory = max(1, settings.max_matrix_bytes // (8 * found.signature.width))
     most_rows = min(settings.queue_rows, rows_in_memory)
     drift = Drift.of(found, settings)

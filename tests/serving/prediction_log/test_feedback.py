@@ -13,8 +13,9 @@ from prometheus_client import REGISTRY
 from artifact.signature import Column, Signature
 from serving.http.gateway import Gateway
 from serving.http.openapi import document
-from serving.prediction_log.feedback import actual_of, add_to_files
-from serving.prediction_log.predictions import NEW, Line, Told
+from serving.prediction_log.feedback import actual_of
+from serving.prediction_log.folder import add_to_files
+from serving.prediction_log.record import NEW, Line, Told
 from serving.scoring import catalog
 from serving.settings import Settings
 from tests.serving.conftest import Answer, ask, elsewhere

@@ -20,9 +20,10 @@ from prometheus_client import REGISTRY
 from artifact import verdict
 from artifact.verdict import Verdict
 from serving.http.gateway import Gateway
-from serving.prediction_log import predictions
-from serving.prediction_log.predictions import Folder, Line, StoreError, Told, hash_of
-from serving.protocols.predict import ID_PREFIX
+from serving.ids import PREFIX
+from serving.prediction_log.capture import Logged, hash_of
+from serving.prediction_log.folder import Folder
+from serving.prediction_log.record import NEW, Line, StoreError, Told
 from serving.scoring import catalog
 from serving.settings import Settings, SettingsError, read
 from tests.bento_server import bento_server, prepare
@@ -157,7 +158,7 @@ def test_replies_without_an_id_of_ours_have_it_in_a_header(
         path,
         {"inputs": [tensor]},
         {"id": "mine", "inputs": [tensor]},
-        {"id": f"{ID_PREFIX}-1", "inputs": [tensor]},
+        {"id": f"{PREFIX}-1", "inputs": [tensor]},
     )
     [ping] = post(gateway, "/invocations", {"instances": [[5.1, 3.5, 1.4, 0.2]]})
     ids = [own.json()["id"], *(answer.headers["x-prediction-id"] for answer in (named, forged, ping))]
@@ -241,7 +242,7 @@ def test_files_end_by_size_and_by_age_and_are_forgotten(tmp_path: Path) -> None:
 
 def _line(number: int, row: int = 0, rows: int = 1, text: str = "") -> Line:
     return Line(
-        f"{ID_PREFIX}-{number:x}",
+        f"{PREFIX}-{number:x}",
         row,
         rows,
         "2026-01-01T00:00:00.000+00:00",
@@ -270,7 +271,7 @@ def test_a_row_is_found_by_its_id_wherever_it_stands(tmp_path: Path) -> None:
     store.close()
     last = max(tmp_path.iterdir())
     with last.open("ab") as file:
-        file.write(b'{"id":"%s-fffff","row":0,"ro' % ID_PREFIX.encode())
+        file.write(b'{"id":"%s-fffff","row":0,"ro' % PREFIX.encode())
     known = {(line.id, line.row) for line in lines}
     for line in lines:
         assert store.find(line.id, line.row) == line
@@ -279,9 +280,9 @@ def test_a_row_is_found_by_its_id_wherever_it_stands(tmp_path: Path) -> None:
         assert found.id == line.id
     for number in range(0, 5000, 7):
         for row in (0, 1, 8):
-            found = store.find(f"{ID_PREFIX}-{number:x}", row)
-            assert (found is not None) == ((f"{ID_PREFIX}-{number:x}", row) in known)
-    assert store.find(f"{ID_PREFIX}-fffff", 0) is None
+            found = store.find(f"{PREFIX}-{number:x}", row)
+            assert (found is not None) == ((f"{PREFIX}-{number:x}", row) in known)
+    assert store.find(f"{PREFIX}-fffff", 0) is None
     assert store.find("0123456789ab-1", 0) is None
 
 
@@ -322,10 +323,10 @@ def test_a_folder_that_takes_nothing_costs_lines_and_no_request(
     assert refused.status in (404, 503)
 
 
-def test_nothing_is_attached_where_the_log_is_off(models: catalog.Catalog) -> None:
+def test_nothing_is_wrapped_where_the_log_is_off(models: catalog.Catalog) -> None:
     gateway = Gateway(elsewhere, models, Settings())
     assert gateway.predictions is None
-    assert all("answer" not in vars(endpoint) for endpoint in gateway.endpoints.values())
+    assert not any(isinstance(endpoint, Logged) for endpoint in gateway.endpoints.values())
 
 
 def test_a_target_that_is_no_log_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,10 +358,10 @@ def test_postgresql_keeps_finds_and_forgets(postgres_url: str) -> None:
     assert any_row is not None
     assert any_row.row == 0
     assert other.find(lines[0].id, 2) is None
-    assert other.tell([Told(lines[0], "a"), Told(lines[1], 2.5)]) == [predictions.NEW] * 2
+    assert other.tell([Told(lines[0], "a"), Told(lines[1], 2.5)]) == [NEW] * 2
     assert store.tell([Told(lines[0], "a")]) == ["a"]
-    assert store.tell([Told(lines[2], "b"), Told(lines[0], "b")]) == [predictions.NEW, "a"]
-    assert store.tell([Told(lines[2], "c")]) == [predictions.NEW]  # nothing of the contradiction was kept
+    assert store.tell([Told(lines[2], "b"), Told(lines[0], "b")]) == [NEW, "a"]
+    assert store.tell([Told(lines[2], "c")]) == [NEW]  # nothing of the contradiction was kept
     store.expire(1)
     assert store.find(lines[0].id, 0) is None
     store.close()

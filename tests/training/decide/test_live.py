@@ -14,9 +14,10 @@ import pytest
 
 from artifact import verdict
 from artifact.signature import Column, Signature
+from serving import ids
 from serving.http.gateway import Gateway
-from serving.prediction_log.predictions import Folder, Line, Told
-from serving.protocols.predict import ID_PREFIX
+from serving.prediction_log.folder import Folder
+from serving.prediction_log.record import Line, Told
 from serving.scoring import catalog
 from serving.settings import Settings
 from tests.serving.conftest import ask, elsewhere
@@ -152,7 +153,7 @@ def test_where_there_is_nothing_to_judge_it_says_why(tagged: Version, rows: list
 
 def _line(number: int, model: str = "fruit") -> Line:
     return Line(
-        f"{ID_PREFIX}-{number:x}",
+        f"{ids.PREFIX}-{number:x}",
         0,
         1,
         f"2026-11-01T00:00:{number % 60:02d}.000+00:00",
@@ -179,7 +180,7 @@ def test_a_folder_is_joined_by_id_and_damaged_lines_are_passed_over(tmp_path: Pa
     (tmp_path / "100").rmdir()
     for path in tmp_path.glob("*.jsonl"):
         with path.open("ab") as file:
-            file.write(b'{"id":"%s-0","row":0,"a' % ID_PREFIX.encode())
+            file.write(b'{"id":"%s-0","row":0,"a' % ids.PREFIX.encode())
     (tmp_path / "feedback-expired.jsonl").write_text(
         '{"id":"0123456789ab-1","row":0,"actual":1,"model":"fruit"}\n'
     )
