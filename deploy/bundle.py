@@ -7,8 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifact import manifest, store
-from serving.scoring import runtime
+from artifact import manifest, runtime, store
 from training.interpreter import typed
 from training.registry.mlflow_registry import CHAMPION, Registry, peek
 from training.settings import load_use_case

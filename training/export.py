@@ -12,14 +12,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 import skops.io
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from artifact import manifest
+from artifact import manifest, runtime
 from artifact.encode import Encoder
 from artifact.signature import labels
 from artifact.trusted import TRUSTED
@@ -209,10 +208,7 @@ def _write_skops(pipeline: Any, path: Path) -> None:
 
 def onnx_score(model: bytes) -> Score:
     """What scores a matrix through the graph, one thread, in batches as a server has them."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = runtime.open_session(model)
 
     def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         parts = [

@@ -34,8 +34,8 @@ from serving.errors import Problem, overloaded, raised_at
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from artifact.runtime import Score
     from artifact.signature import Label, Signature
-    from serving.scoring.runtime import Score
 
 logger = logging.getLogger("bentoml.okamochi")
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from artifact import manifest
+from artifact import manifest, runtime
 from artifact.manifest import ArtifactError
 from serving.errors import Problem, too_many_rows
 from serving.observe import metrics
 from serving.prediction_log import remembering
-from serving.scoring import runtime
 from serving.scoring.batcher import Batcher
 from serving.scoring.drift import Drift
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.manifest import Artifact
+    from artifact.runtime import Score
     from artifact.signature import Signature
-    from serving.scoring.runtime import Score
     from serving.settings import Settings
 
 logger = logging.getLogger("bentoml.okamochi")

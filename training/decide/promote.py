@@ -251,7 +251,7 @@ def exam_of(table: Table) -> Exam:
 
 def hold(artifact: Artifact, exam: Exam) -> Held:
     """Score the test rows by an artifact's own signature; what it refuses is coded as missing."""
-    from training.registry.scorer import open_score  # it brings MLflow
+    from artifact.runtime import open_score
 
     score = open_score(artifact)
     matrix = encode(artifact.signature, exam.table, exam.rows)

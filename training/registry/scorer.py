@@ -14,66 +14,12 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
-from artifact import manifest
+from artifact import manifest, runtime
 from artifact.encode import BadRows, Encoder
 from artifact.signature import labels
-from artifact.trusted import TRUSTED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from artifact.manifest import Artifact, Score
-
-
-def open_score(artifact: Artifact) -> Score:
-    """What turns matrices of shape (rows, width) into scores of shape (rows, outputs), as the manifest says.
-
-    Raises
-    ------
-    manifest.ArtifactError
-        The scikit-learn that is installed is not the one that fitted the model.
-    """
-    return _onnx(artifact) if artifact.manifest.runtime == "onnx" else _sklearn(artifact)
-
-
-def _onnx(artifact: Artifact) -> Score:
-    import onnxruntime  # only where the model needs it
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(artifact.path / manifest.ONNX), options, providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
-    output = session.get_outputs()[0].name
-    dtype = np.dtype(artifact.manifest.precision)
-    outputs = artifact.signature.outputs
-
-    def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        (scores,) = session.run([output], {name: matrix.astype(dtype)})
-        return np.asarray(scores, np.float64).reshape(len(matrix), outputs)
-
-    return score
-
-
-def _sklearn(artifact: Artifact) -> Score:
-    import sklearn  # only where the model needs it
-    import skops.io
-
-    fitted = artifact.manifest.libraries.get("scikit-learn", "")
-    if fitted.split(".")[:2] != sklearn.__version__.split(".")[:2]:
-        raise manifest.ArtifactError(
-            f"{artifact.path} was fitted with scikit-learn {fitted}, installed is {sklearn.__version__}"
-        )
-    estimator = skops.io.load(artifact.path / manifest.SKOPS, trusted=list(TRUSTED))
-    answer = estimator.predict if artifact.signature.task == "regression" else estimator.predict_proba
-    outputs = artifact.signature.outputs
-
-    def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(answer(matrix), np.float64).reshape(len(matrix), outputs)
-
-    return score
 
 
 class Scorer(PythonModel):  # type: ignore[misc]
@@ -83,8 +29,7 @@ class Scorer(PythonModel):  # type: ignore[misc]
         """Verify the artifact that was logged with the model, and open it."""
         self.artifact = manifest.load(Path(context.artifacts["okamochi"]))
         self.encoder = Encoder(self.artifact.signature)
-        self.score = open_score(self.artifact)
-        manifest.check_golden(self.artifact, self.score)
+        self.score = runtime.load(self.artifact)
 
     def predict(
         self,

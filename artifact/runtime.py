@@ -1,4 +1,8 @@
-"""A verified artifact to a function that scores: by onnxruntime, or by scikit-learn itself."""
+"""A verified artifact to a function that scores: by onnxruntime, or by scikit-learn itself.
+
+Training, the gate, the server and the registered model all open a model here, so that what is compared and
+timed is what is served.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +34,24 @@ def load(artifact: Artifact) -> Score:
     ArtifactError
         The model cannot be opened here, or scores differ from those that training recorded.
     """
-    score = _onnx(artifact) if artifact.manifest.runtime == "onnx" else _sklearn(artifact)
+    score = open_score(artifact)
     check_golden(artifact, score)
     return score
 
 
-def _onnx(artifact: Artifact) -> Score:
+def open_score(artifact: Artifact) -> Score:
+    """Open the model in this process, as its manifest says.
+
+    Raises
+    ------
+    ArtifactError
+        The model cannot be opened here.
+    """
+    return _onnx(artifact) if artifact.manifest.runtime == "onnx" else _sklearn(artifact)
+
+
+def open_session(model: str | bytes) -> Any:
+    """An onnxruntime session of a file or of its content, with the options that every session of ours has."""
     import onnxruntime  # 30 MB that a server without ONNX models never needs
 
     options = onnxruntime.SessionOptions()
@@ -45,9 +61,13 @@ def _onnx(artifact: Artifact) -> Score:
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.log_severity_level = 4  # its errors raise too; a line on a pipe that nobody reads never returns
     options.enable_cpu_mem_arena = False  # the arena keeps the largest batch's memory for good
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _onnx(artifact: Artifact) -> Score:
     path = str(artifact.path / ONNX)
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = open_session(path)
     except Exception as error:
         raise ArtifactError(f"onnxruntime cannot open {path}: {error}") from error
     _check_shape(artifact, session)
