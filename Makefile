@@ -62,9 +62,9 @@ evaluate: ## measure the promised held-out figures over ten splits (ARGS="iris -
 	@exec $(RUN) -m training.decide.evaluate_splits $(trials) $(ARGS)
 
 .PHONY: bundle
-bundle: ## put the champions of USECASES into BentoML's model store and write models.lock
+bundle: ## put the champions of USECASES into BentoML's model store and models.lock (ARGS=--only: no others)
 	@$(environment) training --rebuild-for "$(PYTHON)"
-	@exec $(RUN) -m deploy bundle $(USECASES)
+	@exec $(RUN) -m deploy bundle $(USECASES) $(ARGS)
 
 .PHONY: image
 image: ## build the image IMAGE (okamochi:local) of the server with the bundled models
@@ -140,6 +140,6 @@ lock: ## resolve pyproject.toml's groups into requirements/ (ARGS=--upgrade take
 
 .PHONY: clean
 clean: ## forget this checkout's models, experiments and caches (.venv stays)
-	rm -rf mlflow.db* mlruns mlartifacts models.lock .okamochi reports target
+	rm -rf mlflow.db* mlruns mlartifacts models.lock* .okamochi reports target
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

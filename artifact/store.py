@@ -53,13 +53,12 @@ def put(directory: Path, *, name: str, version: str) -> str:
 
 def find(name: str, *, version: str, run_id: str) -> str | None:
     """Give the tag of a registry's version if the store has it whole; the run tells registries apart."""
-    try:
-        models = bentoml.models.list(model_name(name))
-    except NotFound:
-        return None
     wanted = {"name": name, "version": version, "run_id": run_id}
-    for model in models:
-        if wanted.items() <= model.info.metadata.items() and is_whole(str(model.tag)):
+    for folder in _versions(model_name(name)):
+        model = _readable(folder)
+        if model is None or not wanted.items() <= model.info.metadata.items():
+            continue
+        if is_whole(str(model.tag)):
             return str(model.tag)
     return None
 
@@ -77,6 +76,12 @@ def path_of(tag: str) -> tuple[Path, dict[str, Any]]:
     except (NotFound, BentoMLException) as error:
         raise ArtifactError(
             f"BentoML's model store has no {tag}: run `make bundle` again ({error})"
+        ) from error
+    except (
+        Exception
+    ) as error:  # of YAML, cattrs or a codec: whatever a damaged model.yaml makes BentoML raise
+        raise ArtifactError(
+            f"the model.yaml of {tag} in BentoML's model store is damaged: run `make bundle` again"
         ) from error
     if str(model.tag) != tag:  # the store answers `name:1` with `name:12` where that is its only match
         raise ArtifactError(f"BentoML's model store has no {tag}, only {model.tag}: run `make bundle` again")
@@ -96,19 +101,41 @@ def model_name(name: str) -> str:
 
 
 def is_whole(tag: str) -> bool:
+    return not problem(tag)
+
+
+def problem(tag: str) -> str:
+    """Why a server would refuse the stored artifact before it opens it; nothing where every file is whole."""
     try:
         manifest.load(path_of(tag)[0])
-    except ArtifactError:
-        return False
-    return True
+    except ArtifactError as error:
+        return str(error)
+    return ""
 
 
 def remove(tag: str) -> None:
-    """Forget the tag; a folder without model.yaml (a copy that was killed) goes as well."""
+    """Forget the tag, and with it what BentoML cannot read of the same name: it would stumble over each.
+
+    That is a folder whose model.yaml is damaged, or absent since a copy was killed.
+    """
+    name, _, version = tag.partition(":")
+    for folder in _versions(name):
+        if folder.name == version or _readable(folder) is None:
+            shutil.rmtree(folder)
+
+
+def _versions(model: str) -> list[Path]:
+    """The folders of a model's versions."""
+    folder = Path(bentoml_home()) / "models" / model
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _readable(folder: Path) -> Any:
+    """What BentoML makes of a version's folder; None where it cannot read it."""
     try:
-        bentoml.models.delete(tag)
-    except NotFound:
-        return
+        return bentoml.models.get(f"{folder.parent.name}:{folder.name}")
+    except Exception:  # noqa: BLE001 - of YAML, cattrs or a codec: whatever is wrong with its model.yaml
+        return None
 
 
 @contextmanager

@@ -35,8 +35,13 @@ def execute(options: argparse.Namespace) -> int:
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verbs of this package; what each parses into is for `execute`."""
-    bundle = commands.add_parser("bundle", help="put champions into BentoML's model store, write models.lock")
-    bundle.add_argument("names", nargs="+", metavar="NAME", help="a use case or its TOML file, default first")
+    bundle = commands.add_parser("bundle", help="put champions into BentoML's model store and models.lock")
+    bundle.add_argument("names", nargs="+", metavar="NAME", help="a use case or its TOML file")
+    bundle.add_argument(
+        "--only",
+        action="store_true",
+        help="have models.lock name these and no others, the default first; without it, other lines stay",
+    )
     bundle.set_defaults(run=run_bundle, execute=execute)
 
     serve = commands.add_parser("serve", help="train what has no champion, bundle and serve")
@@ -58,7 +63,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     rollout = commands.add_parser(
         "rollout", help="roll out champions, check their golden rows, undo if wrong"
     )
-    rollout.add_argument("names", nargs="*", metavar="NAME", help="use cases to bundle anew, default first")
+    rollout.add_argument(
+        "names", nargs="*", metavar="NAME", help="use cases to bundle anew; models.lock keeps its others"
+    )
     add_image_options(rollout, default="okamochi")
     add_cluster_options(rollout)
     rollout.set_defaults(run=run_rollout, execute=execute)
@@ -95,8 +102,7 @@ def run_bundle(options: argparse.Namespace) -> int:
     from deploy.bundle import bundle
 
     def run() -> int:
-        for model in bundle(options.names):
-            print(f"{model.name}: version {model.version} is {model.tag}")
+        print("\n".join(bundle(options.names, only=options.only).told()))
         return 0
 
     return explained(run)
@@ -150,7 +156,8 @@ def run_rollout(options: argparse.Namespace) -> int:
         if tagged(image):
             found.load(image)
         else:
-            bundle(options.names)
+            if options.names:
+                print("\n".join(bundle(options.names).told()), flush=True)
             image = cluster.provide(found, image, base=options.base_image, options=options.build_args).image
         return rollout.rollout(found, image, timeout_s=options.timeout)
 
@@ -185,6 +192,7 @@ def run_lock(options: argparse.Namespace) -> int:
 def explained(run: Callable[[], int]) -> int:
     """Turn an error that was foreseen into its sentence and its exit code."""
     from artifact.manifest import ArtifactError
+    from artifact.models_lock import LockError
     from deploy.bundle import NoChampionError
     from deploy.image import CannotDeploy
     from training.registry.mlflow_registry import RegistryError
@@ -198,12 +206,9 @@ def explained(run: Callable[[], int]) -> int:
     except CannotDeploy as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except UseCaseError as error:
+    except (LockError, RegistryError, UseCaseError) as error:
         print(error, file=sys.stderr)
-        return UseCaseError.exit_code
-    except RegistryError as error:
-        print(error, file=sys.stderr)
-        return RegistryError.exit_code
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
 

@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifact import manifest, store
+from artifact import manifest, models_lock, store
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DOCKERFILE = Path(__file__).with_name("Dockerfile")
@@ -124,10 +124,10 @@ def bundled(checkout: Path = CHECKOUT) -> dict[str, str]:
     ------
     CannotDeploy
         There are none.
+    LockError
+        A line cannot be read.
     """
-    lock = checkout / "models.lock"
-    lines = lock.read_text().splitlines() if lock.is_file() else []
-    tags = dict(line.split() for line in lines if line.strip())
+    tags = models_lock.read(checkout / models_lock.FILE)
     if not tags:
         raise CannotDeploy(
             "No model is bundled (models.lock names none); train and bundle one first: make train bundle"

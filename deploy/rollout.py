@@ -53,7 +53,7 @@ def rollout(cluster: Cluster, image: str, *, timeout_s: int) -> int:
 
     Raises
     ------
-    CannotDeploy, ArtifactError
+    CannotDeploy, ArtifactError, LockError
         Nothing was changed.
     """
     expected = [expect(name, tag) for name, tag in images.bundled().items()]

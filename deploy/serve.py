@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -27,6 +28,8 @@ HOST = "127.0.0.1"
 REFUSED = 3
 """Exit code of a training whose model the gate refused."""
 FEW_COLUMNS = 8
+PICKED = "OKAMOCHI_MODELS"
+"""Which models of `models.lock` a server serves, and in which order."""
 STOPPING_S = 30
 """How long the server may take to answer what it has accepted before it is killed."""
 
@@ -34,9 +37,12 @@ STOPPING_S = 30
 def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None) -> int:
     """Serve the champions of use cases until a signal; the exit code of what failed, else 0.
 
+    These are served and no others, in their order, whatever else `models.lock` holds; where `OKAMOCHI_MODELS`
+    is set, it picks instead.
+
     Raises
     ------
-    NoChampionError, ArtifactError, RegistryError, UseCaseError
+    NoChampionError, ArtifactError, LockError, RegistryError, UseCaseError
     """
     for name in names:
         code = train(name, trials)
@@ -44,8 +50,16 @@ def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None) 
             print(f"{name}: the champion that is there stays", flush=True)
         elif code:
             return code
-    for model in bundle(names):
-        print(f"{model.name}: champion version {model.version} is bundled as {model.tag}", flush=True)
+    bundled = bundle(names)
+    print("\n".join(bundled.told()), flush=True)
+    served = [model.name for model in bundled.models]
+    if os.environ.get(PICKED, "").strip():
+        print(f"{PICKED} is set, so this server serves {os.environ[PICKED]}", flush=True)
+    elif bundled.kept or served != list(bundled.locked):
+        print(
+            f"This server serves {', '.join(served)} alone, as asked; all of them: bentoml serve", flush=True
+        )
+        os.environ[PICKED] = ",".join(served)
     return run_server(port, mlflow_port)
 
 

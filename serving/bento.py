@@ -23,6 +23,7 @@ from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
 from circus.process import DEAD_OR_ZOMBIE, UNEXISTING
 
+from artifact import models_lock
 from serving.settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bentoml.okamochi")
 
-LOCK = "models.lock"
 SCORE_PATH = "/score"
 DOC = """Predictions over HTTP are at [/docs](/docs): every route, each model's columns, an example to send.
 This page is BentoML's own. It has the API `score` for BentoML's clients: rows by position."""
@@ -147,24 +147,13 @@ def locked_models(folder: Path) -> dict[str, str]:
     Raises
     ------
     BentoMLException
-        There is nothing to serve.
+        There is nothing to serve, or a line of `models.lock` cannot be read.
     """
-    path = folder / LOCK
-    locked = {}
+    path = folder / models_lock.FILE
     try:
-        lines = path.read_bytes().decode(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words or line.startswith("#"):
-            continue
-        if len(words) != 2 or not words[1].isascii():
-            raise BentoMLException(
-                f"{path}, line {number}: expected a name and a tag, got {line[:80]!r}; "
-                "run `make bundle` again."
-            )
-        locked[words[0]] = words[1]
+        locked = models_lock.read(path)
+    except models_lock.LockError as error:
+        raise BentoMLException(str(error)) from None
     if not locked:
         raise BentoMLException(
             f"{path} names no model; run `make bundle` (or `python -m deploy bundle NAME`) first."

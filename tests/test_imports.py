@@ -31,7 +31,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"manifest"},
         {"encode"},
         {"kinds"},
-        {"signature", "trusted", "verdict"},
+        {"models_lock", "signature", "trusted", "verdict"},
     ),
 }
 """The topics of a package (its folders, and its modules beside them) from the top down: each may import those

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from artifact.models_lock import NAME_RULE
 from training.interpreter import typed
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 USE_CASES = CHECKOUT / "usecases"
-NAME_RULE = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 Task = Literal["binary", "multiclass", "regression"]
 Label = str | bool | int | float

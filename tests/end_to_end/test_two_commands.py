@@ -147,11 +147,15 @@ def test_from_a_table_to_a_served_prediction(copy: Copy) -> None:
         probe.bind(("127.0.0.1", port))
 
     lock = (copy.folder / "models.lock").read_text()
-    with copy.make(*serve) as second:
+    with copy.make(*serve[:-1], "USECASES=prices.toml") as second:
         said = second.wait_for("Ctrl-C stops the server.", seconds=60)
-        assert said.count("nothing to train") == 2
+        assert said.count("nothing to train") == 1
         assert "searching" not in said
-        assert (copy.folder / "models.lock").read_text() == lock
+        assert (copy.folder / "models.lock").read_text() == lock, "linear is kept for whoever serves all"
+        (line,) = re.findall(r"^curl .*$", said, flags=re.MULTILINE)
+        assert f":{port}/predict " in line, "what was asked for is the default"
+        assert json.loads(copy.run("/bin/sh", "-c", line).stdout)["model"] == "prices"
+        assert [model["name"] for model in get(f"http://127.0.0.1:{port}/models")["models"]] == ["prices"]
         everyone = second.everyone()
         second.process.terminate()  # as a supervisor does
         _, alive = psutil.wait_procs(everyone, timeout=60)

@@ -549,6 +549,12 @@ class Registry:
                 raise
 
 
+def exists() -> bool:
+    """Whether there is a registry to look into: opening the default one where it is not would make it."""
+    uri = tracking_uri()
+    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).resolve().is_file()
+
+
 def peek(name: str, alias: str) -> Version | None:
     """The version that an alias names, without the seconds that importing MLflow takes where that can be.
 
@@ -558,12 +564,11 @@ def peek(name: str, alias: str) -> Version | None:
         The registry cannot be read.
     """
     uri = tracking_uri()
+    if not exists():
+        return None
     if uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///")).resolve()
-        if not path.is_file():
-            return None
         try:
-            return _peek_sqlite(path, name, alias)
+            return _peek_sqlite(Path(uri.removeprefix("sqlite:///")).resolve(), name, alias)
         except sqlite3.Error:
             pass  # Another MLflow has other tables: then it must read them itself.
     return Registry(uri).version(name, alias)

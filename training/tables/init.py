@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from training.settings import NAME_RULE, USE_CASES, Csv, Label, Parquet, UseCase, UseCaseError
+from artifact.models_lock import NAME_RULE
+from training.settings import USE_CASES, Csv, Label, Parquet, UseCase, UseCaseError
 from training.tables.columns import clean_labels
 from training.tables.data import Note, Table, clean_table, test_rows, with_few_test_rows
 from training.tables.sources import DataError, Raw, read_source
