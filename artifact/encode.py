@@ -15,7 +15,7 @@ import numpy as np
 
 from artifact.kinds import category, date, number, text
 from artifact.kinds.category import canonical
-from artifact.kinds.cell import BadRows, CellError, Encode, EncodeCell, Errors, listed, shown
+from artifact.kinds.cell import BadRows, CellError, Encode, EncodeCell, Errors, Fault, listed, shown
 from artifact.kinds.date import parse_date
 from artifact.kinds.number import FLOAT32_MAX
 from artifact.kinds.text import MAX_TERMS, learn_text, words
@@ -66,12 +66,12 @@ class Encoder:
         width = len(self.signature.columns)
         errors = Errors()
         if not rows:
-            errors.add(None, None, "expected at least one row, got none")
+            errors.add(None, None, "expected at least one row, got none", "no_rows")
         for i, row in enumerate(rows):
             if not isinstance(row, (list, tuple, np.ndarray)):
-                errors.add(i, None, f"expected a list of {width} values, got {shown(row)}")
+                errors.add(i, None, f"expected a list of {width} values, got {shown(row)}", "bad_row")
             elif len(row) != width:
-                errors.add(i, None, f"expected {width} values, got {len(row)}")
+                errors.add(i, None, f"expected {width} values, got {len(row)}", "wrong_width")
         errors.check()
         quick = self._few(rows)
         if quick is not None:
@@ -82,13 +82,13 @@ class Encoder:
         """Rows by name; an absent key is a missing value."""
         errors = Errors()
         if not records:
-            errors.add(None, None, "expected at least one record, got none")
+            errors.add(None, None, "expected at least one record, got none", "no_rows")
         for i, record in enumerate(records):
             if not isinstance(record, Mapping):
-                errors.add(i, None, f"expected an object of columns, got {shown(record)}")
+                errors.add(i, None, f"expected an object of columns, got {shown(record)}", "bad_row")
             elif not record.keys() <= self._accepted:
                 for name in record.keys() - self._accepted:
-                    errors.add(i, str(name)[:MAX_NAME], self._unknown(name))
+                    errors.add(i, str(name)[:MAX_NAME], self._unknown(name), "unknown_column")
         errors.check()
         names = self.signature.names
         if len(records) <= FEW_ROWS:
@@ -104,21 +104,25 @@ class Encoder:
         lengths: dict[str, int] = {}
         for name, values in columns.items():
             if name not in self._accepted:
-                errors.add(None, str(name)[:MAX_NAME], self._unknown(name))
+                errors.add(None, str(name)[:MAX_NAME], self._unknown(name), "unknown_column")
             elif isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
-                errors.add(None, name, f"expected a list of values, got {shown(values)}")
+                errors.add(None, name, f"expected a list of values, got {shown(values)}", "bad_row")
             else:
                 lengths[name] = len(values)
         errors.check()
         rows = next((lengths[name] for name in self.signature.names if name in lengths), None)
         if rows is None:
-            errors.add(None, None, f"expected at least one of the columns {listed(self.signature.names)}")
+            errors.add(
+                None, None, f"expected at least one of the columns {listed(self.signature.names)}", "no_rows"
+            )
             errors.check()
         if rows == 0:
-            errors.add(None, None, "expected at least one row, got none")
+            errors.add(None, None, "expected at least one row, got none", "no_rows")
         for name, length in lengths.items():
             if length != rows:
-                errors.add(None, name, f"expected {rows} values as in the other columns, got {length}")
+                errors.add(
+                    None, name, f"expected {rows} values as in the other columns, got {length}", "wrong_width"
+                )
         errors.check()
         assert rows is not None  # noqa: S101 - errors.check() has raised
         values = [columns[name] if name in columns else [None] * rows for name in self.signature.names]
@@ -169,6 +173,7 @@ __all__ = [
     "BadRows",
     "CellError",
     "Encoder",
+    "Fault",
     "canonical",
     "learn_text",
     "parse_date",

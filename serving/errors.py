@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import traceback
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+
+from artifact.encode import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +17,56 @@ if TYPE_CHECKING:
 
 Headers = tuple[tuple[bytes, bytes], ...]
 PROBLEM_JSON = b"application/problem+json"
+
+Reason = (
+    Fault
+    | Literal[
+        "bad_content_encoding",
+        "bad_content_type",
+        "bad_deadline",
+        "bad_http",
+        "bad_input",
+        "bad_request_id",
+        "bad_transfer_encoding",
+        "body_too_large",
+        "conflict",
+        "deadline",
+        "forbidden",
+        "head_too_large",
+        "host",
+        "method_not_allowed",
+        "model_failed",
+        "model_refused",
+        "no_credentials",
+        "not_finite",
+        "not_found",
+        "not_ready",
+        "queue_full",
+        "server_failed",
+        "timeout",
+        "too_many_rows",
+        "unknown_model",
+    ]
+)
+"""Why a request was refused: a name that stays, for the log and the metric; docs/operations.md lists them."""
+
+_USUAL: dict[int, Reason] = {
+    400: "bad_input",
+    401: "no_credentials",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "timeout",
+    409: "conflict",
+    413: "body_too_large",
+    415: "bad_content_type",
+    422: "bad_input",
+    429: "queue_full",
+    431: "head_too_large",
+    500: "server_failed",
+    501: "bad_transfer_encoding",
+    503: "not_ready",
+}
 
 
 class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
@@ -31,7 +83,12 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
     headers
         To send beside the body, such as `Allow` or `Retry-After`.
     reason
-        A few words for the metric of rejected requests; "" where a refusal is none of overload or limits.
+        For the log and the metric; by default the first error's, else what is usual for the status.
+    error
+        For the log alone: what failed in the server and where in the code, or why a model is refused. Never
+        the words of an exception about a request, which may quote a cell.
+    model
+        The name of the model in question, where the route has none that is live.
 
     Attributes
     ----------
@@ -46,7 +103,9 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
         *,
         errors: Sequence[CellError] = (),
         headers: Headers = (),
-        reason: str = "",
+        reason: Reason | None = None,
+        error: str = "",
+        model: str = "",
     ) -> None:
         detail = _text(detail)
         super().__init__(detail)
@@ -55,7 +114,10 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = headers
-        self.reason = reason
+        fault = self.errors[0].fault if self.errors else None
+        self.reason: Reason = reason or fault or usual_reason(status)
+        self.error = error
+        self.model = model
         self.request_id = ""
 
     def body(self) -> bytes:
@@ -77,6 +139,11 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
                 ],
             }
         )
+
+
+def usual_reason(status: int) -> Reason:
+    """Why a request usually gets a status."""
+    return _USUAL.get(status, "server_failed" if status >= 500 else "bad_input")
 
 
 def _text(text: str) -> str:
@@ -108,14 +175,14 @@ def too_many_rows(rows: int, most: int) -> Problem:
     )
 
 
-def overloaded(detail: str, reason: str, retry_after_s: int) -> Problem:
+def overloaded(detail: str, reason: Reason, retry_after_s: int) -> Problem:
     """429 with `Retry-After`, in whole seconds."""
     return Problem(429, detail, headers=((b"retry-after", b"%d" % retry_after_s),), reason=reason)
 
 
-def server_failed() -> Problem:
-    """500 for a bug of ours; whoever makes it has written the reason to the log."""
-    return Problem(500, "The server failed; its log has the reason.")
+def server_failed(error: BaseException) -> Problem:
+    """500 for a bug of ours; the line of the request says what was raised and where."""
+    return Problem(500, "The server failed; its log has the reason.", error=raised_at(error))
 
 
 def method_not_allowed(method: str, path: str, allowed: Sequence[str]) -> Problem:

@@ -74,22 +74,25 @@ def _category_code(
 ) -> float:
     if is_missing(cell):
         if errors is not None and column.missing == "refuse":
-            errors.add(row, column.name, f"missing; expected one of {listed(column.categories)}")
+            errors.add(row, column.name, f"missing; expected one of {listed(column.categories)}", "missing")
         return MISSING_CODE
     if isinstance(cell, (list, tuple, dict)):
         if errors is not None:
-            errors.add(row, column.name, f"expected a category, got {shown(cell)}")
+            errors.add(row, column.name, f"expected a category, got {shown(cell)}", "no_category")
         return MISSING_CODE
     code = code_of(cell)
     if code is None:
         if errors is not None and is_missing(cell, column.marks):
             if column.missing == "refuse":
-                errors.add(row, column.name, f"missing; expected one of {listed(column.categories)}")
+                errors.add(
+                    row, column.name, f"missing; expected one of {listed(column.categories)}", "missing"
+                )
         elif errors is not None and column.unknown == "refuse":
             errors.add(
                 row,
                 column.name,
                 f"unknown category {shown(cell)}; expected one of {listed(column.categories)}",
+                "unknown_category",
             )
         return MISSING_CODE
     return code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,13 +15,38 @@ if TYPE_CHECKING:
 MAX_ERRORS = 20
 
 
+Fault = Literal[
+    "missing",
+    "no_category",
+    "no_date",
+    "no_number",
+    "no_rows",
+    "no_text",
+    "number_too_large",
+    "unknown_category",
+    "unknown_column",
+    "wrong_width",
+    "bad_row",
+]
+"""What kind of error it is: a name that stays, for logs and metrics, where no value of a cell may stand."""
+
+
 @dataclass(frozen=True)
 class CellError:
-    """What is wrong at one place of a request; rows count from 0, null where it is not one row or column."""
+    """What is wrong at one place of a request; rows count from 0, null where it is not one row or column.
+
+    Parameters
+    ----------
+    reason
+        For the client: it may quote a cell, as may the column where the fault is an unknown one.
+    fault
+        None where nothing of it may be logged but the row.
+    """
 
     row: int | None
     column: str | None
     reason: str
+    fault: Fault | None = None
 
 
 class BadRows(ValueError):  # noqa: N818 - what it holds is several errors
@@ -41,8 +66,8 @@ class Errors:
     def __init__(self) -> None:
         self.found: list[CellError] = []
 
-    def add(self, row: int | None, column: str | None, reason: str) -> None:
-        self.found.append(CellError(row, column, reason))
+    def add(self, row: int | None, column: str | None, reason: str, fault: Fault) -> None:
+        self.found.append(CellError(row, column, reason, fault))
         if len(self.found) >= MAX_ERRORS:
             self.check()
 

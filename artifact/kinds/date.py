@@ -69,10 +69,15 @@ def encode_column(column: Column) -> Encode:
                 elif found is None and errors is not None:
                     if not is_missing(cell, column.marks):
                         errors.add(
-                            i, column.name, f"expected a date such as {column.middle}, got {shown(cell)}"
+                            i,
+                            column.name,
+                            f"expected a date such as {column.middle}, got {shown(cell)}",
+                            "no_date",
                         )
                     elif column.missing == "refuse":
-                        errors.add(i, column.name, f"missing; expected a date such as {column.middle}")
+                        errors.add(
+                            i, column.name, f"missing; expected a date such as {column.middle}", "missing"
+                        )
             values.append(row)
         return np.array(values, np.float64).reshape(len(cells), len(parts))
 

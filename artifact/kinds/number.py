@@ -52,11 +52,16 @@ def _refuse_numbers(
         if errors is not None and not is_missing(cells[i], column.marks):
             value = cells[i]
             if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
-                errors.add(i, column.name, f"expected a number within ±{FLOAT32_MAX:.2g}, got {shown(value)}")
+                errors.add(
+                    i,
+                    column.name,
+                    f"expected a number within ±{FLOAT32_MAX:.2g}, got {shown(value)}",
+                    "number_too_large",
+                )
             else:
-                errors.add(i, column.name, f"expected a number, got {shown(value)}")
+                errors.add(i, column.name, f"expected a number, got {shown(value)}", "no_number")
         elif errors is not None and column.missing == "refuse":
-            errors.add(i, column.name, "missing; expected a number")
+            errors.add(i, column.name, "missing; expected a number", "missing")
         values[i] = np.nan
 
 

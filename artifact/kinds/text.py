@@ -76,9 +76,9 @@ def encode_column(column: Column) -> Encode:
         for i, cell in enumerate(cells):
             if not isinstance(cell, str) or not cell:
                 if errors is not None and not is_missing(cell):
-                    errors.add(i, column.name, f"expected a text, got {shown(cell)}")
+                    errors.add(i, column.name, f"expected a text, got {shown(cell)}", "no_text")
                 elif errors is not None and column.missing == "refuse":
-                    errors.add(i, column.name, "missing; expected a text")
+                    errors.add(i, column.name, "missing; expected a text", "missing")
                 continue
             read = words if len(cell) < LONG_TEXT else _words_one_by_one
             counts = Counter(map(index.get, read(cell, column.ngrams)))

@@ -28,11 +28,10 @@ from uvicorn.protocols.http import flow_control, httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
-from serving.errors import Problem
+from serving.errors import Problem, server_failed
 from serving.http.gateway import (
     MOST_REQUEST_ID,
     check_deadline_ms,
-    failed,
     name_request,
     read_head,
 )
@@ -546,11 +545,11 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, problem: Problem) -> None:
         assert self._plain is not None  # noqa: S101 - set with _due
         problem.request_id = name_request(self._plain.head)
-        self._reply(self._plain.endpoint.refuse(problem), None, problem.request_id)
+        self._reply(self._plain.endpoint.refuse(problem), None, problem)
 
     def _fail(self, error: Exception) -> None:
         assert self._plain is not None  # noqa: S101 - set with _due
-        self._refuse(failed(self._plain.endpoint.name, error))
+        self._refuse(server_failed(error))
 
     def _hold(self, data: bytes) -> None:
         self._held += data
@@ -594,10 +593,10 @@ class Connection(HttpToolsProtocol):
             draw = random()  # noqa: S311 - no secret
             trace = plain.head.trace
             if draw < lane.looked_at or (trace is not None and lane.log.follows(trace)):
-                self._tell(reply, scores, "", draw)
+                self._tell(reply, scores, draw)
         self._answered()
 
-    def _tell(self, reply: Reply, scores: Scores | None, request_id: str, draw: float) -> None:
+    def _tell(self, reply: Reply, scores: Scores | None, draw: float, problem: Problem | None = None) -> None:
         """Log and trace the request that was just answered."""
         plain = self._plain
         assert plain is not None  # noqa: S101 - set with _due
@@ -610,21 +609,22 @@ class Connection(HttpToolsProtocol):
             head=plain.head,
             queued=self._queued,
             scores=scores,
-            request_id=request_id,
+            request_id=problem.request_id if problem is not None else "",
+            problem=problem,
         )
 
-    def _reply(self, reply: Reply, scores: Scores | None = None, request_id: str = "") -> None:
+    def _reply(self, reply: Reply, scores: Scores | None = None, problem: Problem | None = None) -> None:
         """Write any reply at once."""
         plain = self._plain
         assert plain is not None  # noqa: S101 - set with _due
         seconds = perf_counter() - self._started
         lane.observe(plain.endpoint.model.name, plain.endpoint.name, reply.status, seconds, reply.reason)
         close = self._closing or (self._half_closed and not self._held)
-        name = request_id.encode("latin-1") if request_id else plain.head.request_id
+        name = problem.request_id.encode("latin-1") if problem is not None else plain.head.request_id
         self.transport.write(self._whole(reply, name, close=close))
         if close:
             self.transport.close()
-        self._tell(reply, scores, request_id, random())  # noqa: S311 - no secret
+        self._tell(reply, scores, random(), problem)  # noqa: S311 - no secret
         self._answered()
 
     def _answered(self) -> None:
@@ -733,7 +733,7 @@ class Connection(HttpToolsProtocol):
         if self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # which no such client understands (RFC 9110, 10.1.1)
         elif not _one_host(self.headers):
-            self._refusal = Problem(400, "A request of HTTP/1.1 has one header Host.")
+            self._refusal = Problem(400, "A request of HTTP/1.1 has one header Host.", reason="host")
             raise _RefusedError
         if not self._declined:
             super().on_headers_complete()
@@ -761,7 +761,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what llhttp or a callback of its refuses, in the shape of our other refusals, and close."""
-        self._end_with(self._refusal or Problem(400, msg))
+        self._end_with(self._refusal or Problem(400, msg, reason="bad_http"))
 
     def _answering(self) -> bool:
         """Whether a request that the gateway has is still to be answered."""
@@ -799,7 +799,7 @@ class Connection(HttpToolsProtocol):
             reply = problem_reply(problem)
             self.transport.write(self._whole(reply, problem.request_id.encode(), close=True))
             lane.observe_refused("", "other", reply.status, 0.0, reply.reason)
-            lane.log_refused("other", reply, perf_counter(), request_id=problem.request_id)
+            lane.log_refused("other", reply, perf_counter(), request_id=problem.request_id, problem=problem)
         self.transport.close()
 
     # ---- the end of a connection

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact.encode import BadRows
-from serving.errors import Problem, bad_rows, method_not_allowed, raised_at, server_failed
+from serving.errors import Problem, bad_rows, method_not_allowed, server_failed
 from serving.http.openapi import docs_page, document
 from serving.observe import metrics
 from serving.observe.logs import RequestLog
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     from serving.scoring.batcher import Scores
     from serving.scoring.catalog import Catalog, LiveModel
     from serving.settings import Settings
-
-logger = logging.getLogger("bentoml.okamochi")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -142,7 +139,7 @@ class Gateway:
     # ---- predictions
 
     async def _predict(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = Asked()
+        asked = Asked(scope)
         try:
             asked.head = read_head(scope["headers"], endpoint.content_types)
             body = await read_body(receive, asked.head.length, self.settings.max_body_bytes)
@@ -154,7 +151,7 @@ class Gateway:
         except Problem as problem:
             reply = endpoint.refuse(asked.named(problem))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
-            reply = endpoint.refuse(asked.named(failed(endpoint.name, error)))
+            reply = endpoint.refuse(asked.named(server_failed(error)))
         seconds = perf_counter() - asked.started
         self._observe(endpoint.model.name, endpoint.name, reply.status, seconds, reply.reason)
         self._tell(endpoint.name, reply, asked, endpoint)
@@ -167,9 +164,11 @@ class Gateway:
             asked.started,
             endpoint=endpoint,
             head=asked.head,
+            model=asked.model,
             queued=asked.queued,
             scores=asked.scores,
             request_id=asked.request_id,
+            problem=asked.problem,
         )
 
     async def _answer(self, endpoint: Endpoint, body: bytes, asked: Asked, receive: Receive) -> Reply | None:
@@ -210,17 +209,21 @@ class Gateway:
     # ---- all else
 
     async def _other(self, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = Asked()
+        asked = Asked(scope, endpoint.model if endpoint is not None else None)
         path, method = scope["path"], scope["method"]
         page = self._pages.get(path)
         name = endpoint.name if endpoint is not None else page.endpoint if page else "other"
         try:
             asked.head = read_head(scope["headers"], None)
             if path in self._passed_on and method in ("GET", "HEAD"):
-                await self._bentoml(scope, receive, send)
+                name = "bentoml"
+                await self._pass_on(name, asked, scope, receive, send)
                 return
             if path == self._score_path and method == "POST":
-                await self._score(scope, receive, send)
+                name = "score"
+                again = await self._score(asked, scope, receive)
+                if again is not None:
+                    await self._pass_on(name, asked, scope, again, send)
                 return
             if path == feedback.ROUTE and method == "POST":
                 name = "feedback"
@@ -233,9 +236,9 @@ class Gateway:
         except Problem as problem:
             reply = _refuse(path, asked.named(problem))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
-            reply = _refuse(path, asked.named(failed(name, error)))
-        model = endpoint.model.name if endpoint is not None else ""
-        self._observe(model, name, reply.status, perf_counter() - asked.started)
+            reply = _refuse(path, asked.named(server_failed(error)))
+        model = asked.model.name if asked.model is not None else ""
+        self._observe(model, name, reply.status, perf_counter() - asked.started, reply.reason)
         self._tell(name, reply, asked)
         await _send(send, reply, asked.name)
 
@@ -280,20 +283,33 @@ class Gateway:
                 return problem
         return Problem(404, f"There is no {path[:200]!r} here; /docs lists what there is.")
 
-    async def _score(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _pass_on(self, name: str, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let BentoML answer; what it refuses or fails at has its line as well."""
+
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                asked.request_id = name_request(asked.head)
+                self._tell(name, Reply(message["status"], b"", b""), asked)
+                named = (b"x-request-id", asked.request_id.encode("latin-1"))
+                message = {**message, "headers": [*message["headers"], named]}
+            await send(message)
+
+        await self._bentoml(scope, receive, noted)
+
+    async def _score(self, asked: Asked, scope: Scope, receive: Receive) -> Receive | None:
         """BentoML's batchable API, behind the checks that its own stack lacks: it would answer 500."""
         head = read_head(scope["headers"], ("application/json",))
         body = await read_body(receive, head.length, self.settings.max_body_bytes)
         if body is None:
-            return
-        model = self.catalog.model(self.catalog.default)
+            return None
+        asked.model = model = self.catalog.model(self.catalog.default)
         check_score(predict.decode(body), model)
         waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def again() -> Message:
             return waiting.pop() if waiting else await receive()
 
-        await self._bentoml(scope, again, send)
+        return again
 
     async def _take_feedback(self, scope: Scope, receive: Receive) -> Reply | None:
         head = read_head(scope["headers"], ("application/json",))
@@ -320,7 +336,8 @@ class Gateway:
         if self.catalog.ready:
             return Reply(200, TEXT, b"ready\n")
         reasons = "; ".join(f"model {name!r}: {reason}" for name, reason in self.catalog.refused.items())
-        raise Problem(503, f"Not ready: {reasons or 'no model is live'}")
+        reasons = reasons or "no model is live"
+        raise Problem(503, f"Not ready: {reasons}", error=reasons)
 
     def _models(self) -> Reply:
         models = [model.description() for model in self.catalog.live.values()]
@@ -333,10 +350,13 @@ class Gateway:
 class Asked:
     """A request on its way, and what its line in the log and its spans will say."""
 
-    __slots__ = ("head", "queued", "request_id", "scores", "started")
+    __slots__ = ("head", "model", "problem", "queued", "request_id", "scope", "scores", "started")
 
-    def __init__(self) -> None:
+    def __init__(self, scope: Scope, model: LiveModel | None = None) -> None:
         self.started = perf_counter()
+        self.scope = scope
+        self.model = model
+        self.problem: Problem | None = None  # why it was refused
         self.head = Head()
         self.queued: float | None = None  # when its rows were read
         self.scores: Scores | None = None
@@ -349,6 +369,10 @@ class Asked:
 
     def named(self, problem: Problem) -> Problem:
         """The problem with the name by which the log has this request."""
+        self.problem = problem
+        if not self.head.headers:  # refused in its head, whose X-Request-Id may be well
+            own = [value for name, value in self.scope["headers"] if name == b"x-request-id"]
+            self.head = Head(request_id=own[-1] if own and _is_request_id(own[-1]) else None)
         self.request_id = problem.request_id = name_request(self.head)
         return problem
 
@@ -360,12 +384,6 @@ _count = itertools.count(1).__next__
 def name_request(head: Head) -> str:
     """What a refusal and its line in the log call a request: the client's own name for it, or ours."""
     return head.request_id.decode("latin-1") if head.request_id is not None else f"{_PREFIX}-{_count():x}"
-
-
-def failed(endpoint: str, error: Exception) -> Problem:
-    """500, its reason in the log."""
-    logger.error("a request to %s failed: %s", endpoint, raised_at(error))
-    return server_failed()
 
 
 def _refuse(path: str, problem: Problem) -> Reply:
@@ -436,15 +454,27 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, 
             check_content_encoding(value)
         elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
             shown = value[:40].decode("latin-1")
-            raise Problem(501, f"Transfer-Encoding {shown!r} is not read here; expected chunked.")
+            raise Problem(
+                501,
+                f"Transfer-Encoding {shown!r} is not read here; expected chunked.",
+                reason="bad_transfer_encoding",
+            )
     if content_types is not None and content_type not in (b"", b"application/json"):
         check_content_type(content_type, content_types)
     return Head(content_type, length, request_id, deadline_ms, headers, trace)  # type: ignore[arg-type]
 
 
+def _is_request_id(value: bytes) -> bool:
+    return value.isascii() and value.decode().isprintable() and 0 < len(value) <= MOST_REQUEST_ID
+
+
 def _request_id(value: bytes) -> bytes:
-    if not value.isascii() or not value.decode().isprintable() or not 0 < len(value) <= MOST_REQUEST_ID:
-        raise Problem(400, f"X-Request-Id: expected 1 to {MOST_REQUEST_ID} printable ASCII characters.")
+    if not _is_request_id(value):
+        raise Problem(
+            400,
+            f"X-Request-Id: expected 1 to {MOST_REQUEST_ID} printable ASCII characters.",
+            reason="bad_request_id",
+        )
     return value
 
 
@@ -458,7 +488,11 @@ def check_deadline_ms(value: bytes) -> int:
     """
     if not value.isdigit() or len(value) > 18 or int(value) == 0:
         shown = value[:40].decode("latin-1")
-        raise Problem(400, f"X-Deadline-Ms: expected a whole number of milliseconds from 1, got {shown!r}.")
+        raise Problem(
+            400,
+            f"X-Deadline-Ms: expected a whole number of milliseconds from 1, got {shown!r}.",
+            reason="bad_deadline",
+        )
     return int(value)
 
 
@@ -476,6 +510,7 @@ def check_content_encoding(value: bytes) -> None:
             415,
             f"Content-Encoding {shown!r} is not read here; send the body as it is.",
             headers=((b"accept-encoding", b"identity"),),
+            reason="bad_content_encoding",
         )
 
 

@@ -22,15 +22,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from serving.errors import raised_at
+from serving.errors import raised_at, usual_reason
 from serving.observe import metrics, traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from serving.errors import Problem
     from serving.observe.traces import Tracer
     from serving.protocols import Endpoint, Head, Reply
     from serving.scoring.batcher import Scores
+    from serving.scoring.catalog import LiveModel
 
 REQUESTS = "bentoml.okamochi.request"
 MOST_LINES = 2_000  # that wait for the thread; more are dropped and counted
@@ -241,10 +243,12 @@ class RequestLog:
         *,
         draw: float | None = None,
         endpoint: Endpoint | None = None,
+        model: LiveModel | None = None,
         head: Head | None = None,
         queued: float | None = None,
         scores: Scores | None = None,
         request_id: str = "",
+        problem: Problem | None = None,
     ) -> None:
         """Tell of a request that has just been answered, if it is to be told of.
 
@@ -252,6 +256,8 @@ class RequestLog:
         ----------
         name
             Of the endpoint, as in the metrics.
+        model
+            Whose route it is, where that is no prediction route.
         started, queued
             When it came and when its rows were read, by `time.perf_counter`.
         draw
@@ -260,6 +266,8 @@ class RequestLog:
             What it was answered from.
         request_id
             What the reply calls the request, where it was refused.
+        problem
+            Why it was refused.
         """
         now = perf_counter()
         draw = random() if draw is None else draw  # noqa: S311 - no secret
@@ -275,16 +283,17 @@ class RequestLog:
                 asyncio.get_running_loop().call_later(COUNT_S, self._count_left_out)
             self._left_out += 1
             return
+        live = endpoint.model if endpoint is not None else model
         fields: dict[str, Any] = {
             "lane": self.lane,
             "endpoint": name,
-            "model": endpoint.model.name if endpoint is not None else None,
-            "version": endpoint.model.version if endpoint is not None else None,
+            "model": live.name if live is not None else problem.model or None if problem else None,
+            "version": live.version if live is not None else None,
             "status": status,
             "ms": round(1000 * (now - started), 3),
         }
-        if reply.reason:
-            fields["reason"] = reply.reason
+        if status >= 400:
+            fields |= _why(reply, problem)
         if status < 400 and endpoint is not None:
             fields["id"] = id_of(reply.body)
         if head is not None and head.request_id is not None:
@@ -303,6 +312,28 @@ class RequestLog:
     def _count_left_out(self) -> None:
         metrics.LOG_LEFT_OUT.inc(self._left_out)
         self._left_out = 0
+
+
+def _why(reply: Reply, problem: Problem | None) -> dict[str, Any]:
+    """The reason of a refusal and the first place that is wrong: never a value of a cell.
+
+    A column is named where its name is the model's own. That of an unknown one is the client's: it may be a
+    value, as where the header of a CSV file is missing.
+    """
+    found: dict[str, Any] = {"reason": reply.reason or usual_reason(reply.status)}
+    if problem is None:
+        return found
+    if problem.errors:
+        first = problem.errors[0]
+        if first.row is not None:
+            found["row"] = first.row
+        if first.column is not None and first.fault not in (None, "unknown_column"):
+            found["column"] = first.column
+        if len(problem.errors) > 1:
+            found["errors"] = len(problem.errors)
+    if problem.error:
+        found["error"] = problem.error
+    return found
 
 
 _ODD = frozenset(b"%x" % digit for digit in range(1, 16, 2))  # last digits of the flags of what is sampled

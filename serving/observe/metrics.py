@@ -47,7 +47,9 @@ LATENCY = Histogram(
     buckets=SECONDS,
 )
 LANE = Counter("okamochi_lane_requests", "Requests by the lane that answered them.", ["lane"])
-REJECTED = Counter("okamochi_rejected", "Requests refused by a limit or for overload.", ["model", "reason"])
+REJECTED = Counter(
+    "okamochi_rejected", "Requests refused, by the reason that their log lines give.", ["model", "reason"]
+)
 BATCH_ROWS = Histogram("okamochi_batch_rows", "Rows of one call of a model.", ["model"], buckets=ROWS)
 QUEUE_ROWS = Gauge(
     "okamochi_queue_rows", "Rows that wait for a model.", ["model"], multiprocess_mode="livesum"
@@ -196,7 +198,7 @@ class Observer:
         self._rejected: Counted[tuple[str, str]] = Counted()
 
     def __call__(self, model: str, endpoint: str, status: int, seconds: float, reason: str = "") -> None:
-        """Count one request, and why it was refused if a limit or overload is the reason."""
+        """Count one request, and why it was refused if it was."""
         kind = self._kind(model, endpoint, status)
         if not kind.seconds.values:
             self._wait(kind)

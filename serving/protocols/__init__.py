@@ -28,7 +28,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     content_type: bytes
     body: bytes
     headers: Headers = ()
-    reason: str = ""  # why it was rejected, for the metric; "" for all else
+    reason: str = ""  # why it was refused, for the metric and the log; "" where it was not
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):

@@ -150,7 +150,7 @@ def pages(catalog: Catalog) -> dict[str, Callable[[], Reply]]:
     def ping() -> Reply:
         if model is None:
             reason = catalog.refused.get(catalog.default, "no model is live")
-            return refusal(Problem(503, f"Not ready: {reason}"))
+            raise Problem(503, f"Not ready: {reason}", error=reason, model=catalog.default)
         return Reply(200, JSON, b"\n")
 
     said = "" if model is None else model.artifact.manifest.libraries.get("mlflow", "")

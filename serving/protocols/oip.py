@@ -303,7 +303,8 @@ def pages(catalog: Catalog) -> dict[str, Callable[[], Reply]]:
     """The routes of the protocol that are only looked at."""
 
     def ready() -> Reply:
-        return Reply(200 if catalog.ready else 503, JSON, _encode({"ready": catalog.ready}))
+        status, reason = (200, "") if catalog.ready else (503, "not_ready")
+        return Reply(status, JSON, _encode({"ready": catalog.ready}), reason=reason)
 
     server = {"name": SERVER, "version": SERVER_VERSION, "extensions": EXTENSIONS}
     found = {

@@ -29,7 +29,7 @@ import numpy as np
 
 from artifact.encode import CellError
 from artifact.signature import decide
-from serving.errors import Problem, overloaded, raised_at
+from serving.errors import Problem, Reason, overloaded, raised_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -569,11 +569,17 @@ class Batcher:
             self._again.extend((parts[:middle], parts[middle:]))
             return
         ticket = parts[0][0]
-        logger.error("a model raised on %d valid rows: %s", ticket.n, raised_at(error))
-        if ticket.open:
-            self.queued_rows -= ticket.n - ticket.taken
-            problem = Problem(500, "The model failed on these rows; the server's log has the reason.")
-            self._reply(ticket, None, 0, problem)
+        if not ticket.open:  # nobody waits for it, so no line of a request will tell
+            logger.error("a model raised on %d valid rows: %s", ticket.n, raised_at(error))
+            return
+        self.queued_rows -= ticket.n - ticket.taken
+        problem = Problem(
+            500,
+            "The model failed on these rows; the server's log has the reason.",
+            reason="model_failed",
+            error=raised_at(error),
+        )
+        self._reply(ticket, None, 0, problem)
 
     def _late(self, ticket: Ticket) -> None:
         self.queued_rows -= ticket.n - ticket.taken
@@ -587,7 +593,7 @@ class Batcher:
         except Exception as error:  # noqa: BLE001 - the other requests of the batch get their replies
             logger.error("a reply could not be made: %s", raised_at(error))  # noqa: TRY400 - no words of it
 
-    def _refusal(self, what: str, reason: str) -> Problem:
+    def _refusal(self, what: str, reason: Reason) -> Problem:
         after = max(1, math.ceil(wait_s(self.limits, self.queued_rows, 1)))
         return overloaded(f"Too busy: {what}. Try again in {after} s.", reason, after)
 
@@ -637,7 +643,7 @@ def _not_finite(scores: NDArray[np.float64]) -> Problem | None:
         return None
     reason = "the model gives no finite number for these values"
     errors = [CellError(row, None, reason) for row in rows[:MAX_ERRORS]]
-    return Problem(422, f"row {rows[0]}: {reason}", errors=errors)
+    return Problem(422, f"row {rows[0]}: {reason}", errors=errors, reason="not_finite")
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: Any) -> None:

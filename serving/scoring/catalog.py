@@ -126,8 +126,15 @@ class Catalog:
         if found is not None:
             return found
         if name in self.refused:
-            raise Problem(503, f"Model {name!r} is not ready: {self.refused[name]}")
-        raise Problem(404, f"There is no model {name!r} here; there is {', '.join(map(repr, self.names))}.")
+            why = self.refused[name]
+            raise Problem(
+                503, f"Model {name!r} is not ready: {why}", reason="model_refused", error=why, model=name
+            )
+        raise Problem(
+            404,
+            f"There is no model {name!r} here; there is {', '.join(map(repr, self.names))}.",
+            reason="unknown_model",
+        )
 
     @property
     def names(self) -> list[str]:

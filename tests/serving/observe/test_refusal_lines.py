@@ -1,0 +1,324 @@
+"""One line of the log says all about a failed request: which, why and where; and the docs show such lines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import httpx
+import pytest
+
+from serving.errors import Reason
+from serving.http.gateway import Gateway
+from serving.observe import logs
+from serving.observe.logs import Allowance, BoundedHandler, RequestLog
+from serving.scoring import catalog
+from serving.scoring.catalog import Catalog
+from serving.settings import Settings
+from tests.bento_server import bento_server, prepare
+from tests.serving.conftest import VERSIONS, ask, elsewhere
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.servers import Server
+    from tests.serving.artifacts import Made
+
+    Lines = Callable[[], list[dict[str, Any]]]
+
+DOCS = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_text()
+SHOWN = [json.loads(line) for line in DOCS.splitlines() if line.startswith('{"time"')]
+SECRET = "hunter2-4711"  # noqa: S105 - of a cell
+LOAN = {"age": 30, "income": 1000, "job": "cook", "city": "Ulm", "since": "2020-05-17", "note": "x"}
+VARYING = ("time", "pid", "ms", "request_id", "lane", "error")
+
+
+@pytest.fixture
+def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+    """The lines about requests that this process has written since."""
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        handler = BoundedHandler(file.fileno())
+        monkeypatch.setattr(logs, "_handlers", [handler])
+        monkeypatch.setattr(RequestLog, "allowance", Allowance(1000, 1000))
+
+        def written() -> list[dict[str, Any]]:
+            handler.flush()
+            return [json.loads(line) for line in path.read_text().splitlines()]
+
+        yield written
+
+
+def gateway_of(made: dict[str, Made], settings: Settings | None = None) -> Gateway:
+    settings = settings or Settings()
+    found = catalog.load(
+        [("loans", "loans")], lambda tag: (made[tag].path, {"version": VERSIONS[tag]}), settings
+    )
+    refused = {"wine": "model.onnx is not the file that was promoted"}
+    return Gateway(elsewhere, Catalog(found.live, refused, "loans"), settings, score_path="/score")
+
+
+def records(*changes: dict[str, Any]) -> bytes:
+    return json.dumps({"records": [LOAN | change for change in changes]}).encode()
+
+
+def shown(status: int) -> dict[str, Any]:
+    """The line of a status in the docs."""
+    (line,) = (line for line in SHOWN if line["status"] == status)
+    return line
+
+
+def assert_as_shown(line: dict[str, Any]) -> None:
+    example = shown(line["status"])
+    assert line.keys() == example.keys()
+    for key in line.keys() - set(VARYING):
+        assert line[key] == example[key], key
+    assert ("error" in line) == ("error" in example)
+
+
+def test_a_refused_row_has_a_line_as_the_docs_show(made: dict[str, Made], lines: Lines) -> None:
+    async def main() -> None:
+        gateway = gateway_of(made)
+        reply = await ask(gateway, "POST", "/predict", records({}, {"job": SECRET}), {"x-request-id": "a"})
+        assert reply.status == 422
+        gateway.catalog.close()
+
+    asyncio.run(main())
+    (line,) = lines()
+    assert_as_shown(line)
+    assert line["request_id"] == "a"
+
+
+def test_a_full_queue_has_a_line_as_the_docs_show(made: dict[str, Made], lines: Lines) -> None:
+    async def main() -> None:
+        gateway = gateway_of(made, Settings(queue_rows=1))
+        batcher = gateway.catalog.live["loans"].batcher
+        batcher.limits = type(batcher.limits)(inline_rows=0, batch_rows=1, row_s=0.01)
+        replies = await asyncio.gather(*(ask(gateway, "POST", "/predict", records({})) for _ in range(8)))
+        assert {reply.status for reply in replies} == {200, 429}
+        gateway.catalog.close()
+
+    asyncio.run(main())
+    assert_as_shown(lines()[0])
+
+
+@pytest.mark.parametrize("where", ["model", "reading", "answer", "page", "feedback"])
+def test_a_bug_has_one_line_with_its_place_and_the_name_of_the_request(
+    made: dict[str, Made], lines: Lines, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def fail(*_: Any) -> Any:
+        return {SECRET: 1}["x"] / 0
+
+    async def main() -> None:
+        gateway = gateway_of(made)
+        endpoint = gateway.endpoints["/predict"]
+        path = {"page": "/models/loans", "feedback": "/feedback"}.get(where, "/predict")
+        if where == "model":
+            gateway.catalog.live["loans"].batcher._score = fail
+        elif where in ("reading", "answer"):
+            monkeypatch.setattr(type(endpoint), "read" if where == "reading" else "answer", fail)
+        elif where == "page":
+            monkeypatch.setattr(type(gateway.catalog.live["loans"]), "description", fail)
+        else:
+            monkeypatch.setattr(type(gateway._feedback), "answer", fail)
+        method = "GET" if where == "page" else "POST"
+        reply = await ask(gateway, method, path, records({}), {"x-request-id": "order-79"})
+        assert reply.status == 500
+        assert reply.json()["request_id"] == "order-79"
+        gateway.catalog.close()
+
+    asyncio.run(main())
+    (line,) = lines()
+    assert line["request_id"] == "order-79"
+    assert re.fullmatch(r"KeyError at (\S+:\d+ \S+( > )?)+", line["error"])
+    assert "test_refusal_lines.py" in line["error"]
+    assert SECRET not in json.dumps(line)
+    if where == "model":
+        assert_as_shown(line)
+    else:
+        assert line["reason"] == "server_failed"
+
+
+def test_a_model_that_is_not_live_has_a_line_as_the_docs_show(made: dict[str, Made], lines: Lines) -> None:
+    async def main() -> None:
+        gateway = gateway_of(made)
+        assert (await ask(gateway, "POST", "/models/wine/predict", records({}))).status == 503
+        gateway.catalog.close()
+
+    asyncio.run(main())
+    (line,) = lines()
+    assert_as_shown(line)
+    assert line["error"] == shown(503)["error"]
+
+
+def test_every_reason_is_in_the_docs_and_no_other() -> None:
+    table = DOCS[DOCS.index("| reason | status |") :].split("\n\n", 1)[0]
+    named = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == {name for part in get_args(Reason) for name in get_args(part) or (part,)}
+
+
+@pytest.fixture(scope="module")
+def served(made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder: Path = tmp_path_factory.mktemp("refusals") / "work"
+    prepare(folder, {"loans": (made["loans"].path, VERSIONS["loans"])})
+    with bento_server(folder, settings={"OKAMOCHI_MAX_BODY_BYTES": "5000"}) as started:
+        yield started
+
+
+CASES: dict[str, tuple[str, str, bytes, dict[str, str], dict[str, Any]]] = {
+    "no number": (
+        "POST",
+        "/predict",
+        records({"age": SECRET}),
+        {},
+        {"status": 422, "reason": "no_number", "row": 0, "column": "age"},
+    ),
+    "infinity": (
+        "POST",
+        "/predict",
+        records({}).replace(b"30", b"1e999"),
+        {},
+        {"status": 422, "reason": "number_too_large", "row": 0, "column": "age"},
+    ),
+    "missing": (
+        "POST",
+        "/predict",
+        records({"job": None}),
+        {},
+        {"status": 422, "reason": "missing", "row": 0, "column": "job"},
+    ),
+    "category": (
+        "POST",
+        "/predict",
+        records({}, {}, {"job": SECRET}, {"job": 1}),
+        {},
+        {"status": 422, "reason": "unknown_category", "row": 2, "column": "job", "errors": 2},
+    ),
+    "date": (
+        "POST",
+        "/predict",
+        records({"since": SECRET}),
+        {},
+        {"status": 422, "reason": "no_date", "row": 0, "column": "since"},
+    ),
+    "unknown column": (
+        "POST",
+        "/predict",
+        records({SECRET: 1}),
+        {},
+        {"status": 422, "reason": "unknown_column", "row": 0, "column": None},
+    ),
+    "width": (
+        "POST",
+        "/predict",
+        b'{"features": [[1, 2]]}',
+        {},
+        {"status": 422, "reason": "wrong_width", "row": 0, "column": None},
+    ),
+    "no rows": ("POST", "/predict", b'{"features": []}', {}, {"status": 422, "reason": "no_rows"}),
+    "not JSON": ("POST", "/predict", SECRET.encode(), {}, {"status": 400, "reason": "bad_input"}),
+    "media type": (
+        "POST",
+        "/predict",
+        b"<a/>",
+        {"Content-Type": "text/xml"},
+        {"status": 415, "reason": "bad_content_type"},
+    ),
+    "compressed": (
+        "POST",
+        "/predict",
+        b"x",
+        {"Content-Encoding": "gzip"},
+        {"status": 415, "reason": "bad_content_encoding"},
+    ),
+    "deadline": (
+        "POST",
+        "/predict",
+        records({}),
+        {"X-Deadline-Ms": "soon"},
+        {"status": 400, "reason": "bad_deadline"},
+    ),
+    "too large": ("POST", "/predict", records(*[{}] * 100), {}, {"status": 413, "reason": "body_too_large"}),
+    "oip": (
+        "POST",
+        "/v2/models/loans/infer",
+        b"[]",
+        {},
+        {"status": 422, "reason": "bad_input", "endpoint": "infer"},
+    ),
+    "mlflow": (
+        "POST",
+        "/invocations",
+        json.dumps({"dataframe_records": [LOAN | {"age": SECRET}]}).encode(),
+        {},
+        {"status": 400, "row": 0, "endpoint": "invocations"},
+    ),
+    "mlflow, header of values": (
+        "POST",
+        "/invocations",
+        f"{SECRET},1\n2,3\n".encode(),
+        {"Content-Type": "text/csv"},
+        {"status": 400, "column": None},
+    ),
+    "no path": ("GET", f"/{SECRET}", b"", {}, {"status": 404, "reason": "not_found", "model": None}),
+    "no model": (
+        "POST",
+        "/models/nobody/predict",
+        records({}),
+        {},
+        {"status": 404, "reason": "unknown_model", "model": None},
+    ),
+    "method": ("GET", "/predict", b"", {}, {"status": 405, "reason": "method_not_allowed"}),
+    "score": (
+        "POST",
+        "/score",
+        b'{"rows": [[1]]}',
+        {},
+        {"status": 422, "reason": "wrong_width", "row": 0, "endpoint": "score"},
+    ),
+    "feedback": (
+        "POST",
+        "/feedback",
+        b"{",
+        {},
+        {"status": 400, "reason": "bad_input", "endpoint": "feedback", "model": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_refusal_has_one_line_that_says_which_why_and_where(served: Server, case: str) -> None:
+    """On both lanes; and never a value of a cell."""
+    method, path, body, headers, expected = CASES[case]
+    for query in ("", "?gateway"):
+        name = f"{case.replace(' ', '-')}{query}"
+        reply = httpx.request(
+            method, served.url + path + query, content=body, headers={"X-Request-Id": name} | headers
+        )
+        assert reply.status_code == expected["status"]
+        line = line_of(served, name)
+        found = {key: line.get(key) for key in expected}
+        assert found == expected
+        assert line["reason"] in {name for part in get_args(Reason) for name in get_args(part) or (part,)}
+        assert "model" in line
+        assert (line["version"] is None) == (line["model"] is None)
+    assert SECRET not in served.log.read_text()
+
+
+def line_of(server: Server, request_id: str) -> dict[str, Any]:
+    """The only line about a request, as soon as it is written."""
+    for _ in range(200):
+        found = [
+            json.loads(line)
+            for line in server.log.read_text().splitlines()
+            if line.startswith("{") and json.loads(line).get("request_id") == request_id
+        ]
+        if found:
+            (line,) = found
+            return dict(line)
+        time.sleep(0.05)
+    raise AssertionError(f"no line about {request_id}: {server.log.read_text()[-2000:]}")
