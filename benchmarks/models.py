@@ -189,7 +189,7 @@ def write_artifact(
     """Seal the model as training does."""
     from artifact.manifest import ONNX, REFERENCE, Golden, write
     from artifact.signature import Column, Signature
-    from training.export import reference
+    from training.reference import reference
 
     folder.mkdir()
     (folder / ONNX).write_bytes(graph)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from training.decide.evaluate import METRICS, ranked, truth_of
-from training.search.search import ENSEMBLE
+from training.families.ensemble import ENSEMBLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -316,7 +316,8 @@ def _trained(job: _Job, log: _TrialLog) -> Finished:
     from training.decide.evaluate import importances
     from training.decide.promote import encode
     from training.export import export
-    from training.search.search import fit, scores_of
+    from training.families.scores import scores_of
+    from training.search.search import fit
     from training.tables.schema import signature_of
 
     exam, table, test = job.exam, job.exam.table, job.exam.rows

@@ -40,8 +40,8 @@ from tests.k8s.rendering import K8S
 from tests.serving import artifacts
 from training.decide.live import judge, publish, read_log
 from training.decide.promote import FIGURES
-from training.export import reference
 from training.plots import COLOURS, GRID, INK
+from training.reference import reference
 from training.registry.mlflow_registry import Version
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from tests.k8s.monitored import answer, filled_in, prometheus_of
 from tests.k8s.rendering import K8S, Object, of_kind, one, rendered
 from tests.servers import free_port
 from tests.serving import artifacts
-from training.export import reference
+from training.reference import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

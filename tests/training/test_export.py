@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import pickle
 
@@ -12,12 +13,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
 from artifact import manifest
+from artifact.trusted import TRUSTED
 from tests.training.made_tables import messy
 from training.decide.evaluate import truth_of
-from training.export import ExportError, export, onnx_score, open_skops, parity_rows, thresholds
-from training.families.candidates import BASELINE, FAMILIES, layout_of
-from training.onnx.graph import convert
-from training.search.search import ENSEMBLE, build, scores_of
+from training.export import ExportError, export
+from training.families.catalog import BASELINE, FAMILIES, WRITERS, build
+from training.families.ensemble import ENSEMBLE
+from training.families.layout import layout_of
+from training.families.scores import scores_of
+from training.onnx.convert import convert
+from training.onnx.parity import onnx_score, parity_rows, thresholds
 
 TASKS = ("binary", "multiclass", "regression")
 TRAIN = 180
@@ -75,6 +80,11 @@ def exported(made, pipeline, directory, **settings):
     return export(pipeline, made.signature, directory, **chosen)
 
 
+def open_skops(content):
+    """As a server opens it."""
+    return skops.io.load(io.BytesIO(content), trusted=list(TRUSTED))
+
+
 @pytest.mark.parametrize(("task", "name", "params"), [(t, n, p) for t, _, n, p in CASES], ids=NAMES)
 def test_every_family_reaches_onnx_and_loads_from_skops(task, name, params, tmp_path):
     """Served by ONNX it gives the pipeline's labels and scores, at thresholds too; skops holds the same."""
@@ -95,9 +105,9 @@ def test_every_family_reaches_onnx_and_loads_from_skops(task, name, params, tmp_
 def test_rows_are_placed_at_the_trees_thresholds(name):
     params = next(p for t, i, n, p in CASES if (t, n) == ("binary", name) and i == name)
     made, pipeline = fitted("binary", name, params)
-    found = set(thresholds(pipeline))
+    found = set(thresholds(pipeline, WRITERS))
     assert {made.signature.feature_names[column] for column, _ in found} >= {"number", "skewed"}
-    rows = parity_rows(pipeline, made.signature, made.matrix[:TRAIN], made.matrix[TRAIN:])
+    rows = parity_rows(pipeline, WRITERS, made.signature, made.matrix[:TRAIN], made.matrix[TRAIN:])
     column, value = max(found)
     near = np.float32(value)
     for one in (near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))):
@@ -107,7 +117,7 @@ def test_rows_are_placed_at_the_trees_thresholds(name):
 def test_a_graph_that_splits_otherwise_at_a_threshold_is_not_kept(tmp_path, monkeypatch):
     """A threshold that is off by its last bit changes no test row, but rows at the threshold show it."""
     made, pipeline = fitted("binary", "tree", {"max_depth": 3, "min_samples_leaf": 5}, texts=False)
-    honest = convert(pipeline, made.signature.width)
+    honest = convert(pipeline, made.signature.width, WRITERS)
 
     def wrong(*_):
         model = onnx.ModelProto()

@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from artifact.encode import Encoder
 from training.decide.evaluate import metrics
-from training.search.search import Asked, fit, scores_of, search
+from training.families.scores import scores_of
+from training.search.search import Asked, fit, search
 from training.settings import load_use_case
 from training.tables.data import load_table, test_rows
 from training.tables.schema import signature_of

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
-from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.model_selection import (
     GroupKFold,
     RepeatedKFold,
@@ -34,7 +33,10 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from training.decide.evaluate import METRICS, Truth, truth_of
-from training.families.candidates import BASELINE, Layout, affordable_families, family, layout_of, of_one_unit
+from training.families.catalog import BASELINE, affordable_families, build, family
+from training.families.ensemble import ENSEMBLE
+from training.families.layout import Layout, layout_of, of_one_unit
+from training.families.scores import scores_of
 from training.registry.mlflow_registry import shown_uri
 
 if TYPE_CHECKING:
@@ -43,9 +45,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.signature import Signature, Task
-    from training.families.candidates import Family
+    from training.families.family import Family
 
-ENSEMBLE = "ensemble"
 FIRST_FOLDS = 2
 """Folds that run before a trial may be pruned: one for each core of a small machine."""
 MOST_SEARCH_ROWS, FEWEST_SEARCH_ROWS = 10_000, 2_000
@@ -301,32 +302,6 @@ def fit(
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")
         return pipeline.fit(matrix, truth.y)
-
-
-def build(name: str, params: Mapping[str, Any], layout: Layout, task: Task, seed: int) -> Any:
-    """An unfitted pipeline of a family, or of an ensemble's members."""
-    if name != ENSEMBLE:
-        return family(name).build(params, layout, task, seed)
-    members = [
-        (f"{i}_{member['family']}", build(member["family"], member["params"], layout, task, seed))
-        for i, member in enumerate(params["members"])
-    ]
-    weights = [member["weight"] for member in params["members"]]
-    if layout.classes:
-        return VotingClassifier(members, voting="soft", weights=weights)
-    return VotingRegressor(members, weights=weights)
-
-
-def scores_of(pipeline: Any, matrix: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
-    """Scores of shape (rows, k), k = classes or 1 for a regression (classes = 0)."""
-    if not classes:
-        return np.asarray(pipeline.predict(matrix), np.float64).reshape(len(matrix), 1)
-    found = np.asarray(pipeline.predict_proba(matrix), np.float64)
-    if found.shape[1] == classes:
-        return found
-    scores = np.zeros((len(matrix), classes))  # a fold without a row of some class
-    scores[:, np.asarray(pipeline.classes_, np.intp)] = found
-    return scores
 
 
 # --- rows and folds ----------------------------------------------------------------------------------------
@@ -831,14 +806,11 @@ def _greedy(
 
 
 __all__ = [
-    "ENSEMBLE",
     "SearchError",
     "SearchResult",
     "StorageError",
     "Trial",
-    "build",
     "fit",
-    "scores_of",
     "search",
     "tune",
 ]

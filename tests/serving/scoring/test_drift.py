@@ -27,7 +27,7 @@ from serving.scoring.sampler import Sampler
 from serving.settings import Settings
 from tests.bento_server import bento_server, prepare
 from tests.serving import artifacts
-from training.export import reference
+from training.reference import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,9 +7,11 @@ import pytest
 
 from tests.training.made_tables import messy
 from training.decide.evaluate import metrics
-from training.families import candidates
-from training.families.candidates import FAMILIES
-from training.search.search import ENSEMBLE, Asked, SearchError, _sound, fit, measurably, scores_of, search
+from training.families import catalog
+from training.families.catalog import FAMILIES
+from training.families.ensemble import ENSEMBLE
+from training.families.scores import scores_of
+from training.search.search import Asked, SearchError, _sound, fit, measurably, search
 
 
 def run(made, **settings):
@@ -48,8 +50,8 @@ def test_a_family_that_raises_is_a_failed_trial_and_not_the_end(monkeypatch):
         raise RuntimeError("out of cheese")
 
     families = list(FAMILIES)
-    families[0] = candidates.Family(**{**vars(FAMILIES[0]), "build": broken})
-    monkeypatch.setattr(candidates, "FAMILIES", tuple(families))
+    families[0] = replace(FAMILIES[0], build=broken)
+    monkeypatch.setattr(catalog, "FAMILIES", tuple(families))
     found = run(messy("binary"), trials=4)
     failed = [trial for trial in found.trials if trial.state == "failed"]
     assert failed[0].family == families[0].name
@@ -61,8 +63,8 @@ def test_when_every_trial_fails_the_error_says_why(monkeypatch):
     def broken(*_):
         raise RuntimeError("out of cheese")
 
-    family = candidates.Family(**{**vars(FAMILIES[0]), "build": broken})
-    monkeypatch.setattr(candidates, "FAMILIES", (family,))
+    family = replace(FAMILIES[0], build=broken)
+    monkeypatch.setattr(catalog, "FAMILIES", (family,))
     with pytest.raises(SearchError, match="no candidate could be trained.*out of cheese"):
         run(messy("binary"), trials=2)
 

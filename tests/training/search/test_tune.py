@@ -16,7 +16,7 @@ from training.__main__ import main
 from training.registry.mlflow_registry import Registry
 from training.search.search import Asked, search, tune
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 TRIALS = 8
 
 

@@ -7,8 +7,10 @@ from sklearn.datasets import load_breast_cancer, load_digits
 
 from tests.training.made_tables import messy
 from training.decide.evaluate import metrics, truth_of
-from training.families.candidates import BASELINE, FAMILIES, affordable_families, layout_of, of_one_unit
-from training.search.search import Trial, fit, scores_of
+from training.families.catalog import BASELINE, FAMILIES, affordable_families
+from training.families.layout import layout_of, of_one_unit
+from training.families.scores import scores_of
+from training.search.search import Trial, fit
 
 TASKS = ("binary", "multiclass", "regression")
 

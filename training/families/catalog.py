@@ -1,0 +1,60 @@
+"""All families that the search chooses from. A new one is its own file and a line in `FAMILIES`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from training.families import baseline, boosting, ensemble, forest, linear, neighbours, network, svm, tree
+from training.onnx.convert import HOLDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from artifact.signature import Task
+    from training.families.family import Family
+    from training.families.layout import Layout
+    from training.onnx.graph import Writer
+
+FAMILIES: tuple[Family, ...] = (
+    linear.FAMILY,
+    boosting.FAMILY,
+    forest.RANDOM,
+    forest.EXTRA,
+    svm.FAMILY,
+    network.FAMILY,
+    neighbours.FAMILY,
+    tree.FAMILY,
+)
+"""The best defaults first: in this order the first trials run."""
+
+BASELINE = baseline.FAMILY
+
+WRITERS: dict[type, Writer] = HOLDERS | ensemble.WRITERS
+"""How each type of fitted predictor that a pipeline of ours may hold becomes nodes of an ONNX graph."""
+for _each in (*FAMILIES, BASELINE):
+    WRITERS |= _each.writers
+
+
+def family(name: str) -> Family:
+    """The family of that name; KeyError where there is none."""
+    return {each.name: each for each in (*FAMILIES, BASELINE)}[name]
+
+
+def affordable_families(layout: Layout, task: Task) -> list[Family]:
+    """The families to search for this table, the best defaults first."""
+    return [
+        each
+        for each in FAMILIES
+        if task in each.tasks and each.affordable(layout.rows, layout.width, layout.classes)
+    ]
+
+
+def build(name: str, params: Mapping[str, Any], layout: Layout, task: Task, seed: int) -> Any:
+    """An unfitted pipeline of a family, or of an ensemble's members."""
+    if name != ensemble.ENSEMBLE:
+        return family(name).build(params, layout, task, seed)
+    members = [
+        (f"{i}_{member['family']}", build(member["family"], member["params"], layout, task, seed))
+        for i, member in enumerate(params["members"])
+    ]
+    return ensemble.together(members, [member["weight"] for member in params["members"]], layout.classes)

@@ -1,0 +1,47 @@
+"""A few candidates together: the weighted mean of their scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.ensemble import VotingClassifier, VotingRegressor
+
+from training.onnx.graph import NoExport, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from training.onnx.graph import Graph
+
+ENSEMBLE = "ensemble"
+
+
+def together(members: Sequence[tuple[str, Any]], weights: Sequence[float], classes: int) -> Any:
+    """Unfitted pipelines by name as one model; `classes` is 0 for a regression."""
+    if classes:
+        return VotingClassifier(list(members), voting="soft", weights=list(weights))
+    return VotingRegressor(list(members), weights=list(weights))
+
+
+def _write(graph: Graph, model: VotingClassifier | VotingRegressor, x: str) -> str:
+    if isinstance(model, VotingClassifier) and model.voting != "soft":
+        raise NoExport("no ONNX form of a vote by labels")
+    share = np.ones(len(model.estimators_)) if model.weights is None else np.asarray(model.weights, float)
+    share = share / share.sum()
+    parts = [
+        graph.mul(graph.predict(each, x), [[weight]])
+        for each, weight in zip(model.estimators_, share, strict=True)
+    ]
+    total = parts[0]
+    for part in parts[1:]:
+        total = graph.op("Add", total, part)
+    return total
+
+
+def _members(model: VotingClassifier | VotingRegressor) -> Sequence[Any]:
+    return list(model.estimators_)
+
+
+_WRITER = Writer(_write, members=_members)
+WRITERS = {VotingClassifier: _WRITER, VotingRegressor: _WRITER}

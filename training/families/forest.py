@@ -1,0 +1,114 @@
+"""Random forests, and forests of extremely randomised trees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+
+from training.families.family import ALL_TASKS, WIDE, Family, no_weight, pipeline_of, weight
+from training.families.preprocessing import ordered
+from training.onnx.graph import Writer
+from training.onnx.trees import ML_OPSET_OF_MANY_TARGETS, mean_of_trees, thresholds_of_trees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from optuna.trial import BaseTrial
+    from sklearn.pipeline import Pipeline
+
+    from artifact.signature import Task
+    from training.families.family import Params
+    from training.families.layout import Layout
+    from training.onnx.graph import Graph
+
+
+def _trees(layout: Layout) -> int:
+    """Trees of a forest: fewer where each costs much."""
+    return 200 if layout.rows <= 5_000 else 100
+
+
+def _most_features(layout: Layout) -> float:
+    """The largest share of the columns that a forest's split looks through: less where tables are large."""
+    return float(np.clip(200_000 / (layout.rows * max(1, layout.cost)), 0.25, 1.0))
+
+
+def _suggest(name: str) -> Callable[[BaseTrial, Layout], Params]:
+    def suggest(trial: BaseTrial, layout: Layout) -> Params:
+        return {
+            "max_features": trial.suggest_float(f"{name}.max_features", 0.02, _most_features(layout)),
+            "min_samples_leaf": trial.suggest_int(f"{name}.min_samples_leaf", 1, 20, log=True),
+            **weight(trial, name, layout),
+        }
+
+    return suggest
+
+
+def _default(layout: Layout) -> Params:
+    share = 1 / 3 if not layout.classes else 1 / max(1.0, layout.width) ** 0.5
+    return {
+        "max_features": float(np.clip(share, 0.02, _most_features(layout))),
+        "min_samples_leaf": 1 if layout.classes or layout.rows > 1_000 else 2,
+        **no_weight(layout),
+    }
+
+
+def _build(classifier: Any, regressor: Any) -> Callable[..., Pipeline]:
+    def build(params: Mapping[str, Any], layout: Layout, task: Task, seed: int) -> Pipeline:
+        kwargs = {key: params[key] for key in ("max_features", "min_samples_leaf")}
+        kwargs |= {"n_estimators": _trees(layout), "random_state": seed}
+        if layout.classes:
+            model = classifier(class_weight=params.get("class_weight"), **kwargs)
+        else:
+            model = regressor(**kwargs)
+        return pipeline_of(ordered(layout, task, seed), model)
+
+    return build
+
+
+def _write(graph: Graph, model: Any, x: str) -> str:
+    return mean_of_trees(graph, model.estimators_, x, len(getattr(model, "classes_", [0])))
+
+
+def _thresholds(model: Any) -> Iterator[tuple[int, float]]:
+    return thresholds_of_trees(model.estimators_)
+
+
+RANDOM = Family(
+    name="forest",
+    title="Random forest",
+    tasks=ALL_TASKS,
+    default=_default,
+    suggest=_suggest("forest"),
+    build=_build(RandomForestClassifier, RandomForestRegressor),
+    affordable=lambda rows, width, _classes: rows * min(width, WIDE) <= 4_000_000,
+    writers={
+        RandomForestClassifier: Writer(
+            _write, thresholds=_thresholds, ml_opset_of_many_classes=ML_OPSET_OF_MANY_TARGETS
+        ),
+        RandomForestRegressor: Writer(_write, thresholds=_thresholds),
+    },
+)
+
+
+EXTRA = Family(
+    name="extra_trees",
+    title="Extremely randomised trees",
+    tasks=ALL_TASKS,
+    default=_default,
+    suggest=_suggest("extra_trees"),
+    build=_build(ExtraTreesClassifier, ExtraTreesRegressor),
+    affordable=lambda rows, width, _classes: rows * min(width, WIDE) <= 4_000_000,
+    writers={
+        ExtraTreesClassifier: Writer(
+            _write, thresholds=_thresholds, ml_opset_of_many_classes=ML_OPSET_OF_MANY_TARGETS
+        ),
+        ExtraTreesRegressor: Writer(_write, thresholds=_thresholds),
+    },
+)

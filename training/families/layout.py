@@ -1,0 +1,118 @@
+"""Which columns of the encoded matrix are what: all that a family must know of a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from artifact.signature import Signature
+
+ONE_HOT_LEVELS = 16
+"""Categories up to which a column is one-hot encoded; beyond, by the target."""
+NATIVE_LEVELS = 200
+"""Categories up to which gradient boosting splits a column by sets of them; it has room for 255."""
+MIN_ONE_UNIT_COLUMNS, ONE_UNIT_FRACTION = 16, 0.5
+"""`of_one_unit` needs this many columns, and half of them must spread this fraction of the widest."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of the matrix are what, by index.
+
+    Parameters
+    ----------
+    numbers
+        Numbers and parts of dates; NaN is missing.
+    categories
+        Codes; -1 is missing or unknown.
+    levels
+        How many categories each column of `categories` has.
+    terms
+        TF-IDF weights, never missing.
+    rows
+        How many rows the search has.
+    classes
+        0 for a regression.
+    weighted
+        Weights of classes are tried: the rare ones would else not be predicted.
+    one_unit
+        The numbers are of one unit, as pixels are: how far each of them spreads tells how much it matters.
+    """
+
+    numbers: tuple[int, ...]
+    categories: tuple[int, ...]
+    levels: tuple[int, ...]
+    terms: tuple[int, ...]
+    rows: int
+    classes: int
+    weighted: bool = False
+    one_unit: bool = False
+
+    @property
+    def width(self) -> int:
+        """Columns of the matrix."""
+        return len(self.numbers) + len(self.categories) + len(self.terms)
+
+    @property
+    def cost(self) -> int:
+        """Columns as they cost: of texts only few terms are in a row."""
+        return len(self.numbers) + len(self.categories) + len(self.terms) // 20
+
+    @property
+    def one_hot(self) -> tuple[int, ...]:
+        """The columns of few categories."""
+        return tuple(c for c, n in zip(self.categories, self.levels, strict=True) if n <= ONE_HOT_LEVELS)
+
+    @property
+    def many(self) -> tuple[int, ...]:
+        """The columns of many categories."""
+        return tuple(c for c in self.categories if c not in self.one_hot)
+
+    @property
+    def native(self) -> tuple[int, ...]:
+        """The columns whose categories gradient boosting can split by itself."""
+        return tuple(c for c, n in zip(self.categories, self.levels, strict=True) if n <= NATIVE_LEVELS)
+
+
+def layout_of(signature: Signature, rows: int, *, weighted: bool = False, one_unit: bool = False) -> Layout:
+    """Where the signature's columns stand in the matrix."""
+    numbers: list[int] = []
+    categories: list[int] = []
+    levels: list[int] = []
+    terms: list[int] = []
+    start = 0
+    for column in signature.columns:
+        places = range(start, start + column.width)
+        start += column.width
+        if column.kind == "category":
+            categories += places
+            levels.append(len(column.categories))
+        elif column.kind == "text":
+            terms += places
+        else:
+            numbers += places
+    return Layout(
+        tuple(numbers),
+        tuple(categories),
+        tuple(levels),
+        tuple(terms),
+        rows=rows,
+        classes=len(signature.classes),
+        weighted=weighted,
+        one_unit=one_unit,
+    )
+
+
+def of_one_unit(numbers: NDArray[np.float64]) -> bool:
+    """Whether columns begin alike and most spread about as far as the widest; of shape (rows, columns)."""
+    if numbers.shape[1] < MIN_ONE_UNIT_COLUMNS or np.isnan(numbers).all(axis=0).any():
+        return False
+    low, high = np.nanmin(numbers, axis=0), np.nanmax(numbers, axis=0)
+    spread = high - low
+    near = low <= low.min() + ONE_UNIT_FRACTION / 2 * (high.max() - low.min())
+    return bool(near.all() and np.median(spread) >= ONE_UNIT_FRACTION * spread.max())

@@ -1,0 +1,81 @@
+"""What stands before the models of several families: imputing, scaling, and encoding categories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scipy.sparse import csr_matrix
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.decomposition import TruncatedSVD
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    PowerTransformer,
+    StandardScaler,
+    TargetEncoder,
+)
+
+if TYPE_CHECKING:
+    from artifact.signature import Task
+    from training.families.layout import Layout
+
+WIDE_TEXT = 100
+"""Terms up to which trees and distances see each; beyond, through a singular value decomposition."""
+TEXT_COMPONENTS = 64
+
+
+def columns_of(*steps: tuple[str, Any, tuple[int, ...]]) -> ColumnTransformer:
+    present = [(name, step, list(places)) for name, step, places in steps if places]
+    return ColumnTransformer(present, verbose_feature_names_out=False)
+
+
+def _imputer(*, indicator: bool = False) -> SimpleImputer:
+    # Without keep_empty_features a column that is all missing in one fold would change the width.
+    return SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=indicator)
+
+
+def target_encoder(task: Task, seed: int) -> TargetEncoder:
+    kind = {"binary": "binary", "multiclass": "multiclass", "regression": "continuous"}[task]
+    return TargetEncoder(target_type=kind, cv=5, shuffle=True, random_state=seed)
+
+
+def terms(layout: Layout, seed: int, *, dense: bool) -> Any:
+    """TF-IDF columns: as they are, sparse where they are many, or decomposed for what needs few columns."""
+    if len(layout.terms) <= WIDE_TEXT:
+        return "passthrough"
+    sparse = FunctionTransformer(csr_matrix, accept_sparse=True)
+    if not dense:
+        return sparse
+    return Pipeline([("sparse", sparse), ("svd", TruncatedSVD(TEXT_COMPONENTS, random_state=seed))])
+
+
+def scaled(layout: Layout, task: Task, seed: int, *, skew: str, dense: bool) -> ColumnTransformer:
+    """For models that sum or measure distances: everything near one scale, nothing missing."""
+    scaler = {"standard": StandardScaler, "power": PowerTransformer, "range": MinMaxScaler}[skew]()
+    return columns_of(
+        ("numbers", Pipeline([("impute", _imputer(indicator=True)), ("scale", scaler)]), layout.numbers),
+        ("few", OneHotEncoder(handle_unknown="ignore", sparse_output=False), layout.one_hot),
+        (
+            "many",
+            Pipeline([("target", target_encoder(task, seed)), ("scale", StandardScaler())]),
+            layout.many,
+        ),
+        ("terms", terms(layout, seed, dense=dense), layout.terms),
+    )
+
+
+def ordered(layout: Layout, task: Task, seed: int) -> ColumnTransformer:
+    """For trees: any monotone scale will do, categories stand by their target's mean."""
+    return columns_of(
+        ("numbers", "passthrough", layout.numbers),
+        ("few", OneHotEncoder(handle_unknown="ignore", sparse_output=False), layout.one_hot),
+        ("many", target_encoder(task, seed), layout.many),
+        ("terms", terms(layout, seed, dense=True), layout.terms),
+    )
+
+
+def scaled_target(model: Any) -> TransformedTargetRegressor:
+    return TransformedTargetRegressor(model, transformer=StandardScaler())

@@ -1,0 +1,79 @@
+"""What training saw of each column and score: the reference that a server measures drift against."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from artifact.signature import Signature
+
+HISTOGRAM_BINS = 10
+MAX_REFERENCE_TERMS = 50
+
+
+def reference(
+    signature: Signature, matrix: NDArray[np.float64], scores: NDArray[np.float64]
+) -> dict[str, Any]:
+    """What training saw, for drift: per raw column and per score, edges and counts.
+
+    `scores` are those of rows that the estimator was not fitted on: of its own rows a forest is surer.
+
+    Returns
+    -------
+    `rows`; `columns`: by name `{"kind", "missing", ...}` with `edges` and `counts` for numbers (deciles; the
+    outer bins are open) and each part of a date, `categories` and `counts` for categories, and for text the
+    share of rows that hold each of the commonest terms; `scores`: by class, `edges` and `counts`.
+    """
+    columns: dict[str, Any] = {}
+    start = 0
+    for column in signature.columns:
+        part = matrix[:, start : start + column.width]
+        start += column.width
+        if column.kind == "number":
+            columns[column.name] = {"kind": "number", **_histogram(part[:, 0])}
+        elif column.kind == "category":
+            codes = part[:, 0].astype(int)
+            counts = np.bincount(codes[codes >= 0], minlength=len(column.categories))
+            columns[column.name] = {
+                "kind": "category",
+                "missing": int((codes < 0).sum()),
+                "categories": list(column.categories),
+                "counts": counts.tolist(),
+            }
+        elif column.kind == "date":
+            parts = {name: _histogram(part[:, i]) for i, name in enumerate(column.parts)}
+            columns[column.name] = {"kind": "date", "parts": parts}
+        else:
+            shares = (part > 0).mean(axis=0) if len(part) else np.zeros(column.width)
+            often = np.argsort(-shares, kind="stable")[:MAX_REFERENCE_TERMS]
+            columns[column.name] = {
+                "kind": "text",
+                "missing": int((~part.any(axis=1)).sum()),
+                "terms": {column.terms[i]: float(shares[i]) for i in often},
+            }
+    names = [str(label) for label in signature.classes] or [signature.target]
+    if signature.classes:
+        edges = np.linspace(0, 1, 2 * HISTOGRAM_BINS + 1)
+        figures = {
+            name: {
+                "edges": edges.tolist(),
+                "counts": np.histogram(scores[:, i].clip(0, 1), edges)[0].tolist(),
+            }
+            for i, name in enumerate(names)
+        }
+    else:
+        figures = {names[0]: _histogram(scores[:, 0])}
+    return {"rows": len(matrix), "columns": columns, "scores": figures}
+
+
+def _histogram(values: NDArray[np.float64]) -> dict[str, Any]:
+    """Counts between the deciles; `edges` are the inner ones, so that there is one count more than edges."""
+    there = values[np.isfinite(values)]
+    inner = np.linspace(0, 1, HISTOGRAM_BINS + 1)[1:-1]
+    edges = np.unique(np.quantile(there, inner)) if there.size else np.array([])
+    counts = np.bincount(np.searchsorted(edges, there, side="left"), minlength=len(edges) + 1)
+    return {"missing": int(len(values) - there.size), "edges": edges.tolist(), "counts": counts.tolist()}
