@@ -17,7 +17,7 @@ from artifact.kinds import category, date, number, text
 from artifact.kinds.category import canonical
 from artifact.kinds.cell import BadRows, CellError, Encode, EncodeCell, Errors, Fault, listed, shown
 from artifact.kinds.date import parse_date
-from artifact.kinds.number import FLOAT32_MAX
+from artifact.kinds.number import MAX_NUMBER
 from artifact.kinds.text import MAX_TERMS, learn_text, words
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Encoder:
 
 
 __all__ = [
-    "FLOAT32_MAX",
+    "MAX_NUMBER",
     "MAX_TERMS",
     "BadRows",
     "CellError",

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from artifact.kinds.cell import Encode, EncodeCell, Errors
     from artifact.signature import Column
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
+MAX_NUMBER = math.nextafter(2.0**128 - 2.0**103, 0)
+"""The largest number that is finite once it is rounded to float32; `3.4028235e38`, the shortest spelling of
+float32's own maximum, is within it."""
 _PLAIN = frozenset((int, float))
 
 
@@ -32,7 +34,7 @@ def encode_column(column: Column) -> Encode:
                 values = np.array([_number(cell) for cell in cells], np.float64)
         else:
             values = np.array([_number(cell) for cell in cells], np.float64)
-        refused = ~np.isfinite(values) | (np.abs(values) > FLOAT32_MAX)
+        refused = ~np.isfinite(values) | (np.abs(values) > MAX_NUMBER)
         if refused.any():
             _refuse_numbers(column, cells, values, np.flatnonzero(refused).tolist(), errors)
         return values.astype(np.float32).astype(np.float64)
@@ -55,7 +57,7 @@ def _refuse_numbers(
                 errors.add(
                     i,
                     column.name,
-                    f"expected a number within ±{FLOAT32_MAX:.2g}, got {shown(value)}",
+                    f"expected a number within ±{MAX_NUMBER:.2g}, got {shown(value)}",
                     "number_too_large",
                 )
             else:
@@ -81,7 +83,7 @@ def encode_cell(column: Column) -> EncodeCell:
     def encode(cell: Any) -> Sequence[float] | None:
         kind = type(cell)
         if kind is float or kind is int:
-            return (cell,) if -FLOAT32_MAX <= cell <= FLOAT32_MAX else None
+            return (cell,) if -MAX_NUMBER <= cell <= MAX_NUMBER else None
         return absent if cell is None else None
 
     return encode

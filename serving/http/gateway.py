@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,7 @@ from serving.protocols import (
     predict,
     problem_reply,
 )
+from serving.protocols.json_body import decode
 
 if TYPE_CHECKING:
     from serving.observe.traces import Tracer
@@ -303,8 +305,10 @@ class Gateway:
         if body is None:
             return None
         asked.model = model = self.catalog.model(self.catalog.default)
-        check_score(predict.decode(body), model)
-        waiting = [{"type": "http.request", "body": body, "more_body": False}]
+        rows = check_score(decode(body), model)
+        # Written anew, since BentoML's own decoder has another opinion of odd bodies, such as one with a BOM.
+        plain = msgspec.json.encode({"rows": rows})
+        waiting = [{"type": "http.request", "body": plain, "more_body": False}]
 
         async def again() -> Message:
             return waiting.pop() if waiting else await receive()
@@ -400,8 +404,12 @@ async def _metrics() -> Reply:
     return Reply(200, metrics.CONTENT_TYPE, text)
 
 
-def check_score(body: object, model: LiveModel) -> None:
+def check_score(body: object, model: LiveModel) -> list[Any]:
     """Refuse what BentoML's `score` would stumble over.
+
+    Returns
+    -------
+    The rows, without infinities, which JSON does not have: a category that is one is its text.
 
     Raises
     ------
@@ -416,6 +424,12 @@ def check_score(body: object, model: LiveModel) -> None:
         model.encoder.rows(rows)
     except BadRows as error:
         raise bad_rows(error) from None
+    if model.signature.numeric:
+        return rows
+    return [[str(cell) if cell in _INFINITIES else cell for cell in row] for row in rows]
+
+
+_INFINITIES = (math.inf, -math.inf)
 
 
 # ---- HTTP

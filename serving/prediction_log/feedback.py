@@ -6,7 +6,7 @@ was said before is refused, since nobody could tell which of the two is right.
 
 from __future__ import annotations
 
-import math
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ from serving.observe import metrics
 from serving.prediction_log.capture import FLUSH_S
 from serving.prediction_log.record import NEW, StoreError, Told
 from serving.protocols import Reply
-from serving.protocols.predict import decode, kind
+from serving.protocols.json_body import decode
+from serving.protocols.predict import kind
 
 if TYPE_CHECKING:
     from artifact.signature import Signature
@@ -134,7 +135,7 @@ def actual_of(value: Any, signature: Signature | None) -> tuple[Any, str]:
     """
     if isinstance(value, (list, dict)) or value is None:
         return None, f"expected one value, got {kind(value)}"
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, (int, float)) and not -sys.float_info.max <= value <= sys.float_info.max:
         return None, "expected a number within float64"
     if signature is None:
         return value, ""

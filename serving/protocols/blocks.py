@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from artifact.encode import FLOAT32_MAX
+from artifact.encode import MAX_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 32 * 1024
 MOST_BEFORE = 1024 * 1024  # bytes of a body in which its rows have to begin: an index may be written first
 
-Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+Number = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 
 _token = os.urandom(16).hex()
 StandIn: Any = Literal[_token]

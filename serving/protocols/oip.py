@@ -22,7 +22,7 @@ from serving.errors import Problem
 from serving.ids import PREFIX, next_number
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.blocks import Blocks, Number, StandIn, rows_of
-from serving.protocols.predict import decode
+from serving.protocols.json_body import decode
 from serving.protocols.tensors import (
     DTYPES,
     Tensor,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
 import difflib
-import json
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +14,7 @@ from serving.errors import Problem, bad_rows
 from serving.ids import PREFIX, new_id, next_number
 from serving.protocols import LARGE_BODY_BYTES, Reply, problem_reply
 from serving.protocols.blocks import Blocks, StandIn, rows_of
+from serving.protocols.json_body import decode
 from serving.scoring.batcher import packer
 
 if TYPE_CHECKING:
@@ -29,12 +27,8 @@ if TYPE_CHECKING:
 JSON = b"application/json"
 FORMS = ("features", "records", "columns")
 OPTIONS = ("probabilities", "threshold")
-MOST_BRACKETS = 1_000_000  # 88 MB of empty lists
 
-_PLACE = re.compile(r"\(byte (\d+)\)")  # in msgspec's errors
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _encode = msgspec.json.encode
-_look = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class PredictEndpoint:
@@ -217,98 +211,6 @@ def _threshold(options: dict[str, Any], model: LiveModel) -> float | None:
         shown = threshold if isinstance(threshold, float) else kind(threshold)
         raise _at(None, "threshold", f"expected a number from 0 to 1, got {shown}")
     return float(threshold)
-
-
-# ---- JSON
-
-
-def decode(body: bytes) -> Any:
-    """JSON to Python values; a number that float64 does not hold is an infinity, which the encoder refuses.
-
-    Raises
-    ------
-    Problem
-        400: not JSON, a NaN or Infinity literal, or too deep.
-    """
-    body = body.removeprefix(codecs.BOM_UTF8)  # which RFC 8259 (8.1) lets a parser pass over
-    if not body.strip():
-        raise Problem(400, "The body is empty; expected JSON.")
-    check_brackets(body)
-    try:
-        try:
-            return from_json(body)
-        except msgspec.DecodeError as error:
-            if "out of range" not in str(error):
-                raise
-            found = json.loads(body, parse_constant=_no_constant, parse_int=whole)
-            check_text(found, body)
-            return found
-    except RecursionError:
-        raise Problem(400, "The JSON is nested too deep.") from None
-    except (ValueError, msgspec.DecodeError) as error:
-        literal = _literal(body, error)
-        if literal:
-            raise Problem(
-                400, f"The body is not JSON: it has no {literal}; send null for a missing value."
-            ) from None
-        raise Problem(400, f"The body is not JSON: {error}") from None
-
-
-def from_json(body: bytes) -> Any:
-    """What msgspec makes of a body; a large one that is no JSON is found to be so before any number is made.
-
-    Raises
-    ------
-    msgspec.DecodeError
-        It is not JSON, or has a number that float64 does not hold.
-    UnicodeDecodeError
-    RecursionError
-    """
-    if len(body) >= LARGE_BODY_BYTES:
-        _look(body)
-    return msgspec.json.decode(body)
-
-
-def check_brackets(body: bytes) -> None:
-    """Refuse JSON of ever so many lists and objects: two bytes of body become 88 of memory.
-
-    Raises
-    ------
-    Problem
-        413.
-    """
-    if body.count(b"[") + body.count(b"{") > MOST_BRACKETS:
-        raise Problem(
-            413, f"The JSON has more than {MOST_BRACKETS} lists and objects.", reason="body_too_large"
-        )
-
-
-def check_text(found: object, body: bytes) -> None:
-    """Refuse half a surrogate pair, which `json` takes for text and no reply could repeat.
-
-    Raises
-    ------
-    ValueError
-        There is one in what `json` made of `body`.
-    """
-    if _SURROGATE.search(body):
-        json.dumps(found, ensure_ascii=False).encode()
-
-
-def _no_constant(literal: str) -> float:
-    raise ValueError(f"JSON has no {literal}")
-
-
-def whole(digits: str) -> int | float:
-    """An int, unless it has more digits than Python reads (4,300); the encoder refuses either."""
-    return int(digits) if len(digits) < 400 else float(digits)
-
-
-def _literal(body: bytes, error: Exception) -> str:
-    """NaN or Infinity where the body stops being JSON: their writers are many."""
-    place = _PLACE.search(str(error))
-    found = body[int(place[1]) : int(place[1]) + 8] if place else b""
-    return next((literal for literal in ("NaN", "Infinity") if found.startswith(literal.encode())), "")
 
 
 def _hot_decoder(rows: Any) -> Callable[[bytes], Any]:

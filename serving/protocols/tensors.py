@@ -268,7 +268,7 @@ def _texts(tensor: Tensor, data: memoryview) -> list[str]:
         try:
             texts.append(str(data[place : place + size], "utf-8"))
         except UnicodeDecodeError:
-            raise Problem(422, f"{tensor.place_of(len(texts))}: expected a text in UTF-8.") from None
+            raise Problem(400, f"{tensor.place_of(len(texts))}: expected a text in UTF-8.") from None
         place += size
     if len(texts) != tensor.cells:
         raise Problem(400, f"{tensor.place}: {len(texts)} texts, but its shape is {tensor.shape}.")
@@ -347,7 +347,8 @@ def _as_rows(cells: NDArray[Any], columns: Sequence[Column]) -> NDArray[np.float
         if cells.dtype == np.float32:
             single = np.require(cells, np.float32, ["C", "A"])
         else:
-            single = cells.astype(np.float32)
+            # Through float64, as the encoder and JSON do: of INT64 some would be rounded to another float32.
+            single = cells.astype(np.float64, copy=False).astype(np.float32)
         # A sum is finite only if all its terms are, and costs a quarter of looking at each of them.
         if np.isfinite(single.sum()):
             return single
@@ -393,6 +394,8 @@ def described(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return f"the text {short(value)}"
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"a number of {value.bit_length()} bits"
     names: dict[type, str] = {dict: "an object", list: "a list"}
     return names.get(type(value)) or _cut(str(value))
 

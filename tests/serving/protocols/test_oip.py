@@ -704,7 +704,7 @@ def test_a_bad_request_is_told_where_it_is_wrong(
         ([size_of(8) | {"datatype": "BYTES"}], b"\xff" * 8, None, 400, "row 0"),
         ([size_of(5) | {"datatype": "BYTES"}], b"\1\0\0\0a", None, 400, "1 texts"),
         ([size_of(20) | {"datatype": "BYTES"}], b"\0" * 20, None, 400, "4 bytes stand behind"),
-        ([size_of(20) | {"datatype": "BYTES"}], b"\1\0\0\0\xff" * 4, None, 422, "UTF-8"),
+        ([size_of(20) | {"datatype": "BYTES"}], b"\1\0\0\0\xff" * 4, None, 400, "UTF-8"),
         ([size_of(4) | {"datatype": "BOOL"}], b"\0\1\1\1", None, 422, "sepal_length"),
     ],
 )

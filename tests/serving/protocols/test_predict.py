@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.errors import Problem
-from serving.protocols.predict import PredictEndpoint, decode, parse
+from serving.protocols.predict import PredictEndpoint, parse
 from tests.serving.conftest import ask
 
 if TYPE_CHECKING:
@@ -124,15 +124,3 @@ def test_a_scalar_may_be_named_by_the_column(gateway: Gateway) -> None:
             assert (await ask(gateway, "POST", "/models/linear/predict", body)).status == 422
 
     asyncio.run(main())
-
-
-def test_depth_is_bounded_whatever_opens() -> None:
-    for body in (b"[" * 10_000, b'{"a":' * 10_000, b"[" * 10_000 + b"1e400"):
-        with pytest.raises(Problem) as refused:
-            decode(body)
-        assert refused.value.status == 400
-
-
-@pytest.mark.parametrize("body", ['{"x": 1e400, "\\ud800": 1}', '{"features": [[1e400]], "a": "\\udfff"}'])
-def test_half_a_surrogate_pair_is_no_json(gateway: Gateway, body: str) -> None:
-    assert asyncio.run(ask(gateway, "POST", "/models/linear/predict", body.encode())).status == 400
