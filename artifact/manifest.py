@@ -39,7 +39,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     created
         UTC, ISO 8601.
     runtime
-        What scores: onnxruntime on model.onnx, or scikit-learn on model.skops, for `runtime_reason`.
+        What scores: onnxruntime on model.onnx, or the model itself in a process of its own, for
+        `runtime_reason`. Artifacts of before 0.2.0 call the second "sklearn".
     precision
         The type of the ONNX input.
     metrics
@@ -53,7 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: str
     run_id: str
     created: str
-    runtime: Literal["onnx", "sklearn"]
+    runtime: Literal["onnx", "python", "sklearn"]
     precision: Literal["float32", "float64"]
     algorithm: str
     metric: str

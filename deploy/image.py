@@ -31,7 +31,7 @@ SKLEARN_ONLY = (
     "prettytable",
     "wcwidth",
 )
-"""What only a model of `runtime: sklearn` needs; an image of ONNX models leaves these 200 MB out."""
+"""What only a model of `runtime: python` needs; an image of ONNX models leaves these 200 MB out."""
 
 
 class CannotDeploy(Exception):  # noqa: N818 - it reads as a sentence where it is raised
@@ -140,7 +140,7 @@ def lay_out(context: Path, tags: dict[str, str], checkout: Path) -> None:
     runtimes = {manifest.load(store.path_of(tag)[0]).manifest.runtime for tag in tags.values()}
     shutil.copy(DOCKERFILE, context)
     lock = (checkout / "requirements" / "serving.txt").read_text()
-    needed = lock if "sklearn" in runtimes else without(lock, SKLEARN_ONLY)
+    needed = lock if runtimes - {"onnx"} else without(lock, SKLEARN_ONLY)
     (context / "requirements.txt").write_text(needed)
     build_bento(context / "bento", checkout)
 

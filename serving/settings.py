@@ -60,6 +60,16 @@ class Settings:
     batch_objective_ms: float = _setting(
         10.0, 0.1, 60_000, is_="how long one call of a model may take; bounds the rows of a batch"
     )
+    model_call_s: float = _setting(
+        10.0,
+        0.1,
+        3_600,
+        is_="how long one call of a model in a process of its own (`runtime: python`) may take; then the "
+        "process is ended and replaced",
+    )
+    model_memory_mb: int = _setting(
+        2_048, 0, 10**6, is_="what such a process may allocate, in MiB; 0: no limit but the machine's"
+    )
     max_head_bytes: int = _setting(
         64 * 1024,
         1024,

@@ -27,6 +27,7 @@ ALLOWED = {
 
 LAYERS: dict[str, tuple[set[str], ...]] = {
     "artifact": (
+        {"keeper"},
         {"store", "runtime"},
         {"manifest"},
         {"encode"},

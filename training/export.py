@@ -137,7 +137,7 @@ def export(
         name=name,
         run_id=run_id,
         created=(created or datetime.now(UTC)).isoformat(timespec="seconds"),
-        runtime="sklearn" if reason else "onnx",
+        runtime="python" if reason else "onnx",
         runtime_reason=reason,
         precision=precision,
         algorithm=algorithm,

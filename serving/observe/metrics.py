@@ -68,6 +68,16 @@ MODEL_REFUSED = Gauge(
     "okamochi_model_refused", "1 for each model that is not live.", ["model"], multiprocess_mode="livemax"
 )
 
+MODEL_PROCESS_RESTARTS = Counter(
+    "okamochi_model_process_restarts", "Processes of a model that were replaced.", ["model"]
+)
+MODEL_PROCESS_BYTES = Gauge(
+    "okamochi_model_process_bytes",
+    "Resident memory of the process that scores with a model.",
+    ["model"],
+    multiprocess_mode="livesum",
+)
+
 # Each worker has its own window; the worst of them is shown.
 DRIFT_PSI = Gauge(
     "okamochi_drift_psi",

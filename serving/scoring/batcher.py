@@ -128,6 +128,8 @@ def limits(
     points: Sequence[tuple[float, float]],
     objective_s: float,
     best: Sequence[tuple[float, float]] | None = None,
+    *,
+    inline: bool = True,
 ) -> Limits:
     """Decide the limits.
 
@@ -142,13 +144,13 @@ def limits(
     """
     allowed = max(objective_s, 2 * expected_seconds(points, 1))
     sizes = [1 << bits for bits in range(MOST_BATCH_ROWS.bit_length())]
-    inline = max((n for n in sizes if expected_seconds(best or points, n) <= INLINE_S), default=0)
+    quick = [n for n in sizes if expected_seconds(best or points, n) <= INLINE_S]
     batch = max((n for n in sizes if expected_seconds(points, n) <= allowed), default=1)
     if len(points) > 1 and points[-1][0] < 2 * batch <= MOST_BATCH_ROWS:
         (fewest, cheap), (most, dear) = points[0], points[-1]
         if dear + (dear - cheap) / (most - fewest) * (2 * batch - most) <= allowed:
             batch *= 2
-    return Limits(inline, batch, expected_seconds(points, batch) / batch)
+    return Limits(max(quick, default=0) if inline else 0, batch, expected_seconds(points, batch) / batch)
 
 
 def wait_s(limits: Limits, queued_rows: int, rows: int) -> float:
@@ -233,6 +235,9 @@ class Batcher:
         Called with the rows and seconds of each call.
     observe_queue
         Called with the rows that wait, whenever a batch is taken.
+    inline
+        Whether a quick call may run on the event loop. One that waits for another process may not, since
+        that process may hang.
     """
 
     def __init__(
@@ -244,6 +249,7 @@ class Batcher:
         most_rows: int,
         observe_batch: Callable[[int, float], None] = lambda _rows, _seconds: None,
         observe_queue: Callable[[int], None] = lambda _rows: None,
+        inline: bool = True,
     ) -> None:
         self._score = score
         self._signature = signature
@@ -253,7 +259,8 @@ class Batcher:
         self._observe_batch = observe_batch
         self._observe_queue = observe_queue
         self._costs = Costs()
-        self.limits = limits([], objective_s)
+        self._inline = inline
+        self.limits = limits([], objective_s, inline=inline)
         self._calls = 0
         self._decided = 0
         self._queue: deque[Ticket] = deque()
@@ -295,7 +302,7 @@ class Batcher:
         self._decided += 1
         if self._decided % FORGET_EVERY == 0:
             self._costs.forget(self.limits.batch_rows)
-        self.limits = limits(self._costs.points(), self._objective_s, self._costs.best())
+        self.limits = limits(self._costs.points(), self._objective_s, self._costs.best(), inline=self._inline)
 
     @property
     def slow(self) -> bool:

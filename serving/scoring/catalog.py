@@ -17,6 +17,8 @@ from serving.observe import metrics
 from serving.prediction_log import remembering
 from serving.scoring.batcher import Batcher
 from serving.scoring.drift import Drift
+from serving.scoring.model_process import ModelProcess
+from serving.settings import MIB
 
 if TYPE_CHECKING:
     from artifact.encode import Encoder
@@ -50,6 +52,7 @@ class LiveModel:
     batcher: Batcher
     most_rows: int
     drift: Drift | None = None
+    process: ModelProcess | None = None  # of a model that onnxruntime does not run
 
     @property
     def signature(self) -> Signature:
@@ -145,11 +148,13 @@ class Catalog:
         return not self.refused and bool(self.live)
 
     def close(self) -> None:
-        """End the models' threads."""
+        """End the models' threads and processes."""
         for model in self.live.values():
             model.batcher.close()
             if model.drift is not None:
                 model.drift.close()
+            if model.process is not None:
+                model.process.close()
 
 
 def load(declared: Iterable[tuple[str, str]], locate: Locate, settings: Settings) -> Catalog:
@@ -190,7 +195,7 @@ def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Set
     version = str(metadata.get("version", ""))
     if not version.isdecimal():
         raise ArtifactError(f"{path}: its version in the model store is {version!r}, expected a whole number")
-    score = runtime.load(found)
+    score, process = _opened(found, name, settings)
     encoder = remembering.encoder(found.signature, settings)
     rows_in_memory = max(1, settings.max_matrix_bytes // (8 * found.signature.width))
     most_rows = min(settings.queue_rows, rows_in_memory)
@@ -202,9 +207,29 @@ def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Set
         most_rows=most_rows,
         observe_batch=metrics.Batches(name),
         observe_queue=metrics.QUEUE_ROWS.labels(name).set,
+        inline=process is None,
     )
     batcher.warm_up(encoder.records([found.signature.example], lenient=True))
     if drift is not None:
         drift.start()
     metrics.MODEL_INFO.labels(name, version, found.manifest.runtime).set(1)
-    return LiveModel(name, version, found, encoder, score, batcher, most_rows, drift)
+    return LiveModel(name, version, found, encoder, score, batcher, most_rows, drift, process)
+
+
+def _opened(found: Artifact, name: str, settings: Settings) -> tuple[runtime.Score, ModelProcess | None]:
+    """What scores, its golden rows checked, and the process that it runs in if that is not the worker."""
+    if found.manifest.runtime == "onnx":
+        return runtime.load(found), None
+    process = ModelProcess(
+        found,
+        call_s=settings.model_call_s,
+        memory_bytes=settings.model_memory_mb * MIB,
+        on_restart=metrics.MODEL_PROCESS_RESTARTS.labels(name).inc,
+        on_memory=metrics.MODEL_PROCESS_BYTES.labels(name).set,
+    )
+    try:
+        manifest.check_golden(found, process.score)
+    except ArtifactError:
+        process.close()
+        raise
+    return process.score, process

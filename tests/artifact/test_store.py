@@ -42,7 +42,7 @@ def test_the_same_artifact_keeps_its_tag(tmp_path: Path) -> None:
 
 def test_another_artifact_of_the_same_version_gets_another_tag(tmp_path: Path) -> None:
     """Two checkouts count versions from 1 in one store, and neither serves the other's."""
-    first, second = iris(tmp_path / "a"), iris(tmp_path / "b", runtime="sklearn")
+    first, second = iris(tmp_path / "a"), iris(tmp_path / "b", runtime="python")
 
     assert store.put(first.path, name="iris", version="1") != store.put(second.path, name="iris", version="1")
 
@@ -101,7 +101,7 @@ def test_a_model_that_was_swapped_is_refused(tmp_path: Path) -> None:
     tag = store.put(iris(tmp_path / "a").path, name="iris", version="1")
     path = store.path_of(tag)[0]
     shutil.rmtree(path)
-    shutil.copytree(iris(tmp_path / "b", runtime="sklearn").path, path)
+    shutil.copytree(iris(tmp_path / "b", runtime="python").path, path)
 
     with pytest.raises(ArtifactError, match="not the one that was bundled"):
         store.path_of(tag)

@@ -70,7 +70,7 @@ def test_a_bento_serves_the_models_it_was_built_with(built: tuple[Path, str, Mad
     """Another home already holds a newer model of the same name; the one that was built is served."""
     file, tag, made = built
     elsewhere = tmp_path / "elsewhere"
-    newer = iris(tmp_path / "newer", runtime="sklearn")
+    newer = iris(tmp_path / "newer", runtime="python")
     prepare(elsewhere, {"iris": (newer.path, "99")})
     for name in ("service.py", "models.lock"):
         (elsewhere / name).unlink()

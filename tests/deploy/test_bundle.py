@@ -92,7 +92,7 @@ def test_a_new_champion_gets_a_new_tag(tmp_path: Path) -> None:
     """The old one stays in the store for a way back."""
     lock = tmp_path / "models.lock"
     first = deploy.bundle(["iris"], lock)
-    crown(Registry(), iris(tmp_path / "b", runtime="sklearn"), "iris")
+    crown(Registry(), iris(tmp_path / "b", runtime="python"), "iris")
 
     second = deploy.bundle(["iris"], lock)
 

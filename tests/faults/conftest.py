@@ -43,7 +43,7 @@ def native(directory: Path, name: str, model: Any) -> Made:
     )
     rows: list[list[Any]] = data.data.tolist()
     model.fit(Encoder(signature).rows(rows), np.asarray(data.target))
-    return artifacts.seal(directory, name, model, signature, rows, runtime="sklearn")
+    return artifacts.seal(directory, name, model, signature, rows, runtime="python")
 
 
 @pytest.fixture(scope="session")

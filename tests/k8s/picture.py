@@ -189,7 +189,7 @@ def make(folder: Path) -> dict[str, tuple[Path, str]]:
     made = {}
     for name, model, runtime in (
         ("cells", make_pipeline(StandardScaler(), LogisticRegression()), "onnx"),
-        ("cells_slow", RandomForestClassifier(300, random_state=0), "sklearn"),
+        ("cells_slow", RandomForestClassifier(300, random_state=0), "python"),
     ):
         model.fit(matrix[::2], data.target[::2])
         sealed = artifacts.seal(folder / name, name, model, signature, rows, runtime=runtime)

@@ -203,7 +203,7 @@ def loans(directory: Path) -> Made:
 
     model = HistGradientBoostingClassifier(max_iter=10, random_state=0)
     model.fit(Encoder(signature).rows(rows), [int(row[0] > 50) for row in rows])
-    return seal(directory, "loans", model, signature, rows, runtime="sklearn")
+    return seal(directory, "loans", model, signature, rows, runtime="python")
 
 
 def reseal(directory: Path) -> None:

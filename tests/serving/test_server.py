@@ -403,7 +403,7 @@ def test_models_describe_themselves(client: httpx.Client) -> None:
     assert iris["signature"]["classes"] == ["setosa", "versicolor", "virginica"]
     assert [column["kind"] for column in iris["signature"]["columns"]] == ["number"] * 4
     loans = client.get("/models/loans").json()
-    assert loans["runtime"] == "sklearn"
+    assert loans["runtime"] == "python"
     assert loans["signature"]["columns"][2]["categories"] == ["clerk", "cook", "3"]
 
 

@@ -128,7 +128,7 @@ def make_artifact(tmp_path: Path) -> Callable[..., manifest.Artifact]:
             name=name,
             run_id=run_id,
             created="2026-11-21T11:00:00Z",
-            runtime="sklearn",
+            runtime="python",
             runtime_reason="a test",
             precision="float64",
             algorithm="logistic regression",

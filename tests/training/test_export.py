@@ -134,7 +134,7 @@ def test_a_graph_that_splits_otherwise_at_a_threshold_is_not_kept(tmp_path, monk
 
     monkeypatch.setattr("training.export.convert", wrong)
     result = exported(made, pipeline, tmp_path / "artifact")
-    assert result.runtime == "sklearn"
+    assert result.runtime == "python"
     assert "not exact" in result.reason
     assert not (tmp_path / "artifact" / manifest.ONNX).exists()
     assert manifest.load(tmp_path / "artifact").manifest.runtime_reason == result.reason
@@ -148,7 +148,7 @@ def test_an_estimator_without_a_graph_is_served_by_scikit_learn(tmp_path):
     frame = made.frame.assign(number=made.frame["number"].fillna(0.0))
     settings = {"train_matrix": whole[:TRAIN], "test_matrix": whole[TRAIN:], "test_frame": frame[TRAIN:]}
     result = exported(made, pipeline, tmp_path / "artifact", **settings)
-    assert (result.runtime, result.reason) == ("sklearn", "no ONNX form of GaussianNB")
+    assert (result.runtime, result.reason) == ("python", "no ONNX form of GaussianNB")
 
 
 def test_a_pipeline_with_a_foreign_type_is_refused_before_anything_is_sealed(tmp_path):

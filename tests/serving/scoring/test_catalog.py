@@ -71,7 +71,7 @@ def test_another_models_artifact_is_refused(copy: Any) -> None:
 
 
 def test_another_scikit_learn_is_refused(tmp_path: Path) -> None:
-    made = artifacts.iris(tmp_path / "iris", runtime="sklearn")
+    made = artifacts.iris(tmp_path / "iris", runtime="python")
     assert refusal(made.path, "iris") == ""
     manifest = made.path / "manifest.json"
     found = json.loads(manifest.read_text())["manifest"]
@@ -83,14 +83,14 @@ def test_another_scikit_learn_is_refused(tmp_path: Path) -> None:
         made.estimator,
         made.signature,
         made.rows,
-        runtime="sklearn",
+        runtime="python",
         libraries={"scikit-learn": "1.5.2"},
     )
     assert "scikit-learn 1.5.2" in refusal(made.path, "iris")
 
 
 def test_a_pickle_in_place_of_skops_is_never_opened(tmp_path: Path) -> None:
-    path = artifacts.iris(tmp_path / "iris", runtime="sklearn").path
+    path = artifacts.iris(tmp_path / "iris", runtime="python").path
     trace = tmp_path / "opened"
     (path / "model.skops").write_bytes(pickle.dumps(_Bomb(str(trace))))
     artifacts.reseal(path)
@@ -110,7 +110,7 @@ def test_a_type_that_is_not_on_our_list_is_refused(tmp_path: Path) -> None:
     from sklearn.dummy import DummyClassifier
     from sklearn.pipeline import make_pipeline
 
-    made = artifacts.iris(tmp_path / "iris", runtime="sklearn")
+    made = artifacts.iris(tmp_path / "iris", runtime="python")
     import skops.io
 
     skops.io.dump(make_pipeline(_Own(), DummyClassifier()), made.path / "model.skops")

@@ -1,0 +1,140 @@
+"""The process that opens one model that onnxruntime cannot run, and forks the process that scores with it.
+
+`python -m artifact.keeper FOLDER FD MEMORY_BYTES` is started by `serving.scoring.model_process`. It opens
+the model once, then forks a scorer each time the worker asks for one, so that a scorer that died is
+replaced in milliseconds, without an import and without a second copy of the model in memory.
+
+On FD, a socket, the worker sends one byte with the descriptor of the new scorer's socket; the answer is
+`STARTED`. The first message, unasked, is `OPENED`, and a text where the model could not be opened. A scorer
+reads matrices (`CALL`, then float64 values) and answers scores (`ANSWER`, then float64 values, or a text
+that says what failed).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from artifact.manifest import Score
+
+OPENED = struct.Struct("<I")  # bytes of the text that says why not; 0 where it is open
+STARTED = struct.Struct(
+    "<ii"
+)  # pid of the scorer, and how the one before ended as `waitpid` has it, 0 for none
+CALL = struct.Struct("<II")  # rows, columns
+ANSWER = struct.Struct("<iII")  # 0 or 1 for a failure; rows and outputs, or bytes of the text and 0
+MAX_FRAMES = 8  # of a failure's places in the code
+
+
+def main(arguments: list[str]) -> int:
+    """Open the model, then fork scorers until the worker is gone; 1 where the model cannot be opened."""
+    folder, descriptor, memory_bytes = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    worker = socket.socket(fileno=descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's, and it ends this process
+    _quiet()
+    if memory_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    try:
+        score = _open(folder)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the worker is told
+        text = f"{type(error).__name__}: {error}".encode(errors="replace")[:2000]
+        worker.sendall(OPENED.pack(len(text)) + text)
+        return 1
+    worker.sendall(OPENED.pack(0))
+    _keep(worker, score)
+    return 0
+
+
+def _open(folder: Path) -> Score:
+    import gc
+
+    from artifact import manifest, runtime
+
+    score = runtime.open_score(manifest.load(folder))
+    gc.collect()
+    gc.freeze()  # the scorers share these pages as long as nobody writes to them
+    return score
+
+
+def _quiet() -> None:
+    """What a model prints has no reader, and a pipe that nobody reads would stop it."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+
+
+def _keep(worker: socket.socket, score: Score) -> None:
+    scorer = 0
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(worker, 1, 1)
+        ended = 0
+        if scorer:
+            with suppress(ProcessLookupError):
+                os.kill(scorer, signal.SIGKILL)
+            ended = os.waitpid(scorer, 0)[1]
+        if not message:
+            return
+        scorer = os.fork()
+        if not scorer:
+            worker.close()
+            os._exit(_score(socket.socket(fileno=descriptors[0]), score))
+        os.close(descriptors[0])
+        worker.sendall(STARTED.pack(scorer, ended))
+
+
+def _score(worker: socket.socket, score: Score) -> int:
+    """Answer calls until the worker hangs up."""
+    while True:
+        head = received(worker, CALL.size)
+        if head is None:
+            return 0
+        rows, columns = CALL.unpack(head)
+        matrix = np.empty((rows, columns))
+        if not received_into(worker, matrix.reshape(-1).view(np.uint8).data):
+            return 0
+        try:
+            scores = np.ascontiguousarray(score(matrix), np.float64)
+            answer = ANSWER.pack(0, *scores.shape) + scores.tobytes()
+        except Exception as error:  # noqa: BLE001 - whatever a model raises is the answer
+            text = _raised(error).encode(errors="replace")[:2000]
+            answer = ANSWER.pack(1, len(text), 0) + text
+        worker.sendall(answer)
+
+
+def _raised(error: Exception) -> str:
+    """Kind and place of an error, without its words, which may quote a cell."""
+    frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
+    where = " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+    return f"{type(error).__name__} at {where}"
+
+
+def received(connection: socket.socket, size: int) -> bytes | None:
+    """Exactly so many bytes; None where the other side has hung up."""
+    content = bytearray(size)
+    return bytes(content) if received_into(connection, memoryview(content)) else None
+
+
+def received_into(connection: socket.socket, room: memoryview) -> bool:
+    """Fill `room`; False where the other side has hung up."""
+    place = 0
+    while place < len(room):
+        count = connection.recv_into(room[place:])
+        if not count:
+            return False
+        place += count
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""The process of a model that is killed, stopped or frozen under load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from tests.faults.conftest import FULL
+from tests.faults.wire import answers, one, request, workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from tests.servers import Server
+
+    Serve = Callable[..., AbstractContextManager[Server]]
+
+FRAGILE = request("/models/fragile/predict", b'{"features": [[5.1, 3.5, 1.4, 0.2]]}')
+LINEAR = request("/models/linear/predict", b'{"x": 4}')
+
+
+@pytest.mark.parametrize("which", ["scorer", "keeper"])
+def test_a_models_process_that_is_killed_under_load_costs_nobody_an_answer(
+    serve: Serve, figures: dict[str, Any], which: str
+) -> None:
+    """Nor does a model in the worker notice. A scorer is back in milliseconds, a keeper in seconds."""
+    count, kills = (20_000, 20) if FULL else (1_500, 3)
+
+    async def check(server: Server) -> list[list[int]]:
+        asked = [FRAGILE] * count, [LINEAR] * count
+        load = [asyncio.create_task(answers(server, each, connections=16)) for each in asked]
+        for _ in range(kills):
+            await asyncio.sleep(0.3)
+            for keeper in of_models(server):
+                for process in keeper.children() if which == "scorer" else [*keeper.children(), keeper]:
+                    process.send_signal(signal.SIGKILL)
+        return [[reply.status if reply else 0 for reply in await each] for each in load]
+
+    with serve() as server:
+        before = {keeper.pid for keeper in of_models(server)}
+        assert before
+        of_process, of_worker = asyncio.run(check(server))
+        lost = sum(status != 200 for status in of_process)
+        figures[f"model_{which}_killed"] = {"sent": count, "kills": kills, "lost": lost}
+        assert of_worker == [200] * count
+        # While a keeper is started anew, which takes seconds, requests may pass their deadline.
+        assert set(of_process) <= ({200} if which == "scorer" else {200, 429})
+        assert not FULL or lost <= count // 1_000
+        assert one(server, FRAGILE).status == 200
+        if which == "scorer":
+            assert before == {keeper.pid for keeper in of_models(server)}
+
+
+def of_models(server: Server) -> list[psutil.Process]:
+    """The processes that hold the models of a server's one worker, and live."""
+    (worker,) = workers(server)
+    living = [each for each in worker.children() if each.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in living if "artifact.keeper" in each.cmdline()]
+
+
+def test_a_models_process_that_hangs_is_replaced(serve: Serve) -> None:
+    """Its requests are refused or fail, the other models and `/livez` go on, and then it answers again."""
+    with serve(OKAMOCHI_MODEL_CALL_S="1") as server:
+        for keeper in of_models(server):
+            for scorer in keeper.children():
+                os.kill(scorer.pid, signal.SIGSTOP)
+        hung = asyncio.run(answers(server, [FRAGILE] * 4 + [LINEAR] * 40, connections=44))
+        statuses = [reply.status if reply else 0 for reply in hung]
+        assert statuses[4:] == [200] * 40
+        assert set(statuses[:4]) <= {200, 429, 500}
+        end = time.monotonic() + 60
+        while one(server, FRAGILE).status != 200:
+            assert time.monotonic() < end, "the model never answered again"
+        assert one(server, request("/livez", method="GET")).status == 200
+
+
+def test_no_process_of_a_model_outlives_a_killed_worker(serve: Serve) -> None:
+    """It ends with the socket that it reads from."""
+    with serve() as server:
+        (worker,) = workers(server)
+        left = [process for keeper in of_models(server) for process in (keeper, *keeper.children())]
+        assert left
+        worker.kill()
+        gone, alive = psutil.wait_procs(left, timeout=30)
+        assert not alive
+        assert len(gone) == len(left)
