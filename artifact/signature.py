@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["number", "category", "text", "date"]
 Task = Literal["binary", "multiclass", "regression"]
-DatePart = Literal["year", "month", "day", "weekday", "day_of_year", "hour", "minute"]
+DatePart = Literal["year", "month", "day", "weekday", "day_of_year", "hour", "minute", "second"]
+TextUnits = Literal["words", "characters"]
 Label = bool | int | float | str
 
 TIE = 1e-12
@@ -42,11 +43,27 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         For categories: canonical spellings; a category's code is its index.
     mode
         For categories: the most frequent one.
-    terms, idf, ngrams
-        For text: the vocabulary, its inverse document frequencies, and the most words that a term has.
+    offset
+        For numbers: what is taken off each value before the matrix, whose float32 would not tell large values
+        apart that lie near each other. The bounds and the median are those of values as sent.
+    unit
+        For numbers that the training table writes otherwise: what one is, such as "seconds".
+    dotted_thousands
+        For numbers: texts of the training table have dots between thousands, so no text with a dot is taken.
+    terms, idf, ngrams, units
+        For text: the vocabulary, its inverse document frequencies, the most words or characters that a term
+        has, and which of the two it is made of.
     parts, formats, middle
-        For dates: the calendar parts that are features, the data's own `strptime` formats (ISO 8601 is
-        always read), and a date in the middle of the training rows, in ISO 8601.
+        For dates: the calendar parts that are features, the data's own formats (ISO 8601 is always read), and
+        a date in the middle of the training rows, in ISO 8601.
+    names
+        For dates: what the words of the formats mean, such as "M10" for "oktober"; see
+        `artifact.kinds.date`.
+    latest
+        For dates whose year has two digits: the last day that such a date can be, in ISO 8601.
+    clock
+        For dates: the offset from UTC, such as "+00:00", to which a moment with an
+        offset of its own is brought.
     """
 
     name: str
@@ -58,14 +75,21 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     minimum: float | None = None
     maximum: float | None = None
     median: float | None = None
+    offset: float = 0.0
+    unit: str = ""
+    dotted_thousands: bool = False
     categories: tuple[str, ...] = ()
     mode: str | None = None
     terms: tuple[str, ...] = ()
     idf: tuple[float, ...] = ()
     ngrams: int = 1
+    units: TextUnits = "words"
     parts: tuple[DatePart, ...] = ()
     formats: tuple[str, ...] = ()
     middle: str | None = None
+    names: dict[str, str] = {}
+    latest: str | None = None
+    clock: str | None = None
 
     @property
     def width(self) -> int:
@@ -152,8 +176,8 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @cached_property
     def numeric(self) -> bool:
-        """Every column is a number, so that a row is already its line of the matrix."""
-        return all(column.kind == "number" for column in self.columns)
+        """Every column is a number as it stands, so that a row is already its line of the matrix."""
+        return all(column.kind == "number" and not column.offset for column in self.columns)
 
     @cached_property
     def outputs(self) -> int:

@@ -61,10 +61,19 @@ def _refuse_numbers(
                     "number_too_large",
                 )
             else:
-                errors.add(i, column.name, f"expected a number, got {shown(value)}", "no_number")
+                errors.add(
+                    i, column.name, f"expected a number{_what(column)}, got {shown(value)}", "no_number"
+                )
         elif errors is not None and column.missing == "refuse":
             errors.add(i, column.name, "missing; expected a number", "missing")
         values[i] = np.nan
+
+
+def _what(column: Column) -> str:
+    """What a number of the column is, where the training table does not write it as JSON does."""
+    if column.dotted_thousands:
+        return " without dots between its thousands"
+    return f" ({column.unit})" if column.unit else ""
 
 
 def _number(cell: object) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter, deque
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,42 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.kinds.cell import Encode, Errors
-    from artifact.signature import Column
+    from artifact.signature import Column, TextUnits
 
 MAX_TERMS = 5_000
 LONG_TEXT = 20_000
 """Characters from which the words of a text are counted one by one instead of in a list."""
 _WORD = re.compile(r"\w\w+")
+
+# Scripts without spaces between words: Han, kana, bopomofo, Yi, Thai, Lao, Tibetan, Myanmar, Khmer.
+_UNSPACED = (
+    "\u3005-\u3007\u3040-\u30ff\u3100-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
+    "\U00020000-\U0003134f\ua000-\ua48c\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ecd\u0edc-\u0edf\u0f40-\u0fbc"
+    "\u1000-\u103f\u1050-\u108f\u1780-\u17d3"
+)
+# Signs that belong to a word and are no letters to `re`: vowels of Indic scripts, points of Hebrew and
+# Arabic.
+_SIGNS = (
+    "\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc"
+    "\u0900-\u0963\u0966-\u0dff\u200c\u200d"
+)
+_RUN = re.compile(rf"([{_UNSPACED}]+)|(?:[^\W{_UNSPACED}]|[{_SIGNS}]){{2,}}")
+_UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
+_SIGN = re.compile(f"[{_SIGNS}]")
+
+
+def unspaced(text: str) -> int:
+    """How many letters of a text are of a script that has no spaces between words."""
+    return len(_UNSPACED_LETTER.findall(text))
+
+
+def units_of(texts: Iterable[str]) -> TextUnits:
+    """What terms are made of: characters where a tenth of the texts has a script for it, else words."""
+    found = total = 0
+    for text in texts:
+        total += 1
+        found += not text.isascii() and (unspaced(text) > 0 or _SIGN.search(text) is not None)
+    return "characters" if found > total / 10 else "words"
 
 
 def words(text: str, ngrams: int) -> list[str]:
@@ -48,8 +79,42 @@ def _words_one_by_one(text: str, ngrams: int) -> Iterator[str]:
                 yield " ".join(last)
 
 
+def characters(text: str, ngrams: int) -> Iterator[str]:
+    """The terms of a text in any script: of one to `ngrams` letters where no spaces part words, else words.
+
+    Of words, those of two letters or more, and each with the one before it.
+    """
+    last = ""
+    for match in _RUN.finditer(text.lower()):
+        run = match[1]
+        if run is None:
+            yield match[0]
+            if last:
+                yield f"{last} {match[0]}"
+            last = match[0]
+            continue
+        last = ""
+        for n in range(1, ngrams + 1):
+            for i in range(len(run) - n + 1):
+                yield run[i : i + n]
+
+
+def terms_in(text: str, ngrams: int, units: TextUnits = "words") -> Iterable[str]:
+    """The terms of a text by what they are made of; the text is taken in NFC."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    if units == "characters":
+        return characters(text, ngrams)
+    return words(text, ngrams) if len(text) < LONG_TEXT else _words_one_by_one(text, ngrams)
+
+
 def learn_text(
-    texts: Iterable[str | None], *, ngrams: int = 1, max_terms: int = MAX_TERMS, min_documents: int = 2
+    texts: Iterable[str | None],
+    *,
+    ngrams: int = 1,
+    units: TextUnits = "words",
+    max_terms: int = MAX_TERMS,
+    min_documents: int = 2,
 ) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """Vocabulary and idf of training texts: the terms in most documents, ln((1 + n) / (1 + df)) + 1 each.
 
@@ -61,7 +126,7 @@ def learn_text(
     count = 0
     for text in texts:
         count += 1
-        documents.update(set(words(text or "", ngrams)))
+        documents.update(set(terms_in(text or "", ngrams, units)))
     often = ((term, df) for term, df in documents.items() if df >= min_documents)
     kept = sorted(sorted(often, key=lambda pair: (-pair[1], pair[0]))[:max_terms])
     return tuple(term for term, _ in kept), tuple(math.log((1 + count) / (1 + df)) + 1 for _, df in kept)
@@ -80,8 +145,7 @@ def encode_column(column: Column) -> Encode:
                 elif errors is not None and column.missing == "refuse":
                     errors.add(i, column.name, "missing; expected a text", "missing")
                 continue
-            read = words if len(cell) < LONG_TEXT else _words_one_by_one
-            counts = Counter(map(index.get, read(cell, column.ngrams)))
+            counts = Counter(map(index.get, terms_in(cell, column.ngrams, column.units)))
             counts.pop(None, None)
             if counts:
                 places = np.fromiter(counts, np.intp, len(counts))

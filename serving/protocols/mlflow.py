@@ -616,8 +616,16 @@ def _lines(text: str, model: LiveModel) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _csv_numbers(_column: Column, cells: Sequence[str]) -> list[Any]:
-    """Numbers; a text that is not a number stays one, and the encoder refuses it with its place."""
+_DOTTED = re.compile(r"\s*[-+]?[1-9]\d{0,2}(?:\.\d{3})+\s*")
+
+
+def _csv_numbers(column: Column, cells: Sequence[str]) -> list[Any]:
+    """Numbers; a text that is not a number stays one, and the encoder refuses it with its place.
+
+    So does "66.723" where the training table has dots between thousands: a client may mean either.
+    """
+    if column.dotted_thousands:
+        return [cell if _DOTTED.fullmatch(cell) else _csv_number(cell) for cell in cells]
     try:
         if _NUMBERS.fullmatch(
             "".join(cells)

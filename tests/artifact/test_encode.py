@@ -269,3 +269,35 @@ def test_plain_rows_take_the_quick_way():
     assert (
         encoder._few([[30, 1.5, "Rome", None, "2024-03-01"], [1, None, "1", "x", "01/03/2024"]]) is not None
     )
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "words"),
+    [
+        (Column(name="a", kind="number", unit="seconds"), "00:00:05", "a number (seconds), got '00:00:05'"),
+        (
+            Column(name="a", kind="number", dotted_thousands=True),
+            "66.723",
+            "without dots between its thousands",
+        ),
+    ],
+)
+def test_a_number_as_the_table_writes_it_is_refused_and_what_is_expected_is_said(column, cell, words):
+    assert words in refusals(Encoder(signature(column)).records, [{"a": cell}])[0, "a"]
+
+
+def test_text_without_spaces_has_terms_of_characters():
+    """And words where spaces part them, also of scripts whose vowels are signs."""
+    terms, idf = learn_text(["质量很好 very good", "质量不好"], ngrams=3, units="characters", min_documents=1)
+    assert {"质", "质量", "质量很", "very", "very good", "不好"} <= set(terms)
+    column = Column(name="t", kind="text", terms=terms, idf=idf, ngrams=3, units="characters")
+    row = Encoder(signature(column)).records([{"t": "质量"}])[0]
+    assert {terms[i] for i in np.flatnonzero(row)} == {"质", "量", "质量"}
+    hindi, _ = learn_text(["हिन्दी में लिखा"], units="characters", ngrams=3, min_documents=1)
+    assert "हिन्दी" in hindi
+
+
+def test_a_text_is_compared_in_nfc():
+    terms, idf = learn_text(["café bar"], min_documents=1)
+    encoder = Encoder(signature(Column(name="t", kind="text", terms=terms, idf=idf)))
+    np.testing.assert_array_equal(encoder.rows([["cafe\u0301 bar"]]), encoder.rows([["café bar"]]))

@@ -80,6 +80,8 @@ class Table:
         For date columns that are not ISO 8601: the `strptime` formats of the data.
     marks
         For columns that have such: the texts that stand for a missing value.
+    spelling
+        For columns whose cells are written in a way of their own: what the signature says of it.
     sensitive
         Text columns to slice by, numbers as ranges; no column where none is sensitive.
     groups, times
@@ -113,6 +115,7 @@ class Table:
     task: Task
     use_case: UseCase
     marks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    spelling: dict[str, dict[str, Any]] = field(default_factory=dict)
     reading: Reading = UNDECIDED
     look_at: tuple[LookAt, ...] = ()
 
@@ -189,6 +192,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         task=task,
         use_case=use_case,
         marks={name: column.marks for name, column in cleaned.items() if column.marks},
+        spelling={name: column.spelling for name, column in cleaned.items() if column.spelling},
         reading=reading,
         look_at=look_at,
     )
@@ -370,7 +374,6 @@ def _clean_features(
         except UnfitColumn as error:
             raise DataError(f'[kinds] says "{name}" is a {setting}, but it {error}.') from None
         notes.extend(Note("info", name, text) for text in column.remarks)
-        notes.extend(Note("warning", name, text) for text in column.warnings)
         present = column.cells.dropna()
         if present.empty:
             notes.append(Note("warning", name, "every cell is missing: left out"))
@@ -455,7 +458,9 @@ def _labels(cells: "pd.Series[Any]", use_case: UseCase, reading: Reading) -> tup
     if column.kind != "number":
         return labels, remarks
     numbers = column.cells.astype(object).where(column.cells.notna(), None).to_numpy()
-    return numbers, [text.split(";")[0] for text in (*column.remarks, *column.warnings)]
+    return numbers, [
+        text.split(";")[0] for text in (*column.remarks, *(each.text for each in column.look_at))
+    ]
 
 
 def _as_numbers(labels: NDArray[Any], name: str) -> NDArray[np.float64]:

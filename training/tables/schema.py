@@ -8,13 +8,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from artifact.encode import learn_text
+from artifact.kinds.text import units_of
 from artifact.signature import Column, DatePart, Signature
 from training.tables.data import Table
 
 MAX_TEXT_CELLS = 20_000_000  # of the encoded matrix, all text columns together
 MAX_TEXT_TERMS = 2_000  # of one column; artifact.encode allows 5,000, trees crawl there
 MAX_PLAIN_CATEGORIES = 200  # beyond these, one that was seen once has no code of its own
-TEXT_NGRAMS = 2
+WORD_NGRAMS = 2
+CHARACTER_NGRAMS = 3
 
 
 def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
@@ -38,6 +40,7 @@ def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
             "kind": table.kinds[name],
             "missing": missing,
             "marks": table.marks.get(name, ()),
+            **table.spelling.get(name, {}),
         }
         seen = values[train].dropna()
         match table.kinds[name]:
@@ -88,12 +91,18 @@ def _category(
 
 def _text(seen: "pd.Series[Any]", common: dict[str, Any], max_terms: int) -> Column:
     documents = max(2, len(seen) // 1_000)
+    units = units_of(seen)
+    ngrams = CHARACTER_NGRAMS if units == "characters" else WORD_NGRAMS
     terms, idf = learn_text(
-        seen, ngrams=TEXT_NGRAMS, max_terms=max(1, min(max_terms, MAX_TEXT_TERMS)), min_documents=documents
+        seen,
+        ngrams=ngrams,
+        units=units,
+        max_terms=max(1, min(max_terms, MAX_TEXT_TERMS)),
+        min_documents=documents,
     )
     if not terms:
-        terms, idf = learn_text(seen, ngrams=1, max_terms=100, min_documents=1)
-    return Column(**common, terms=terms, idf=idf, ngrams=TEXT_NGRAMS)
+        terms, idf = learn_text(seen, ngrams=1, units=units, max_terms=100, min_documents=1)
+    return Column(**common, terms=terms, idf=idf, ngrams=ngrams, units=units)
 
 
 def _date(seen: "pd.Series[Any]", common: dict[str, Any], formats: tuple[str, ...]) -> Column:

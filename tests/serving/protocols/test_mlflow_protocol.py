@@ -22,6 +22,7 @@ from mlflow.pyfunc import scoring_server
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
 from artifact import manifest
+from artifact.signature import Column
 from serving.http.gateway import Gateway
 from serving.protocols import mlflow as protocol
 from serving.settings import Settings
@@ -668,3 +669,9 @@ def test_what_csv_writes_is_read(gateways: dict[str, Gateway], rows: list[list[s
     text = io.StringIO()
     csv.writer(text).writerows([["age", "job", "since"], *rows])
     assert ours(gateways["loans"], text.getvalue(), "text/csv").status in (200, 400)
+
+
+def test_a_dot_that_may_part_thousands_is_not_read_as_a_decimal_point() -> None:
+    """Where the training table writes 66723 as "66.723", a client may mean either, so it is refused."""
+    column = Column(name="turnover", kind="number", dotted_thousands=True)
+    assert protocol._csv_numbers(column, ["66723", "66.723", "66.72", ""]) == [66723, "66.723", 66.72, None]

@@ -174,7 +174,7 @@ def test_a_european_table(tmp_path):
 )
 def test_cells_of_a_kind(tmp_path, cells, kind, first):
     """The kind that a person would say, and the cells as a person would read them."""
-    rows = "".join(f'"{cell}";{i * i % 11 + 0.5};{i % 2}\n' for i, cell in enumerate(cells))
+    rows = "".join(f'"{cell}";{i * i % 11};{i % 2}\n' for i, cell in enumerate(cells))
     delimited = csv(tmp_path, "c;d;y\n" + rows)
     table = load_table(use(delimited))
     assert table.kinds["c"] == kind
@@ -220,12 +220,21 @@ def test_numbers_with_one_unit_are_numbers(tmp_path, unit, first):
     assert "without their" in said(table, "size", "info")
 
 
-def test_numbers_with_different_units_are_told(tmp_path):
-    """800 g is no more than 1.2 kg: nobody guesses which."""
+def test_units_that_convert_are_brought_to_one_and_told(tmp_path):
+    """800 g is less than 1.2 kg: both in the unit that most cells have."""
     rows = "".join(f"{i // 2 + 1}{' kg' if i % 3 else ' g'},{i % 5},{i % 2}\n" for i in range(120))
     table = load_table(use(csv(tmp_path, "size,b,y\n" + rows)))
+    assert table.kinds["size"] == "number"
+    assert table.frame["size"][:2].tolist() == [0.001, 1]
+    assert "1 g = 0.001 kg" in said(table, "size")
+
+
+def test_units_that_do_not_convert_are_told(tmp_path):
+    """No kilogram is a metre."""
+    rows = "".join(f"{i // 2 + 1}{' kg' if i % 3 else ' m'},{i % 5},{i % 2}\n" for i in range(120))
+    table = load_table(use(csv(tmp_path, "size,b,y\n" + rows)))
     assert table.kinds["size"] == "category"
-    assert "different units (kg, g)" in said(table, "size")
+    assert "do not convert" in said(table, "size")
 
 
 def test_a_few_levels_with_a_unit_stay_levels(tmp_path):
@@ -330,11 +339,11 @@ def test_what_is_no_table_is_called_by_its_name(tmp_path, text, what):
     assert "expected delimited text" in said
 
 
-def test_a_thousand_commas_file_is_not_cut_by_them(tmp_path):
-    """`"1,234"` in quotes in a comma file is 1234; `"0,75"` there is three quarters."""
+def test_a_decimal_comma_in_one_column_is_one_in_the_next(tmp_path):
+    """`"0,75"` in a comma file is three quarters, so `"2,001"` beside it is no 2001."""
     rows = "".join(f'"{i + 1},{i:03d}","0,{i:02d}",{i % 2}\n' for i in range(60))
     table = load_table(use(csv(tmp_path, "a,b,y\n" + rows)))
-    assert table.frame["a"].iloc[1] == 2001
+    assert table.frame["a"].iloc[1] == 2.001
     assert table.frame["b"].iloc[25] == 0.25
 
 

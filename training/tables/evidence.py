@@ -1,0 +1,84 @@
+"""What the cells of all columns together say of the marks of numbers and the order of day and month."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from training.tables.numbers import NUMBER_SHARE, OTHER, Evidence, Marks, evidence_of
+from training.tables.numerals import numeral
+from training.tables.reading import Decided, Reading
+
+SAMPLED = 200
+SEEN_AT_ONCE = 20_000
+
+
+def decide_from_cells(frame: pd.DataFrame, reading: Reading) -> Reading:
+    """The reading with the marks of numbers and the order of day and month, from the cells of all columns.
+
+    What a key gave stays.
+    """
+    found = {
+        str(name): evidence
+        for place, name in enumerate(frame.columns)
+        if (evidence := _of_column(frame.iloc[:, place])) is not None
+    }
+    return _with_decimal(reading, found)
+
+
+def marks_of_file(reading: Reading) -> Marks:
+    """The marks of a file's numbers as far as they are decided."""
+    given = [each for each in (reading.decimal, reading.thousands) if each is not None and each.given]
+    decimal = reading.decimal.value if reading.decimal else None
+    thousands = reading.thousands.value if reading.thousands and reading.thousands.given else None
+    if decimal is None and thousands in OTHER:
+        decimal = OTHER[thousands]
+    if decimal is None and given and thousands == "":
+        return Marks(thousands="", given=True, delimiter=_delimiter(reading))
+    return Marks(decimal, thousands, bool(given), _delimiter(reading))
+
+
+def _delimiter(reading: Reading) -> str | None:
+    return reading.delimiter.value if reading.delimiter else None
+
+
+def _of_column(cells: "pd.Series[Any]") -> Evidence | None:
+    if not isinstance(cells.dtype, pd.StringDtype) and not pd.api.types.is_object_dtype(cells.dtype):
+        return None
+    sample = [
+        text
+        for text in cells.iloc[:: max(1, len(cells) // SAMPLED)]
+        if isinstance(text, str) and text.strip()
+    ]
+    if not sample or sum(any(c.isdigit() for c in text[:40]) for text in sample) < 0.5 * len(sample):
+        return None
+    if sum(numeral(text.strip()) is not None for text in sample) < (NUMBER_SHARE - 0.15) * len(sample):
+        return None
+    if not any("." in text or "," in text for text in sample):
+        cells = cells[cells.astype("str").str.contains("[.,]", regex=True).fillna(value=False)]
+    found = evidence_of(_different(cells))
+    return found if found.votes(".") or found.votes(",") else None
+
+
+def _different(cells: "pd.Series[Any]") -> Iterator[str]:
+    """The texts of a column, each once in each block of rows, so that the first few may do."""
+    for start in range(0, len(cells), SEEN_AT_ONCE):
+        for text in pd.unique(cells.iloc[start : start + SEEN_AT_ONCE]):
+            if isinstance(text, str):
+                yield text.strip()
+
+
+def _with_decimal(reading: Reading, found: dict[str, Evidence]) -> Reading:
+    if reading.decimal is not None and reading.decimal.given:
+        return reading
+    says: dict[str, list[str]] = {".": [], ",": []}
+    for name, evidence in found.items():
+        mark = "." if evidence.votes(".") >= evidence.votes(",") else ","
+        says[mark].append(name)
+    if bool(says["."]) == bool(says[","]):
+        return reading
+    mark = "." if says["."] else ","
+    word = {".": "point", ",": "comma"}[mark]
+    columns = ", ".join(f'"{name}"' for name in says[mark][:3])
+    return replace(reading, decimal=Decided(mark, f"numbers in {columns} can only have a decimal {word}"))

@@ -1,0 +1,79 @@
+"""Columns that have a type of their own, as Parquet and SQL give them, and the types that ours have."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from artifact.encode import canonical
+
+
+def as_text(value: object) -> str:
+    """A value as the text that a category of it has."""
+    return value if isinstance(value, str) else canonical(value)
+
+
+def typed(cells: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Objects as the one type they have; text where they have several."""
+    kind = pd.api.types.infer_dtype(cells, skipna=True)
+    if kind == "integer":
+        return _integers(cells)
+    if kind in {"floating", "mixed-integer-float", "decimal"}:
+        return pd.to_numeric(cells.map(float, na_action="ignore"), errors="coerce")
+    if kind == "boolean":
+        return cells.astype("boolean") if cells.hasnans else cells.astype(bool)
+    if kind in {"date", "datetime", "datetime64"}:
+        return pd.to_datetime(cells, errors="coerce")
+    if kind == "empty":
+        return pd.Series(np.nan, index=cells.index, dtype="float64")
+    return cells.map(as_text, na_action="ignore").astype("str")
+
+
+def _integers(cells: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Whole numbers as float64 where that holds them exactly, else as texts."""
+    if all(float(value) == value for value in cells.dropna()):
+        return pd.to_numeric(cells.map(float, na_action="ignore"), errors="coerce")
+    return cells.map(as_text, na_action="ignore").astype("str")
+
+
+def objects(cells: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A column of objects, None where missing."""
+    values = cells.astype(object)
+    return values.where(values.notna(), None)
+
+
+def canonical_numbers(values: NDArray[np.float64]) -> "pd.Series[Any]":
+    """Numbers as the texts that categories of them have."""
+    codes, distinct = pd.factorize(values)
+    table = np.empty(len(distinct) + 1, object)
+    table[:-1] = [canonical(float(value)) for value in distinct]
+    table[-1] = None
+    return pd.Series(table[codes])
+
+
+def beyond_float(cells: "pd.Series[Any]") -> bool:
+    """Whether whole numbers of a typed column lose digits as float64."""
+    if not pd.api.types.is_integer_dtype(cells.dtype):
+        return False
+    values = cells.dropna().to_numpy()
+    return (
+        len(values) > 0 and bool((values.astype(np.float64).astype(object) != values.astype(object)).any())
+        if _large(values)
+        else False
+    )
+
+
+def _large(values: NDArray[Any]) -> bool:
+    return len(values) > 0 and max(abs(int(values.min())), abs(int(values.max()))) > 2**53
+
+
+def iso(moments: NDArray[np.datetime64]) -> list[str | None]:
+    """ISO 8601 to the second, or to the day where every moment is at midnight; None for NaT."""
+    seconds = moments.astype("datetime64[s]")
+    there = ~np.isnat(seconds)
+    days = seconds.astype("datetime64[D]")
+    midnight = bool((seconds[there] == days[there]).all())
+    texts = np.datetime_as_string(seconds, unit="D" if midnight else "s").astype(object)
+    texts[~there] = None
+    return list(texts)
