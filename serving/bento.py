@@ -56,13 +56,14 @@ def settings() -> Settings:
         A variable holds what its setting does not take.
     """
     try:
+        found = read(os.environ)
         if any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ):
             from serving.observe import traces
 
             traces.destination(os.environ)
-        return read(os.environ)
     except SettingsError as error:
         raise BentoMLException(str(error)) from None
+    return found
 
 
 def claim_metrics_folder() -> None:
@@ -204,9 +205,10 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
         """The application of one worker; BentoML calls this just before it starts uvicorn."""
         from serving.http import express
         from serving.http.gateway import Gateway
-        from serving.observe import logs, metrics, traces
+        from serving.observe import logs, metrics, supervised, traces
 
         logs.install()
+        supervised.watch_the_rest()
         destination = traces.destination(os.environ)
         tracer = traces.Tracer(destination) if destination is not None else None
         for pid in metrics.forget_dead_workers():

@@ -185,6 +185,15 @@ def server_failed(error: BaseException) -> Problem:
     return Problem(500, "The server failed; its log has the reason.", error=raised_at(error))
 
 
+def thread_failed() -> Problem:
+    """503 for a call that was lost with its thread, which is started again."""
+    return Problem(
+        503,
+        "The thread that worked on this request failed; the server's log has the reason. Send it again.",
+        headers=((b"retry-after", b"1"),),
+    )
+
+
 def method_not_allowed(method: str, path: str, allowed: Sequence[str]) -> Problem:
     """405 with `Allow`."""
     allow = ", ".join(allowed)

@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import logging
 import re
+import unicodedata
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 PREFIX = "OKAMOCHI_"
 MIB = 1024 * 1024
+MAX_CHARACTERS = 16_384  # of a variable; room for the token in a header of OTEL_EXPORTER_OTLP_HEADERS
+MAX_SHOWN = 80  # characters of a wrong value
 POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 
 logger = logging.getLogger("bentoml.okamochi")  # BentoML shows what is logged below its own name
@@ -136,6 +139,9 @@ def read(environment: Mapping[str, str]) -> Settings:
         Names the variable, what it holds and what it takes.
     """
     values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if variable in VARIABLES or variable.startswith("OTEL_"):
+            _check_text(variable, text.strip())
     for variable, found in VARIABLES.items():
         text = environment.get(variable, "").strip()
         if not text:
@@ -152,9 +158,28 @@ def read(environment: Mapping[str, str]) -> Settings:
             # Only near misses: Kubernetes itself sets OKAMOCHI_SERVICE_HOST and the like.
             near = difflib.get_close_matches(variable, VARIABLES, 1, cutoff=0.85)
             if near:
-                logger.warning("%s is no setting; did you mean %s?", variable, near[0])
+                shown = variable.encode("ascii", "backslashreplace").decode()
+                logger.warning("%s is no setting; did you mean %s?", shown, near[0])
     _check_log(values.get("prediction_log", ""))
     return Settings(**values)
+
+
+def _check_text(variable: str, text: str) -> None:
+    """Refuse what no setting takes, without the value: it may be a secret."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # Python holds a byte that is not UTF-8 as half a surrogate pair
+        raise SettingsError(
+            f"{variable} holds bytes that are not UTF-8, the first at character {error.start}; expected text"
+        ) from None
+    for place, character in enumerate(text):
+        if unicodedata.category(character) == "Cc":
+            raise SettingsError(
+                f"{variable} holds the control character U+{ord(character):04X} at character {place}; "
+                "expected text without control characters"
+            )
+    if len(text) > MAX_CHARACTERS:
+        raise SettingsError(f"{variable} holds {len(text)} characters; expected at most {MAX_CHARACTERS}")
 
 
 def _check_log(target: str) -> None:
@@ -176,5 +201,6 @@ def _number(
         value = None
     if value is None or not least <= value <= most:
         expected = "a whole number" if kind is int else "a number"
-        raise SettingsError(f"{variable}={text!r}: expected {expected} from {least} to {most}")
+        shown = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
+        raise SettingsError(f"{variable}={shown!r}: expected {expected} from {least} to {most}")
     return value

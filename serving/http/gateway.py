@@ -11,7 +11,6 @@ import itertools
 import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from serving.errors import Problem, bad_rows, method_not_allowed, server_failed
 from serving.http.openapi import docs_page, document
 from serving.observe import metrics
 from serving.observe.logs import RequestLog
+from serving.observe.supervised import Pool
 from serving.prediction_log import capture, feedback
 from serving.protocols import (
     LARGE_BODY_BYTES,
@@ -96,7 +96,7 @@ class Gateway:
         self._observe = metrics.Observer("gateway")
         self._log = RequestLog("gateway", settings.log_sample, tracer)
         self._passed_on = frozenset(passed_on)
-        self._readers = ThreadPoolExecutor(2, thread_name_prefix="okamochi-read")
+        self._readers = Pool("reading", 2)
         self._score_path = score_path
         self.endpoints: dict[str, Endpoint] = {}
         for protocol in PROTOCOLS:
@@ -106,7 +106,7 @@ class Gateway:
             self.endpoints = self.predictions.logged(self.endpoints)
             self.predictions.start()
         self._feedback = feedback.Feedback(catalog, self.predictions)
-        self._tellers = ThreadPoolExecutor(2, thread_name_prefix="okamochi-feedback")
+        self._tellers = Pool("feedback", 2)
         openapi = msgspec.json.encode(document(catalog, settings))
         page = docs_page(catalog, settings).encode()
         self._pages: dict[str, Page] = {
@@ -337,11 +337,10 @@ class Gateway:
     # ---- pages
 
     def _readyz(self) -> Reply:
-        if self.catalog.ready:
-            return Reply(200, TEXT, b"ready\n")
-        reasons = "; ".join(f"model {name!r}: {reason}" for name, reason in self.catalog.refused.items())
-        reasons = reasons or "no model is live"
-        raise Problem(503, f"Not ready: {reasons}", error=reasons)
+        reasons = self.catalog.not_ready
+        if reasons:
+            raise Problem(503, f"Not ready: {reasons}", error=reasons)
+        return Reply(200, TEXT, b"ready\n")
 
     def _models(self) -> Reply:
         models = [model.description() for model in self.catalog.live.values()]

@@ -24,6 +24,7 @@ import msgspec
 
 from serving.errors import raised_at, usual_reason
 from serving.observe import metrics, traces
+from serving.observe.supervised import Supervised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +98,7 @@ class BoundedHandler(logging.Handler):
         self._dropped = 0  # since the last line that was written
         self._idle = threading.Event()
         self._idle.set()
-        threading.Thread(target=self._write_all, name="okamochi-log", daemon=True).start()
+        Supervised("log", self._write_all).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record, never wait."""
@@ -124,20 +125,29 @@ class BoundedHandler(logging.Handler):
 
     def _write_all(self) -> None:
         while True:
+            lines: list[bytes] = []
             try:
-                lines = [self._lines.get_nowait()]
-            except Empty:
-                self._idle.set()
-                lines = [self._lines.get()]
-            size = len(lines[0])
-            time.sleep(GATHER_S)
-            while size < MOST_WRITE_BYTES and not self._lines.empty():
-                lines.append(self._lines.get())
-                size += len(lines[-1])
-            dropped, self._dropped = self._dropped, 0
-            if dropped:
-                lines.append(_encode({"level": "warning", "message": f"{dropped} log lines were dropped"}))
-            self._write(b"\n".join(lines) + b"\n", len(lines))
+                self._gather(lines)
+                self._write(b"\n".join(lines) + b"\n", len(lines))
+            except BaseException:
+                metrics.LOG_DROPPED.inc(len(lines))
+                raise
+
+    def _gather(self, lines: list[bytes]) -> None:
+        """Wait for a line, and a moment for more."""
+        try:
+            lines.append(self._lines.get_nowait())
+        except Empty:
+            self._idle.set()
+            lines.append(self._lines.get())
+        size = len(lines[0])
+        time.sleep(GATHER_S)
+        while size < MOST_WRITE_BYTES and not self._lines.empty():
+            lines.append(self._lines.get())
+            size += len(lines[-1])
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            lines.append(_encode({"level": "warning", "message": f"{dropped} log lines were dropped"}))
 
     def _write(self, data: bytes, lines: int) -> None:
         while data:

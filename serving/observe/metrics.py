@@ -138,6 +138,9 @@ LOG_LEFT_OUT = Counter(
 )
 LOG_DROPPED = Counter("okamochi_log_lines_dropped", "Lines of the log that their reader was too slow for.")
 TRACES_DROPPED = Counter("okamochi_traces_dropped", "Traced requests whose spans were not sent.")
+THREAD_FAILURES = Counter(
+    "okamochi_thread_failures", "Background threads that raised and were started again.", ["thread"]
+)
 
 # When the request came, by `time.perf_counter`
 Tally = Callable[[float], None]

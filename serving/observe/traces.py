@@ -13,13 +13,13 @@ import logging
 import os
 import re
 import struct
-import threading
 import time
 import urllib.parse
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from http.client import HTTPException
 from queue import Empty, SimpleQueue
 from random import getrandbits
 from time import perf_counter
@@ -27,8 +27,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from serving.errors import raised_at
 from serving.observe import metrics
-from serving.settings import SettingsError
+from serving.observe.supervised import Supervised
+from serving.settings import MAX_SHOWN, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -169,7 +171,8 @@ class Tracer:
         self._attributes: dict[tuple[str, str, str, int], bytes] = {}
         self._waiting: SimpleQueue[Traced] = SimpleQueue()
         self._complained = -COMPLAIN_EVERY_S
-        threading.Thread(target=self._run, name="okamochi-traces", daemon=True).start()
+        self._thread = Supervised("traces", self._run)
+        self._thread.start()
         atexit.register(self._send_waiting)
 
     def __call__(  # noqa: PLR0917 - of each request
@@ -215,8 +218,7 @@ class Tracer:
     # ---- the thread
 
     def _run(self) -> None:
-        while True:
-            time.sleep(EVERY_S)
+        while not self._thread.ended.wait(EVERY_S):
             self._send_waiting()
 
     def _send_waiting(self) -> None:
@@ -231,19 +233,24 @@ class Tracer:
     def _send(self, found: Sequence[Traced]) -> None:
         # The wall clock may step; a span's times are told by what it shows now.
         offset = time.time() - perf_counter()
-        spans = b"".join([_spans(traced, offset) for traced in found])
         scope = _field(1, _field(1, b"okamochi"))
-        body = _field(1, self._resource + _field(2, scope + spans))
-        request = urllib.request.Request(self._to.url, body, self._headers)  # noqa: S310 - the operator's own
         try:
+            spans = b"".join([_spans(traced, offset) for traced in found])
+            body = _field(1, self._resource + _field(2, scope + spans))
+            request = urllib.request.Request(self._to.url, body, self._headers)  # noqa: S310 - the operator's
             with urllib.request.urlopen(request, timeout=self._to.timeout_s) as reply:  # noqa: S310 - the same
                 reply.read(65_536)
-        except (OSError, ValueError) as error:
+        # HTTPException: what answers there does not speak HTTP.
+        except (OSError, ValueError, HTTPException) as error:
             metrics.TRACES_DROPPED.inc(len(found))
             now = time.monotonic()
             if now - self._complained >= COMPLAIN_EVERY_S:
                 self._complained = now
-                logger.warning("%d traces could not be sent to %s: %s", len(found), self._to.url, error)
+                reason = str(error) or raised_at(error)
+                logger.warning("%d traces could not be sent to %s: %s", len(found), self._to.url, reason)
+        except BaseException:
+            metrics.TRACES_DROPPED.inc(len(found))
+            raise
 
 
 def destination(environment: Mapping[str, str]) -> Destination | None:
@@ -266,27 +273,53 @@ def destination(environment: Mapping[str, str]) -> Destination | None:
     off = value("OTEL_SDK_DISABLED")[1].lower() == "true" or value("OTEL_TRACES_EXPORTER")[1] == "none"
     if not url or off:
         return None
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise SettingsError(f"{name}={url!r}: expected an http or https address")
+    _check_url(name, url)
     if name == "OTEL_EXPORTER_OTLP_ENDPOINT":
         url = url.rstrip("/") + "/v1/traces"
     name, protocol = value("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
     if protocol not in ("", PROTOCOL):
         raise SettingsError(f"{name}={protocol!r}: expected {PROTOCOL}, which collectors take on port 4318")
     name, ms = value("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT", default="10000")
-    if not ms.isdigit() or len(ms) > 8:
-        raise SettingsError(f"{name}={ms!r}: expected a whole number of milliseconds")
-    resource = {"service.name": "okamochi"} | _pairs(value("OTEL_RESOURCE_ATTRIBUTES")[1])
+    if not (ms.isascii() and ms.isdigit() and len(ms) <= 8 and int(ms)):
+        raise SettingsError(f"{name}={ms[:MAX_SHOWN]!r}: expected a whole number of milliseconds from 1")
+    resource = {"service.name": "okamochi"} | _pairs(*value("OTEL_RESOURCE_ATTRIBUTES"))
     if own := value("OTEL_SERVICE_NAME")[1]:
         resource["service.name"] = own
-    headers = value("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")[1]
-    return Destination(url, sampler(environment), _pairs(headers), resource, int(ms) / 1000)
+    name, text = value("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+    headers = _pairs(name, text)
+    for key, content in headers.items():
+        if not _HEADER_NAME.fullmatch(key) or not _HEADER_VALUE.fullmatch(content):
+            raise SettingsError(f"{name}: {key[:MAX_SHOWN]!r} and its value are no header of HTTP")
+    return Destination(url, sampler(environment), headers, resource, int(ms) / 1000)
 
 
-def _pairs(text: str) -> dict[str, str]:
+def _check_url(name: str, url: str) -> None:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
+    except ValueError:  # a port that is no number, or brackets that are no IPv6 address
+        usable = False
+    if not usable or not re.fullmatch("[!-~]+", url):
+        raise SettingsError(f"{name}={url[:MAX_SHOWN]!r}: expected an http or https address")
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+
+
+def _pairs(name: str, text: str) -> dict[str, str]:
     """`key=value,key=value`, values percent-encoded."""
-    pairs = (part.partition("=") for part in text.split(",") if "=" in part)
-    return {key.strip(): urllib.parse.unquote(value.strip()) for key, _, value in pairs}
+    found: dict[str, str] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        key, equals, value = part.partition("=")
+        try:
+            found[key.strip()] = urllib.parse.unquote(value.strip(), errors="strict")
+        except UnicodeDecodeError:
+            equals = ""
+        if not equals or not key.strip():
+            # Not shown: the value of a header is often a secret.
+            raise SettingsError(f"{name}: expected key=value,key=value with values percent-encoded")
+    return found
 
 
 # ---- OTLP: messages of opentelemetry/proto/trace/v1/trace.proto

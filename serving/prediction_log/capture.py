@@ -24,15 +24,17 @@ import numpy as np
 from artifact.encode import canonical
 from artifact.signature import labels
 from serving import ids
+from serving.errors import raised_at
 from serving.observe import metrics
 from serving.observe.logs import second
+from serving.observe.supervised import Supervised
 from serving.prediction_log.folder import Folder
-from serving.prediction_log.record import ID_HEADER, Line
+from serving.prediction_log.record import ID_HEADER, Line, StoreError
 from serving.scoring.sampler import Sampler
 from serving.settings import MIB, POSTGRES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -99,7 +101,6 @@ class PredictionLog:
         self._most = int(BUFFERED_S * settings.prediction_log_rows_per_s) + 1
         self._buffer: deque[_Taken] = deque()
         self._writing = threading.Lock()
-        self._ended = threading.Event()
         self._complained = -COMPLAIN_EVERY_S
         self._written = metrics.PREDICTION_LOG_ROWS
         self._dropped = {
@@ -107,7 +108,7 @@ class PredictionLog:
             for reason in ("sampled_out", "buffer_full", "store_failed")
         }
         self._versions: dict[str, str] = {}  # of what is live here
-        self._thread = threading.Thread(target=self._run, name="okamochi-predictions", daemon=True)
+        self._thread = Supervised("prediction_log", self._run)
 
     def start(self) -> None:
         """Begin to store."""
@@ -187,7 +188,7 @@ class PredictionLog:
 
     def _run(self) -> None:
         expire_at = show_at = 0.0
-        while not self._ended.wait(FLUSH_S):
+        while not self._thread.ended.wait(FLUSH_S):
             self._sampler.wake()
             self.flush()
             now = time.monotonic()
@@ -199,8 +200,8 @@ class PredictionLog:
                 if now >= show_at:
                     show_at = now + VERDICTS_EVERY_S
                     self.show_verdicts()
-            except Exception as error:  # noqa: BLE001 - the log must not end the thread
-                self._complain(error, "the prediction log cannot be tidied or read")
+            except StoreError as error:
+                self._complain(str(error), "the prediction log cannot be tidied or read")
 
     def show_verdicts(self) -> None:
         """Put into the metrics what training says of the versions that are live here."""
@@ -222,17 +223,31 @@ class PredictionLog:
             taken = [self._buffer.popleft() for _ in range(len(self._buffer))]
             if not taken:
                 return
-            lines: list[Line] = []
-            for i, each in enumerate(taken):
-                if i % ROWS_AT_ONCE == 0:
-                    time.sleep(0)  # lets go of the interpreter, which the event loop waits for
-                lines.append(self._line(each))
+            lost = len(taken)
             try:
+                lines = self._lines(taken)
                 self.store.write(lines)
+                lost -= len(lines)
                 self._written.inc(len(lines))
-            except Exception as error:  # noqa: BLE001 - the log must not end the thread
-                self._dropped["store_failed"].inc(len(lines))
-                self._complain(error)
+            except StoreError as error:
+                self._complain(str(error))
+            except Exception as error:  # noqa: BLE001 - whoever asked, such as for feedback, goes on
+                self._complain(raised_at(error))
+            finally:
+                if lost:
+                    self._dropped["store_failed"].inc(lost)
+
+    def _lines(self, taken: Sequence[_Taken]) -> list[Line]:
+        """The lines of rows; without those of which none can be made."""
+        lines: list[Line] = []
+        for i, each in enumerate(taken):
+            if i % ROWS_AT_ONCE == 0:
+                time.sleep(0)  # lets go of the interpreter, which the event loop waits for
+            try:
+                lines.append(self._line(each))
+            except Exception as error:  # noqa: BLE001 - a bug costs this row alone
+                self._complain(raised_at(error))
+        return lines
 
     def _line(self, taken: _Taken) -> Line:
         model = taken.endpoint.model
@@ -267,16 +282,15 @@ class PredictionLog:
             taken.scores.tolist(),
         )
 
-    def _complain(self, error: Exception, what: str = "the prediction log lost rows") -> None:
+    def _complain(self, reason: str, what: str = "the prediction log lost rows") -> None:
         if time.monotonic() - self._complained >= COMPLAIN_EVERY_S:
             self._complained = time.monotonic()
-            logger.warning("%s, serving goes on: %s", what, error)
+            logger.warning("%s, serving goes on: %s", what, reason)
 
     def close(self) -> None:
         """Store what is left and end the thread."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        self._thread.close()
+        if self._thread.started:
             self.flush()
         self.store.close()
 

@@ -18,7 +18,7 @@ import math
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter
@@ -29,7 +29,8 @@ import numpy as np
 
 from artifact.encode import CellError
 from artifact.signature import decide
-from serving.errors import Problem, Reason, overloaded, raised_at
+from serving.errors import Problem, Reason, overloaded, raised_at, thread_failed
+from serving.observe.supervised import Pool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -238,6 +239,8 @@ class Batcher:
     inline
         Whether a quick call may run on the event loop. One that waits for another process may not, since
         that process may hang.
+    name
+        Of the model, for the log.
     """
 
     def __init__(
@@ -250,6 +253,7 @@ class Batcher:
         observe_batch: Callable[[int, float], None] = lambda _rows, _seconds: None,
         observe_queue: Callable[[int], None] = lambda _rows: None,
         inline: bool = True,
+        name: str = "",
     ) -> None:
         self._score = score
         self._signature = signature
@@ -270,7 +274,7 @@ class Batcher:
         self._crowded = False  # a crowd is being answered
         self._lone = 0  # batches in a row that were one request
         self._running = 0  # calls in the thread: one, and under pressure one that waits for it
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = Pool("scoring", of=name)
         self._expiry: asyncio.TimerHandle | None = None
         self._expires = math.inf  # when the timer is due, by perf_counter
 
@@ -303,6 +307,11 @@ class Batcher:
         if self._decided % FORGET_EVERY == 0:
             self._costs.forget(self.limits.batch_rows)
         self.limits = limits(self._costs.points(), self._objective_s, self._costs.best(), inline=self._inline)
+
+    @property
+    def failed(self) -> bool:
+        """Whether its thread has failed and is not at work again yet, so that slow batches wait."""
+        return self._pool.failed
 
     @property
     def slow(self) -> bool:
@@ -370,8 +379,7 @@ class Batcher:
 
     def close(self) -> None:
         """End the thread; what is in the queue is not scored."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     # ---- through
 
@@ -412,15 +420,29 @@ class Batcher:
 
     def _start(self, parts: list[Part], rows: int) -> None:
         """Hand a call to the thread."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="okamochi-model")
         self._running += 1
         self._observe_queue(self.queued_rows)
         loop = asyncio.get_running_loop()
-        future = self._pool.submit(self._call, parts)
+        try:
+            future = self._pool.submit(self._call, parts)
+        except RuntimeError as error:
+            future = self._call_without_thread(parts, error)
         future.add_done_callback(lambda done: _on_loop(loop, self._called, parts, rows, done))
         if self._queue and self._expiry is None:
             self._expire_at(min(ticket.deadline for ticket in self._queue))
+
+    def _call_without_thread(self, parts: list[Part], error: RuntimeError) -> Future[Any]:
+        """The call that the system has no thread for: a slow answer is better than none."""
+        future: Future[Any] = Future()
+        if not self._inline:
+            future.set_exception(thread_failed())
+            return future
+        logger.error("a batch is scored on the event loop: %s", error)
+        try:
+            future.set_result(self._call(parts))
+        except Exception as raised:  # noqa: BLE001 - whatever a model raises is a failed batch
+            future.set_exception(raised)
+        return future
 
     def _next(self) -> None:
         if self._queue or self._again:
@@ -509,8 +531,11 @@ class Batcher:
     ) -> None:
         self._running -= 1
         error = future.exception()
-        scores, seconds = (None, 0.0) if error else future.result()
-        self._finish(parts, rows, seconds, scores, error)
+        if isinstance(error, Problem):
+            self._lost(parts, error)
+        else:
+            scores, seconds = (None, 0.0) if error else future.result()
+            self._finish(parts, rows, seconds, scores, error)
         self._observe_queue(self.queued_rows)
         if self._queue or self._again:
             self._flush()
@@ -587,6 +612,13 @@ class Batcher:
             error=raised_at(error),
         )
         self._reply(ticket, None, 0, problem)
+
+    def _lost(self, parts: list[Part], problem: Problem) -> None:
+        """The thread failed with these rows in hand: nothing is known against them."""
+        for ticket, _, _ in parts:
+            if ticket.open:
+                self.queued_rows -= ticket.n - ticket.taken
+                self._reply(ticket, None, 0, problem)
 
     def _late(self, ticket: Ticket) -> None:
         self.queued_rows -= ticket.n - ticket.taken

@@ -145,7 +145,19 @@ class Catalog:
 
     @property
     def ready(self) -> bool:
-        return not self.refused and bool(self.live)
+        return not self.not_ready
+
+    @property
+    def not_ready(self) -> str:
+        """Which models cannot serve now, and why; "" where all can."""
+        reasons = dict(self.refused) | {
+            name: "its scoring thread failed and is being started again"
+            for name, model in self.live.items()
+            if model.batcher.failed
+        }
+        if not reasons:
+            return "" if self.live else "no model is live"
+        return "; ".join(f"model {name!r}: {reason}" for name, reason in reasons.items())
 
     def close(self) -> None:
         """End the models' threads and processes."""
@@ -208,6 +220,7 @@ def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Set
         observe_batch=metrics.Batches(name),
         observe_queue=metrics.QUEUE_ROWS.labels(name).set,
         inline=process is None,
+        name=name,
     )
     batcher.warm_up(encoder.records([found.signature.example], lenient=True))
     if drift is not None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections import deque
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -26,6 +25,7 @@ import numpy as np
 
 from artifact.manifest import REFERENCE
 from serving.observe import metrics
+from serving.observe.supervised import Supervised
 from serving.scoring.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -333,8 +333,8 @@ class Drift:
         self._sampler = Sampler(rows_per_s)
         self._every_s = every_s
         self._waiting: deque[tuple[NDArray[Any], NDArray[np.float64]]] = deque(maxlen=MOST_WAITING_ROWS)
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = Supervised("drift", self._run, of=name)
+        self._watching = False
         self._alarmed: set[str] = set()
         self._psi: dict[str, Any] = {}
 
@@ -365,7 +365,7 @@ class Drift:
 
         def watched(matrix: Any) -> NDArray[np.float64]:
             scores = score(matrix)
-            rows = take(len(matrix)) if self._thread is not None else None
+            rows = take(len(matrix)) if self._watching else None
             if rows is not None:
                 places = slice(rows.start, rows.stop, rows.step)
                 waiting.append((matrix[places].copy(), scores[places].copy()))
@@ -375,23 +375,18 @@ class Drift:
 
     def start(self) -> None:
         """Begin: what was scored before, to warm up, does not count."""
-        self._thread = threading.Thread(target=self._run, name=f"okamochi-drift-{self.name}", daemon=True)
         self._thread.start()
+        self._watching = True
         metrics.DRIFT_ALARM.labels(self.name).set(0)
         metrics.DRIFT_ROWS.labels(self.name).set(0)
 
     def close(self) -> None:
         """End the thread."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
+        self._thread.close()
 
     def _run(self) -> None:
-        while not self._ended.wait(self._every_s):
-            try:
-                self.look(monotonic())
-            except Exception:
-                logger.exception("the drift of model %s could not be judged", self.name)
+        while not self._thread.ended.wait(self._every_s):
+            self.look(monotonic())
 
     def look(self, now: float) -> Verdict:
         """Judge what has come, and tell metrics and the log."""

@@ -216,6 +216,12 @@ def test_without_a_model_the_server_does_not_start_and_says_what_to_do(tmp_path:
     [
         ("OKAMOCHI_MODELS", "wine", "only iris"),
         ("OKAMOCHI_WORKERS", "many", "OKAMOCHI_WORKERS='many'"),
+        ("OKAMOCHI_HASH_KEY", "key \udcff", "OKAMOCHI_HASH_KEY holds bytes that are not UTF-8"),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "a=\udcff",
+            "OTEL_EXPORTER_OTLP_HEADERS holds bytes that are not UTF-8",
+        ),
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_a_sentence(

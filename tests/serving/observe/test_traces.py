@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from msgspec import structs
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from prometheus_client import REGISTRY
 
-from serving.observe.traces import Parent, destination, parse
+from serving.observe.traces import Parent, Traced, Tracer, destination, parse
 from serving.settings import SettingsError
 from tests.bento_server import bento_server, prepare
 from tests.serving.conftest import VERSIONS
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from tests.serving.artifacts import Made
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACED = Traced(bytes(16), bytes(8), b"", b"", "POST predict", b"", 200, (0.0, None, 1.0), None)
 BODY = {"features": [[5.1, 3.5, 1.4, 0.2]]}
 
 
@@ -201,6 +205,69 @@ def test_a_wrong_variable_stops_the_start_with_a_sentence() -> None:
     }.items():
         with pytest.raises(SettingsError, match=f"{name}='{value}'"):
             destination(settings(**{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:70000"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:port"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h h:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318/\u00e9"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "\u00b2"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Bearer hunter2"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "=hunter2"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a b=hunter2"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2%0D%0Ax: y"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2%FF"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2\u20ac"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "team"),
+    ],
+)
+def test_what_no_request_could_be_made_of_is_found_at_the_start(name: str, value: str) -> None:
+    """urllib would refuse it, or raise, for each batch of spans."""
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h:4318", name: value}
+    with pytest.raises(SettingsError, match=f"^{name}") as refused:
+        destination(environment)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-OpenSSH\r\n", b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz"]
+)
+def test_a_collector_that_does_not_speak_http_costs_spans_only(said: bytes) -> None:
+    """They are counted, and the thread that sends them goes on."""
+
+    def dropped() -> float:
+        return REGISTRY.get_sample_value("okamochi_traces_dropped_total") or 0.0
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(said)
+
+        threading.Thread(target=answer, daemon=True).start()
+        to = destination({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{listener.getsockname()[1]}"})
+        assert to is not None
+        tracer = Tracer(to)
+        before = dropped()
+        tracer._send([TRACED])
+        assert dropped() == before + 1
+
+
+def test_a_request_whose_spans_cannot_be_made_is_counted_and_the_thread_told() -> None:
+    to = destination({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
+    assert to is not None
+    before = REGISTRY.get_sample_value("okamochi_traces_dropped_total") or 0.0
+    with pytest.raises(TypeError):
+        Tracer(to)._send([structs.replace(TRACED, trace_id=None)])
+    assert REGISTRY.get_sample_value("okamochi_traces_dropped_total") == before + 1
 
 
 @pytest.mark.parametrize(

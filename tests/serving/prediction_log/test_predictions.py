@@ -21,6 +21,7 @@ from artifact import verdict
 from artifact.verdict import Verdict
 from serving.http.gateway import Gateway
 from serving.ids import PREFIX
+from serving.prediction_log import capture
 from serving.prediction_log.capture import Logged, hash_of
 from serving.prediction_log.folder import Folder
 from serving.prediction_log.record import NEW, Line, StoreError, Told
@@ -473,3 +474,25 @@ def test_two_workers_of_a_server_share_a_folder(made: dict[str, Made], tmp_path:
             json.loads(line)["id"].split("-")[0] in path.name for line in path.read_text().splitlines()
         } == {True}
     assert np.unique([line["model"] for line in lines]).tolist() == ["iris"]
+
+
+def test_a_row_of_which_no_line_can_be_made_costs_that_row_alone(
+    start: Callable[..., Gateway], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the reason: the others are stored, it is counted, and feedback for the others is taken."""
+    gateway = start(hash_key="key")
+    assert gateway.predictions is not None
+    usual = capture.hash_of
+
+    def sometimes(key: str, cell: Any) -> str | None:
+        if cell == "Rome":
+            raise ValueError(cell)
+        return usual(key, cell)
+
+    monkeypatch.setattr(capture, "hash_of", sometimes)
+    before = dropped("store_failed")
+    rome, ulm = post(gateway, "/predict", {"records": [LOAN | {"city": "Rome"}]}, {"records": [LOAN]})
+    assert [line["id"] for line in logged(gateway, tmp_path / "log")] == [ulm.json()["id"]]
+    assert dropped("store_failed") == before + 1
+    told = [{"id": answer.json()["id"], "actual": True} for answer in (ulm, rome)]
+    assert [answer.status for answer in post(gateway, "/feedback", *told)] == [200, 404]

@@ -12,6 +12,7 @@ import pytest
 
 from artifact.signature import Column, Signature
 from serving.errors import Problem
+from serving.observe import supervised
 from serving.scoring.batcher import (
     CROWD_ROWS,
     Batcher,
@@ -194,6 +195,54 @@ def test_a_slow_call_leaves_the_loop_free_and_the_next_batch_forms_meanwhile() -
 
     asyncio.run(main())
     assert calls == [(1, False), (20, False)]
+
+
+def test_a_slow_call_is_made_on_the_loop_where_the_system_has_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As under the limit of processes of a pod: a late answer instead of none."""
+
+    def none_left(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        queue = batcher()
+        queue.limits = limits([(1, 0.05), (64, 0.06)], 0.01)
+        with monkeypatch.context() as exhausted:
+            exhausted.setattr(threading.Thread, "start", none_left)
+            assert await asyncio.gather(*(ask(queue, i) for i in range(5))) == [[2 * i] for i in range(5)]
+        assert await ask(queue, 7) == [14]
+        assert queue._pool._callers
+        queue.close()
+
+    asyncio.run(main())
+
+
+def test_rows_that_were_in_hand_when_the_thread_failed_are_to_be_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is known against them, and those that wait are scored once it is back."""
+
+    async def main() -> None:
+        queue = batcher()
+        queue.limits = limits([(1, 0.05), (64, 0.06)], 0.01)
+        usual, left = supervised._Call.run, [1]
+
+        def once(call: Any) -> None:
+            if left:
+                raise MemoryError(left.pop())
+            usual(call)
+
+        monkeypatch.setattr(supervised._Call, "run", once)
+        first = asyncio.ensure_future(ask(queue, 1))
+        lost = await first
+        assert isinstance(lost, Problem)
+        assert (lost.status, lost.headers) == (503, ((b"retry-after", b"1"),))
+        assert await ask(queue, 2) == [4]
+        assert queue.queued_rows == 0
+        queue.close()
+
+    asyncio.run(main())
 
 
 def test_a_request_of_many_rows_is_scored_in_parts_with_others_in_between() -> None:
