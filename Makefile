@@ -17,6 +17,8 @@ PROCESSES =
 HOST =
 # of test: the suite waits more than it computes, so two processes take half the time; ARGS=-n0 is one, as for --pdb
 AT_ONCE = -n 2 --dist loadfile --no-loadscope-reorder
+# of backup and restore: docs/operations.md
+BACKUP =
 # of image, cluster and rollout: docs/kubernetes.md
 IMAGE =
 BASE_IMAGE = python:3.11-slim
@@ -80,6 +82,16 @@ cluster: ## serve the bundled models on kind, or on the cluster CONTEXT with IMA
 rollout: ## bring the champions of USECASES (or IMAGE=) to the cluster, and back if a golden row fails
 	@$(environment) training --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m deploy rollout $(USECASES) $(image) $(cluster)
+
+.PHONY: backup
+backup: ## write the registry, stored models, models.lock and prediction log into backups/ (or to BACKUP)
+	@$(environment) training --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m deploy backup $(if $(BACKUP),--to "$(BACKUP)") $(ARGS)
+
+.PHONY: restore
+restore: ## put back the archive BACKUP, here or in another checkout (ARGS=--overwrite: move what is there aside)
+	@$(environment) training --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m deploy restore $(ARGS) "$(BACKUP)"
 
 .PHONY: mlflow
 mlflow: ## open the experiments in the MLflow UI on 127.0.0.1:MLFLOW_PORT

@@ -63,6 +63,17 @@ def find(name: str, *, version: str, run_id: str) -> str | None:
     return None
 
 
+def all_models() -> Iterator[tuple[str, Path, dict[str, Any]]]:
+    """Each model that was put here and is whole: its tag, the folder of its artifact, its metadata."""
+    models = Path(bentoml_home()) / "models"
+    names = sorted(path.name for path in models.glob("okamochi-*")) if models.is_dir() else []
+    for folder in (folder for name in names for folder in _versions(name)):
+        tag = f"{folder.parent.name}:{folder.name}"
+        if is_whole(tag):
+            path, metadata = path_of(tag)
+            yield tag, path, metadata
+
+
 def path_of(tag: str) -> tuple[Path, dict[str, Any]]:
     """Give the folder of the artifact with exactly this tag, and its metadata, `name` and `version` among it.
 

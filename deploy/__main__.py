@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.interpreter import lacks
@@ -73,6 +74,17 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     mlflow = commands.add_parser("mlflow", help="the MLflow UI over the registry that training writes to")
     mlflow.add_argument("--port", type=int, default=5001)
     mlflow.set_defaults(run=run_mlflow, execute=execute)
+
+    backup = commands.add_parser(
+        "backup", help="write the registry, stored models, models.lock and prediction log into one archive"
+    )
+    backup.add_argument("--to", type=Path, metavar="FILE", help="default: backups/okamochi-TIME.tar.gz")
+    backup.set_defaults(run=run_backup, execute=execute)
+
+    restore = commands.add_parser("restore", help="put back what `backup` wrote, here or in another checkout")
+    restore.add_argument("file", type=Path, metavar="FILE")
+    restore.add_argument("--overwrite", action="store_true", help="move what is there aside")
+    restore.set_defaults(run=run_restore, execute=execute)
 
     lock = commands.add_parser("lock", help="resolve the dependency groups into requirements/")
     lock.add_argument(
@@ -183,6 +195,37 @@ def run_mlflow(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_backup(options: argparse.Namespace) -> int:
+    from deploy.backup import LOG_VARIABLE, backup, find_state, read_manifest, told
+
+    def run() -> int:
+        path = backup(options.to)
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        print("\n".join(told(read_manifest(path))))
+        if find_state().log is None and os.environ.get(LOG_VARIABLE):
+            print(f"  not the prediction log: {LOG_VARIABLE} is a database, which has a backup of its own")
+        return 0
+
+    return explained(run)
+
+
+def run_restore(options: argparse.Namespace) -> int:
+    from deploy.backup import restore, told
+
+    def run() -> int:
+        done = restore(options.file, overwrite=options.overwrite)
+        print(f"{options.file}, written {done.manifest.created}, is restored:")
+        print("\n".join(told(done.manifest)))
+        for part in done.left_out:
+            print(f"  left out: {part}")
+        if done.replaced is not None:
+            print(f"What was there before is in {done.replaced}")
+        print("To serve it: restart the server (bentoml serve, or make serve).")
+        return 0
+
+    return explained(run)
+
+
 def run_lock(options: argparse.Namespace) -> int:
     from deploy.lock import lock
 
@@ -193,6 +236,7 @@ def explained(run: Callable[[], int]) -> int:
     """Turn an error that was foreseen into its sentence and its exit code."""
     from artifact.manifest import ArtifactError
     from artifact.models_lock import LockError
+    from deploy.backup import BackupError
     from deploy.bundle import NoChampionError
     from deploy.image import CannotDeploy
     from training.registry.mlflow_registry import RegistryError
@@ -206,7 +250,7 @@ def explained(run: Callable[[], int]) -> int:
     except CannotDeploy as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except (LockError, RegistryError, UseCaseError) as error:
+    except (BackupError, LockError, RegistryError, UseCaseError) as error:
         print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -24,7 +24,8 @@ from deploy import environment
 from tests.servers import CHECKOUT, free_port, started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from typing import Any
 
 TABLE = "size;colour;price\n" + "".join(
     f"{size};{colour};{size * 2 + bonus}\n"
@@ -161,6 +162,8 @@ def test_from_a_table_to_a_served_prediction(copy: Copy) -> None:
         _, alive = psutil.wait_procs(everyone, timeout=60)
         assert not alive, [each.cmdline() for each in alive]
 
+    bring_back_what_was_lost(copy, serve, replies)
+
     # Each tool by hand, as its user knows it: the experiments are where `mlflow ui` looks.
     ui = free_port()
     for command in (
@@ -181,6 +184,36 @@ def test_from_a_table_to_a_served_prediction(copy: Copy) -> None:
                 for model in get(url + "/api/2.0/mlflow/registered-models/search")["registered_models"]
             }
             assert names == {"linear", "prices"}
+
+
+def bring_back_what_was_lost(copy: Copy, serve: Sequence[str], replies: list[dict[str, Any]]) -> None:
+    """`make backup`, a lost home and state, `make restore`: the same answers, and nothing is trained."""
+    done = copy.run("make", "backup", "BACKUP=saved/it.tar.gz")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(
+        r"models: \d+ files, .*: okamochi-linear:1-[0-9a-f]{12}, okamochi-prices:1-", done.stdout
+    )
+
+    assert copy.run("make", "clean").returncode == 0
+    shutil.rmtree(copy.home / "bentoml")
+    done = copy.run("make", "restore", "BACKUP=saved/it.tar.gz")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    with copy.make(*serve) as third:
+        said = third.wait_for("Ctrl-C stops the server.", seconds=60)
+        assert said.count("nothing to train") == 2
+        lines = re.findall(r"^curl .*$", said, flags=re.MULTILINE)
+        again = [json.loads(copy.run("/bin/sh", "-c", line).stdout) for line in lines]
+        everyone = third.everyone()
+        third.process.terminate()
+        _, alive = psutil.wait_procs(everyone, timeout=60)
+        assert not alive, [each.cmdline() for each in alive]
+    assert [reply | {"id": ""} for reply in again] == [reply | {"id": ""} for reply in replies]
+
+    refused = copy.run("make", "restore", "BACKUP=saved/it.tar.gz")
+    assert refused.returncode == 2
+    assert "would replace" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def get(url: str) -> dict[str, list[dict[str, str]]]:
