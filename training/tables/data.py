@@ -22,8 +22,9 @@ from training.tables.columns import (
     names_things,
 )
 from training.tables.leaks import leaking_columns
+from training.tables.raw import DataError, Raw
 from training.tables.reading import UNDECIDED, LookAt, Reading
-from training.tables.sources import DataError, Raw, read_source
+from training.tables.sources import read_source
 
 MAX_CLASS_NUMBERS = 12  # whole numbers with more values than this are a regression
 MAX_CLASSES = 200
@@ -31,6 +32,7 @@ RARE_SHARE = 0.1
 FEW_TEST_ROWS = 8  # of a class: what is said of it rests on them
 MOST_GROUPS = 0.5  # different values by the row up to which an id's rows are groups
 DECIDED_SHARE = 0.9
+DISTINCT_ROW_NUMBERS = 0.6  # of the rows; a sample with replacement has 0.63
 MIN_MOMENTS = 20
 SLICE_RANGES = 4
 POSITIVE_WORDS = (
@@ -152,7 +154,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
             f'metric is "{use_case.metric}", but {_where(use_case)} is a {task} task: expected one of '
             f"{', '.join(METRIC_NAMES[task])}."
         )
-    features = _feature_names(frame, use_case, notes)
+    features = _feature_names(frame, use_case, notes, unnamed=is_unnamed(raw.frame.columns[0]))
     cleaned = _clean_features(frame, features, use_case, reading, notes)
     if not cleaned:
         raise DataError(
@@ -350,11 +352,35 @@ def _check_named_columns(use_case: UseCase, columns: list[str]) -> None:
                 )
 
 
-def _feature_names(frame: pd.DataFrame, use_case: UseCase, notes: list[Note]) -> list[str]:
+NUMBERS_ROWS = "has no name and numbers the rows: left out; to use it, say what it is under [kinds]"
+
+
+def is_unnamed(name: object) -> bool:
+    """Whether a column has no name of its own, or the one that pandas gives to such."""
+    return not str(name).strip() or str(name).startswith("Unnamed: ")
+
+
+def numbers_rows(cells: "pd.Series[Any]") -> bool:
+    """Whether a first column without a name holds row numbers, also those of a sample or in another order."""
+    numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    if np.isnan(numbers).any() or (numbers != np.round(numbers)).any() or (numbers < 0).any():
+        return False
+    return len(np.unique(numbers)) >= DISTINCT_ROW_NUMBERS * len(numbers)
+
+
+def _feature_names(frame: pd.DataFrame, use_case: UseCase, notes: list[Note], *, unnamed: bool) -> list[str]:
     left_out = {use_case.target, *use_case.leave_out}
     left_out |= {name for name, kind in use_case.kinds.items() if kind == "leave_out"}
     if not use_case.use_sensitive:
         left_out |= set(use_case.sensitive)
+    first = str(frame.columns[0])
+    if (
+        unnamed
+        and first not in {use_case.target, use_case.group, use_case.time, *use_case.kinds}
+        and numbers_rows(frame[first])
+    ):
+        left_out.add(first)
+        notes.append(Note("info", first, NUMBERS_ROWS))
     if use_case.group and use_case.group not in use_case.kinds:
         left_out.add(use_case.group)
         notes.append(Note("info", use_case.group, "groups rows in the split, and is no feature"))

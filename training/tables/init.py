@@ -16,7 +16,8 @@ from artifact.models_lock import NAME_RULE
 from training.settings import USE_CASES, Csv, Label, Parquet, UseCase, UseCaseError
 from training.tables.columns import clean_labels
 from training.tables.data import Note, Table, clean_table, test_rows, with_few_test_rows
-from training.tables.sources import DataError, Raw, read_source
+from training.tables.raw import DataError, Raw
+from training.tables.sources import read_source
 
 FOLDS, FEWEST_FOLDS = 5, 2
 MAX_DROPPED_SHARE = 0.2

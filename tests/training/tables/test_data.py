@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from tests.training import nasty
 from training.settings import Bundled, Csv, OpenML, Parquet, Read, Sql, Synthetic, UseCase, all_use_cases
 from training.tables.data import Table, load_table, test_rows
-from training.tables.sources import DataError, sniff_delimiter
+from training.tables.dialect import find_dialect
+from training.tables.raw import DataError
 
 
 def use(path: Path, target: str = "y", **settings) -> UseCase:
@@ -107,9 +108,9 @@ def test_wine_quality(tmp_path):
 
 
 def test_german_credit(tmp_path):
-    """Byte order mark, tabs, thousands commas; levels are as they are spelt."""
+    """Byte order mark, tabs, thousands commas; single quotes stand around levels and are no part of them."""
     table = load_table(use(nasty.german(tmp_path), "class"))
-    assert set(table.frame["checking_status"]) == {"'<0'", "'0<=X<200'", "'no checking'"}
+    assert set(table.frame["checking_status"]) == {"<0", "0<=X<200", "no checking"}
     assert table.kinds["credit_amount"] == "number"
     assert table.frame["credit_amount"].max() > 1000
     assert table.positive == "bad"
@@ -457,7 +458,7 @@ def test_a_file_without_header(tmp_path):
 )
 def test_delimiters(text, delimiter):
     """The one that cuts every row alike."""
-    assert sniff_delimiter(text) == delimiter
+    assert find_dialect(text)[0].delimiter == delimiter
 
 
 def test_utf16(tmp_path):
@@ -582,7 +583,11 @@ def test_a_missing_file(tmp_path):
         (plain(), {"positive": "perhaps"}, ["'perhaps'", "'no' and 'yes'"]),
         (plain() + "1,2,maybe\n" * 9, {"task": "binary"}, ["3 values", "expected two"]),
         (plain(), {"metric": "rmse"}, ['metric is "rmse"', "binary"]),
-        (plain().replace("yes", "jä").encode("latin-1"), {}, ["line 3", 'encoding = "latin-1"']),
+        (
+            plain().replace("yes", "jä").encode("latin-1"),
+            {"read": Read(encoding="utf-8")},
+            ["line 3", 'encoding = "windows-1252"'],
+        ),
         (b"PK\x03\x04 and so on", {}, ["Excel"]),
         (b"\x1f\x8bdamaged", {}, ["damaged gzip"]),
         (gzip.compress(plain().encode())[:-30], {}, ["damaged gzip"]),

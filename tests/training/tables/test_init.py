@@ -6,7 +6,7 @@ from tests.training import nasty
 from training.settings import Csv, UseCaseError, load_use_case
 from training.tables.data import load_table, test_rows
 from training.tables.init import write_use_case
-from training.tables.sources import DataError
+from training.tables.raw import DataError
 
 TARGETS = {
     nasty.adult: "income", nasty.bank: "y", nasty.titanic: "Survived", nasty.houses: "SalePrice",

@@ -1,0 +1,461 @@
+"""A delimited text file becomes a table of text cells."""
+
+import csv
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from training.settings import Read
+from training.tables.dialect import (
+    Dialect,
+    Layout,
+    cut,
+    find_dialect,
+    find_layout,
+    lines_of,
+    prepared,
+    unmasked,
+)
+from training.tables.encoding import decode
+from training.tables.raw import DataError, Raw
+from training.tables.reading import UNDECIDED, Decided, LookAt, Reading
+
+ROWS_AT_ONCE = 50_000
+MAX_FOOTER_LINES = 10
+MAX_TOTALS = 3
+SHOWN_LINE = 60
+TOTALS = frozenset(
+    {
+        "total", "totals", "grand total", "sum", "subtotal", "sub total", "overall", "average", "mean",
+        "summe", "gesamt", "insgesamt", "gesamtsumme", "durchschnitt", "mittelwert", "totale", "somme",
+        "moyenne", "media", "suma", "total general", "promedio", "soma", "totaal", "summa", "yhteensä",
+        "i alt", "razem",
+        "ogółem", "celkem", "összesen", "toplam", "итого", "всего", "сумма", "среднее", "разом",
+        "合计", "总计", "合計", "総計", "总和", "합계", "총계",
+    }
+)  # fmt: skip
+
+csv.field_size_limit(2**30)
+
+
+@dataclass
+class _Odd:
+    """Lines that are no rows: comments, and what stands below the table."""
+
+    comments: list[tuple[int, list[str]]] = field(default_factory=list)
+    footers: list[tuple[int, list[str]]] = field(default_factory=list)
+
+
+def read_delimited(
+    path: Path,
+    read: Read = Read(),  # noqa: B008 - frozen
+    *,
+    columns: tuple[str, ...] | None = None,
+    given: Reading = UNDECIDED,
+) -> Raw:
+    """Read a delimited text file, gzipped or not, every cell a text in NFC.
+
+    How it is written is found out but for what `read` says. Raises DataError for a file that is missing,
+    empty, no text, in another encoding, or ragged (naming the line).
+    """
+    content = read_bytes(path)
+    digest = hashlib.sha256(content).hexdigest()
+    decoded = decode(_unpacked(content, path), path, read.encoding)
+    del content
+    text = decoded.text
+    if "\0" in text[:100_000]:
+        raise DataError(f"{path} holds zero bytes: it is no delimited text.")
+    if not text.strip():
+        raise DataError(f"{path} is empty: expected a header line and rows.")
+    if said := _other_format(text):
+        raise DataError(f"{path} is {said}: expected delimited text (CSV) or Parquet.")
+    delimiter = read.delimiter
+    if line := _SEPARATOR_LINE.match(text):  # as Excel writes and reads it
+        delimiter, text = delimiter or line[1], "\n" + text[line.end() :]
+    known = frozenset(
+        key
+        for key, value in (("delimiter", delimiter), ("quote", read.quote), ("escape", read.escape))
+        if value is not None
+    )
+    wanted = Dialect(delimiter or ",", '"' if read.quote is None else read.quote, read.escape or "")
+    text = _without_comments(text, wanted, known) if read.skip_lines is None else text
+    dialects = find_dialect(_below(text, read.skip_lines), wanted, known)
+    table = _first_whole(text, dialects, read.skip_lines, columns, path)
+    reading = _reading(given, decoded.encoding, table, line is not None)
+    look_at = (*reading.look_at, *decoded.look_at, *table.look_at)
+    return Raw(table.frame, digest, replace(reading, look_at=look_at), tuple(table.notes))
+
+
+@dataclass
+class _Table:
+    frame: pd.DataFrame
+    dialect: Dialect
+    layout: Layout
+    notes: list[tuple[str | None, str]] = field(default_factory=list)
+    look_at: list[LookAt] = field(default_factory=list)
+
+
+def _reading(given: Reading, encoding: Decided[str], table: _Table, separator_line: bool) -> Reading:
+    dialect = table.dialect
+    why = "the file's first line says so" if separator_line else "it cuts the rows into cells of one width"
+    delimiter = given.delimiter or Decided(dialect.delimiter, why)
+    quote = given.quote or Decided(dialect.quote, "cells that hold the delimiter stand in it")
+    escape = given.escape or Decided(dialect.escape, "it stands before quotes inside of quotes")
+    skip = given.skip_lines or Decided(table.layout.skip, "the first line as wide as the rows is the header")
+    return replace(
+        given,
+        encoding=given.encoding or encoding,
+        delimiter=delimiter,
+        quote=quote,
+        escape=escape,
+        skip_lines=skip,
+    )
+
+
+def _below(text: str, skip: int | None) -> str:
+    if not skip:
+        return text
+    return "".join(line for number, line in enumerate(lines_of(text)) if number >= skip)
+
+
+def _first_whole(
+    text: str, dialects: list[Dialect], skip: int | None, columns: tuple[str, ...] | None, path: Path
+) -> _Table:
+    """Read by the first of the dialects that reads the whole; where none does, say what stopped the first."""
+    stopped: DataError | None = None
+    for dialect in dialects[:4]:
+        try:
+            return _read_by(text, dialect, skip, columns, path)
+        except DataError as error:
+            stopped = stopped or error
+    assert stopped is not None  # noqa: S101 - there is always a dialect
+    raise stopped
+
+
+def _read_by(
+    text: str, dialect: Dialect, skip: int | None, columns: tuple[str, ...] | None, path: Path
+) -> _Table:
+    text = prepared(text, dialect)
+    layout = Layout(len(columns), skip or 0, None) if columns else find_layout(text, dialect, skip)
+    odd = _Odd()
+    look_at: list[LookAt] = []
+    try:
+        parts = [
+            _part(rows, dialect)
+            for rows in _blocks(text, dialect, layout, odd, path, strict=bool(dialect.quote))
+        ]
+    except csv.Error:
+        text, changed = _inner_quotes_doubled(text, dialect)
+        odd = _Odd()
+        try:
+            parts = [_part(rows, dialect) for rows in _blocks(text, dialect, layout, odd, path, strict=False)]
+        except csv.Error as error:
+            raise DataError(f"{path} cannot be read: {error}.") from None
+        if changed:
+            look_at.append(
+                LookAt(
+                    None,
+                    f"{len(changed):,} lines (the first is line {changed[0]}) have quotes inside of quoted "
+                    "cells that are not doubled: a quote is taken to end a cell only where a delimiter "
+                    "follows it; if that is wrong, mend the lines or set quote and escape under [read]",
+                )
+            )
+    if not parts:
+        raise DataError(f"{path} has a header line and no rows.")
+    frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    table = _Table(frame, dialect, layout, [], look_at)
+    _name_columns(table, columns)
+    _say_titles(table, text, skip)
+    _say_odd(table, odd)
+    _leave_totals_out(table)
+    return table
+
+
+def _name_columns(table: _Table, columns: tuple[str, ...] | None) -> None:
+    frame, layout = table.frame, table.layout
+    header = columns or layout.header
+    if header and table.dialect.escape:
+        header = tuple(unmasked(cell, table.dialect) for cell in header)
+    if header is None:
+        shown = ", ".join(f'"{cell[:20]}"' for cell in frame.iloc[0].tolist()[:5])
+        table.look_at.append(
+            LookAt(
+                None,
+                f"the first line ({shown}) looks like a row, so the columns have no names and are called "
+                "column_1, column_2, ...: name them by columns = [...] under [source], or set skip_lines = "
+                f"{layout.skip} under [read] if that line is the header",
+            )
+        )
+        header = ("",) * frame.shape[1]
+    if layout.row_names:
+        header = ("", *header)
+        table.notes.append(
+            (None, "the rows have one more value than the header: the first is taken as a row name")
+        )
+    frame.columns = pd.Index(list(header))
+
+
+def _say_titles(table: _Table, text: str, skip: int | None) -> None:
+    above = [
+        line.strip()
+        for _, line in zip(range(table.layout.skip), lines_of(text), strict=False)
+        if line.strip(" \t\r\n,;|")
+    ]
+    above = [line for line in above if not line.startswith("#")]
+    if skip is None and above:
+        table.look_at.append(
+            LookAt(
+                None,
+                f'{len(above)} lines above the header are left out (the first is "{above[0][:SHOWN_LINE]}"), '
+                f"and the header is line {table.layout.skip + 1}: if it is another, set skip_lines "
+                "under [read]",
+            )
+        )
+
+
+def _say_odd(table: _Table, odd: _Odd) -> None:
+    delimiter = table.dialect.delimiter
+    if odd.comments:
+        number, row = odd.comments[0]
+        table.look_at.append(
+            LookAt(
+                None,
+                f"{len(odd.comments):,} lines that begin with # are left out as comments (the first is line "
+                f'{number}: "{delimiter.join(row)[:SHOWN_LINE]}")',
+            )
+        )
+    if odd.footers:
+        number, row = odd.footers[0]
+        table.look_at.append(
+            LookAt(
+                None,
+                f"{len(odd.footers)} lines at the end of the file have fewer values than the rows and are "
+                f'left out (the first is line {number}: "{delimiter.join(row)[:SHOWN_LINE]}")',
+            )
+        )
+
+
+def _leave_totals_out(table: _Table) -> None:
+    """Take rows such as "Total, , 1234" off the end of the table."""
+    frame = table.frame
+    taken: list[str] = []
+    while len(taken) < MAX_TOTALS and len(frame) > 3:
+        row = [str(cell).strip() for cell in frame.iloc[-1].tolist()]
+        place = next((i for i, cell in enumerate(row) if cell), None)
+        if place is None or row[place].rstrip(":.").casefold() not in TOTALS:
+            break
+        others = frame.iloc[:-1]
+        column = others.iloc[:, place]
+        if column.str.strip().str.rstrip(":.").str.casefold().isin(TOTALS).any():
+            break  # a word that rows have, too
+        blanks = [i for i, cell in enumerate(row) if not cell]
+        emptier = any((others.iloc[:, i].str.strip() != "").mean() > 0.9 for i in blanks)
+        shown = ", ".join(cell or '""' for cell in row)[:SHOWN_LINE]
+        if not emptier and not _sums(row, others):
+            table.look_at.append(
+                LookAt(
+                    str(frame.columns[place]) or None,
+                    f"the last row ({shown}) may be a total of the others, and is kept as a row: if it is a "
+                    "total, take it out of the file",
+                )
+            )
+            break
+        taken.append(shown)
+        frame = others
+    if taken:
+        table.frame = frame.reset_index(drop=True)
+        table.look_at.append(
+            LookAt(
+                None,
+                f"{len(taken)} rows at the end of the file are totals of the others and are left out "
+                f"({taken[-1]})",
+            )
+        )
+
+
+def _sums(row: list[str], others: pd.DataFrame) -> bool:
+    """Whether a number in the row is the sum or the mean of its column."""
+    for i, cell in enumerate(row):
+        try:
+            value = float(cell.replace(",", "."))
+        except ValueError:
+            continue
+        numbers = pd.to_numeric(others.iloc[:, i].str.replace(",", "."), errors="coerce").dropna()
+        if len(numbers) >= 0.9 * len(others):
+            near = 1e-6 * max(1.0, float(numbers.abs().sum()))
+            if abs(float(numbers.sum()) - value) <= near or abs(float(numbers.mean()) - value) <= 0.006:
+                return True
+    return False
+
+
+_SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=(.)"?\r?\n', re.IGNORECASE)
+
+
+def _other_format(text: str) -> str:
+    """What a text is that begins as no table does; "" for what may be one."""
+    start = text[:200].lstrip().lower()
+    if start.startswith(("<!doctype", "<html", "<?xml")):
+        return "a page of HTML or XML"
+    first = text.lstrip().partition("\n")[0].strip()
+    if not first.startswith(("{", "[")):
+        return ""
+    try:
+        json.loads(first.removesuffix(","))
+    except ValueError:
+        return "JSON" if first in {"{", "["} else ""
+    return "JSON"
+
+
+def _without_comments(text: str, wanted: Dialect, known: frozenset[str]) -> str:
+    """The text with blank lines in place of those at its top that begin with `#`; one may be the header."""
+    if not text.startswith("#"):
+        return text
+    lines = list(lines_of(text))
+    count = next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
+    if count == 0:
+        return text
+    dialect = find_dialect("".join(lines[count : count + 200]), wanted, known)[0]
+    last, first = list(cut(lines_of(prepared("".join(lines[count - 1 : count + 1]), dialect)), dialect))[:2]
+    # What follows a header is a row, with numbers in it.
+    any_number = pd.to_numeric(pd.Series(first, dtype=object), errors="coerce").notna().any()
+    kept = count - 1 if len(last) == len(first) and any_number else count
+    return "\n" * kept + "".join(lines[kept:])
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises DataError where there is none."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: there is no such file. A path in a TOML file is taken from that file's folder."
+        ) from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; source.path must name one file.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    if not content:
+        raise DataError(f"{path} is empty: expected a header line and rows.")
+    return content
+
+
+def _unpacked(content: bytes, path: Path) -> bytes:
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            return gzip.decompress(content)
+        except (OSError, EOFError, zlib.error):
+            raise DataError(f"{path} is a damaged gzip file: fetch it again.") from None
+    for magic, what in _OTHER_FORMATS.items():
+        if content.startswith(magic):
+            raise DataError(f"{path} is {what}, no delimited text: save it as CSV (or see source.kind).")
+    return content
+
+
+_OTHER_FORMATS = {
+    b"PK\x03\x04": "a zip or Excel file",
+    b"PAR1": "a Parquet file",
+    b"\xd0\xcf\x11\xe0": "an old Excel file",
+    b"%PDF": "a PDF",
+    b"BZh9": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"SQLite format 3": "an SQLite database",
+}
+
+
+def _blocks(  # noqa: C901 - what a line may be, one after the other
+    text: str, dialect: Dialect, layout: Layout, odd: _Odd, path: Path, *, strict: bool
+) -> Iterator[list[list[str]]]:
+    """Rows in blocks, all of one width. Raises DataError for a line of another width, csv.Error."""
+    width = layout.width
+    lines = lines_of(text)
+    for _ in range(layout.skip):
+        next(lines, None)
+    reader = cut(lines, dialect, strict=strict)
+    if layout.header is not None:
+        next(row for row in reader if any(cell.strip() for cell in row))
+    block: list[list[str]] = []
+    before = reader.line_num
+    for row in reader:
+        number, before = before + 1 + layout.skip, reader.line_num
+        if len(row) != width:
+            if not row or (len(row) == 1 and not row[0].strip()):
+                continue
+            if row[0].startswith("#"):
+                odd.comments.append((number, row))
+                continue
+            if len(row) < width:
+                odd.footers.append((number, row))
+                if len(odd.footers) > MAX_FOOTER_LINES:
+                    raise _ragged(path, odd.footers[0], width, dialect)
+                continue
+            if any(cell.strip() for cell in row[width:]):
+                raise _ragged(path, odd.footers[0] if odd.footers else (number, row), width, dialect)
+            del row[width:]
+        if odd.footers:
+            raise _ragged(path, odd.footers[0], width, dialect)
+        block.append(row)
+        if len(block) == ROWS_AT_ONCE:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _ragged(path: Path, line: tuple[int, list[str]], expected: int, dialect: Dialect) -> DataError:
+    number, row = line
+    name = {"\t": "tab", " ": "space"}.get(dialect.delimiter, f'"{dialect.delimiter}"')
+    start = dialect.delimiter.join(row)[:SHOWN_LINE]
+    return DataError(
+        f"{path}, line {number} has {len(row)} values, expected {expected} as in the other lines (delimiter "
+        f'{name}): "{start}". Mend that line, or set delimiter, quote or escape under [read].'
+    )
+
+
+def _inner_quotes_doubled(text: str, dialect: Dialect) -> tuple[str, list[int]]:
+    """Double the quotes that stand inside of a quoted cell, where no delimiter follows; the lines changed."""
+    quote, delimiter = (
+        re.escape(dialect.quote),
+        re.escape("\t" if dialect.delimiter == " " else dialect.delimiter),
+    )
+    lone = re.compile(rf"[^{delimiter}{quote}]{quote}[^{delimiter}{quote}\r\n]")
+    end = rf"[ ]*(?={delimiter}|$)"
+    inside = rf"(?:{quote}{quote}|{quote}(?!{end})|[^{quote}])*"
+    cell = re.compile(rf"(?P<quoted>[ ]*{quote}{inside}{quote}{end})|[^{delimiter}]*")
+    changed: list[int] = []
+    lines = []
+    for number, line in enumerate(lines_of(text), start=1):
+        if dialect.quote not in line or not lone.search(line):
+            lines.append(line)
+            continue
+        bare = line.rstrip("\r\n")
+        cells, at = [], 0
+        while at <= len(bare):
+            found = cell.match(bare, at)
+            assert found is not None  # noqa: S101 - the second way matches nothing, too
+            cells.append(_requoted(found[0], dialect.quote) if found["quoted"] else found[0])
+            at = found.end() + 1
+        mended = ("\t" if dialect.delimiter == " " else dialect.delimiter).join(cells)
+        if mended.replace(" ", "") != bare.replace(" ", ""):
+            changed.append(number)
+        lines.append(mended + line[len(bare) :])
+    return "".join(lines), changed
+
+
+def _requoted(cell: str, quote: str) -> str:
+    inner = cell.strip()[1:-1].replace(quote * 2, quote)
+    return quote + inner.replace(quote, quote * 2) + quote
+
+
+def _part(rows: list[list[str]], dialect: Dialect) -> pd.DataFrame:
+    if dialect.escape:
+        rows = [[unmasked(cell, dialect) for cell in row] for row in rows]
+    return pd.DataFrame(
+        {i: pd.array(column, dtype="str") for i, column in enumerate(zip(*rows, strict=True))}, copy=False
+    )
