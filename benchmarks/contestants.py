@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import dialects
-from benchmarks.environments import CHECKOUT, HERE, compiled_server, onnxruntime_library, python_of, say
+from benchmarks.environments import (
+    CHECKOUT,
+    HERE,
+    Absent,
+    compiled_server,
+    onnxruntime_library,
+    python_of,
+    say,
+)
 from benchmarks.models import CLASSES, WIDTH, Prepared
 from benchmarks.servers import Command
 
@@ -55,10 +63,6 @@ class Contestant:
     quick_routes: tuple[str, ...] = ()
 
 
-class Absent(Exception):  # noqa: N818 - it is no error
-    """Why a contestant or a route is not measured."""
-
-
 def uvicorn(python: str, app: str, setting: Setting, *extra: str) -> Command:
     argv = [python, "-m", "uvicorn", app, "--http", "httptools", "--loop", "uvloop", "--no-access-log"]
     argv += ["--port", str(setting.port), *extra]
@@ -70,10 +74,12 @@ def empty(setting: Setting) -> Command:
 
 
 def compiled(setting: Setting) -> Command:
-    binary = compiled_server()
-    if binary is None:
-        raise Absent("no cargo here to build it with")
-    argv = [str(binary), str(setting.port), str(setting.model / "model.onnx"), setting.prepared.precision]
+    argv = [
+        str(compiled_server()),
+        str(setting.port),
+        str(setting.model / "model.onnx"),
+        setting.prepared.precision,
+    ]
     argv += [str(WIDTH), str(len(CLASSES))]
     return Command(argv, setting.scratch, {"ORT_DYLIB_PATH": str(onnxruntime_library())})
 

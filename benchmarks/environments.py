@@ -16,13 +16,23 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
 
 
+class Absent(Exception):  # noqa: N818 - it is no error
+    """Why a contestant or a route is not measured."""
+
+
 def cache() -> Path:
     """Where environments and builds are kept: `okamochi/bench` in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "okamochi" / "bench"
 
 
 def python_of(name: str) -> Path:
-    """The interpreter of an environment that holds exactly `requirements/NAME.txt`, made if need be."""
+    """The interpreter of an environment that holds exactly `requirements/NAME.txt`, made if need be.
+
+    Raises
+    ------
+    Absent
+        It cannot be made, as without a package index.
+    """
     lock = HERE / "requirements" / f"{name}.txt"
     version = "{}.{}".format(*sys.version_info[:2])
     folder = cache() / f"{name}-{version}-{digest(lock)}"
@@ -32,24 +42,44 @@ def python_of(name: str) -> Path:
         return python
     print(f"installing {name}'s environment, once", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
-    say([sys.executable, "-m", "venv", str(folder)])
-    say([str(python), "-m", "pip", "install", "-q", "--no-input", "--require-hashes", "-r", str(lock)])
+    try:
+        say([sys.executable, "-m", "venv", str(folder)])
+        say([str(python), "-m", "pip", "install", "-q", "--no-input", "--require-hashes", "-r", str(lock)])
+    except BenchError as error:
+        raise Absent(f"its environment cannot be installed: {reason(str(error))}") from error
     complete.touch()
     return python
 
 
-def compiled_server() -> Path | None:
-    """The compiled server's binary, built if need be; None where there is no cargo."""
+def compiled_server() -> Path:
+    """The compiled server's binary, built if need be.
+
+    Raises
+    ------
+    Absent
+        There is no cargo, or it cannot build: rustup's has no toolchain, or no crate can be fetched.
+    """
     cargo = shutil.which("cargo")
     if cargo is None:
-        return None
+        raise Absent("no cargo here to build it with")
     source = HERE / "compiled"
     target = cache() / f"compiled-{digest(source / 'Cargo.lock', source / 'src' / 'main.rs')}"
     binary = target / "release" / "okamochi-compiled"
     if not binary.is_file():
         print("building the compiled server, once", file=sys.stderr, flush=True)
-        say([cargo, "build", "--release", "--locked", "-q", "--target-dir", str(target)], folder=source)
+        try:
+            say([cargo, "build", "--release", "--locked", "-q", "--target-dir", str(target)], folder=source)
+        except BenchError as error:
+            raise Absent(f"cargo cannot build it: {reason(str(error))}") from error
     return binary
+
+
+def reason(said: str) -> str:
+    """The line of what `say` raised that names the error, else the first of what the program said."""
+    command, _, output = said.partition(" failed: ")
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    error = next((line for line in lines if line.lower().startswith("error")), None)
+    return error or next(iter(lines), f"{command} failed and said nothing")
 
 
 def onnxruntime_library() -> Path:

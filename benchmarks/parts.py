@@ -30,7 +30,8 @@ from shutil import which
 from typing import TYPE_CHECKING
 
 from benchmarks import figures
-from benchmarks.contestants import Absent, ours
+from benchmarks.contestants import ours
+from benchmarks.environments import Absent
 from benchmarks.load import write_requests
 from benchmarks.openloop import read_requests
 from benchmarks.results import Instructions

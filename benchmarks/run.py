@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from benchmarks import bulk, figures
-from benchmarks.contestants import CONTESTANTS, GATEWAY, OURS, Absent, Contestant, Setting
-from benchmarks.environments import CHECKOUT, cache, digest, say
+from benchmarks.contestants import CONTESTANTS, GATEWAY, OURS, Contestant, Setting
+from benchmarks.environments import CHECKOUT, Absent, cache, digest, say
 from benchmarks.load import Sampler, closed_loop, difference, open_loop, write_requests
 from benchmarks.models import FILE, HELD_OUT, KINDS, SLOW, read
 from benchmarks.parts import OFF, PARTS
