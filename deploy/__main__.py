@@ -26,6 +26,8 @@ def execute(options: argparse.Namespace) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
+    except KeyboardInterrupt:
+        return 130
     except ModuleNotFoundError as error:
         said = lacks(error, "deploy")
         if said is None:
@@ -177,12 +179,14 @@ def run_rollout(options: argparse.Namespace) -> int:
 
 
 def run_mlflow(options: argparse.Namespace) -> int:
+    from deploy import program
     from training.registry.mlflow_registry import shown_uri, tracking_uri
 
     uri = tracking_uri()
     if uri.startswith(("http:", "https:")):
         print(f"MLFLOW_TRACKING_URI is a server of its own; its UI is at {shown_uri(uri)}")
         return 0
+    stopped = program.catch_signals()
     print(
         f"The experiments in {shown_uri(uri)}: http://127.0.0.1:{options.port}  (Ctrl-C stops it)", flush=True
     )
@@ -190,9 +194,8 @@ def run_mlflow(options: argparse.Namespace) -> int:
     # all do, and then neither answers nor ends. The jobs are for judging language models.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(options.port)]
-    command += ["--workers", "1"]
-    os.execv(sys.executable, [*command, "--backend-store-uri", uri])  # noqa: S606 - signals go straight to it
-    return 0
+    command += ["--workers", "1", "--backend-store-uri", uri]
+    return program.run(command, stopped, cwd=Path.cwd()) or 0
 
 
 def run_backup(options: argparse.Namespace) -> int:
@@ -253,8 +256,6 @@ def explained(run: Callable[[], int]) -> int:
     except (BackupError, LockError, RegistryError, UseCaseError) as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":

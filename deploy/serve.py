@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
+from deploy import program
 from deploy.bundle import bundle, name_of
 from training.registry.mlflow_registry import CHAMPION, peek
 
@@ -30,8 +26,6 @@ REFUSED = 3
 FEW_COLUMNS = 8
 PICKED = "OKAMOCHI_MODELS"
 """Which models of `models.lock` a server serves, and in which order."""
-STOPPING_S = 30
-"""How long the server may take to answer what it has accepted before it is killed."""
 
 
 def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None) -> int:
@@ -71,9 +65,6 @@ def train(name: str, trials: int | None) -> int:
 
 def run_server(port: int, mlflow_port: int) -> int:
     """Start `bentoml serve`, say how to use it once it is ready, and stop with it."""
-    stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda signum, _frame: stopped.append(signum))
     command = [
         sys.executable,
         "-m",
@@ -85,47 +76,19 @@ def run_server(port: int, mlflow_port: int) -> int:
         "--port",
         str(port),
     ]
-    # Its own process group: the terminal's Ctrl-C reaches it once, through us.
-    server = subprocess.Popen(command, cwd=CHECKOUT, start_new_session=True)
-    try:
-        greeted = False
-        while server.poll() is None and not stopped:
-            if not greeted and ready(port):
-                greeted = True
-                print("\n".join(greeting(port, mlflow_port)), flush=True)
-            time.sleep(0.2)
-    finally:
-        stop(server)
-    if stopped:
-        print("Stopped.", flush=True)
+    greeted: list[str] = []
+
+    def greet_once() -> None:
+        if not greeted and ready(port):
+            greeted.extend(greeting(port, mlflow_port))
+            print("\n".join(greeted), flush=True)
+
+    code = program.run(command, program.catch_signals(), cwd=CHECKOUT, look=greet_once)
+    if code is None:
         return 0
     if not greeted:
         print("bentoml serve ended before it was ready; its reason is above.", file=sys.stderr)
-    return server.returncode or 1
-
-
-def stop(server: subprocess.Popen[bytes]) -> None:
-    """Let the server finish what it has accepted, then make sure that none of its processes is left."""
-    processes = family(server.pid)
-    if server.poll() is None:
-        server.terminate()
-        try:
-            server.wait(STOPPING_S)
-        except subprocess.TimeoutExpired:
-            print(f"The server did not stop within {STOPPING_S} s and is killed.", file=sys.stderr)
-            server.kill()
-            server.wait()
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """Give what it started: each of BentoML's workers leads a process group of its own."""
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+    return code or 1
 
 
 def ready(port: int) -> bool:

@@ -413,10 +413,10 @@ class Drift:
             worst = sorted(verdict.alarms, key=lambda alarm: alarm[2] - alarm[1])
             told = dict.fromkeys(_said(*alarm) for alarm in worst[:10])
             logger.warning(
-                "model %s: what comes is not what it was trained on: %s", self.name, "; ".join(told)
+                "model %s drifts: what comes is not what it was trained on: %s", self.name, "; ".join(told)
             )
         elif self._alarmed and not alarmed:
-            logger.warning("model %s: what comes is again what it was trained on", self.name)
+            logger.warning("model %s drifts no more: what comes is again what it was trained on", self.name)
         self._alarmed = alarmed
 
 

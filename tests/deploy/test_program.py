@@ -1,0 +1,93 @@
+"""Ctrl-C ends a server that make started, whenever it comes, without a traceback and with nothing left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.servers import CHECKOUT, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SECONDS = 120
+
+
+class MLflow:
+    """`python -m deploy mlflow` in a process group of its own, as a terminal has it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self.log = free_port(), folder / "log"
+        environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+        with self.log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deploy", "mlflow", "--port", str(self.port)],
+                cwd=CHECKOUT,
+                env=environment | {"OKAMOCHI_STATE_DIR": str(folder)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def family(self) -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+    def answers(self) -> bool:
+        with (
+            suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as got,
+        ):
+            return bool(got.status == 200)
+        return False
+
+    def started(self, stage: str) -> bool:
+        """Whether it has come so far: said where it is, started MLflow, answers."""
+        if stage == "says":
+            return "Ctrl-C stops it" in self.log.read_text()
+        return bool(self.family()) if stage == "begins" else self.answers()
+
+    def wait_for(self, stage: str) -> None:
+        end = time.monotonic() + SECONDS
+        while not self.started(stage):
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def mlflow(tmp_path: Path) -> Iterator[MLflow]:
+    server = MLflow(tmp_path)
+    yield server
+    for process in server.family():
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    server.process.kill()
+    server.process.wait()
+
+
+@pytest.mark.parametrize("stage", ["says", "begins", "answers"])
+def test_an_interrupt_ends_mlflow_quietly(mlflow: MLflow, stage: str) -> None:
+    """While it starts, as on a busy machine, and while it runs: no traceback, no process, exit code 0."""
+    mlflow.wait_for(stage)
+    family = mlflow.family()
+
+    os.killpg(mlflow.process.pid, signal.SIGINT)  # as the terminal does
+
+    assert mlflow.process.wait(SECONDS) == 0, mlflow.log.read_text()
+    _, alive = psutil.wait_procs(family, timeout=SECONDS)
+    assert not alive
+    assert "Traceback" not in mlflow.log.read_text()
+    assert "KeyboardInterrupt" not in mlflow.log.read_text()
+    assert mlflow.log.read_text().rstrip().endswith("Stopped.")
