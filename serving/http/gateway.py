@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact.encode import BadRows
-from serving.errors import Problem, bad_rows, method_not_allowed, server_failed
+from serving.errors import Problem, bad_rows, method_not_allowed, overloaded, server_failed
 from serving.http.openapi import docs_page, document
 from serving.observe import metrics
 from serving.observe.logs import RequestLog
 from serving.observe.supervised import Pool
 from serving.prediction_log import capture, feedback
+from serving.prediction_log.record import GivenUpError, NotYetError, Until
 from serving.protocols import (
     LARGE_BODY_BYTES,
     Endpoint,
@@ -320,7 +321,16 @@ class Gateway:
         body = await read_body(receive, head.length, self.settings.max_body_bytes)
         if body is None:
             return None
-        return await asyncio.get_running_loop().run_in_executor(self._tellers, self._feedback.answer, body)
+        until = Until(perf_counter() + self.settings.default_deadline_ms / 1000)
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._tellers, self._feedback.answer, body, until
+                )
+            except NotYetError as error:
+                await asyncio.sleep(error.after_s)
+            except GivenUpError:
+                raise overloaded("Too busy: the feedback waited until its deadline.", "deadline", 1) from None
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def tell(message: Message) -> None:

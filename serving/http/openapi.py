@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from artifact import __version__
+from serving import ids
 from serving.protocols import oip
 from serving.protocols.tensors import DATATYPES
 
@@ -515,7 +516,7 @@ def _feedback() -> dict[str, Any]:
         "required": ["id", "actual"],
         "additionalProperties": False,
         "properties": {
-            "id": {"type": "string", "pattern": "^[0-9a-f]{12}-[0-9a-f]{1,15}$"},
+            "id": {"type": "string", "pattern": ids.PATTERN},
             "row": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
             "actual": value,
         },

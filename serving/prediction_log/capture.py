@@ -216,6 +216,10 @@ class PredictionLog:
                 metrics.LIVE_ROWS.labels(*labels).set(said.rows)
                 metrics.LIVE_JUDGED.labels(*labels).set(said.at)
 
+    def holds(self, wanted: set[str]) -> bool:
+        """Whether a row of these ids waits to be stored."""
+        return any(taken.id in wanted for taken in self._buffer.copy())
+
     def flush(self) -> None:
         """Store what was captured before this was called."""
         with self._writing:

@@ -1,13 +1,13 @@
 """`POST /feedback`: what a prediction should have been, by the id of its reply.
 
 All of a request is kept or nothing of it. What is said twice is kept once; what contradicts something that
-was said before is refused, since nobody could tell which of the two is right.
+was said before is refused, since nobody could tell which of the two is right. Nothing here waits: where an
+answer is not there yet, `NotYetError` says when to ask again.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +17,7 @@ from serving import ids
 from serving.errors import Problem
 from serving.observe import metrics
 from serving.prediction_log.capture import FLUSH_S
-from serving.prediction_log.record import NEW, StoreError, Told
+from serving.prediction_log.record import NEW, NotYetError, StoreError, Told
 from serving.protocols import Reply
 from serving.protocols.json_body import decode
 from serving.protocols.predict import kind
@@ -25,13 +25,15 @@ from serving.protocols.predict import kind
 if TYPE_CHECKING:
     from artifact.signature import Signature
     from serving.prediction_log.capture import PredictionLog
-    from serving.prediction_log.record import Line
+    from serving.prediction_log.record import Found, Until
     from serving.scoring.catalog import Catalog
 
 ROUTE = "/feedback"
 KEYS = ("id", "row", "actual")
 MOST_ITEMS = 1_000
 MOST_ERRORS = 20
+CONTRADICTS = "another value was stored for this row before"  # which one is nobody's business
+FRESH_S = 2.0  # for so long a row may be answered and not be written yet, by the clocks of two machines
 
 
 class Feedback:
@@ -47,14 +49,18 @@ class Feedback:
         self._catalog = catalog
         self._log = log
 
-    def answer(self, body: bytes) -> Reply:
-        """The reply to a body; it may wait for the log, so it is not for the event loop.
+    def answer(self, body: bytes, until: Until) -> Reply:
+        """The reply to a body. It reads the log, so it is not for the event loop.
 
         Raises
         ------
         Problem
             400 and 422 for what is malformed, 404 for what is not in the log (or there is none), 409 for what
             contradicts, 503 for a log that is away.
+        NotYetError
+            Another worker may have answered a row a moment ago, or another process has locked the log.
+        GivenUpError
+            Nobody waits any more.
         """
         items = _items(decode(body))
         if self._log is None:
@@ -64,14 +70,14 @@ class Feedback:
                 "OKAMOCHI_PREDICTION_LOG set to a folder or a postgresql:// URL.",
             )
         try:
-            told = self._told(items, self._log)
-            before = self._log.store.tell(told)
+            told = self._told(items, self._log, until)
+            before = self._log.store.tell(told, until)
         except StoreError as error:
             raise Problem(503, f"The prediction log cannot be used now: {error}. Send this again.") from None
         _refuse(
             409,
             [
-                CellError(i, "actual", f"it was {_shown(known)} before and is {_shown(each.actual)} now")
+                CellError(i, "actual", CONTRADICTS)
                 for i, (each, known) in enumerate(zip(told, before, strict=True))
                 if known is not NEW and known != each.actual
             ],
@@ -79,52 +85,53 @@ class Feedback:
         stored = 0
         for each, known in zip(told, before, strict=True):
             stored += known is NEW
-            metrics.FEEDBACK.labels(each.line.model, "stored" if known is NEW else "known").inc()
+            metrics.FEEDBACK.labels(each.row.model, "stored" if known is NEW else "known").inc()
         return Reply(
             200,
             b"application/json",
             msgspec.json.encode({"stored": stored, "known": len(told) - stored}),
         )
 
-    def _told(self, items: list[dict[str, Any]], log: PredictionLog) -> list[Told]:
-        lines = self._lines(items, log)
+    def _told(self, items: list[dict[str, Any]], log: PredictionLog, until: Until) -> list[Told]:
         absent: list[CellError] = []
+        fresh: list[bool] = []
         wrong: list[CellError] = []
         told: list[Told] = []
-        for i, (item, line) in enumerate(zip(items, lines, strict=True)):
-            if line is None:
+        for i, (item, row) in enumerate(zip(items, _rows(items, log, until), strict=True)):
+            if row is None:
                 place = "" if item.get("row") is None else f" row {item['row']}"
                 absent.append(CellError(i, "id", f"the log has no{place} {item['id']!r}"))
-            elif item.get("row") is None and line.rows > 1:
-                wrong.append(CellError(i, "row", f"missing; that reply had {line.rows} rows, from 0"))
+                fresh.append(-1 < ids.age_s(item["id"]) < FRESH_S)
+            elif item.get("row") is None and row.rows > 1:
+                wrong.append(CellError(i, "row", f"missing; that reply had {row.rows} rows, from 0"))
             else:
-                model = self._catalog.live.get(line.model)
+                model = self._catalog.live.get(row.model)
                 actual, reason = actual_of(item["actual"], model.signature if model else None)
                 if reason:
                     wrong.append(CellError(i, "actual", reason))
-                told.append(Told(line, actual))
+                told.append(Told(row, actual))
         _refuse(422, wrong)
+        if fresh and all(fresh):
+            raise NotYetError(FLUSH_S)
         _refuse(
             404,
             absent,
             " Known are replies (`id`, or the header X-Prediction-Id) whose rows were logged: drawn "
             "(OKAMOCHI_PREDICTION_LOG_ROWS_PER_S) and not older than OKAMOCHI_PREDICTION_LOG_DAYS.",
         )
+        _refuse_contradictions(told)
         return told
 
-    def _lines(self, items: list[dict[str, Any]], log: PredictionLog) -> list[Line | None]:
-        """The logged row of each item; another worker's comes a moment after its reply was sent."""
-        ours = [item["id"].startswith(ids.PREFIX) for item in items]
-        if any(ours):
-            log.flush()
-        found = [log.store.find(item["id"], item.get("row")) for item in items]
-        if any(line is None and not own for line, own in zip(found, ours, strict=True)):
-            time.sleep(2 * FLUSH_S)
-            found = [
-                line or log.store.find(item["id"], item.get("row"))
-                for line, item in zip(found, items, strict=True)
-            ]
-        return found
+
+def _rows(items: list[dict[str, Any]], log: PredictionLog, until: Until) -> list[Found | None]:
+    """The logged row of each item.
+
+    Whether the caller may tell its value is a question for here, once a request names its principal and a row
+    whose request it was: a row of another is then as absent as one that was never logged.
+    """
+    if log.holds({item["id"] for item in items}):
+        log.flush()
+    return log.store.find([(item["id"], item.get("row")) for item in items], until)
 
 
 def actual_of(value: Any, signature: Signature | None) -> tuple[Any, str]:
@@ -180,6 +187,22 @@ def _items(body: Any) -> list[dict[str, Any]]:
             errors.append(CellError(i, "actual", "missing"))
     _refuse(422, errors)
     return items
+
+
+def _refuse_contradictions(told: list[Told]) -> None:
+    """409 for a list that says two things of one row, before the log is asked.
+
+    Otherwise one request could try every value there is, and its errors would say which of them is stored.
+    """
+    first: dict[tuple[str, int], Any] = {}
+    _refuse(
+        409,
+        [
+            CellError(i, "actual", "the list has another value for this row")
+            for i, (row, actual) in enumerate(told)
+            if first.setdefault((row.id, row.row), actual) != actual
+        ],
+    )
 
 
 def _refuse(status: int, errors: list[CellError], more: str = "") -> None:

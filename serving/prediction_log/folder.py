@@ -1,21 +1,29 @@
-"""The prediction log in a folder, which processes and pods may share."""
+"""The prediction log in a folder, which processes and pods may share.
+
+Each process writes files of its own, named after its prefix and the time of their first id. The ids of a
+process rise, so its files are in order, and so are the lines of each. Whoever has an id knows from the names
+alone which file can have it, and finds the line there by halving.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import socket
 import time
-from contextlib import ExitStack, suppress
+from bisect import bisect_right
+from collections import defaultdict
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from artifact import verdict
 from serving import ids
-from serving.prediction_log.record import NEW, Line, StoreError, Told
+from serving.prediction_log import answers
+from serving.prediction_log.lines import line_of, place_of
+from serving.prediction_log.record import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,16 +31,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from artifact.verdict import Verdict
+    from serving.prediction_log.record import Found, Line, Told, Until
 
-_LINE = re.compile(rb'\{"id":"[0-9a-f]{12}-([0-9a-f]+)","row":(\d+),')
+_NAME = re.compile(r"predictions-[^-]+-[^-]+-\d+-([0-9a-f]{12})-(\d+)(?:-([0-9a-f]+))?\.jsonl")
 _encode = msgspec.json.encode
+
+
+class File(NamedTuple):
+    """A file of the log, as its name has it."""
+
+    first: int  # the time of its first id; -1 where an older release wrote it: then it stands in the file
+    number: int  # among those of its process
+    path: Path
 
 
 class Folder:
     """JSON lines in files of this process's own; the folder may be shared by many.
 
-    `predictions-TIME-HOST-PID-PREFIX-NUMBER.jsonl`, and beside each, once there is some, `feedback-...` of
-    its rows, which any process may add to under a lock.
+    `predictions-TIME-HOST-PID-PREFIX-NUMBER-FIRST.jsonl`, and beside each, once there is some, `feedback-...`
+    of its rows, which any process may add to.
     """
 
     def __init__(self, path: Path, *, file_bytes: int, file_s: float) -> None:
@@ -43,12 +60,14 @@ class Folder:
         self._count = 0
         host = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())[:60]
         self._name = f"{host}-{os.getpid()}-{ids.PREFIX}"
+        self._files: dict[str, list[File]] = {}  # by prefix, when the folder was last listed
+        self._firsts: dict[Path, int] = {}  # read from files of an older release
 
     def write(self, lines: Sequence[Line]) -> None:
         """See `Store`."""
         content = b"".join(_encode(line) + b"\n" for line in lines)
         try:
-            file = self._open()
+            file = self._open(lines[0])
             end = file.seek(0, os.SEEK_END)
             try:
                 file.write(content)
@@ -62,12 +81,13 @@ class Folder:
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror or error}") from error
 
-    def _open(self) -> BufferedWriter:
+    def _open(self, first: Line) -> BufferedWriter:
         if self._file is None:
             self.path.mkdir(parents=True, exist_ok=True)
             self._count += 1
             stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-            name = f"predictions-{stamp}-{self._name}-{self._count:06d}.jsonl"
+            order = ids.place_of(first.id)[1]
+            name = f"predictions-{stamp}-{self._name}-{self._count:06d}-{order:x}.jsonl"
             self._file = (self.path / name).open("xb")
             self._opened = time.monotonic()
         return self._file
@@ -87,9 +107,10 @@ class Folder:
                 with suppress(FileNotFoundError):  # another process expires the same folder
                     if path.stat().st_mtime < oldest:
                         path.unlink()
-                        feedback_file(path).unlink(missing_ok=True)
+                        answers.forget(path)
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
+        self._files, self._firsts = {}, {}
 
     def verdicts(self) -> list[Verdict]:
         """See `Store`."""
@@ -98,132 +119,74 @@ class Folder:
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
 
-    def find(self, id: str, row: int | None) -> Line | None:  # noqa: A002
-        """See `Store`."""
-        found = self._locate(id, row)
-        return None if found is None else found[1]
+    # ---- rows by their ids
 
-    def _locate(self, id: str, row: int | None) -> tuple[Path, Line] | None:  # noqa: A002
-        prefix, number = id.split("-")
-        place = (int(number, 16), -1 if row is None else row)
-        for path in sorted(self.path.glob(f"predictions-*-{prefix}-*.jsonl"), reverse=True):
-            try:
-                raw = _search(path, place)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise StoreError(f"{path}: {error.strerror}") from error
-            if raw is not None:
-                return path, msgspec.json.decode(raw, type=Line)
-        return None
-
-    def tell(self, told: Sequence[Told]) -> list[Any]:
+    def find(self, wanted: Sequence[tuple[str, int | None]], until: Until) -> list[Found | None]:
         """See `Store`."""
-        places: list[Path] = []
-        for line, _ in told:
-            found = self._locate(line.id, line.row)
-            if found is None:
-                raise StoreError(f"{self.path}: the log of {line.id} has just expired")
-            places.append(feedback_file(found[0]))
+        found: list[Found | None] = [None] * len(wanted)
         try:
-            return add_to_files(places, told)
+            self._find(wanted, found, until)
+            if None in found:  # the folder has changed since it was listed, or they are nowhere
+                self._list(until)
+                self._find(wanted, found, until)
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
+        return found
 
+    def _find(
+        self, wanted: Sequence[tuple[str, int | None]], found: list[Found | None], until: Until
+    ) -> None:
+        asked: dict[Path, list[int]] = defaultdict(list)
+        for i, (one, _) in enumerate(wanted):
+            if found[i] is None:
+                until.check()
+                for path in self._paths(one):
+                    asked[path].append(i)
+        for path, items in asked.items():
+            with suppress(FileNotFoundError), path.open("rb") as file:  # it may have expired
+                for i in items:
+                    until.check()
+                    found[i] = found[i] or line_of(file, path, *wanted[i])
 
-def feedback_file(log: Path) -> Path:
-    """Where the actual values of a log's rows are."""
-    return log.with_name("feedback-" + log.name.removeprefix("predictions-"))
+    def _list(self, until: Until) -> None:
+        files: dict[str, list[File]] = defaultdict(list)
+        with suppress(FileNotFoundError):
+            for entry in os.scandir(self.path):
+                until.check()
+                parts = _NAME.fullmatch(entry.name)
+                if parts:
+                    first = int(parts[3], 16) if parts[3] else -1
+                    files[parts[1]].append(File(first, int(parts[2]), self.path / entry.name))
+        for several in files.values():
+            several.sort()
+        self._files = dict(files)
 
+    def _paths(self, one: str) -> list[Path]:
+        """The files that may have an id: one, and the one before where a reply's rows were parted."""
+        prefix, order = ids.place_of(one)
+        files = self._files.get(prefix, [])
+        at = bisect_right(files, order, key=self._first)
+        if not at:
+            return []
+        parted = at > 1 and self._first(files[at - 1]) == order
+        return [file.path for file in files[at - 2 if parted else at - 1 : at]]
 
-def _search(path: Path, place: tuple[int, int]) -> bytes | None:
-    """The line of (number of the id, row) in a file that is sorted by both; row -1 is the id's first line."""
-    with path.open("rb") as file:
-        low, high = 0, file.seek(0, os.SEEK_END)
-        while low < high:  # the last byte from which the next whole line is before `place`
-            middle = (low + high) // 2
-            at, line = _line_from(file, middle)
-            if not line or _place(line) >= place:
-                high = middle
-            else:
-                low = at + len(line)
-        _, line = _line_from(file, low)
-        found = _place(line) if line else None
-        if found is None or found[0] != place[0] or (place[1] >= 0 and found != place):
-            return None
-        return line
+    def _first(self, file: File) -> int:
+        """The time of a file's first id; for a file of an older release the number of it."""
+        first = file.first if file.first >= 0 else self._firsts.get(file.path, -1)
+        if first < 0:
+            with suppress(FileNotFoundError), file.path.open("rb") as opened:
+                first = place_of(opened.readline())[0]
+            if first < 0:
+                return 2**64  # it has no line yet
+            self._firsts[file.path] = first
+        return first
 
+    # ---- what became of them
 
-def _line_from(file: Any, start: int) -> tuple[int, bytes]:
-    """The first line that begins at `start` or later, and where; b"" for none that is whole."""
-    file.seek(max(0, start - 1))
-    if start:
-        file.readline()
-    at = file.tell()
-    line = file.readline()
-    return at, line if line.endswith(b"\n") else b""
-
-
-def _place(line: bytes) -> tuple[int, int]:
-    found = _LINE.match(line)
-    return (int(found[1], 16), int(found[2])) if found else (-1, -1)
-
-
-# ---- beside the files of the log
-
-
-def add_to_files(paths: Sequence[Path], told: Sequence[Told]) -> list[Any]:
-    """Add values to the feedback files of their rows, all or, where one contradicts what is known, none.
-
-    Returns
-    -------
-    For each what was known before, else `NEW`.
-
-    Raises
-    ------
-    OSError
-        A file cannot be read or written.
-    """
-    with ExitStack() as stack:
-        files: dict[Path, Any] = {}
-        held: dict[Path, bytes] = {}
-        for path in sorted(set(paths)):  # in one order, so that two processes never wait for each other
-            file = files[path] = stack.enter_context(path.open("a+b", buffering=0))
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            held[path] = file.read()
-        added: dict[Path, list[bytes]] = {}
-        now: dict[tuple[str, int], Any] = {}
-        before: list[Any] = []
-        for path, (line, actual) in zip(paths, told, strict=True):
-            key = (line.id, line.row)
-            known = now[key] if key in now else _known(held[path], line)
-            before.append(known)
-            if known is NEW:
-                now[key] = actual
-                added.setdefault(path, []).append(_feedback_line(line, actual))
-        if any(known is not NEW and known != each.actual for known, each in zip(before, told, strict=True)):
-            return before
-        for path, lines in added.items():
-            whole = held[path].endswith(b"\n") or not held[path]
-            content = (b"" if whole else b"\n") + b"".join(lines)
-            if files[path].write(content) != len(content):
-                files[path].truncate(len(held[path]))
-                raise OSError(0, "no room for the feedback")
-        return before
-
-
-def _known(held: bytes, line: Line) -> Any:
-    start = -1
-    while (start := held.find(b'{"id":"%s","row":%d,' % (line.id.encode(), line.row), start + 1)) >= 0:
+    def tell(self, told: Sequence[Told], until: Until) -> list[Any]:
+        """See `Store`."""
         try:
-            return msgspec.json.decode(held[start:].partition(b"\n")[0])["actual"]
-        except msgspec.DecodeError:  # cut short when the disk was full or its writer died
-            continue
-    return NEW
-
-
-def _feedback_line(line: Line, actual: Any) -> bytes:
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    said = {"id": line.id, "row": line.row, "actual": actual, "model": line.model, "at": at}
-    return msgspec.json.encode(said) + b"\n"
+            return answers.add(self.path, told, until)
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error.strerror}") from error

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from artifact import verdict
-from serving.prediction_log.record import NEW, Line, StoreError, Told
+from serving.prediction_log.record import NEW, Found, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from artifact.verdict import Verdict
+    from serving.prediction_log.record import Line, Told, Until
 
 CONNECT_S = 5
+STATEMENT_S = 30.0  # the most of any statement; deleting a day of rows takes some seconds
 TABLES = """
 CREATE TABLE IF NOT EXISTS okamochi_predictions (
     id text NOT NULL, row integer NOT NULL, rows integer NOT NULL, at timestamptz NOT NULL,
@@ -38,14 +41,23 @@ class Postgres:
         self._psycopg = psycopg
         self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
         self._writer: Any = None
+        self._has_tables = False
 
-    def _connect(self) -> Any:
+    def _connect(self, statement_s: float = STATEMENT_S) -> Any:
+        """A connection whose statements are each cancelled by the server after so long."""
         try:
-            connection = self._psycopg.connect(self._url, connect_timeout=CONNECT_S, autocommit=True)
-            # Servers that start together make the tables one after the other.
-            with connection.transaction():
-                connection.execute("SELECT pg_advisory_xact_lock(7460251)")
-                connection.execute(TABLES + verdict.TABLE)
+            connection = self._psycopg.connect(
+                self._url,
+                connect_timeout=min(CONNECT_S, max(1, math.ceil(statement_s))),
+                autocommit=True,
+                options=f"-c statement_timeout={max(1, math.ceil(1000 * statement_s))}",
+            )
+            if not self._has_tables:
+                # Servers that start together make the tables one after the other.
+                with connection.transaction():
+                    connection.execute("SELECT pg_advisory_xact_lock(7460251)")
+                    connection.execute(TABLES + verdict.TABLE)
+                self._has_tables = True
         except self._psycopg.Error as error:
             raise StoreError(_said(error)) from error
         return connection
@@ -86,33 +98,47 @@ class Postgres:
                 (86_400 * days,),
             )
 
-    def find(self, id: str, row: int | None) -> Line | None:  # noqa: A002
+    def find(self, wanted: Sequence[tuple[str, int | None]], until: Until) -> list[Found | None]:
         """See `Store`."""
-        with self._asked() as connection:
-            cursor = connection.cursor(row_factory=self._psycopg.rows.dict_row)
-            found = cursor.execute(
-                "SELECT * FROM okamochi_predictions WHERE id = %s AND (row = %s OR %s::integer IS NULL) "
-                "ORDER BY row LIMIT 1",
-                (id, row, row),
-            ).fetchone()
-        return None if found is None else msgspec.convert({**found, "at": found["at"].isoformat()}, Line)
+        with self._asked(until) as connection:
+            rows = connection.execute(
+                "SELECT w.place, p.id, p.row, p.rows, p.model "
+                "FROM unnest(%s::text[], %s::integer[]) WITH ORDINALITY AS w (id, row, place) "
+                "JOIN LATERAL (SELECT id, row, rows, model FROM okamochi_predictions l "
+                "WHERE l.id = w.id AND (l.row = w.row OR w.row IS NULL) ORDER BY l.row LIMIT 1) p ON true",
+                ([one for one, _ in wanted], [row for _, row in wanted]),
+            ).fetchall()
+        found: list[Found | None] = [None] * len(wanted)
+        for place, *row in rows:
+            found[place - 1] = Found(*row)
+        return found
 
-    def tell(self, told: Sequence[Told]) -> list[Any]:
+    def tell(self, told: Sequence[Told], until: Until) -> list[Any]:
         """See `Store`."""
+        known: dict[tuple[str, int], Any] = {}
         before: list[Any] = []
-        with self._asked() as connection, connection.transaction() as whole:
-            for line, actual in told:
-                inserted = connection.execute(
-                    "INSERT INTO okamochi_feedback (id, row, actual, model) VALUES (%s, %s, %s, %s) "
-                    "ON CONFLICT DO NOTHING RETURNING 1",
-                    (line.id, line.row, _json(actual), line.model),
-                ).fetchone()
-                known = NEW
-                if inserted is None:
-                    known = connection.execute(
-                        "SELECT actual FROM okamochi_feedback WHERE id = %s AND row = %s", (line.id, line.row)
-                    ).fetchone()[0]
-                before.append(known)
+        # In one order, so that two requests never wait for each other.
+        values = {(row.id, row.row): (actual, row.model) for row, actual in reversed(told)}
+        keys = sorted(values)
+        with self._asked(until) as connection, connection.transaction() as whole:
+            inserted = connection.execute(
+                "INSERT INTO okamochi_feedback (id, row, actual, model) "
+                "SELECT * FROM unnest(%s::text[], %s::integer[], %s::jsonb[], %s::text[]) "
+                "ON CONFLICT DO NOTHING RETURNING id, row",
+                (*_columns(keys), [_json(values[key][0]) for key in keys], [values[key][1] for key in keys]),
+            ).fetchall()
+            new = set(inserted)
+            if len(new) < len(keys):
+                rows = connection.execute(
+                    "SELECT f.id, f.row, f.actual FROM okamochi_feedback f "
+                    "JOIN unnest(%s::text[], %s::integer[]) AS w (id, row) USING (id, row)",
+                    _columns([key for key in keys if key not in new]),
+                ).fetchall()
+                known = {(one, row): actual for one, row, actual in rows}
+            for each in told:
+                key = (each.row.id, each.row.row)
+                before.append(known.get(key, NEW))
+                known.setdefault(key, each.actual)
             if any(
                 known is not NEW and known != each.actual for known, each in zip(before, told, strict=True)
             ):
@@ -125,8 +151,10 @@ class Postgres:
             said = connection.execute(verdict.SELECT).fetchall()
         return [found for (row,) in said if (found := verdict.decode(msgspec.json.encode(row))) is not None]
 
-    def _asked(self) -> _Asked:
-        return _Asked(self._connect(), self._psycopg.Error)
+    def _asked(self, until: Until | None = None) -> _Asked:
+        """A connection for one question, and for no longer than somebody waits for its answer."""
+        left_s = min(until.left_s, STATEMENT_S) if until is not None else STATEMENT_S
+        return _Asked(self._connect(left_s), self._psycopg.Error)
 
     def close(self) -> None:
         """See `Store`."""
@@ -134,6 +162,10 @@ class Postgres:
         if writer is not None:
             with suppress(self._psycopg.Error):
                 writer.close()
+
+
+def _columns(keys: list[tuple[str, int]]) -> tuple[list[str], list[int]]:
+    return [one for one, _ in keys], [row for _, row in keys]
 
 
 class _Asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
@@ -41,19 +42,83 @@ class Line(msgspec.Struct, frozen=True):
     scores: list[float]
 
 
-class StoreError(Exception):
-    """The log cannot be read or written now, and why."""
+class Found(msgspec.Struct, frozen=True):
+    """A logged row that was asked for: what feedback has to know of it.
+
+    Parameters
+    ----------
+    place
+        Where it stands, for the store that found it.
+    """
+
+    id: str
+    row: int
+    rows: int
+    model: str
+    place: Any = None
 
 
 class Told(NamedTuple):
     """What became of a row: the actual value that somebody gave."""
 
-    line: Line
+    row: Found
     actual: Any
 
 
+class StoreError(Exception):
+    """The log cannot be read or written now, and why."""
+
+
+class NotYetError(Exception):
+    """The answer is not there yet; ask again after some time, without holding a thread meanwhile."""
+
+    def __init__(self, after_s: float) -> None:
+        super().__init__(f"ask again in {after_s} s")
+        self.after_s = after_s
+
+
+class GivenUpError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Until:
+    """How long somebody waits for an answer. Whoever works on it asks between two steps.
+
+    Parameters
+    ----------
+    due
+        By `time.perf_counter`.
+    """
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self.due - perf_counter())
+
+    def give_up(self) -> None:
+        """Nobody waits any more: the client has left, or was refused. From any thread."""
+        self.due = 0.0
+
+    def check(self) -> None:
+        """Stop here if nobody waits.
+
+        Raises
+        ------
+        GivenUpError
+            The time is over, or `give_up` was called.
+        """
+        if perf_counter() >= self.due:
+            raise GivenUpError
+
+
 class Store(Protocol):
-    """Where lines are kept. Every method raises `StoreError`; none is called on the event loop."""
+    """Where lines are kept. Every method raises `StoreError`; none is called on the event loop.
+
+    `find` and `tell` do work that is bounded by the number of their items, however large the log is. They
+    raise `GivenUpError` when nobody waits any more, and `NotYetError` where somebody else must be waited for.
+    """
 
     def write(self, lines: Sequence[Line]) -> None:
         """Keep lines, in the order of their ids."""
@@ -61,10 +126,10 @@ class Store(Protocol):
     def expire(self, days: float) -> None:
         """Forget what is older."""
 
-    def find(self, id: str, row: int | None) -> Line | None:  # noqa: A002 - the reply's name for it
-        """A line by its id and row; any row of the id for None."""
+    def find(self, wanted: Sequence[tuple[str, int | None]], until: Until) -> list[Found | None]:
+        """For each id and row what is logged; any row of the id for None."""
 
-    def tell(self, told: Sequence[Told]) -> list[Any]:
+    def tell(self, told: Sequence[Told], until: Until) -> list[Any]:
         """Keep actual values, all or none; for each what is known already, else `NEW`.
 
         None is kept where another value is known of one.

@@ -19,7 +19,7 @@ from msgspec import Meta
 from artifact import __version__
 from artifact.signature import decide
 from serving.errors import Problem
-from serving.ids import PREFIX, next_number
+from serving.ids import PREFIX, SINCE_EPOCH, new_id, next_secret, now
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.blocks import Blocks, Number, StandIn, rows_of
 from serving.protocols.json_body import decode
@@ -168,7 +168,10 @@ class InferEndpoint:
         if query.outputs is not None or query.n > 1 or query.threshold is not None:
             return self._reply(query, scores.values[first : first + query.n])
         values = _encode(scores.values[first].tolist())
-        text = _encode(query.id) if query.id else b'"%s-%x"' % (_ID_PREFIX, next_number())
+        if query.id:
+            text = _encode(query.id)
+        else:
+            text = b'"%s-%x-%s"' % (_ID_PREFIX, now() + SINCE_EPOCH, next_secret())
         outputs = self._one[scores.chosen[first]] if self._one else _NUMBER
         return Reply(200, JSON, b"%s%s%s%s}]}" % (self._head, text, outputs, values))
 
@@ -201,7 +204,7 @@ class InferEndpoint:
                 outputs.append(b'%s"parameters":{"binary_data_size":%d}}' % (what, len(behind[-1])))
             else:
                 outputs.append(b'%s"data":%s}' % (what, data))
-        text = _encode(query.id) if query.id else b'"%s-%x"' % (_ID_PREFIX, next_number())
+        text = _encode(query.id or new_id())
         body = b'%s%s,"outputs":[%s]}' % (self._head, text, b",".join(outputs))
         if not behind:
             return Reply(200, JSON, body)

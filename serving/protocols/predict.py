@@ -11,7 +11,7 @@ import msgspec
 from artifact.encode import BadRows, CellError
 from artifact.signature import labels
 from serving.errors import Problem, bad_rows
-from serving.ids import PREFIX, new_id, next_number
+from serving.ids import PREFIX, SINCE_EPOCH, new_id, next_secret, now
 from serving.protocols import LARGE_BODY_BYTES, Reply, problem_reply
 from serving.protocols.blocks import Blocks, StandIn, rows_of
 from serving.protocols.json_body import decode
@@ -82,9 +82,11 @@ class PredictEndpoint:
             return self._answer_options(query, scores, first)
         n = query.n
         if n == 1 and self._one:
-            return Reply(200, JSON, b'%s%x"}' % (self._one[scores.chosen[first]], next_number()))
+            one = self._one[scores.chosen[first]]
+            return Reply(200, JSON, b'%s%x-%s"}' % (one, now() + SINCE_EPOCH, next_secret()))
         predictions = _encode(scores.labels(first, first + n))[:-1]
-        return Reply(200, JSON, b'{"prediction":%s%s%x"}' % (predictions, self._tail, next_number()))
+        made = now() + SINCE_EPOCH, next_secret()
+        return Reply(200, JSON, b'{"prediction":%s%s%x-%s"}' % (predictions, self._tail, *made))
 
     def _answer_options(self, query: Query, scores: Scores, first: int) -> Reply:
         signature = self.model.signature

@@ -14,13 +14,13 @@ import pytest
 
 from artifact import verdict
 from artifact.signature import Column, Signature
-from serving import ids
 from serving.http.gateway import Gateway
 from serving.prediction_log.folder import Folder
-from serving.prediction_log.record import Line, Told
+from serving.prediction_log.record import Line
 from serving.scoring import catalog
 from serving.settings import Settings
 from tests.serving.conftest import ask, elsewhere
+from tests.serving.prediction_log.rows import id_of, tell
 from tests.training import conftest
 from tests.training.decide.test_promote import exam
 from training.decide.live import (
@@ -153,7 +153,7 @@ def test_where_there_is_nothing_to_judge_it_says_why(tagged: Version, rows: list
 
 def _line(number: int, model: str = "fruit") -> Line:
     return Line(
-        f"{ids.PREFIX}-{number:x}",
+        id_of(number),
         0,
         1,
         f"2026-11-01T00:00:{number % 60:02d}.000+00:00",
@@ -168,19 +168,15 @@ def _line(number: int, model: str = "fruit") -> Line:
 
 def test_a_folder_is_joined_by_id_and_damaged_lines_are_passed_over(tmp_path: Path) -> None:
     for start in (0, 100):
-        store = Folder(tmp_path / str(start), file_bytes=3000, file_s=1e9)
+        store = Folder(tmp_path, file_bytes=3000, file_s=1e9)
         store.write([_line(i) for i in range(start, start + 40)])
         store.write([_line(start + 40, "other")])
-        store.tell([Told(_line(i), "plum") for i in range(start, start + 40, 2)])
-        store.tell([Told(_line(start + 40, "other"), "plum")])
+        tell(store, *((_line(i), "plum") for i in range(start, start + 40, 2)))
+        tell(store, (_line(start + 40, "other"), "plum"))
         store.close()
-    for path in tmp_path.glob("*/*.jsonl"):
-        path.rename(tmp_path / path.name.replace("-000001", f"-{path.parent.name:0>6}"))
-    (tmp_path / "0").rmdir()
-    (tmp_path / "100").rmdir()
     for path in tmp_path.glob("*.jsonl"):
         with path.open("ab") as file:
-            file.write(b'{"id":"%s-0","row":0,"a' % ids.PREFIX.encode())
+            file.write(b'{"id":"%s","row":0,"a' % id_of(0).encode())
     (tmp_path / "feedback-expired.jsonl").write_text(
         '{"id":"0123456789ab-1","row":0,"actual":1,"model":"fruit"}\n'
     )
@@ -197,7 +193,7 @@ def test_postgresql_is_joined_too(postgres_url: str) -> None:
 
     store = Postgres(postgres_url)
     store.write([_line(0xF00 + i, "pg_fruit") for i in range(10)])
-    store.tell([Told(_line(0xF00 + i, "pg_fruit"), "plum") for i in range(5)])
+    tell(store, *((_line(0xF00 + i, "pg_fruit"), "plum") for i in range(5)))
     rows = list(read_log(postgres_url, "pg_fruit"))
     assert len(rows) == 5
     assert rows[0] == Row("2026-11-01", "7", {"colour": "red"}, [0.25, 0.75], "plum")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import random
 import resource
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +20,6 @@ from serving.http.gateway import Gateway
 from serving.ids import PREFIX
 from serving.prediction_log import capture
 from serving.prediction_log.capture import Logged, hash_of
-from serving.prediction_log.folder import Folder
-from serving.prediction_log.record import NEW, Line, StoreError, Told
 from serving.scoring import catalog
 from serving.settings import Settings, SettingsError, read
 from tests.bento_server import bento_server, prepare
@@ -219,74 +214,6 @@ def test_what_the_buffer_cannot_hold_is_dropped_and_counted(
     assert dropped("buffer_full") - before == 5
 
 
-def test_files_end_by_size_and_by_age_and_are_forgotten(tmp_path: Path) -> None:
-    store = Folder(tmp_path, file_bytes=2000, file_s=1e9)
-    lines = [_line(i) for i in range(40)]
-    for line in lines:
-        store.write([line])
-    files = sorted(tmp_path.glob("predictions-*"))
-    assert len(files) > 2
-    assert all(path.stat().st_size < 2400 for path in files)
-    aged = Folder(tmp_path / "aged", file_bytes=10**9, file_s=0)
-    for line in lines[:3]:
-        aged.write([line])
-    assert len(list((tmp_path / "aged").iterdir())) == 3
-    store.tell([Told(lines[0], 1)])
-    assert store.find(lines[0].id, 0) == lines[0]
-    assert len(list(tmp_path.glob("feedback-*"))) == 1
-    os.utime(files[0], (1, time.time() - 3 * 86_400))
-    store.expire(2)
-    assert store.find(lines[0].id, 0) is None
-    assert store.find(lines[-1].id, 0) == lines[-1]
-    assert list(tmp_path.glob("feedback-*")) == []
-
-
-def _line(number: int, row: int = 0, rows: int = 1, text: str = "") -> Line:
-    return Line(
-        f"{PREFIX}-{number:x}",
-        row,
-        rows,
-        "2026-01-01T00:00:00.000+00:00",
-        "iris",
-        "4",
-        "predict",
-        {"t": text},
-        "a",
-        [1.0],
-    )
-
-
-def test_a_row_is_found_by_its_id_wherever_it_stands(tmp_path: Path) -> None:
-    """Numbers with gaps, replies of several rows, long lines, and a last line that a crash cut short."""
-    draw = random.Random(4)  # noqa: S311
-    store = Folder(tmp_path, file_bytes=20_000, file_s=1e9)
-    lines: list[Line] = []
-    number = 0
-    for _ in range(300):
-        number += draw.randrange(1, 40)
-        rows = draw.choice([1, 1, 3, 7])
-        text = "x" * draw.choice([0, 10, 3000])
-        lines += [_line(number, row, rows, text) for row in range(0, rows, draw.choice([1, 2]))]
-    for start in range(0, len(lines), 7):
-        store.write(lines[start : start + 7])
-    store.close()
-    last = max(tmp_path.iterdir())
-    with last.open("ab") as file:
-        file.write(b'{"id":"%s-fffff","row":0,"ro' % PREFIX.encode())
-    known = {(line.id, line.row) for line in lines}
-    for line in lines:
-        assert store.find(line.id, line.row) == line
-        found = store.find(line.id, None)
-        assert found is not None
-        assert found.id == line.id
-    for number in range(0, 5000, 7):
-        for row in (0, 1, 8):
-            found = store.find(f"{PREFIX}-{number:x}", row)
-            assert (found is not None) == ((f"{PREFIX}-{number:x}", row) in known)
-    assert store.find(f"{PREFIX}-fffff", 0) is None
-    assert store.find("0123456789ab-1", 0) is None
-
-
 @pytest.mark.parametrize("trouble", ["full", "a file in its place", "read-only"])
 def test_a_folder_that_takes_nothing_costs_lines_and_no_request(
     trouble: str, start: Callable[..., Gateway], tmp_path: Path
@@ -337,49 +264,6 @@ def test_a_target_that_is_no_log_stops_the_start(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SettingsError, match="psycopg is not installed"):
         read({"OKAMOCHI_PREDICTION_LOG": "postgresql://user:secret@x"})
-
-
-def test_postgresql_keeps_finds_and_forgets(postgres_url: str) -> None:
-    from serving.prediction_log.postgres import Postgres
-
-    store, other = Postgres(_database(postgres_url)), Postgres(_database(postgres_url))
-    lines = [_line(number, row, 2, "a\0b") for number in (900, 901) for row in (0, 1)]
-    store.write(lines)
-    found = other.find(lines[3].id, 1)
-    assert found is not None
-    assert (found.id, found.row, found.rows, found.prediction, found.scores) == (
-        lines[3].id,
-        1,
-        2,
-        "a",
-        [1.0],
-    )
-    assert found.at == "2026-01-01T00:00:00+00:00"
-    any_row = other.find(lines[0].id, None)
-    assert any_row is not None
-    assert any_row.row == 0
-    assert other.find(lines[0].id, 2) is None
-    assert other.tell([Told(lines[0], "a"), Told(lines[1], 2.5)]) == [NEW] * 2
-    assert store.tell([Told(lines[0], "a")]) == ["a"]
-    assert store.tell([Told(lines[2], "b"), Told(lines[0], "b")]) == [NEW, "a"]
-    assert store.tell([Told(lines[2], "c")]) == [NEW]  # nothing of the contradiction was kept
-    store.expire(1)
-    assert store.find(lines[0].id, 0) is None
-    store.close()
-
-
-def test_a_database_that_is_away_is_an_error_without_its_password() -> None:
-    from serving.prediction_log.postgres import Postgres
-
-    store = Postgres("postgresql+psycopg://okamochi:hidden@127.0.0.1:1/log")
-    with pytest.raises(StoreError) as raised:
-        store.write([_line(1)])
-    assert "hidden" not in str(raised.value)
-    assert "127.0.0.1" in str(raised.value)
-
-
-def _database(url: str) -> str:
-    return url.replace("postgresql+psycopg://", "postgresql://")
 
 
 def test_two_servers_share_a_folder(made: dict[str, Made], tmp_path: Path) -> None:
