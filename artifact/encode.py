@@ -1,8 +1,9 @@
 """Rows of any shape to one matrix, by the signature: the same code for training and for serving.
 
 The matrix is float64, shape (rows, `signature.width`), and each value is one that float32 holds:
-scikit-learn's trees compare their input as float32, so training and serving must round it alike.
-`artifact.kinds` has a module for each kind of column.
+scikit-learn's trees compare their input as float32, so training and serving must round it alike. A model that
+reads raw columns (`signature.raw`) gets them as they came: a matrix of objects, or of float64 where all are
+numbers. `artifact.kinds` has a module for each kind of column.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from artifact.kinds import category, date, number, text
+from artifact.kinds import category, date, number, raw, text
 from artifact.kinds.category import canonical
 from artifact.kinds.cell import BadRows, CellError, Encode, EncodeCell, Errors, Fault, listed, shown
 from artifact.kinds.date import parse_date
@@ -55,11 +56,14 @@ class Encoder:
         self._names = frozenset(signature.names)
         self._encoders: list[tuple[Column, slice, Encode]] = []
         texts = any(column.kind == "text" for column in signature.columns)
-        self._cells = None if texts else [_CELLS[column.kind](column) for column in signature.columns]
+        plain = not (texts or signature.raw)
+        self._cells = [_CELLS[column.kind](column) for column in signature.columns] if plain else None
         start = 0
         for column in signature.columns:
-            self._encoders.append((column, slice(start, start + column.width), _COLUMNS[column.kind](column)))
-            start += column.width
+            encode = raw.encode_column if signature.raw else _COLUMNS[column.kind]
+            width = 1 if signature.raw else column.width
+            self._encoders.append((column, slice(start, start + width), encode(column)))
+            start += width
 
     def rows(self, rows: Sequence[Sequence[Any]], *, lenient: bool = False) -> NDArray[np.float64]:
         """Rows by position, each as wide as the signature has columns."""
@@ -148,15 +152,16 @@ class Encoder:
 
     def _matrix(self, rows: int, values: Sequence[Any], *, lenient: bool) -> NDArray[np.float64]:
         errors = Errors()
-        matrix = np.empty((rows, self.signature.width))
+        objects = self.signature.raw and any(column.kind != "number" for column in self.signature.columns)
+        matrix = np.empty((rows, self.signature.width), object if objects else np.float64)
         for (column, place, encode), cells in zip(self._encoders, values, strict=True):
-            raw = cells.to_numpy() if hasattr(cells, "to_numpy") else cells
-            if column.kind != "number" and isinstance(raw, np.ndarray):
-                raw = raw.tolist()
+            found = cells.to_numpy() if hasattr(cells, "to_numpy") else cells
+            if column.kind != "number" and isinstance(found, np.ndarray):
+                found = found.tolist()
             before = len(errors.found)
-            encoded = encode(raw, None if lenient else errors)
+            encoded = encode(found, None if lenient else errors)
             if len(errors.found) == before:
-                matrix[:, place] = encoded.reshape(rows, column.width)
+                matrix[:, place] = encoded.reshape(rows, place.stop - place.start)
         errors.check()
         return matrix
 

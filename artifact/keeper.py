@@ -6,8 +6,8 @@ replaced in milliseconds, without an import and without a second copy of the mod
 
 On FD, a socket, the worker sends one byte with the descriptor of the new scorer's socket; the answer is
 `STARTED`. The first message, unasked, is `OPENED`, and a text where the model could not be opened. A scorer
-reads matrices (`CALL`, then float64 values) and answers scores (`ANSWER`, then float64 values, or a text
-that says what failed).
+reads matrices (`CALL`, then float64 values, then the columns that are no numbers) and answers scores
+(`ANSWER`, then float64 values, or a text that says what failed).
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from artifact.manifest import Score
 
 OPENED = struct.Struct("<I")  # bytes of the text that says why not; 0 where it is open
 STARTED = struct.Struct(
     "<ii"
 )  # pid of the scorer, and how the one before ended as `waitpid` has it, 0 for none
-CALL = struct.Struct("<II")  # rows, columns
+CALL = struct.Struct("<III")  # rows, columns, bytes of the cells that are no numbers
 ANSWER = struct.Struct("<iII")  # 0 or 1 for a failure; rows and outputs, or bytes of the text and 0
 MAX_FRAMES = 8  # of a failure's places in the code
 
@@ -99,12 +102,15 @@ def _score(worker: socket.socket, score: Score) -> int:
         head = received(worker, CALL.size)
         if head is None:
             return 0
-        rows, columns = CALL.unpack(head)
+        rows, columns, size = CALL.unpack(head)
         matrix = np.empty((rows, columns))
         if not received_into(worker, matrix.reshape(-1).view(np.uint8).data):
             return 0
+        objects = received(worker, size)
+        if objects is None:
+            return 0
         try:
-            scores = np.ascontiguousarray(score(matrix), np.float64)
+            scores = np.ascontiguousarray(score(with_objects(matrix, objects)), np.float64)
             answer = ANSWER.pack(0, *scores.shape) + scores.tobytes()
         except Exception as error:  # noqa: BLE001 - whatever a model raises is the answer
             text = _raised(error).encode(errors="replace")[:2000]
@@ -117,6 +123,31 @@ def _raised(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
     where = " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
     return f"{type(error).__name__} at {where}"
+
+
+def apart(rows: NDArray[Any]) -> tuple[NDArray[np.float64], bytes]:
+    """Rows as float64 values, and the columns that hold anything else as MessagePack, by their places."""
+    if rows.dtype != object:
+        return np.ascontiguousarray(rows, np.float64), b""
+    objects = {}
+    matrix = np.zeros(rows.shape)
+    for place in range(rows.shape[1]):
+        cells = rows[:, place]
+        if all(type(cell) is float for cell in cells):
+            matrix[:, place] = cells
+        else:
+            objects[place] = cells.tolist()
+    return matrix, msgspec.msgpack.encode(objects)
+
+
+def with_objects(matrix: NDArray[np.float64], objects: bytes) -> NDArray[Any]:
+    """What `apart` took apart."""
+    if not objects:
+        return matrix
+    rows = matrix.astype(object)
+    for place, cells in msgspec.msgpack.decode(objects, type=dict[int, list[Any]]).items():
+        rows[:, place] = cells
+    return rows
 
 
 def received(connection: socket.socket, size: int) -> bytes | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MANIFEST, SIGNATURE, GOLDEN, REFERENCE = "manifest.json", "signature.json", "golden.json", "reference.json"
-CARD, ONNX, SKOPS = "card.md", "model.onnx", "model.skops"
+CARD, ONNX, SKOPS, MODEL = "card.md", "model.onnx", "model.skops", "model.json"
 
 Score = Callable[["NDArray[np.float64]"], "NDArray[np.float64]"]
 
@@ -110,7 +110,7 @@ def write(directory: Path, *, signature: Signature, golden: Golden, **fields: An
     (directory / MANIFEST).unlink(missing_ok=True)
     (directory / SIGNATURE).write_bytes(_pretty(signature))
     (directory / GOLDEN).write_bytes(_pretty(golden))
-    files = {path.name: digest(path) for path in sorted(directory.iterdir())}
+    files = {name: digest(directory / name) for name in sorted(_files(directory))}
     manifest = Manifest(files=files, **fields)
     raw = msgspec.json.encode(manifest)
     sealed = _Sealed(sha256=hashlib.sha256(raw).hexdigest(), manifest=msgspec.Raw(raw))
@@ -134,12 +134,13 @@ def load(directory: Path, *, name: str | None = None) -> Artifact:
     manifest = _read_manifest(directory)
     if name is not None and manifest.name != name:
         raise ArtifactError(f"{directory} holds a model of {manifest.name!r}, expected one of {name!r}")
-    present = {path.name for path in directory.iterdir()} - {MANIFEST}
+    present = _files(directory) - {MANIFEST}
     for absent in sorted(manifest.files.keys() - present):
         raise ArtifactError(f"{directory / absent} is absent, but the manifest lists it")
     for unlisted in sorted(present - manifest.files.keys()):
         raise ArtifactError(f"{directory / unlisted} is in no manifest; an artifact holds nothing else")
-    for required in (SIGNATURE, GOLDEN, ONNX if manifest.runtime == "onnx" else SKOPS):
+    own = () if MODEL in manifest.files else (ONNX if manifest.runtime == "onnx" else SKOPS,)
+    for required in (SIGNATURE, GOLDEN, *own):
         if required not in manifest.files:
             raise ArtifactError(f"the manifest in {directory} lists no {required}")
     for file, expected in manifest.files.items():
@@ -184,6 +185,11 @@ def check_golden(artifact: Artifact, score: Score) -> None:
         raise ArtifactError(
             f"golden rows of {artifact.path}: a label differs from the one that training gave"
         )
+
+
+def _files(directory: Path) -> set[str]:
+    """Every file below a folder, by its path in it."""
+    return {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
 
 
 def digest(path: Path) -> str:

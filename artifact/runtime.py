@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from artifact import python_model
 from artifact.manifest import ONNX, SKOPS, ArtifactError, check_golden
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ def open_score(artifact: Artifact) -> Score:
     ArtifactError
         The model cannot be opened here.
     """
-    return _onnx(artifact) if artifact.manifest.runtime == "onnx" else _sklearn(artifact)
+    if artifact.manifest.runtime == "onnx":
+        return _onnx(artifact)
+    spec = python_model.read(artifact)
+    return _sklearn(artifact) if spec is None else python_model.open_score(artifact, spec)
 
 
 def open_session(model: str | bytes) -> Any:

@@ -34,7 +34,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Texts that stood for a missing value in the training table, such as `?`. Of texts only these are
         taken where a number or a date is expected.
     unknown
-        What a category that training never saw does: refused, or coded as missing.
+        What a category that training never saw does: refused, coded as missing, or passed on as it is to a
+        model that reads raw columns.
     integer
         Every training value was whole, so an example is shown whole.
     minimum, maximum, median
@@ -70,7 +71,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     kind: Kind
     missing: Literal["refuse", "allow"] = "refuse"
     marks: tuple[str, ...] = ()
-    unknown: Literal["refuse", "missing"] = "refuse"
+    unknown: Literal["refuse", "missing", "pass"] = "refuse"
     integer: bool = False
     minimum: float | None = None
     maximum: float | None = None
@@ -136,6 +137,8 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Names that a client may send and that count for nothing: left-out, sensitive and target columns.
     sensitive
         Names, of columns or of ignored ones, whose values no log may hold as they are.
+    raw
+        The model reads the raw columns itself: a row of its matrix has one cell a column, as it came.
     """
 
     task: Task
@@ -146,6 +149,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     threshold: float | None = None
     ignored: tuple[str, ...] = ()
     sensitive: tuple[str, ...] = ()
+    raw: bool = False
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -162,7 +166,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @cached_property
     def width(self) -> int:
         """How many columns the matrix has."""
-        return sum(column.width for column in self.columns)
+        return len(self.columns) if self.raw else sum(column.width for column in self.columns)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -172,6 +176,8 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @cached_property
     def feature_names(self) -> list[str]:
         """The names of the matrix's columns."""
+        if self.raw:
+            return list(self.names)
         return [name for column in self.columns for name in column.feature_names]
 
     @cached_property

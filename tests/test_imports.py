@@ -29,6 +29,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
     "artifact": (
         {"keeper"},
         {"store", "runtime"},
+        {"python_model"},
         {"manifest"},
         {"encode"},
         {"kinds"},

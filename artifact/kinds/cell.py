@@ -76,7 +76,7 @@ class Errors:
             raise BadRows(self.found)
 
 
-Encode = Callable[[Sequence[Any], Errors | None], "NDArray[np.float64]"]
+Encode = Callable[[Sequence[Any], Errors | None], "NDArray[Any]"]
 """Cells of one column, and where errors go, to an array of shape (rows,) or (rows, width).
 
 Without a place for errors a refused cell becomes a missing value.

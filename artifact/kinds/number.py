@@ -23,7 +23,9 @@ float32's own maximum, is within it."""
 _PLAIN = frozenset((int, float))
 
 
-def encode_column(column: Column) -> Encode:
+def encode_column(column: Column, *, single: bool = True) -> Encode:
+    """Cells to float64; `single` rounds each to what float32 holds."""
+
     def encode(cells: Sequence[Any], errors: Errors | None) -> NDArray[np.float64]:
         if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiu":
             values = cells.astype(np.float64)
@@ -37,7 +39,7 @@ def encode_column(column: Column) -> Encode:
         refused = ~np.isfinite(values) | (np.abs(values) > MAX_NUMBER)
         if refused.any():
             _refuse_numbers(column, cells, values, np.flatnonzero(refused).tolist(), errors)
-        return values.astype(np.float32).astype(np.float64)
+        return values.astype(np.float32).astype(np.float64) if single else values
 
     return encode
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from artifact.keeper import ANSWER, CALL, OPENED, STARTED, received, received_into
+from artifact.keeper import ANSWER, CALL, OPENED, STARTED, apart, received, received_into
 from artifact.manifest import ArtifactError
 
 if TYPE_CHECKING:
@@ -111,19 +111,19 @@ class ModelProcess:
         ModelProcessError
             The model raised, took too long, or ended its process twice.
         """
-        content = np.ascontiguousarray(matrix, np.float64)
+        numbers, objects = apart(matrix)
         with self._calling:
-            scores = self._score(content)
+            scores = self._score(numbers, objects)
             now = time.monotonic()
             if now - self._measured >= MEMORY_EVERY_S:
                 self._measured = now
                 self._on_memory(self.memory_bytes())
             return scores
 
-    def _score(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _score(self, matrix: NDArray[np.float64], objects: bytes) -> NDArray[np.float64]:
         for _ in range(TRIES):
             try:
-                return self._call(matrix)
+                return self._call(matrix, objects)
             except _LostError:
                 self._replace("it ended during a call")
         raise ModelProcessError(f"the model's process ended {TRIES} times on the same rows")
@@ -260,14 +260,15 @@ class ModelProcess:
 
     # ---- calls
 
-    def _call(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _call(self, matrix: NDArray[np.float64], objects: bytes) -> NDArray[np.float64]:
         scorer = self._scorer
         if scorer is None:
             raise ModelProcessError("the model is closed")
         scorer.settimeout(self._call_s)
         try:
-            scorer.sendall(CALL.pack(*matrix.shape))
+            scorer.sendall(CALL.pack(*matrix.shape, len(objects)))
             scorer.sendall(matrix.reshape(-1).view(np.uint8).data)
+            scorer.sendall(objects)
             head = received(scorer, ANSWER.size)
             if head is None:
                 raise _LostError

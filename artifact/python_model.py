@@ -1,0 +1,288 @@
+"""A model that scores by its own library: which one, from which file, with which columns.
+
+`model.json` of the artifact says so; the file that it names is opened only after every digest was checked.
+A pipeline of our own has none, since artifact/runtime.py opens its model.skops.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import numpy as np
+
+from artifact.manifest import MODEL, ArtifactError
+from artifact.signature import Label  # noqa: TC001 - msgspec reads the types of its fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from artifact.manifest import Artifact, Score
+    from artifact.signature import Signature
+
+CODE = "code"
+
+Flavor = Literal["pickle", "skops", "xgboost", "lightgbm", "catboost"]
+Dtype = Literal["float", "int", "bool", "str", "datetime"]
+
+
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One column as the model was fitted on it; a missing cell is NaN, or None among texts."""
+
+    name: str
+    dtype: Dtype
+
+
+class PythonModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a model is opened and asked.
+
+    Parameters
+    ----------
+    flavor
+        What opens `file`.
+    file
+        Its path in the artifact.
+    inputs
+        In the order in which the model wants them.
+    frame
+        Whether it wants a pandas data frame with these names, or else a two-dimensional array.
+    method
+        The method that is called.
+    order
+        For each class of the signature the column of what `method` gives.
+    labels
+        For each class of the signature the label that `method` answers, where it answers labels.
+    trusted
+        For skops: the types that a person has let it open.
+    packages
+        Distributions whose versions have to be those of the manifest.
+    code
+        Whether the folder `code` of the artifact holds modules of the model.
+    """
+
+    flavor: Flavor
+    file: str
+    inputs: tuple[Input, ...]
+    frame: bool
+    method: str
+    order: tuple[int, ...] = ()
+    labels: tuple[Label, ...] = ()
+    trusted: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    code: bool = False
+
+
+def read(artifact: Artifact) -> PythonModel | None:
+    """The artifact's model.json; None for a pipeline of our own."""
+    if MODEL not in artifact.manifest.files:
+        return None
+    try:
+        return msgspec.json.decode((artifact.path / MODEL).read_bytes(), type=PythonModel)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise ArtifactError(f"{artifact.path / MODEL} cannot be read: {error}") from error
+
+
+def open_score(artifact: Artifact, spec: PythonModel) -> Score:
+    """What scores raw rows of shape (rows, columns) into scores of shape (rows, outputs).
+
+    Raises
+    ------
+    ArtifactError
+        A library is absent or of another version, or the model cannot be opened.
+    """
+    check_packages(spec.packages, artifact.manifest.libraries, str(artifact.path))
+    if spec.code:
+        sys.path.insert(0, str(artifact.path / CODE))
+    try:
+        model = OPENERS[spec.flavor](artifact.path / spec.file, spec)
+    except ArtifactError:
+        raise
+    except Exception as error:
+        raise ArtifactError(
+            f"{artifact.path / spec.file} cannot be opened: {type(error).__name__}: {error}"
+        ) from error
+    return score_of(model, spec, artifact.signature)
+
+
+def score_of(model: Any, spec: PythonModel, signature: Signature) -> Score:
+    """The same of a model that is open."""
+    ask = getattr(model, spec.method)
+    places = [signature.names.index(each.name) for each in spec.inputs]
+
+    def score(rows: NDArray[Any]) -> NDArray[np.float64]:
+        answered = ask(_columns(rows, places, spec))
+        return scores_from(answered, spec, signature, len(rows))
+
+    return score
+
+
+def check_packages(names: tuple[str, ...], fitted: dict[str, str], where: str) -> None:
+    """Compare what is installed with what the model was made with: the same major and minor version.
+
+    Raises
+    ------
+    ArtifactError
+        Names the package and both versions.
+    """
+    for name in names:
+        made_with = fitted.get(name, "")
+        try:
+            here = version(name)
+        except PackageNotFoundError:
+            raise ArtifactError(
+                f"{where}: its model needs {name} {made_with}, which is not installed here"
+            ) from None
+        if made_with.split(".")[:2] != here.split(".")[:2]:
+            raise ArtifactError(
+                f"{where}: its model was made with {name} {made_with or 'of an unknown version'}, and this "
+                f"is {here}: install that version, or make the model anew with this one"
+            )
+
+
+def _columns(rows: NDArray[Any], places: list[int], spec: PythonModel) -> Any:
+    columns = [CONVERT[each.dtype](rows[:, place]) for each, place in zip(spec.inputs, places, strict=True)]
+    if spec.frame:
+        import pandas as pd  # of the model's own process
+
+        return pd.DataFrame(dict(zip((each.name for each in spec.inputs), columns, strict=True)))
+    if all(each.dtype in {"float", "int", "bool"} for each in spec.inputs):
+        return np.column_stack([np.asarray(column, np.float64) for column in columns])
+    return np.column_stack([np.asarray(column, object) for column in columns])
+
+
+def _float(cells: NDArray[Any]) -> NDArray[np.float64]:
+    return cells.astype(np.float64)
+
+
+def _int(cells: NDArray[Any]) -> NDArray[Any]:
+    numbers = cells.astype(np.float64)
+    whole = np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all()
+    return numbers.astype(np.int64) if whole else numbers
+
+
+def _bool(cells: NDArray[Any]) -> NDArray[Any]:
+    truth = {"true": True, "false": False, 1.0: True, 0.0: False}
+    found = np.array([None if _absent(cell) else truth.get(cell, cell) for cell in cells], object)
+    return found.astype(bool) if all(isinstance(cell, bool) for cell in found.tolist()) else found
+
+
+def _str(cells: NDArray[Any]) -> NDArray[Any]:
+    return np.array([np.nan if _absent(cell) else cell for cell in cells], object)
+
+
+def _datetime(cells: NDArray[Any]) -> NDArray[Any]:
+    return np.array(["NaT" if _absent(cell) else cell for cell in cells], "datetime64[ns]")
+
+
+def _absent(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+CONVERT: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "float": _float,
+    "int": _int,
+    "bool": _bool,
+    "str": _str,
+    "datetime": _datetime,
+}
+
+
+def scores_from(answered: Any, spec: PythonModel, signature: Signature, rows: int) -> NDArray[np.float64]:
+    """What a model answered as scores of shape (rows, outputs).
+
+    Raises
+    ------
+    ValueError
+        The answer has another shape or type than the task wants.
+    """
+    if hasattr(answered, "toarray"):
+        answered = answered.toarray()
+    found = np.asarray(answered)
+    if signature.task == "regression":
+        if found.size != rows:
+            raise ValueError(f"{rows} rows gave an answer of shape {found.shape}, expected one number a row")
+        return found.reshape(rows, 1).astype(np.float64)
+    if spec.labels:  # without probabilities the chosen class has all of it
+        chosen = [same == label for same in found.reshape(rows).tolist() for label in spec.labels]
+        scores: NDArray[np.float64] = np.array(chosen, np.float64).reshape(rows, len(spec.labels))
+        if not scores.any(axis=1).all():
+            raise ValueError("the model answered a label that its signature does not have")
+        return scores
+    if found.ndim == 1 or found.shape[1] == 1:  # the probability of the second class, as boosters give it
+        second = found.reshape(rows).astype(np.float64)
+        found = np.column_stack([1 - second, second])
+    if found.shape != (rows, len(spec.order)):
+        raise ValueError(
+            f"{rows} rows gave an answer of shape {found.shape}, expected ({rows}, {len(spec.order)})"
+        )
+    return np.ascontiguousarray(found[:, list(spec.order)], np.float64)
+
+
+# ---- what opens a file
+
+
+def _open_pickle(path: Path, _spec: PythonModel) -> Any:
+    try:
+        import joblib  # type: ignore[import-untyped]
+    except ImportError:
+        import pickle
+
+        with path.open("rb") as file:
+            return pickle.load(file)  # noqa: S301 - a person has trusted it, and its digest was checked
+    return joblib.load(path)
+
+
+def _open_skops(path: Path, spec: PythonModel) -> Any:
+    import skops.io
+
+    return skops.io.load(path, trusted=list(spec.trusted))
+
+
+def _open_xgboost(path: Path, _spec: PythonModel) -> Any:
+    import xgboost
+
+    booster = xgboost.Booster({"nthread": 1})
+    booster.load_model(path)
+    return _XGBoost(booster)
+
+
+class _XGBoost:
+    """A booster that takes data frames and arrays, missing cells included."""
+
+    def __init__(self, booster: Any) -> None:
+        self.booster = booster
+
+    def predict(self, rows: Any) -> Any:
+        import xgboost
+
+        names = None if hasattr(rows, "columns") else self.booster.feature_names
+        return self.booster.predict(xgboost.DMatrix(rows, feature_names=names))
+
+
+def _open_lightgbm(path: Path, _spec: PythonModel) -> Any:
+    import lightgbm
+
+    return lightgbm.Booster(model_file=str(path))
+
+
+def _open_catboost(path: Path, _spec: PythonModel) -> Any:
+    import catboost
+
+    model = catboost.CatBoost()
+    model.load_model(str(path))
+    return model
+
+
+OPENERS: dict[str, Callable[[Path, PythonModel], Any]] = {
+    "pickle": _open_pickle,
+    "skops": _open_skops,
+    "xgboost": _open_xgboost,
+    "lightgbm": _open_lightgbm,
+    "catboost": _open_catboost,
+}
