@@ -6,12 +6,9 @@ imported: its own server builds a data frame for each request, which takes 2 ms.
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import itertools
 import json
-import re
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -20,10 +17,10 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from artifact.encode import BadRows, CellError, canonical
+from artifact.encode import BadRows, CellError
 from artifact.signature import labels
 from serving.errors import Problem, bad_rows
-from serving.protocols import LARGE_BODY_BYTES, Reply
+from serving.protocols import LARGE_BODY_BYTES, Reply, csv_table
 from serving.protocols.blocks import Blocks, Number, StandIn, rows_of
 from serving.protocols.json_body import decode, same_as_decoded
 from serving.protocols.predict import Query, kind, with_options
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from artifact.signature import Column, Signature
+    from artifact.signature import Signature
     from serving.protocols import Head
     from serving.scoring.batcher import Scores
     from serving.scoring.catalog import Catalog, LiveModel
@@ -56,24 +53,14 @@ ERROR_CODES = {
     500: "INTERNAL_ERROR",
     503: "TEMPORARILY_UNAVAILABLE",
 }
-# What pandas reads as missing; no number, date or (unless the model knows it) category is written so.
-NOT_AVAILABLE = frozenset(
-    {"#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
-    | {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
-)
 MOST_HOT_COLUMNS = 512  # msgspec looks for a key that is out of order in every field of a record
 MOST_HINTS = 20
 MOST_NAME = 200
 MOST_IGNORED = 10_000
 """Columns that a frame may have beside the model's own: they count for nothing, but take memory."""
 
-# Possessive: what does not match is not tried again in all its parts, which for 30 KB of digits took 19 s.
-_NUMBER = re.compile(r"\s*+[+-]?+(\d++\.?+\d*+|\.\d++)([eE][+-]?+\d++)?+\s*+", re.ASCII)
-_NUMBERS = re.compile(r"[0-9+\-.eE\s]*+", re.ASCII)
 _encode = msgspec.json.encode
 _astuple = msgspec.structs.astuple
-
-csv.field_size_limit(2**31 - 1)  # a body has its own limit; Python's would refuse a text of 128 KiB
 
 Rows = list[list[float]]
 Read = Callable[[bytes], Rows | None]
@@ -423,36 +410,81 @@ def _hot_readers(signature: Signature) -> dict[bytes, Read]:
     names = [f"c{i}" for i in range(width)]
     rename = dict(zip(names, signature.names, strict=True))
     try:
-        # With every column there, no other key of a record is one of them misspelt: ignored, as in MLflow.
-        record = msgspec.defstruct("Record", [(name, Number) for name in names], rename=rename, gc=False)
+        record, extended = (
+            msgspec.defstruct(
+                "Record",
+                [(name, Number) for name in names],
+                rename=rename,
+                gc=False,
+                forbid_unknown_fields=strict,
+            )
+            for strict in (True, False)
+        )
         column = Annotated[list[Number], Meta(min_length=1)]
-        by_column = msgspec.defstruct("Columns", [(name, column) for name in names], rename=rename)
+        columns, more_columns = (
+            msgspec.defstruct(
+                "Columns", [(name, column) for name in names], rename=rename, forbid_unknown_fields=strict
+            )
+            for strict in (True, False)
+        )
     except ValueError:  # a name that JSON has to escape
         return {
             b"dataframe_split": _split_reader(by_row, signature),
             b"instances": _reader("instances", by_row),
             b"inputs": _reader("inputs", by_row),
         }
-    by_name = Annotated[list[record], Meta(min_length=1)]  # type: ignore[valid-type]
+
+    def records(form: str) -> Read:
+        strict, extending = (Annotated[list[kind], Meta(min_length=1)] for kind in (record, extended))  # type: ignore[valid-type]
+        return _first_of(
+            _reader(form, strict, _record_lines), _reader(form, extending, _checked_record_lines)
+        )
+
+    def by_column(form: str) -> Read:
+        return _first_of(
+            _reader(form, columns, _column_lines), _reader(form, more_columns, _checked_column_lines)
+        )
+
+    def either(form: str) -> Read:
+        return _by_brackets(form, _reader(form, by_row), records(form), by_column(form))
+
     return {
         b"dataframe_split": _split_reader(by_row, signature),
-        b"dataframe_records": _reader("dataframe_records", by_name, _record_lines),
-        b"instances": _either("instances", by_row, by_name, by_column),
-        b"inputs": _either("inputs", by_row, by_name, by_column),
+        b"dataframe_records": records("dataframe_records"),
+        b"instances": either("instances"),
+        b"inputs": either("inputs"),
     }
 
 
-def _record_lines(records: Any, body: bytes) -> Rows | None:
-    if not same_as_decoded(body, len(records) + 2):
-        return None
+def _first_of(usual: Read, extended: Read) -> Read:
+    """For records with keys of their own, which MLflow ignores: what is passed over there has to be checked.
+
+    With every column there, no other key is one of them misspelt.
+    """
+
+    def read(body: bytes) -> Rows | None:
+        rows = usual(body)
+        return extended(body) if rows is None else rows
+
+    return read
+
+
+def _record_lines(records: Any, _body: bytes) -> Rows | None:
     return [_astuple(record) for record in records]  # type: ignore[misc]
 
 
-def _column_lines(columns: Any, body: bytes) -> Rows | None:
-    cells = _astuple(columns)
-    if not same_as_decoded(body, len(cells) + 2) or _many_keys(body):
+def _checked_record_lines(records: Any, body: bytes) -> Rows | None:
+    return _record_lines(records, body) if same_as_decoded(body, len(records) + 2) else None
+
+
+def _column_lines(columns: Any, _body: bytes) -> Rows | None:
+    return list(zip(*_astuple(columns), strict=True))  # type: ignore[arg-type]
+
+
+def _checked_column_lines(columns: Any, body: bytes) -> Rows | None:
+    if not same_as_decoded(body, len(columns.__struct_fields__) + 2) or _many_keys(body):
         return None
-    return list(zip(*cells, strict=True))  # type: ignore[arg-type]
+    return _column_lines(columns, body)
 
 
 def _many_keys(body: bytes) -> bool:
@@ -473,11 +505,8 @@ def _reader(form: str, value: Any, lines: Callable[[Any, bytes], Rows | None] | 
     return read
 
 
-def _either(form: str, by_row: Any, by_name: Any, by_column: Any) -> Read:
+def _by_brackets(form: str, rows: Read, records: Read, columns: Read) -> Read:
     """Look at the first brackets, as a failed attempt costs 5 us."""
-    rows = _reader(form, by_row)
-    records = _reader(form, by_name, _record_lines)
-    columns = _reader(form, by_column, _column_lines)
     start = len(form) + 3
 
     def read(body: bytes) -> Rows | None:
@@ -566,101 +595,26 @@ def _is_csv(content_type: bytes) -> bool:
 
 
 def parse_csv(body: bytes, model: LiveModel) -> Query:
-    """A CSV body (RFC 4180, with a header) to encoded rows; the signature says what its texts are.
+    """A CSV body to encoded rows; the signature says what its texts are.
 
     Raises
     ------
     Problem
         400 for what is not CSV in UTF-8, 413 for too many rows, 422 for what the signature refuses.
     """
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Problem(400, f"The body is not UTF-8 at byte {error.start}.") from None
-    header, rows = _lines(text, model)
+    header, rows = csv_table.read(body, model.check_rows)
     _check_names([name for name in header if name], "in the header", model)
-    cells = list(zip(*rows, strict=True)) or [()] * len(header)
-    raw = dict(zip(header, cells, strict=True))
+    texts = list(zip(*rows, strict=True)) or [()] * len(header)
+    raw = dict(zip(header, texts, strict=True))
     columns: dict[str, Any] = dict(raw)
     for column in model.signature.columns:
         if column.name in raw:
-            columns[column.name] = _CSV_CELLS[column.kind](column, raw[column.name])
+            columns[column.name] = csv_table.cells(column, raw[column.name])
     try:
         matrix = _columns(columns, model)
     except BadRows as error:
         raise bad_rows(error) from None
     return Query(matrix, len(matrix))
-
-
-def _lines(text: str, model: LiveModel) -> tuple[list[str], list[list[str]]]:
-    """The header, and the rows as wide as it; empty lines are skipped, as MLflow does."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] = []
-    rows: list[list[str]] = []
-    try:
-        for row in reader:
-            if not row:
-                continue
-            if not header:
-                header = row
-                continue
-            if len(row) != len(header):
-                reason = f"line {reader.line_num} has {len(row)} fields, the header has {len(header)}"
-                raise Problem(400, reason, errors=[CellError(len(rows), None, reason)])
-            rows.append(row)
-            model.check_rows(len(rows))
-    except csv.Error as error:
-        raise Problem(400, f"The body is not CSV: line {reader.line_num}: {error}") from None
-    if not header:
-        raise Problem(400, "The body is empty; expected CSV with a header.")
-    return header, rows
-
-
-_DOTTED = re.compile(r"\s*[-+]?[1-9]\d{0,2}(?:\.\d{3})+\s*")
-
-
-def _csv_numbers(column: Column, cells: Sequence[str]) -> list[Any]:
-    """Numbers; a text that is not a number stays one, and the encoder refuses it with its place.
-
-    So does "66.723" where the training table has dots between thousands: a client may mean either.
-    """
-    if column.dotted_thousands:
-        return [cell if _DOTTED.fullmatch(cell) else _csv_number(cell) for cell in cells]
-    try:
-        if _NUMBERS.fullmatch(
-            "".join(cells)
-        ):  # Python reads more as numbers than CSV has, such as "1_0" and "Nan"
-            return list(map(float, cells))
-    except ValueError:
-        pass
-    return [_csv_number(cell) for cell in cells]
-
-
-def _csv_number(cell: str) -> float | str | None:
-    if _NUMBER.fullmatch(cell):
-        return float(cell)
-    return None if not cell.strip() or cell.strip() in NOT_AVAILABLE else cell
-
-
-def _csv_categories(column: Column, cells: Sequence[str]) -> list[str | None]:
-    missing = NOT_AVAILABLE - set(column.categories)
-    return [None if canonical(cell) in missing else cell for cell in cells]
-
-
-def _csv_dates(_column: Column, cells: Sequence[str]) -> list[str | None]:
-    return [None if cell.strip() in NOT_AVAILABLE else cell for cell in cells]
-
-
-def _csv_texts(_column: Column, cells: Sequence[str]) -> list[str | None]:
-    return [cell or None for cell in cells]
-
-
-_CSV_CELLS: dict[str, Callable[[Column, Sequence[str]], list[Any]]] = {
-    "number": _csv_numbers,
-    "category": _csv_categories,
-    "date": _csv_dates,
-    "text": _csv_texts,
-}
 
 
 # ---- words

@@ -24,6 +24,7 @@ from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from artifact import manifest
 from artifact.signature import Column
 from serving.http.gateway import Gateway
+from serving.protocols import csv_table
 from serving.protocols import mlflow as protocol
 from serving.settings import Settings
 from tests.servers import CHECKOUT, mlflow_models_serve
@@ -456,6 +457,11 @@ TABLES = {
     "1e400": "age,job,since\n1e400,cook,2020-01-01\n",
     "inf": "age,job,since\ninf,cook,2020-01-01\n",
     "nan": "age,job,since\nnan,cook,2020-01-01\n",
+    **{
+        f"{cell} {what}": f"age,job,since,income\n40,cook,2020-01-01,{cell}\n40,cook,2020-01-01,{beside}\n"
+        for cell in ("NAN", "Nan", "+nan", "nan", "-NaN")
+        for what, beside in (("beside a number", "5"), ("beside NA", "NA"))
+    },
     "underscore": "age,job,since\n4_0,cook,2020-01-01\n",
     "unknown category": "age,job,since\n40,pope,2020-01-01\n",
     "no date": "age,job,since\n40,cook,someday\n",
@@ -674,4 +680,4 @@ def test_what_csv_writes_is_read(gateways: dict[str, Gateway], rows: list[list[s
 def test_a_dot_that_may_part_thousands_is_not_read_as_a_decimal_point() -> None:
     """Where the training table writes 66723 as "66.723", a client may mean either, so it is refused."""
     column = Column(name="turnover", kind="number", dotted_thousands=True)
-    assert protocol._csv_numbers(column, ["66723", "66.723", "66.72", ""]) == [66723, "66.723", 66.72, None]
+    assert csv_table.cells(column, ["66723", "66.723", "66.72", ""]) == [66723, "66.723", 66.72, None]
