@@ -34,13 +34,13 @@ _UNSPACED = (
 )
 # Signs that belong to a word and are no letters to `re`: vowels of Indic scripts, points of Hebrew and
 # Arabic.
-_SIGNS = (
+SIGNS = (
     "\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc"
     "\u0900-\u0963\u0966-\u0dff\u200c\u200d"
 )
-_RUN = re.compile(rf"([{_UNSPACED}]+)|(?:[^\W{_UNSPACED}]|[{_SIGNS}]){{2,}}")
+_RUN = re.compile(rf"([{_UNSPACED}]+)|(?:[^\W{_UNSPACED}]|[{SIGNS}]){{2,}}")
 _UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
-_SIGN = re.compile(f"[{_SIGNS}]")
+_SIGN = re.compile(f"[{SIGNS}]")
 
 
 def unspaced(text: str) -> int:

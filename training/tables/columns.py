@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from artifact.encode import parse_date
 from artifact.signature import Kind
 from training.tables.cleaned import Cleaned, UnfitColumn
-from training.tables.dates import as_date, compact_dates
+from training.tables.dates import as_date, compact_dates, compact_format, epoch_dates
+from training.tables.durations import as_duration
 from training.tables.evidence import decide_from_cells, marks_of_file
 from training.tables.ids import (
     ID_SHARE,
@@ -26,7 +29,7 @@ from training.tables.labels import clean_labels
 from training.tables.numbers import EXACT, NUMBER_SHARE, Marks, either, read_numbers, too_large
 from training.tables.reading import UNDECIDED, LookAt, Reading
 from training.tables.tokens import MissingWords, Tokens, is_a_code_among_codes, marks_of, tokenised
-from training.tables.typed import as_text, beyond_float, canonical_numbers, iso, objects, typed
+from training.tables.typed import as_text, beyond_float, canonical_numbers, iso, objects, one_clock, typed
 from training.tables.words import is_prose, odd_words
 
 MAX_MARKS = 3
@@ -79,11 +82,12 @@ def _clean(cells: "pd.Series[Any]", name: str, wanted: Kind | None, reading: Rea
             return _clean_text(cells.astype(object).map(as_text, na_action="ignore"), name, wanted, reading)
         return _clean_number(cells, name, wanted)
     if pd.api.types.is_datetime64_any_dtype(dtype):
-        naive = cells.dt.tz_localize(None) if cells.dt.tz is not None else cells
+        naive, clock = one_clock(cells)
         texts = iso(naive.to_numpy())
         if wanted in {"category", "text"}:
             return Cleaned(wanted, pd.Series(texts, dtype=object))
-        return Cleaned("date", pd.Series(texts, dtype=object))
+        said = f"on the clock of UTC{clock}" if clock else ""
+        return Cleaned("date", pd.Series(texts, dtype=object), read_as=said, clock=clock)
     return _clean_text(cells, name, wanted, reading)
 
 
@@ -102,10 +106,10 @@ def _clean_number(  # noqa: C901 - the ways in which a number is none stand toge
     series = pd.Series(values)
     if wanted in {"category", "text"}:
         return Cleaned(wanted, canonical_numbers(values), remarks=tuple(remarks))
-    if wanted == "date" or (wanted is None and "date" in name.lower()):
-        dates = compact_dates(values)
+    if wanted in {None, "date"}:
+        dates = _numbers_as_dates(values, name, remarks, wanted=wanted == "date")
         if dates is not None:
-            return Cleaned("date", dates, ("%Y%m%d",), tuple(remarks))
+            return dates
         if wanted == "date":
             raise UnfitColumn("holds numbers that are no dates such as 20240131")
     if wanted is None:
@@ -126,6 +130,23 @@ def _clean_number(  # noqa: C901 - the ways in which a number is none stand toge
         elif whole and distinct == len(values) >= MIN_ID_ROWS and counts_rows(present, name):
             return Cleaned("number", series, remarks=tuple(remarks), id_like="it counts the rows")
     return Cleaned("number", series, remarks=tuple(remarks))
+
+
+def _numbers_as_dates(
+    values: NDArray[np.float64], name: str, remarks: list[str], *, wanted: bool
+) -> Cleaned | None:
+    """Whole numbers that are dates: 20240131, or seconds since 1970."""
+    compact = compact_dates(values, name, wanted=wanted)
+    if compact is not None:
+        dates, form, doubt = compact
+        look_at = (LookAt(name, doubt),) if doubt else ()
+        return Cleaned("date", dates, (form,), tuple(remarks), look_at=look_at, read_as=form)
+    epoch = epoch_dates(values, name, wanted=wanted)
+    if epoch is None:
+        return None
+    dates, form = epoch
+    text = f'whole numbers are read as {form} in UTC: where they are amounts, set the kind to "number"'
+    return Cleaned("date", dates, (form,), tuple(remarks), look_at=(LookAt(name, text),), read_as=form)
 
 
 def _quick_numbers(cells: "pd.Series[Any]", missing: MissingWords, marks: Marks) -> "pd.Series[Any] | None":
@@ -207,27 +228,59 @@ def _only_marked(distinct: list[str], left: list[int], share: float) -> bool:
 
 def _clean_text(cells: "pd.Series[Any]", name: str, wanted: Kind | None, reading: Reading) -> Cleaned:
     missing, marks = MissingWords(reading), marks_of_file(reading)
-    if wanted in {None, "number"} and (quick := _quick_numbers(cells, missing, marks)) is not None:
+    if (
+        wanted in {None, "number"}
+        and name not in reading.formats
+        and (quick := _quick_numbers(cells, missing, marks)) is not None
+    ):
         return _clean_number(quick, name, wanted)
     tokens = tokenised(cells, missing)
     distinct = tokens.distinct
     if not distinct:
         nothing = pd.Series(np.nan, index=cells.index) if wanted in {None, "number"} else _nothing(len(cells))
         return Cleaned(wanted or "number", nothing)
-    open_: list[str] = []
-    if wanted in {None, "number"}:
-        number, open_ = _as_number(tokens, distinct, name, wanted, marks)
-        if number is not None:
-            return number
-    if wanted in {None, "date"}:
-        date = as_date(tokens, distinct, name, wanted, reading)
-        if date is not None:
-            return date
+    found, open_ = _measured(tokens, name, wanted, reading)
+    if found is not None:
+        return replace(found, look_at=(*found.look_at, *(LookAt(name, text) for text in open_)))
     kind: Kind = wanted or ("text" if is_prose(tokens, distinct) else "category")
     if kind == "text":
         return Cleaned("text", tokens.spread(distinct, None, object))
-    tokens, said = _with_codes_for_missing(cells, tokens, missing)
-    return _clean_category(tokens, name, wanted, [*open_, *said])
+    tokens, more = _with_codes_for_missing(cells, tokens, missing)
+    return _clean_category(tokens, name, wanted, [*open_, *more])
+
+
+def _measured(
+    tokens: Tokens, name: str, wanted: Kind | None, reading: Reading
+) -> tuple[Cleaned | None, list[str]]:
+    """The column as numbers, durations or dates, if it is one of them; and what to tell besides."""
+    number, date = wanted in {None, "number"} and name not in reading.formats, wanted in {None, "date"}
+    open_: list[str] = []
+    if date and (compact := _compact_texts(tokens, name, wanted, reading)) is not None:
+        return compact, []
+    if number:
+        duration, doubt = as_duration(tokens, tokens.distinct, name)
+        if duration is not None:
+            return duration, []
+        cleaned, open_ = _as_number(tokens, tokens.distinct, name, wanted, marks_of_file(reading))
+        if cleaned is not None:
+            return cleaned, []
+        open_ = [doubt, *open_] if doubt else open_
+    if date and (dates := as_date(tokens, tokens.distinct, name, wanted, reading)) is not None:
+        return dates, open_
+    return None, open_
+
+
+def _compact_texts(tokens: Tokens, name: str, wanted: Kind | None, reading: Reading) -> Cleaned | None:
+    """Texts of eight digits as dates: such as "01022024", whose zero says that it is no number."""
+    if name in reading.formats:
+        return None
+    found = compact_format(tokens.distinct, name, wanted=wanted == "date")
+    if found is None:
+        return None
+    form, doubt = found
+    texts = iso(np.array([parse_date(text, (form,)) for text in tokens.distinct], "datetime64[s]"))
+    look_at = (LookAt(name, doubt),) if doubt else ()
+    return Cleaned("date", tokens.spread(texts, None, object), (form,), look_at=look_at, read_as=form)
 
 
 def _clean_category(tokens: Tokens, name: str, wanted: Kind | None, open_: Sequence[str]) -> Cleaned:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from artifact.kinds.date import plain
+from training.tables.dates import Order
 from training.tables.numbers import NUMBER_SHARE, OTHER, Evidence, Marks, evidence_of
 from training.tables.numerals import numeral
 from training.tables.reading import Decided, Reading
@@ -24,7 +26,7 @@ def decide_from_cells(frame: pd.DataFrame, reading: Reading) -> Reading:
         for place, name in enumerate(frame.columns)
         if (evidence := _of_column(frame.iloc[:, place])) is not None
     }
-    return _with_decimal(reading, found)
+    return _with_day_order(_with_decimal(reading, found), frame)
 
 
 def marks_of_file(reading: Reading) -> Marks:
@@ -82,3 +84,39 @@ def _with_decimal(reading: Reading, found: dict[str, Evidence]) -> Reading:
     word = {".": "point", ",": "comma"}[mark]
     columns = ", ".join(f'"{name}"' for name in says[mark][:3])
     return replace(reading, decimal=Decided(mark, f"numbers in {columns} can only have a decimal {word}"))
+
+
+def _with_day_order(reading: Reading, frame: pd.DataFrame) -> Reading:
+    """The order of day and month where all columns that say which say the same."""
+    if reading.day_first is not None and reading.day_first.given:
+        return reading
+    says: dict[bool, list[str]] = {True: [], False: []}
+    for place, name in enumerate(frame.columns):
+        order = _order_of_column(frame.iloc[:, place])
+        if order is not None and bool(order.day) != bool(order.month):
+            says[order.day > 0].append(str(name))
+        elif order is not None and order.day:
+            return reading
+    if bool(says[True]) == bool(says[False]):
+        return reading
+    first = bool(says[True])
+    word = "day" if first else "month"
+    columns = ", ".join(f'"{name}"' for name in says[first][:3])
+    return replace(reading, day_first=Decided(first, f"dates in {columns} can only have the {word} first"))
+
+
+def _order_of_column(cells: "pd.Series[Any]") -> Order | None:
+    if not isinstance(cells.dtype, pd.StringDtype) and not pd.api.types.is_object_dtype(cells.dtype):
+        return None
+    sample = [
+        text
+        for text in cells.iloc[:: max(1, len(cells) // SAMPLED)]
+        if isinstance(text, str) and text.strip()
+    ]
+    tried = Order()
+    if not sample or sum(tried.add(plain(text)) for text in sample) < NUMBER_SHARE / 2 * len(sample):
+        return None
+    order = Order()
+    for text in _different(cells):
+        order.add(plain(text))
+    return order

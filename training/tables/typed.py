@@ -68,6 +68,19 @@ def _large(values: NDArray[Any]) -> bool:
     return len(values) > 0 and max(abs(int(values.min())), abs(int(values.max()))) > 2**53
 
 
+def one_clock(cells: "pd.Series[Any]") -> tuple["pd.Series[Any]", str | None]:
+    """Moments on one clock, and its offset from UTC: that of the place where it never changes, else UTC."""
+    if cells.dt.tz is None:
+        return cells, None
+    wall = cells.dt.tz_localize(None)
+    utc = cells.dt.tz_convert("UTC").dt.tz_localize(None)
+    offsets = (wall - utc).dropna().unique()
+    if len(offsets) != 1:
+        return utc, "+00:00"
+    minutes = int(offsets[0].total_seconds() // 60)
+    return wall, f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
+
+
 def iso(moments: NDArray[np.datetime64]) -> list[str | None]:
     """ISO 8601 to the second, or to the day where every moment is at midnight; None for NaT."""
     seconds = moments.astype("datetime64[s]")
