@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,6 +139,42 @@ def test_the_dashboard_shows_every_metric(panels: list[Object]) -> None:
     text = "\n".join(queries(panels))
     for name in our_metrics():
         assert re.search(rf"\b{name}(_total|_bucket|_sum|_count)?\b", text), name
+
+
+def test_the_docs_tell_what_each_panel_shows(panels: list[Object]) -> None:
+    """A row a panel, in the dashboard's order, with the metrics that its queries read."""
+    table = PAGE[PAGE.index("| panel | shows | from |") : PAGE.index("## Alerts")]
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| (`[^|]+`) \|$", table, flags=re.MULTILINE)
+    told = [(title, re.findall(r"`(\w+)`", names)) for title, _, names in rows]
+
+    read = re.compile(r"\b(okamochi_\w+?|up)(?:_bucket|_sum|_count)?\{")
+    assert told == [
+        (panel["title"], list(dict.fromkeys(read.findall(" ".join(t["expr"] for t in panel["targets"])))))
+        for panel in panels
+    ]
+    for alert in re.findall(r'\("([^"]+)"\)', PAGE[PAGE.index("## Alerts") :]):
+        assert alert in dict(told), "a paragraph names a panel that is not there"
+
+
+def test_the_docs_scrape_a_server_without_kubernetes(
+    program: Callable[[str], str], panels: list[Object], tmp_path: Path
+) -> None:
+    """Prometheus takes the file, and it gives the labels that the panels choose by."""
+    block = re.search(r"```yaml\n( +scrape_configs:.*?)```", PAGE, flags=re.DOTALL)
+    assert block is not None
+    (tmp_path / "prometheus.yml").write_text(textwrap.dedent(block[1]))
+    check = [program("promtool"), "check", "config", str(tmp_path / "prometheus.yml")]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    (scrape,) = yaml.safe_load(textwrap.dedent(block[1]))["scrape_configs"]
+    (target,) = scrape["static_configs"]
+    labels = {"job": scrape["job_name"], **target["labels"]}
+    chosen = {name for query in queries(panels) for name in re.findall(r"[{,] ?(\w+)=", query)}
+    assert {"job", "namespace"} <= chosen
+    assert {f'job="{labels["job"]}"'} == {
+        job for query in queries(panels) for job in re.findall(r'job="\w+"', query)
+    }
 
 
 def test_the_monitor_scrapes_the_servers_pods(objects: list[Object]) -> None:
