@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from training.decide.promote import Verdict
     from training.registry.mlflow_registry import Version
     from training.run import Budget, Result
-    from training.settings import UseCase
+    from training.settings import Read, UseCase
 
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -123,6 +124,41 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     starting = command("init", init, "write a use case for a table of your own", takes_name=False)
     starting.add_argument("data", metavar="DATA.csv", help="a CSV or Parquet file")
     starting.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
+    reading_options(starting)
+    looking = command("preview", preview, "show how a file is read, and what is unsure", takes_name=False)
+    looking.add_argument("data", metavar="FILE", help="a CSV or Parquet file")
+    looking.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    looking.add_argument("--rows", type=_positive, default=20, metavar="N", help="rows to show (default: 20)")
+    looking.add_argument("--json", action="store_true", help="for a program to read")
+    reading_options(looking)
+
+
+def reading_options(found: argparse.ArgumentParser) -> None:
+    """The keys of [read] and [formats] as options."""
+    group = found.add_argument_group("how the file is written, where it is not found out or found wrongly")
+    group.add_argument("--encoding", metavar="NAME", help='such as "gb18030" or "windows-1251"')
+    group.add_argument("--delimiter", metavar="C", help='the character between cells, or "tab"')
+    group.add_argument("--quote", metavar="C", help='the character around cells; "" for none')
+    group.add_argument(
+        "--escape", metavar="C", help='the character before a quote inside of quotes; "" for none'
+    )
+    group.add_argument("--decimal", choices=(".", ","), help="the decimal mark")
+    group.add_argument("--thousands", metavar="C", help='the mark between thousands; "" for none')
+    group.add_argument("--skip-lines", type=int, metavar="N", help="lines above the header")
+    group.add_argument(
+        "--missing", action="append", metavar="WORD", help="words that stand for a missing value"
+    )
+    group.add_argument(
+        "--not-missing", action="append", metavar="WORD", help="a usual word for a missing value that is none"
+    )
+    order = group.add_mutually_exclusive_group()
+    order.add_argument("--day-first", action="store_true", default=None, help="01/02/2024 is in February")
+    order.add_argument(
+        "--month-first", action="store_false", dest="day_first", help="01/02/2024 is in January"
+    )
+    group.add_argument(
+        "--format", action="append", metavar="COLUMN=FORMAT", help="the format of dates, as day=%%d.%%m.%%Y"
+    )
 
 
 def _positive(text: str) -> int:
@@ -341,9 +377,28 @@ def init(chosen: argparse.Namespace) -> int:
     """`init DATA.csv --target COLUMN`."""
     from training.tables.init import write_use_case
 
-    path = write_use_case(chosen.data, chosen.target, tell=lambda line: print(line, file=sys.stderr))
+    path = write_use_case(
+        chosen.data,
+        chosen.target,
+        read=_read(chosen),
+        formats=_formats(chosen),
+        tell=lambda line: print(line, file=sys.stderr),
+        width=_terminal(),
+    )
     print(f"{path} is written: look it over, then train with")
     print(f"  {typed(f'-m training run {path.name}')}")
+    return DONE
+
+
+def preview(chosen: argparse.Namespace) -> int:
+    """`preview FILE`."""
+    from training.tables.preview import as_json, as_text
+    from training.tables.preview import preview as look
+
+    found = look(
+        chosen.data, target=chosen.target, rows=chosen.rows, read=_read(chosen), formats=_formats(chosen)
+    )
+    print(as_json(found) if chosen.json else as_text(found, _terminal()))
     return DONE
 
 
@@ -354,6 +409,24 @@ def _use_case(chosen: argparse.Namespace) -> UseCase:
     from training.settings import load_use_case
 
     return load_use_case(chosen.name)
+
+
+def _read(chosen: argparse.Namespace) -> Read:
+    from training.settings import read_of_options
+
+    keys = (
+        "encoding", "delimiter", "quote", "escape", "decimal", "thousands", "skip_lines", "missing",
+        "not_missing", "day_first",
+    )  # fmt: skip
+    return read_of_options({key: getattr(chosen, key) for key in keys}, _formats(chosen))
+
+
+def _formats(chosen: argparse.Namespace) -> dict[str, str]:
+    return dict(pair.rpartition("=")[::2] for pair in chosen.format or ())
+
+
+def _terminal() -> int:
+    return shutil.get_terminal_size((110, 24)).columns
 
 
 def _name(chosen: argparse.Namespace) -> str:

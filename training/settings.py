@@ -313,16 +313,29 @@ def _check_meaning(  # noqa: C901 - one rule after the other
             raise UseCaseError(f'{path}: {key} is for a binary task, but task is "{use_case.task}".')
     if use_case.group and use_case.time:
         raise UseCaseError(f"{path}: group and time are both set; the split can go by one of them.")
-    _check_read(use_case, path)
+    check_read(use_case.read, use_case.formats, path)
     for key in ("leave_out", "sensitive"):
         if use_case.target in getattr(use_case, key):
             raise UseCaseError(f'{path}: {key} names the target "{use_case.target}" itself.')
 
 
-def _check_read(  # noqa: C901 - one rule after the other
-    use_case: UseCase, path: Path
+def read_of_options(options: Mapping[str, Any], formats: Mapping[str, str]) -> Read:
+    """[read] from options of a command; None where one was not given. Raises UseCaseError."""
+    given = {key: value for key, value in options.items() if value is not None}
+    if given.get("delimiter") in {"tab", "\\t"}:
+        given["delimiter"] = "\t"
+    try:
+        read = msgspec.convert(given, Read)
+    except msgspec.ValidationError as error:
+        raise UseCaseError(f"An option is wrong: {_explained(str(error), {'read': given} | given)}") from None
+    check_read(read, formats, "An option is wrong")
+    return read
+
+
+def check_read(  # noqa: C901 - one rule after the other
+    read: Read, formats: Mapping[str, str], path: str | Path
 ) -> None:
-    read = use_case.read
+    """Refuse keys of [read] and [formats] that have the right type and yet no sense. Raises UseCaseError."""
     if read.encoding is not None:
         try:
             codecs.lookup(read.encoding)
@@ -345,7 +358,7 @@ def _check_read(  # noqa: C901 - one rule after the other
     for word in read.missing:
         if word in read.not_missing:
             raise UseCaseError(f'{path}: "{word}" stands in both read.missing and read.not_missing.')
-    for column, form in use_case.formats.items():
+    for column, form in formats.items():
         if not re.search(r"%[a-zA-Z]", form):
             raise UseCaseError(
                 f'{path}: "{column}" in formats is {_shown(form)}, expected a date format such as "%d.%m.%Y".'

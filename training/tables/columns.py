@@ -300,7 +300,11 @@ def _with_codes_for_missing(
 ) -> tuple[Tokens, list[str]]:
     """The tokens with "NA" among them where the others are codes like it, and what a person should know."""
     for word in ("NA", "NAN", "NAT"):
-        if not missing.has(word) or not is_a_code_among_codes(word, [*tokens.distinct, word]):
+        if (
+            missing.is_settled(word)
+            or not missing.has(word)
+            or not is_a_code_among_codes(word, [*tokens.distinct, word])
+        ):
             continue
         count = int((cells.astype("str").str.strip() == word).sum())
         if not count:

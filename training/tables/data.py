@@ -24,6 +24,7 @@ from training.tables.columns import (
 from training.tables.leaks import leaking_columns
 from training.tables.raw import DataError, Raw
 from training.tables.reading import UNDECIDED, LookAt, Reading
+from training.tables.shown import ShownColumn, became_missing, show_column, words_taken_for_missing
 from training.tables.sources import read_source
 
 MAX_CLASS_NUMBERS = 12  # whole numbers with more values than this are a regression
@@ -98,6 +99,8 @@ class Table:
         What was decided for the file as a whole.
     look_at
         The readings that the file leaves open.
+    shown
+        The first cells of each column that may be a feature, as they are written and as they are read.
     """
 
     frame: pd.DataFrame
@@ -120,6 +123,7 @@ class Table:
     spelling: dict[str, dict[str, Any]] = field(default_factory=dict)
     reading: Reading = UNDECIDED
     look_at: tuple[LookAt, ...] = ()
+    shown: tuple[ShownColumn, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -141,9 +145,10 @@ def load_table(use_case: UseCase) -> Table:
 def clean_table(raw: Raw, use_case: UseCase) -> Table:
     """Clean a table that has been read; see `load_table`."""
     notes = [Note("info", column, text) for column, text in raw.notes]
-    frame = _named(raw.frame, notes)
+    frame, renamed = named(raw.frame)
+    notes += [Note("warning", *each) for each in renamed]
     reading = decide_from_cells(frame, raw.reading)
-    _check_named_columns(use_case, list(frame.columns))
+    check_named_columns(use_case, list(frame.columns))
     if len(frame) < 2:
         raise DataError(f"{_where(use_case)} has {len(frame)} row: there is nothing to learn from.")
     labels, task, frame = _target(frame, use_case, reading, notes)
@@ -155,7 +160,8 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
             f"{', '.join(METRIC_NAMES[task])}."
         )
     features = _feature_names(frame, use_case, notes, unnamed=is_unnamed(raw.frame.columns[0]))
-    cleaned = _clean_features(frame, features, use_case, reading, notes)
+    found = _Found(notes, list(reading.look_at))
+    cleaned = _clean_features(frame, features, use_case, reading, found)
     if not cleaned:
         raise DataError(
             f"{_where(use_case)} has no feature column left besides the target: every one is constant, "
@@ -170,7 +176,6 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         )
     if duplicates:
         notes.append(Note("info", None, f"{duplicates:,} rows are copies of others; copies stay on one side"))
-    look_at = (*reading.look_at, *(each for column in cleaned.values() for each in column.look_at))
     return Table(
         frame=clean,
         target=labels,
@@ -184,7 +189,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         ignored=tuple(str(name) for name in frame.columns if name not in cleaned),
         notes=(
             *notes,
-            *(Note("warning", *each) for each in look_at),
+            *(Note("warning", *each) for each in found.look_at),
             *_looked_at(clean, labels, task),
             *_hints(frame, cleaned, labels, use_case),
         ),
@@ -196,7 +201,8 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         marks={name: column.marks for name, column in cleaned.items() if column.marks},
         spelling={name: column.spelling for name, column in cleaned.items() if column.spelling},
         reading=reading,
-        look_at=look_at,
+        look_at=tuple(found.look_at),
+        shown=tuple(found.shown.values()),
     )
 
 
@@ -307,8 +313,9 @@ def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
 # -------------------------------------------------------------------------------------------- the columns
 
 
-def _named(frame: pd.DataFrame, notes: list[Note]) -> pd.DataFrame:
+def named(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[LookAt]]:
     """Give every column a name of its own; of two, who has it to the letter keeps it, else the first."""
+    renamed = []
     plain = [" ".join(str(name).split()) or f"column_{i}" for i, name in enumerate(frame.columns, start=1)]
     taken: Counter[str] = Counter()
     names = list(plain)
@@ -320,16 +327,17 @@ def _named(frame: pd.DataFrame, notes: list[Note]) -> pd.DataFrame:
             taken[wanted] += 1
         if unique != wanted:
             taken[unique] += 1
-            notes.append(Note("warning", unique, f'this is another column named "{wanted}": renamed'))
+            renamed.append(LookAt(unique, f'this is another column named "{wanted}": renamed'))
         names[place] = unique
-    named = frame.copy(deep=False)
-    named.columns = pd.Index(names)
-    return named
+    copy = frame.copy(deep=False)
+    copy.columns = pd.Index(names)
+    return copy, renamed
 
 
-def _check_named_columns(use_case: UseCase, columns: list[str]) -> None:
+def check_named_columns(use_case: UseCase, columns: list[str]) -> None:
+    """Refuse a use case that names a column which its table does not have. Raises DataError."""
     named: dict[str, Iterable[str | None]] = {
-        "target": [use_case.target],
+        "target": [use_case.target or None],
         "group": [use_case.group],
         "time": [use_case.time],
         "leave_out": use_case.leave_out,
@@ -387,8 +395,17 @@ def _feature_names(frame: pd.DataFrame, use_case: UseCase, notes: list[Note], *,
     return [str(name) for name in frame.columns if name not in left_out]
 
 
+@dataclass
+class _Found:
+    """What cleaning the columns brings to light."""
+
+    notes: list[Note]
+    look_at: list[LookAt]
+    shown: dict[str, ShownColumn] = field(default_factory=dict)
+
+
 def _clean_features(
-    frame: pd.DataFrame, features: list[str], use_case: UseCase, reading: Reading, notes: list[Note]
+    frame: pd.DataFrame, features: list[str], use_case: UseCase, reading: Reading, found: _Found
 ) -> dict[str, Cleaned]:
     kept: dict[str, Cleaned] = {}
     ids: dict[str, Cleaned] = {}
@@ -399,12 +416,16 @@ def _clean_features(
             column = clean_column(frame[name], name, wanted=wanted, reading=reading)
         except UnfitColumn as error:
             raise DataError(f'[kinds] says "{name}" is a {setting}, but it {error}.') from None
-        notes.extend(Note("info", name, text) for text in column.remarks)
+        found.notes.extend(Note("info", name, text) for text in column.remarks)
+        if said := became_missing(frame[name], column):
+            found.notes.append(Note("info", name, said))
+        found.look_at += [*column.look_at, *words_taken_for_missing(name, frame[name], column)]
+        found.shown[name] = show_column(name, frame[name], column)
         present = column.cells.dropna()
         if present.empty:
-            notes.append(Note("warning", name, "every cell is missing: left out"))
+            found.notes.append(Note("warning", name, "every cell is missing: left out"))
         elif wanted is None and len(present) == len(column.cells) and (present == present.iloc[0]).all():
-            notes.append(
+            found.notes.append(
                 Note("info", name, f"every row has the same value ({str(present.iloc[0])[:40]}): left out")
             )
         elif column.id_like:
@@ -413,7 +434,7 @@ def _clean_features(
             kept[name] = column
     for name, column in ids.items():
         if kept:
-            notes.append(
+            found.notes.append(
                 Note(
                     "warning",
                     name,
@@ -421,7 +442,7 @@ def _clean_features(
                 )
             )
         else:
-            notes.append(
+            found.notes.append(
                 Note("warning", name, f"looks like an id ({column.id_like}), kept for want of others")
             )
     kept = kept or ids

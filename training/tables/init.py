@@ -5,25 +5,29 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from artifact.models_lock import NAME_RULE
-from training.settings import USE_CASES, Csv, Label, Parquet, UseCase, UseCaseError
+from training.settings import USE_CASES, Label, Parquet, Read, UseCase, UseCaseError
 from training.tables.columns import clean_labels
 from training.tables.data import Note, Table, clean_table, test_rows, with_few_test_rows
+from training.tables.preview import column_lines
 from training.tables.raw import DataError, Raw
-from training.tables.sources import read_source
+from training.tables.shown import not_obvious
+from training.tables.sources import read_source, source_of
 
 FOLDS, FEWEST_FOLDS = 5, 2
 MAX_DROPPED_SHARE = 0.2
 SALTS_TRIED = 50
 SHARE_TOLERANCE = 0.04
 FAIR_SHARE = 0.75  # of a class's rows that should be test rows, at least so much of them are
+MAX_SHOWN = 8
 EVEN_SHARE = 0.5  # of an even share: classes rarer than that make accuracy misleading
 
 
@@ -32,6 +36,10 @@ def write_use_case(
     target: str,
     directory: str | Path = ".",
     tell: Callable[[str], None] = lambda _: None,
+    *,
+    read: Read = Read(),  # noqa: B008 - frozen
+    formats: Mapping[str, str] = MappingProxyType({}),
+    width: int = 110,
 ) -> Path:
     """Write `NAME.toml` for a person's data, NAME being the data file's own, and say in it what was guessed.
 
@@ -45,22 +53,27 @@ def write_use_case(
     directory
         Where the TOML goes; its `path` is relative to it.
     tell
-        Called with each thing that a person should look at.
+        Called with each line of what a person should look at.
+    read, formats
+        What the person says of how the file is written.
+    width
+        Columns of the terminal that `tell` writes to.
     """
     data = Path(data_path).expanduser().resolve()
     base = _name_of(data)
     path = Path(directory).resolve() / f"{base}.toml"
     if path.exists():
         raise UseCaseError(f"{path} exists already: edit it, or move it away to have a new one written.")
-    parquet = data.suffix.lower() in {".parquet", ".pq"}
     draft = UseCase(
         name=f"my_{base}"[:41] if (USE_CASES / f"{base}.toml").exists() else base,
         target=target,
-        source=Parquet(path=str(data)) if parquet else Csv(path=str(data)),
+        source=source_of(data),
         folds=FOLDS,
+        read=read,
+        formats=dict(formats),
         file=str(path),
     )
-    draft, raw = _read(draft)
+    raw = read_source(draft)
     drop_classes, folds = _rare(raw, draft)
     draft = msgspec.structs.replace(draft, drop_classes=drop_classes, folds=folds)
     table = clean_table(raw, draft)
@@ -69,7 +82,19 @@ def write_use_case(
     path.write_text(_toml(draft, table, os.path.relpath(data, path.parent)), encoding="utf-8")
     for line in table.to_look_at():
         tell(line)
+    for line in _unobvious(table, width):
+        tell(line)
     return path
+
+
+def _unobvious(table: Table, width: int) -> list[str]:
+    """The columns that are read otherwise than they are written, or of which something is unsure."""
+    columns = not_obvious(table.shown, table.look_at)
+    if not columns:
+        return []
+    lines = ["", "Columns whose reading is not obvious:", *column_lines(columns[:MAX_SHOWN], width)]
+    more = len(columns) - MAX_SHOWN
+    return [*lines, *([f"and {more} more: see the data report"] if more > 0 else []), ""]
 
 
 def _name_of(data: Path) -> str:
@@ -81,17 +106,6 @@ def _name_of(data: Path) -> str:
     name = name[:41].rstrip("_")
     assert NAME_RULE.fullmatch(name)  # noqa: S101 - so made above
     return name
-
-
-def _read(draft: UseCase) -> tuple[UseCase, Raw]:
-    """The table, and the draft with the encoding that reads it."""
-    try:
-        return draft, read_source(draft)
-    except DataError as error:
-        if "encoding" not in str(error):
-            raise
-        draft = msgspec.structs.replace(draft, read=msgspec.structs.replace(draft.read, encoding="latin-1"))
-        return draft, read_source(draft)
 
 
 def _rare(raw: Raw, draft: UseCase) -> tuple[tuple[Label, ...], int]:
@@ -197,7 +211,7 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
         f'kind = "{"parquet" if isinstance(draft.source, Parquet) else "csv"}"',
         f"path = {_value(path)}",
         "",
-        *_read_lines(draft),
+        *_read_lines(draft, table),
         "# What each column is: number, category, text, date or leave_out.",
         "[kinds]",
         *_kind_lines(table),
@@ -210,10 +224,29 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
     return "\n".join(lines)
 
 
-def _read_lines(draft: UseCase) -> list[str]:
-    if draft.read.encoding is None:
-        return []
-    return ["[read]", f"encoding = {_value(draft.read.encoding)}  # the file is not UTF-8", ""]
+def _read_lines(draft: UseCase, table: Table) -> list[str]:
+    """[read] and [formats]: what was given, and as comments what was found out and why."""
+    given = msgspec.to_builtins(draft.read)
+    lines = [f"{key} = {_value(value)}" for key, value in given.items() if value not in (None, ())]
+    for key, usual in _USUAL.items():
+        decided = getattr(table.reading, key)
+        if decided is not None and not decided.given and decided.value != usual:
+            lines.append(_on_one_line(f"# {key} = {_value(decided.value)}  # found: {decided.reason}"))
+    if lines:
+        above = (
+            "# How the file is written. Comments say what was found out; without the first # it is settled."
+        )
+        lines = [above, "[read]", *lines, ""]
+    if draft.formats:
+        lines += ["[formats]", *(f"{_key(name)} = {_value(form)}" for name, form in draft.formats.items())]
+        lines.append("")
+    return lines
+
+
+_USUAL = {
+    "encoding": "utf-8", "delimiter": ",", "quote": '"', "escape": "", "skip_lines": 0, "decimal": None,
+    "thousands": None, "day_first": None,
+}  # fmt: skip
 
 
 def _of_whole(note: Note, draft: UseCase) -> bool:

@@ -48,7 +48,7 @@ def _label_tokens(cells: "pd.Series[Any]", missing: MissingWords) -> tuple[Token
     """The labels, and words for missing among them that are labels themselves."""
     tokens = tokenised(cells, missing)
     gone = cells.dropna().str.strip()
-    gone = gone[[missing.has(word) and word != "" for word in gone]]
+    gone = gone[[missing.has(word) and word != "" and not missing.is_settled(word) for word in gone]]
     counts = gone.value_counts()
     if not len(counts):
         return tokens, []

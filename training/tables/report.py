@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from artifact.signature import Column, Signature
 from training.tables.data import Note, Table, test_rows
 from training.tables.leaks import column_power, suspicious
+from training.tables.preview import reading_lines
+from training.tables.shown import ShownColumn, not_obvious
 
 BINS = 24
 TOP_CATEGORIES = 8
 TOP_BARS = 20
 OPEN_CARDS = 60
+SHOWN_CELLS, SHOWN_LETTERS = 8, 40
 SHOWN_CLASSES = 6
 TAIL = 0.005  # of the rows at either end that may lie outside a histogram if they would flatten it
 
@@ -38,6 +41,7 @@ def write_report(table: Table, signature: Signature, directory: str | Path) -> P
         f"<header><h1>{title}{badge}</h1><p>{escape(use_case.description)}</p></header>",
         _tiles(table, signature),
         _section("To look at", _notes(table, "warning", "Nothing stands out.")),
+        _section("How the file is read", _reading(table)),
         (
             f'<div class="pair">{_section("The target: " + use_case.target, _target(table))}'
             f"{_section('Missing cells', _missing(table))}</div>"
@@ -113,6 +117,26 @@ def _notes(table: Table, level: str, otherwise: str) -> str:
 
 def _note(note: Note) -> str:
     return (f"<code>{escape(note.column)}</code> " if note.column else "") + escape(note.text)
+
+
+def _reading(table: Table) -> str:
+    """What was decided for the whole file, and columns whose reading is not obvious, raw beside parsed."""
+    said = "".join(f"<li>{escape(line)}</li>" for line in reading_lines(table.reading))
+    columns = not_obvious(table.shown, table.look_at)
+    tables = "".join(_raw_beside_parsed(column) for column in columns[:OPEN_CARDS])
+    return f"<ul>{said}</ul>{tables}" if said or tables else "<p>Its source has types of its own.</p>"
+
+
+def _raw_beside_parsed(column: ShownColumn) -> str:
+    def row(head: str, cells: Sequence[Any]) -> str:
+        texts = ("" if cell is None else escape(str(cell)[:SHOWN_LETTERS]) for cell in cells[:SHOWN_CELLS])
+        return f"<tr><th>{head}</th>{''.join(f'<td>{text}</td>' for text in texts)}</tr>"
+
+    said = f": {escape(column.read_as)}" if column.read_as else ""
+    return (
+        f"<p><code>{escape(column.name)}</code> {column.kind}{said}</p>"
+        f'<table class="read">{row("raw", column.raw)}{row("parsed", column.parsed)}</table>'
+    )
 
 
 def _done(table: Table) -> str:
@@ -361,6 +385,8 @@ svg{display:block;width:100%;height:auto}svg line{stroke:var(--line);stroke-widt
 ul{margin:0;padding-left:18px}li.warning::marker{color:var(--warn);content:"\\25B2\\00a0\\00a0"}
 li{margin:3px 0}
 code{padding:1px 5px;border-radius:4px;background:var(--paper);border:1px solid var(--line);font-size:12px}
+table.read{display:block;overflow-x:auto;margin:-8px 0 12px;font-size:12px}
+table.read td,table.read th{padding:1px 10px 1px 0;text-align:left;white-space:nowrap}
 table.bars{width:100%;border-collapse:collapse;table-layout:fixed}
 .bars th{width:38%;text-align:left;font-weight:400;overflow:hidden;white-space:nowrap;text-overflow:ellipsis;
 padding:2px 8px 2px 0}

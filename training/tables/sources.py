@@ -43,6 +43,15 @@ def read_source(use_case: UseCase) -> Raw:
     return Raw(in_nfc(frame), digest or _frame_digest(frame), given)
 
 
+def source_of(path: Path) -> Csv | Parquet:
+    """A file as a source, by its name or its first bytes."""
+    parquet = path.suffix.lower() in {".parquet", ".pq"}
+    if not parquet and path.is_file():
+        with path.open("rb") as file:
+            parquet = file.read(4) == b"PAR1"
+    return Parquet(path=str(path)) if parquet else Csv(path=str(path))
+
+
 def in_nfc(frame: pd.DataFrame) -> pd.DataFrame:
     """The table with its names and texts in NFC, so that two spellings that look alike are one."""
     changed: dict[int, Any] = {}

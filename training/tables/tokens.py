@@ -61,6 +61,10 @@ class MissingWords:
         self.numbers = any(any(letter.isdigit() for letter in word) for word in given)
         self._longest = max([MAX_MISSING_LETTERS, *map(len, given)])
 
+    def is_settled(self, word: str) -> bool:
+        """Whether a key says that a word stands for a missing value."""
+        return word in self._given
+
     def without(self, word: str) -> "MissingWords":
         """The words but for one."""
         fewer = MissingWords()

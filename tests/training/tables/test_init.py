@@ -3,7 +3,7 @@
 import pytest
 
 from tests.training import nasty
-from training.settings import Csv, UseCaseError, load_use_case
+from training.settings import Csv, Read, UseCaseError, load_use_case
 from training.tables.data import load_table, test_rows
 from training.tables.init import write_use_case
 from training.tables.raw import DataError
@@ -139,3 +139,20 @@ def test_large_numbers_are_written_whole(tmp_path):
     rows = "".join(f"{1_234_567 - 11 * i},{(i % 7) / 3:.3f}\n" for i in range(60))
     (tmp_path / "big.csv").write_text(f"paid,y\n{rows}", encoding="utf-8")
     assert "to 1234567" in write_use_case(tmp_path / "big.csv", "y", tmp_path).read_text(encoding="utf-8")
+
+
+def test_what_was_found_stands_in_the_file_with_its_reason_and_options_as_keys(tmp_path):
+    """And the columns whose reading is not obvious are shown at the end, raw beside parsed."""
+    rows = "".join(f"{i % 7},5;{'köln' if i % 2 else 'bonn'};{i % 3 % 2}\n" for i in range(90))
+    (tmp_path / "t.csv").write_bytes(f"Export\n\ngröße;ort;y\n{rows}".encode("cp1252"))
+    told: list[str] = []
+    path = write_use_case(tmp_path / "t.csv", "y", tmp_path, tell=told.append, read=Read(not_missing=("NA",)))
+    text = path.read_text(encoding="utf-8")
+    for line in ("skip_lines = 2", 'encoding = "windows-1252"', 'delimiter = ";"', 'decimal = ","'):
+        assert f"# {line}  # found: " in text
+    assert 'not_missing = ["NA"]' in text
+    assert load_use_case(path).read == Read(not_missing=("NA",))
+    shown = "\n".join(told)
+    assert "Columns whose reading is not obvious" in shown
+    assert "0,5" in shown
+    assert "0.5" in shown

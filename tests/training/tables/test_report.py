@@ -63,3 +63,14 @@ def test_three_hundred_columns(tmp_path):
     assert page.count('class="card"') == 300
     assert "240 more columns" in page
     assert len(page) < 3_000_000
+
+
+def test_how_the_file_is_read_is_shown(tmp_path):
+    """Raw cells beside parsed ones, and what was decided for the whole."""
+    rows = "".join(f"{i % 7},5;{i % 3 % 2}\n" for i in range(90))
+    (tmp_path / "t.csv").write_text(f"size;y\n{rows}", encoding="utf-8")
+    use_case = UseCase(name="t", target="y", source=Csv(path=str(tmp_path / "t.csv")))
+    text = report(use_case, tmp_path)
+    assert "How the file is read" in text
+    assert "<td>0,5</td>" in text
+    assert "<td>0.5</td>" in text

@@ -1,0 +1,171 @@
+"""`preview` shows what a file is read as: right, or told in `look_at` with the column."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from training.__main__ import main
+from training.settings import Read
+from training.tables.preview import as_json, as_text, preview
+
+CASES = Path(__file__).parent / "cases"
+TOWNS = {
+    "utf-8": ["Genève", "Łódź", "東京", "Москва", "Bern"],
+    "utf-16": ["Genève", "Łódź", "東京", "Москва", "Bern"],
+    "windows-1251": ["Москва", "Казань", "Пермь", "Омск", "Тверь"],
+    "windows-1252": ["München", "Köln", "Fürth", "Görlitz", "Bonn"],
+    "gb18030": ["北京市", "上海市", "广州市", "深圳市", "成都市"],
+    "shift_jis": ["東京都", "大阪府", "京都府", "北海道", "なごや"],
+    "koi8-r": ["Москва", "Казань", "Пермь", "Омск", "Тверь"],
+}
+
+
+def shown(path: Path, **more) -> dict:
+    return json.loads(as_json(preview(path, **more)))
+
+
+def column(found: dict, name: str) -> dict:
+    return next(each for each in found["columns"] if each["name"] == name)
+
+
+def test_the_json_is_as_the_design_says():
+    """Its keys, and numbers as numbers."""
+    found = shown(CASES / "cp1251.csv", rows=3)
+    assert list(found) == ["encoding", "delimiter", "decimal", "columns", "look_at"]
+    assert (found["encoding"], found["delimiter"]) == ("windows-1251", ";")
+    assert column(found, "возраст") == {
+        "name": "возраст", "kind": "number", "read_as": "", "raw": ["3", "31", "1"], "parsed": [3, 31, 1],
+    }  # fmt: skip
+    assert column(found, "город")["parsed"] == ["Омск", "Казань", "Омск"]
+    assert "encoding under [read]" in found["look_at"][0]["text"]
+
+
+def test_missing_is_null_and_what_became_missing_is_counted(tmp_path):
+    """Cells that are not blank, too."""
+    rows = "".join(f"{'n.a.' if i == 3 else 'NA' if i < 2 else i / 4},{i % 3}\n" for i in range(60))
+    (tmp_path / "t.csv").write_text("a,b\n" + rows)
+    found = shown(tmp_path / "t.csv")
+    assert column(found, "a")["parsed"][:5] == [None, None, 0.5, None, 1]
+    assert '3 cells that are not blank ("NA", "n.a.") are missing' in column(found, "a")["read_as"]
+
+
+def test_a_class_that_is_called_na_is_asked_about():
+    """It is kept, or the key that keeps it is named; and the keys settle it."""
+    for target in ("continent", None):
+        found = shown(CASES / "target_na.csv", target=target, rows=300)
+        told = " ".join(each["text"] for each in found["look_at"] if each["column"] == "continent")
+        assert '"NA"' in told
+        assert "under [read]" in told
+    kept = shown(CASES / "target_na.csv", target="continent", rows=300, read=Read(not_missing=("NA",)))
+    assert column(kept, "continent")["parsed"].count("NA") == 118
+    assert not kept["look_at"]
+    gone = shown(CASES / "target_na.csv", rows=300, read=Read(missing=("NA",)))
+    assert column(gone, "continent")["parsed"].count(None) == 118
+
+
+def test_a_word_for_missing_among_values_is_asked_about(tmp_path):
+    """Null is a surname, and a word for nothing."""
+    names = ["Smith", "Null", "Roe", "Li", "Weber"]
+    (tmp_path / "t.csv").write_text("name,n\n" + "".join(f"{names[i % 5]},{i}\n" for i in range(60)))
+    found = shown(tmp_path / "t.csv")
+    assert any(
+        'not_missing = ["Null"]' in each["text"] for each in found["look_at"] if each["column"] == "name"
+    )
+
+
+def test_the_first_column_without_a_name_numbers_the_rows():
+    """It is left out, and said so."""
+    found = shown(CASES / "index_of_a_sample.csv")
+    assert "numbers the rows: left out" in found["columns"][0]["read_as"]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_table_fits_the_terminal(width):
+    """Also where letters take two columns."""
+    text = as_text(preview(CASES / "chinese_reviews_gb18030.csv"), width)
+    table = text[text.index("rows, ") :].splitlines()[1:]
+    wide = [sum(2 if ord(c) > 0x2E7F else 1 for c in line) for line in table]
+    assert max(wide) <= width
+    assert text.startswith("! the file is not UTF-8")
+    assert any(line.startswith("  parsed") for line in table)
+
+
+def test_the_command_takes_the_keys_as_options(tmp_path, capsys):
+    """And says which value is wrong."""
+    (tmp_path / "t.csv").write_text("# one\n# two\na;b\n" + "1,5;x\n" * 9)
+    path = str(tmp_path / "t.csv")
+    assert main(["preview", path, "--json", "--skip-lines", "2", "--delimiter", ";", "--decimal", ","]) == 0
+    assert json.loads(capsys.readouterr().out)["columns"][0]["parsed"][0] == 1.5
+    assert main(["preview", path]) == 0
+    assert "parsed" in capsys.readouterr().out
+    assert main(["preview", path, "--encoding", "klingon"]) == 2
+    assert '"klingon"' in capsys.readouterr().err
+    assert main(["preview", path, "--target", "c"]) == 2
+    assert 'target names the column "c"' in capsys.readouterr().err
+    assert main(["preview", str(tmp_path / "absent.csv")]) == 2
+
+
+def test_a_parquet_file(tmp_path):
+    """Has no encoding and no delimiter; names and texts are in NFC, whole numbers beside gaps stay exact."""
+    frame = pd.DataFrame(
+        {"ville e\u0301": ["Gene\u0300ve", None] * 20, "id": pd.array([2**60 + 1, None] * 20, dtype="Int64")}
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    found = shown(tmp_path / "t.parquet", rows=2)
+    assert (found["encoding"], found["delimiter"]) == (None, None)
+    assert column(found, "ville é")["parsed"] == ["Genève", None]
+    assert column(found, "id")["parsed"] == [str(2**60 + 1), None]
+
+
+# ----------------------------------------------------------------------- whatever is written is read, or told
+
+NUMBER = st.decimals(-9999, 99999, places=2, allow_nan=False, allow_infinity=False)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            NUMBER, st.integers(0, 400), st.integers(0, 4), st.dates(pd.Timestamp("1950-01-01").date())
+        ),
+        min_size=25,
+        max_size=40,
+    ),
+    encoding=st.sampled_from(sorted(TOWNS)),
+    dialect=st.tuples(
+        st.sampled_from(",;\t|"), st.sampled_from(".,"), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+    ),
+)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_each_cell_is_what_was_written_or_its_column_is_told(tmp_path, rows, encoding, dialect):
+    """Encodings, delimiters and decimal marks together."""
+    delimiter, decimal, quoting = dialect
+    towns = TOWNS[encoding]
+    written = io.StringIO()
+    writer = csv.writer(written, delimiter=delimiter, quoting=quoting)
+    writer.writerow(["amount", "count", towns[0], "day"])
+    for amount, count, town, day in rows:
+        writer.writerow([str(amount).replace(".", decimal), count, towns[town], day.isoformat()])
+    path = tmp_path / "table.csv"
+    path.write_bytes(written.getvalue().encode(encoding))
+    found = shown(path, rows=len(rows))
+    told = {each["column"] for each in found["look_at"]}
+    wanted = {
+        "amount": [float(amount) for amount, *_ in rows],
+        "count": [count for _, count, *_ in rows],
+        "day": [day.isoformat() for *_, day in rows],
+        towns[0]: [towns[town] for _, _, town, _ in rows],
+    }
+    if encoding.startswith("utf"):
+        assert None not in told
+    for name, values in wanted.items():
+        if None in told and name not in {each["name"] for each in found["columns"]}:
+            continue  # its name is among the words of a guessed encoding
+        parsed = column(found, name)["parsed"]
+        right = parsed == values or [str(each) for each in parsed] == [str(each) for each in values]
+        assert right or name in told or (None in told and name == towns[0])
