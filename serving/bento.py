@@ -24,6 +24,7 @@ from bentoml.models import BentoModel
 from circus.process import DEAD_OR_ZOMBIE, UNEXISTING
 
 from artifact import models_lock
+from serving import signals
 from serving.settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
@@ -117,6 +118,11 @@ class Arbiter(arbiters.Arbiter):  # type: ignore[misc] # untyped
         super().__init__(*arguments, **options | {"check_delay": WORKERS_EVERY_S})
         self._managed = time.monotonic()
 
+    def start_watchers(self) -> Any:
+        """Start the workers; called once circus has set its own handlers of signals."""
+        signals.ignore()
+        return super().start_watchers()
+
     def manage_watchers(self) -> Any:
         """Replace what has died; Circus calls it every WORKERS_EVERY_S, beside no other command."""
         if self._restarting or self._exclusive_running_command is not None:
@@ -207,6 +213,8 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
         from serving.http.gateway import Gateway
         from serving.observe import logs, metrics, supervised, traces
 
+        signals.ignore()
+        signals.end_by_quit()
         logs.install()
         supervised.watch_the_rest()
         destination = traces.destination(os.environ)

@@ -118,25 +118,64 @@ def test_a_killed_worker_is_replaced_and_a_stopped_one_goes_on(serve: Serve) -> 
             raise AssertionError("nothing in the log says that a worker was killed")
 
 
-def test_sighup_replaces_the_worker_with_its_requests_answered(serve: Serve) -> None:
-    """As a terminal that closes sends it, and as the parent's own way to load anew."""
+IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGPIPE)
+
+
+def test_signals_that_mean_nothing_cost_no_request_and_no_process(serve: Serve) -> None:
+    """A terminal that closes, a rotation of logs, another server's way to reload."""
     with serve(OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
-        (before,) = workers(server)
+        (worker,) = workers(server)
+
+        async def main() -> int:
+            asked = asyncio.ensure_future(answers(server, [QUICK, SLOW] * 400, connections=16))
+            sent = 0
+            while not asked.done() or sent < 4 * len(IGNORED):
+                for process in (server.process, worker):
+                    process.send_signal(IGNORED[sent // 2 % len(IGNORED)])
+                    sent += 1
+                await asyncio.sleep(0.02)
+            assert [reply and reply.status for reply in await asked] == [200] * 800
+            return sent
+
+        assert asyncio.run(main()) >= 4 * len(IGNORED)
+        assert workers(server) == [worker]
+        assert server.process.poll() is None
+        # And the successor of a worker does as it did.
+        worker.kill()
+        worker.wait(10)
+        assert predictions(one(server, QUICK)) == ["setosa"]
+        (successor,) = workers(server)
+        for number in IGNORED:
+            successor.send_signal(number)
+        assert predictions(one(server, QUICK)) == ["setosa"]
+        assert workers(server) == [successor]
+
+
+@pytest.mark.parametrize("whom", ["parent", "worker", "both"])
+def test_sigquit_ends_with_the_requests_answered(serve: Serve, whom: str) -> None:
+    """As SIGTERM does; a terminal sends it to every process that was started in it."""
+    with serve(OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
+        (worker,) = workers(server)
 
         async def main() -> None:
             opened = [await open_to(server) for _ in range(8)]
             for i, (_, writer) in enumerate(opened):
                 writer.write(SLOW if i else LONG)
             await asyncio.sleep(0.1)
-            server.process.send_signal(signal.SIGHUP)
+            if whom != "parent":
+                worker.send_signal(signal.SIGQUIT)
+            if whom != "worker":
+                server.process.send_signal(signal.SIGQUIT)
             assert [(await read_reply(reader)).status for reader, _ in opened] == [200] * 8
             for _, writer in opened:
                 writer.close()
 
         asyncio.run(main())
-        before.wait(30)
-        assert predictions(one(server, QUICK)) == ["setosa"]
-        assert before not in workers(server)
+        worker.wait(30)
+        if whom == "worker":
+            assert predictions(one(server, QUICK)) == ["setosa"]
+        else:
+            server.process.wait(60)
 
 
 def test_workers_of_a_killed_parent_answer_what_they_have_and_free_the_port(serve: Serve) -> None:
