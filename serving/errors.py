@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
@@ -149,6 +150,22 @@ def usual_reason(status: int) -> Reason:
 def _text(text: str) -> str:
     """What a client sent may stand in it, and that may be half of a surrogate pair, which UTF-8 has not."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+_PATH = re.compile(r"""(?<![\w.~/-])(?:~|[A-Za-z]:)?/(?!/)(?:[^\s/:;,'"()<>]+/)*([^\s/:;,'"()<>]*)""")
+
+
+def without_paths(reason: str, folder: str = "") -> str:
+    """A reason for clients: of each absolute path its last part. The log has it whole.
+
+    Parameters
+    ----------
+    folder
+        The path that the reason most likely begins with, whatever characters it has.
+    """
+    if folder:
+        reason = reason.replace(f"{folder}/", "").replace(folder, folder.rsplit("/", 1)[-1])
+    return _PATH.sub(r"\1", reason)
 
 
 def raised_at(error: BaseException | None) -> str:

@@ -73,7 +73,9 @@ class Feedback:
             told = self._told(items, self._log, until)
             before = self._log.store.tell(told, until)
         except StoreError as error:
-            raise Problem(503, f"The prediction log cannot be used now: {error}. Send this again.") from None
+            raise Problem(
+                503, "The prediction log cannot be used now. Send this again.", error=str(error)
+            ) from None
         _refuse(
             409,
             [

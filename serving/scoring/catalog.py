@@ -12,7 +12,7 @@ import msgspec
 
 from artifact import manifest, runtime
 from artifact.manifest import ArtifactError
-from serving.errors import Problem, too_many_rows
+from serving.errors import Problem, too_many_rows, without_paths
 from serving.observe import metrics
 from serving.prediction_log import remembering
 from serving.scoring.batcher import Batcher
@@ -111,7 +111,7 @@ class LiveModel:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The live models, in the order of the lock, and the reason for each that was refused."""
+    """The live models, in the order of the lock; for each that was refused the reason that clients get."""
 
     live: dict[str, LiveModel]
     refused: dict[str, str] = field(default_factory=dict)
@@ -182,14 +182,19 @@ def load(declared: Iterable[tuple[str, str]], locate: Locate, settings: Settings
     default = ""
     for name, tag in declared:
         default = default or name
+        folder = ""
         try:
-            live[name] = open_model(name, *locate(tag), settings)
+            path, metadata = locate(tag)
+            folder = str(path)
+            live[name] = open_model(name, path, metadata, settings)
         except ArtifactError as error:
-            refused[name] = str(error)
+            refused[name] = without_paths(str(error), folder)
             logger.error("model %s (%s) is refused: %s", name, tag, error)  # noqa: TRY400 - the reason is whole
         except Exception as error:
-            refused[name] = f"it could not be opened ({type(error).__name__}: {error})"
-            logger.exception("model %s (%s) is refused: %s", name, tag, refused[name])
+            # What its words may hold nobody knows, and clients read this.
+            refused[name] = f"it could not be opened ({type(error).__name__})"
+            words = str(error)
+            logger.exception("model %s (%s) could not be opened: %s", name, tag, words)
     for name in refused:
         metrics.MODEL_REFUSED.labels(name).set(1)
     return Catalog(live, refused, default)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from artifact.manifest import Golden
+from artifact.manifest import ArtifactError, Golden
+from serving.errors import without_paths
 from serving.http.gateway import Gateway
 from serving.scoring import catalog
 from serving.settings import Settings
@@ -170,6 +171,58 @@ def test_a_refused_model_leaves_the_others_live(made: dict[str, Made], copy: Any
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("damage", ["model", "manifest", "version", "store", "bug"])
+def test_no_reply_tells_a_path_and_the_log_tells_it_whole(
+    made: dict[str, Made], tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who may ask for `/readyz` is everybody who reaches the port."""
+    folder = tmp_path / "a folder: (with) spaces"
+    shutil.copytree(made["iris"].path, folder)
+    if damage == "model":
+        (folder / "model.onnx").write_bytes(b"")
+    elif damage == "manifest":
+        (folder / "manifest.json").write_text("{")
+
+    def locate(_tag: str) -> tuple[Path, dict[str, str]]:
+        if damage == "store":
+            raise ArtifactError(f"{tmp_path}/models/iris/1 is not in the store at {tmp_path}")
+        if damage == "bug":
+            raise OSError(13, "Permission denied", f"{folder}/x")
+        return folder, {"version": "latest" if damage == "version" else "1"}
+
+    models = catalog.load([("iris", "okamochi-iris:1")], locate, Settings())
+    gateway = Gateway(elsewhere, models, Settings())
+
+    async def main() -> list[bytes]:
+        routes = ("/readyz", "/models", "/models/iris", "/docs", "/openapi.json", "/v2/models/iris", "/ping")
+        bodies = [(await ask(gateway, "GET", route)).body for route in routes]
+        posts = ("/predict", "/models/iris/predict", "/v2/models/iris/infer", "/invocations", "/score")
+        return bodies + [(await ask(gateway, "POST", route, b"{}")).body for route in posts]
+
+    said = asyncio.run(main())
+    for body in said:
+        assert str(tmp_path).encode() not in body
+        assert b"/tmp" not in body
+        assert b"with) spaces/" not in body
+    assert b"iris" in said[0]
+    assert str(tmp_path) in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("/srv/a/model.onnx: expected X", "model.onnx: expected X"),
+        ("cannot open '/srv/a b/model.onnx'", "cannot open 'a b/model.onnx'"),
+        ("Load from file:/srv/m.onnx failed", "Load from file:m.onnx failed"),
+        ("~/models/x and C:/models/y", "x and y"),
+        ("1/2 of the rows, and/or text/plain", "1/2 of the rows, and/or text/plain"),
+        ("see http://host/page", "see http://host/page"),
+    ],
+)
+def test_of_a_path_the_last_part_is_told(reason: str, told: str) -> None:
+    assert without_paths(reason) == told
+
+
 def test_onnx_models_need_nothing_of_training(made: dict[str, Made]) -> None:
     """What a worker imports for an ONNX model, up to its application: no mlflow, pandas or sklearn."""
     script = """
@@ -177,6 +230,8 @@ import asyncio, sys
 from pathlib import Path
 import serving.bento
 from serving.scoring import catalog
+from serving.errors import without_paths
+from serving.errors import without_paths
 from serving.http.gateway import Gateway
 from serving.settings import Settings
 models = catalog.load([("iris", "")], lambda tag: (Path(sys.argv[1]), {"version": "1"}), Settings())
