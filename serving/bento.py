@@ -30,7 +30,7 @@ from serving.settings import Settings, SettingsError, read
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from serving.http.gateway import App
+    from serving.http.asgi import App
 
     # What is heavy is imported where it is used: the arbiter, BentoML's parent process, imports this as well.
     from serving.scoring.catalog import Catalog

@@ -1,16 +1,13 @@
 """The ASGI application: every route, and whatever the express lane does not take.
 
-It is outermost, so a path that it does not know never reaches BentoML's own stack. Authentication and roles
-belong in `Gateway.__call__`, before a route is looked at.
+It is outermost, so a path that it does not know never reaches BentoML's own stack. Each request is first of
+all asked about at `access.admit`, whatever its path.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
-import os
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -19,6 +16,9 @@ import msgspec
 
 from artifact.encode import BadRows
 from serving.errors import Problem, bad_rows, method_not_allowed, overloaded, server_failed
+from serving.http import access
+from serving.http.asgi import close_unless_read, read_body, send_reply, unless_left
+from serving.http.head import is_request_id, name_request, read_head
 from serving.http.openapi import docs_page, document
 from serving.observe import metrics
 from serving.observe.logs import RequestLog
@@ -39,21 +39,17 @@ from serving.protocols import (
 from serving.protocols.json_body import decode
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from serving.http.asgi import App, Message, Receive, Scope, Send
     from serving.observe.traces import Tracer
     from serving.scoring.batcher import Scores
     from serving.scoring.catalog import Catalog, LiveModel
     from serving.settings import Settings
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 PROTOCOLS = (predict, oip, mlflow)
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
-MOST_REQUEST_ID = 128
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,7 @@ class Gateway:
         """ASGI 3."""
         if scope["type"] == "http":
             if any(name == b"expect" for name, _ in scope["headers"]):
-                receive, send = _close_unless_read(receive, send)
+                receive, send = close_unless_read(receive, send)
             endpoint = self.endpoints.get(scope["path"])
             if endpoint is not None and scope["method"] == "POST":
                 await self._predict(endpoint, scope, receive, send)
@@ -144,6 +140,7 @@ class Gateway:
     async def _predict(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Asked(scope)
         try:
+            asked.principal = access.admit(_asking(scope))
             asked.head = read_head(scope["headers"], endpoint.content_types)
             body = await read_body(receive, asked.head.length, self.settings.max_body_bytes)
             if body is None:
@@ -158,7 +155,7 @@ class Gateway:
         seconds = perf_counter() - asked.started
         self._observe(endpoint.model.name, endpoint.name, reply.status, seconds, reply.reason)
         self._tell(endpoint.name, reply, asked, endpoint)
-        await _send(send, reply, asked.name)
+        await send_reply(send, reply, asked.name)
 
     def _tell(self, name: str, reply: Reply, asked: Asked, endpoint: Endpoint | None = None) -> None:
         self._log(
@@ -172,6 +169,7 @@ class Gateway:
             scores=asked.scores,
             request_id=asked.request_id,
             problem=asked.problem,
+            principal=asked.principal.name if asked.principal is not None else "",
         )
 
     async def _answer(self, endpoint: Endpoint, body: bytes, asked: Asked, receive: Receive) -> Reply | None:
@@ -201,7 +199,7 @@ class Gateway:
             if not large and not batcher.slow:
                 found: tuple[Scores, int] | None = await future
             else:
-                found = await _unless_left(future, receive)
+                found = await unless_left(future, receive)
         finally:
             batcher.cancel(ticket)
         if found is None:
@@ -217,6 +215,7 @@ class Gateway:
         page = self._pages.get(path)
         name = endpoint.name if endpoint is not None else page.endpoint if page else "other"
         try:
+            asked.principal = access.admit(_asking(scope))
             asked.head = read_head(scope["headers"], None)
             if path in self._passed_on and method in ("GET", "HEAD"):
                 name = "bentoml"
@@ -243,7 +242,7 @@ class Gateway:
         model = asked.model.name if asked.model is not None else ""
         self._observe(model, name, reply.status, perf_counter() - asked.started, reply.reason)
         self._tell(name, reply, asked)
-        await _send(send, reply, asked.name)
+        await send_reply(send, reply, asked.name)
 
     async def _page(self, page: Page | None, path: str, method: str) -> Reply:
         if page is not None and method in ("GET", "HEAD"):
@@ -363,12 +362,23 @@ class Gateway:
 class Asked:
     """A request on its way, and what its line in the log and its spans will say."""
 
-    __slots__ = ("head", "model", "problem", "queued", "request_id", "scope", "scores", "started")
+    __slots__ = (
+        "head",
+        "model",
+        "principal",
+        "problem",
+        "queued",
+        "request_id",
+        "scope",
+        "scores",
+        "started",
+    )
 
     def __init__(self, scope: Scope, model: LiveModel | None = None) -> None:
         self.started = perf_counter()
         self.scope = scope
         self.model = model
+        self.principal: access.Principal | None = None
         self.problem: Problem | None = None  # why it was refused
         self.head = Head()
         self.queued: float | None = None  # when its rows were read
@@ -385,18 +395,13 @@ class Asked:
         self.problem = problem
         if not self.head.headers:  # refused in its head, whose X-Request-Id may be well
             own = [value for name, value in self.scope["headers"] if name == b"x-request-id"]
-            self.head = Head(request_id=own[-1] if own and _is_request_id(own[-1]) else None)
+            self.head = Head(request_id=own[-1] if own and is_request_id(own[-1]) else None)
         self.request_id = problem.request_id = name_request(self.head)
         return problem
 
 
-_PREFIX = os.urandom(6).hex()
-_count = itertools.count(1).__next__
-
-
-def name_request(head: Head) -> str:
-    """What a refusal and its line in the log call a request: the client's own name for it, or ours."""
-    return head.request_id.decode("latin-1") if head.request_id is not None else f"{_PREFIX}-{_count():x}"
+def _asking(scope: Scope) -> access.Asking:
+    return access.Asking(scope["method"], scope["path"], access.credentials_of(scope["headers"]))
 
 
 def _refuse(path: str, problem: Problem) -> Reply:
@@ -439,197 +444,3 @@ def check_score(body: object, model: LiveModel) -> list[Any]:
 
 
 _INFINITIES = (math.inf, -math.inf)
-
-
-# ---- HTTP
-
-
-def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, ...] | None) -> Head:
-    """What we look at of the headers, checked.
-
-    Parameters
-    ----------
-    content_types
-        The media types that the route reads; None for a route that reads no body.
-
-    Raises
-    ------
-    Problem
-        400 for a header that is malformed, 415 for a body that the route does not read.
-    """
-    content_type = b""
-    length: int | None = None
-    request_id: bytes | None = None
-    deadline_ms: int | None = None
-    trace: bytes | None = None
-    for name, value in headers:
-        if name == b"content-type":
-            content_type = value
-        elif name == b"content-length":
-            length = int(value) if value.isdigit() else None
-        elif name == b"x-request-id":
-            request_id = _request_id(value)
-        elif name == b"x-deadline-ms":
-            deadline_ms = check_deadline_ms(value)
-        elif name == b"traceparent":
-            trace = value if trace is None else b""  # of two, neither counts
-        elif name == b"content-encoding" and content_types is not None:
-            check_content_encoding(value)
-        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            shown = value[:40].decode("latin-1")
-            raise Problem(
-                501,
-                f"Transfer-Encoding {shown!r} is not read here; expected chunked.",
-                reason="bad_transfer_encoding",
-            )
-    if content_types is not None and content_type not in (b"", b"application/json"):
-        check_content_type(content_type, content_types)
-    return Head(content_type, length, request_id, deadline_ms, headers, trace)  # type: ignore[arg-type]
-
-
-def _is_request_id(value: bytes) -> bool:
-    return value.isascii() and value.decode().isprintable() and 0 < len(value) <= MOST_REQUEST_ID
-
-
-def _request_id(value: bytes) -> bytes:
-    if not _is_request_id(value):
-        raise Problem(
-            400,
-            f"X-Request-Id: expected 1 to {MOST_REQUEST_ID} printable ASCII characters.",
-            reason="bad_request_id",
-        )
-    return value
-
-
-def check_deadline_ms(value: bytes) -> int:
-    """The value of `X-Deadline-Ms`.
-
-    Raises
-    ------
-    Problem
-        400.
-    """
-    if not value.isdigit() or len(value) > 18 or int(value) == 0:
-        shown = value[:40].decode("latin-1")
-        raise Problem(
-            400,
-            f"X-Deadline-Ms: expected a whole number of milliseconds from 1, got {shown!r}.",
-            reason="bad_deadline",
-        )
-    return int(value)
-
-
-def check_content_encoding(value: bytes) -> None:
-    """Refuse a body that is compressed: its size is not known before it is unpacked.
-
-    Raises
-    ------
-    Problem
-        415.
-    """
-    if value.strip().lower() not in (b"identity", b""):
-        shown = value[:40].decode("latin-1")
-        raise Problem(
-            415,
-            f"Content-Encoding {shown!r} is not read here; send the body as it is.",
-            headers=((b"accept-encoding", b"identity"),),
-            reason="bad_content_encoding",
-        )
-
-
-def check_content_type(value: bytes, content_types: tuple[str, ...]) -> None:
-    """Refuse a media type that a route does not read, or a charset other than UTF-8.
-
-    Raises
-    ------
-    Problem
-        415.
-    """
-    media, *parameters = (part.strip().lower() for part in value.decode("latin-1").split(";"))
-    if media not in content_types:
-        raise Problem(
-            415, f"Content-Type {media[:80]!r} is not read here; expected {' or '.join(content_types)}."
-        )
-    for parameter in parameters:
-        key, _, charset = parameter.partition("=")
-        if key.strip() == "charset" and charset.strip(" \"'") not in ("utf-8", "utf8", "us-ascii"):
-            raise Problem(415, f"Charset {charset[:40]!r} is not read here; expected utf-8.")
-
-
-async def read_body(receive: Receive, length: int | None, most: int) -> bytes | None:
-    """The whole body, counted as it streams; None if the client leaves before its end.
-
-    Raises
-    ------
-    Problem
-        413, at the first byte too many or before the first one where the length says so.
-    """
-    if length is not None and length > most:
-        raise _too_large(most)
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        return None
-    body: bytes = message.get("body", b"")
-    if len(body) > most:
-        raise _too_large(most)
-    if not message.get("more_body", False):
-        return body
-    chunks, size = [body], len(body)
-    while message.get("more_body", False):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > most:
-            raise _too_large(most)
-    return b"".join(chunks)
-
-
-def _too_large(most: int) -> Problem:
-    return Problem(
-        413, f"The body is larger than {most} bytes (OKAMOCHI_MAX_BODY_BYTES).", reason="body_too_large"
-    )
-
-
-async def _unless_left(
-    future: asyncio.Future[tuple[Scores, int]], receive: Receive
-) -> tuple[Scores, int] | None:
-    """Wait for the scores; None as soon as the client leaves."""
-    left = asyncio.ensure_future(receive())
-    try:
-        await asyncio.wait((future, left), return_when=asyncio.FIRST_COMPLETED)
-        return future.result() if future.done() else None
-    finally:
-        left.cancel()
-
-
-def _close_unless_read(receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """Close the connection of a client that waits for `100 Continue` and is refused before that.
-
-    It may send the body or not: what comes next on that connection could be either (RFC 9110, 10.1.1).
-    """
-    read = False
-
-    async def reading() -> Message:
-        nonlocal read
-        read = True
-        return await receive()
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start" and not read:
-            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
-        await send(message)
-
-    return reading, sending
-
-
-async def _send(send: Send, reply: Reply, request_id: bytes | None) -> None:
-    headers = [(b"content-type", reply.content_type)] if reply.content_type else []
-    if reply.status != 204:
-        headers.append((b"content-length", b"%d" % len(reply.body)))
-    if request_id is not None:
-        headers.append((b"x-request-id", request_id))
-    headers.extend(reply.headers)
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})

@@ -1,105 +1,150 @@
-"""Heads of one client differ in a few values only: they are compared with a form instead of parsed anew.
+"""Heads that were read before are remembered: most clients send the same bytes, or the same but for values.
 
-Clients, proxies and meshes put something new into each request: `X-Request-Id`, `traceparent`, `x-b3-*`,
-`x-datadog-*`, `x-amzn-trace-id`, a date. A form is made of two heads that llhttp
-has read, whose lines are the same but for values; what a third is that fits it costs a tenth of reading it.
+What is remembered of a head includes every header that somebody looks at, `access.HEADERS` among them: a head
+with another value of one of these is another head.
 """
 
 from __future__ import annotations
 
-import re
-from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
+
+from serving.errors import Problem
+from serving.http.access import HEADERS, Asking, credentials_of
+from serving.http.forms import MOST_HEAD_BYTES, Form, form_of
+from serving.http.head import MOST_REQUEST_ID, check_deadline_ms
+from serving.http.plain import Plain
+from serving.protocols import Head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST_VALUES = 24
-MOST_HEAD_BYTES = 4096  # a longer head is not worth remembering
+MOST_HEADS = 512
+MOST_KINDS = 8
 
-# A line whose value may be another each time is a part of what RFC 9110 takes, all of which llhttp takes: no
-# folding, no space around the value, no byte below 32 or above 126.
-_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): [!-~](?:[ -~]*[!-~])?")
-_VALUE: Callable[[bytes], object] = re.compile(rb"[!-~](?:[ -~]*+(?<! ))?").fullmatch
-_LENGTH: Callable[[bytes], object] = re.compile(rb"[0-9]{1,9}").fullmatch
-# These say what is to be done with the connection or the body, or are decided upon by the whole head.
-_FIXED = frozenset(
-    b"connection content-encoding content-type expect keep-alive proxy-connection te trailer".split()
-    + b"transfer-encoding upgrade".split()
+# Of the headers whose values may be others each time: those that somebody looks at.
+_LOOKED_AT = HEADERS | frozenset(
+    b"content-length inference-header-content-length traceparent tracestate".split()
+    + b"x-deadline-ms x-request-id".split()
 )
 
 
-class Form(NamedTuple):
-    """What heads have in common: fixed parts, around values.
+class Kind(NamedTuple):
+    """Heads of one form, and what one of them was."""
+
+    form: Form
+    plain: Plain
+    single: tuple[tuple[bytes, bytes], ...]  # its headers that a protocol or a trace may look at
+    looked_at: tuple[tuple[int, bytes], ...]  # which values of the form count, and for what
+
+
+class Client:
+    """What one client's heads were."""
+
+    __slots__ = ("kind", "previous")
+
+    def __init__(self) -> None:
+        self.kind: Kind | None = None
+        self.previous = b""  # the last that was read, while it has no kind
+
+
+class Heads:
+    """The heads that a worker has read.
 
     Parameters
     ----------
-    start
-        What stands before the first value.
-    fields
-        For each value what says whether it is one, and the fixed part behind it.
-    names
-        Of the values' headers, in lower case.
-    lines
-        Which lines the values stand in.
+    read
+        Reads one by llhttp: ten times what a look-up in `seen` costs.
     """
 
-    start: bytes
-    fields: tuple[tuple[Callable[[bytes], object], bytes], ...]
-    names: tuple[bytes, ...]
-    lines: tuple[int, ...]
+    def __init__(self, read: Callable[[bytes], Plain | None], most_body_bytes: int) -> None:
+        self.read = read
+        self._most_body_bytes = most_body_bytes
+        self.seen: dict[bytes, Plain | None] = {}
+        self.kinds: tuple[Kind, ...] = ()  # the last found; a new connection has most likely one of them
+        self._previous = b""  # the last head that was read
 
-    def values(self, head: bytes) -> list[bytes] | None:
-        """The values of a head that has this form; None for any other.
+    def unseen(self, head: bytes, client: Client) -> Plain | None:
+        """What a head is that was not seen before; remembered, unless it is one of a single request."""
+        plain = self._by_kind(head, client)
+        if plain is None:
+            plain = self._by_reading(head, client)
+        if len(head) <= MOST_HEAD_BYTES and (plain is None or not _single(plain.head)):
+            if len(self.seen) >= MOST_HEADS:
+                self.seen.clear()
+            self.seen[head] = plain
+        return plain
 
-        llhttp would take it, and find these values and else what it found in the heads that the form is of.
-        """
-        if not head.startswith(self.start):
-            return None
-        place = len(self.start)
-        found = []
-        for is_value, part in self.fields:
-            end = head.find(b"\r\n", place)
-            value = head[place:end]
-            if not head.startswith(part, end) or not is_value(value):
-                return None
-            found.append(value)
-            place = end + len(part)
-        return found if place == len(head) else None
-
-
-def form_of(one: bytes, other: bytes, known: Form | None = None) -> Form | None:
-    """What two heads have in common, which llhttp has read; None where they differ in more than values.
-
-    Parameters
-    ----------
-    known
-        A form whose values stay values, though these two may not differ in them.
-    """
-    befores, lines = one.split(b"\r\n"), other.split(b"\r\n")
-    if len(befores) != len(lines):
+    def _by_kind(self, head: bytes, client: Client) -> Plain | None:
+        kind = client.kind
+        if kind is not None:
+            plain = self.of_kind(kind, head)
+            if plain is not None:
+                return plain
+        for kind in self.kinds:
+            plain = self.of_kind(kind, head) if kind is not client.kind else None
+            if plain is not None:
+                client.kind = kind
+                return plain
         return None
-    places = {i for i, line in enumerate(lines) if line != befores[i]}
-    if known is not None:
-        places.update(
-            i
-            for i, name in zip(known.lines, known.names, strict=True)
-            if i < len(lines) and lines[i].lower().startswith(name + b": ")
-        )
-    if not 0 < len(places) <= MOST_VALUES or 0 in places:
-        return None
-    begins = list(accumulate((len(line) + 2 for line in lines), initial=0))
-    parts, checks, names, start = [], [], [], 0
-    for i in sorted(places):
-        found, before = _LINE.fullmatch(lines[i]), _LINE.fullmatch(befores[i])
-        if found is None or before is None or found[1] != before[1]:
+
+    def _by_reading(self, head: bytes, client: Client) -> Plain | None:
+        plain = self.read(head)
+        if plain is not None:
+            kind = self.kind_of(client.previous or self._previous, head, plain)
+            client.previous, self._previous = (b"" if kind else head), head
+            client.kind = kind or client.kind
+        return plain
+
+    def kind_of(self, previous: bytes, head: bytes, plain: Plain) -> Kind | None:
+        """What two heads have in common, of which `head` is that of `plain`; kept for others."""
+        known = next((kind.form for kind in self.kinds if kind.plain.endpoint is plain.endpoint), None)
+        form = form_of(previous, head, known) if len(head) <= MOST_HEAD_BYTES else None
+        if form is None:
             return None
-        name = found[1].lower()
-        if name in _FIXED:
+        looked_at = tuple((i, name) for i, name in enumerate(form.names) if name in _LOOKED_AT)
+        names = [name for _, name in looked_at]
+        if len(set(names)) < len(names) or any(
+            sum(name == other for other, _ in plain.head.headers) > 1 for name in names
+        ):
+            return None  # a header that stands twice: the gateway decides which one counts
+        single = tuple(pair for pair in plain.head.headers if pair[0] not in form.names)
+        kind = Kind(form, plain, single, looked_at)
+        self.kinds = (kind, *self.kinds[: MOST_KINDS - 1])
+        return kind
+
+    def of_kind(self, kind: Kind, head: bytes) -> Plain | None:  # noqa: C901 - one header a branch
+        """What a head is that has the form of others; None as well where the gateway says what is wrong."""
+        form, plain, headers, looked_at = kind
+        values = form.values(head)
+        if values is None or not looked_at:
+            return plain if values is not None else None
+        seen, length, asking = plain.head, plain.length, plain.asking
+        request_id, deadline_ms, trace = seen.request_id, seen.deadline_ms, seen.trace
+        for i, name in looked_at:
+            value = values[i]
+            if name == b"x-request-id":
+                request_id = value  # printable ASCII, as all values
+                if len(value) > MOST_REQUEST_ID:
+                    return None
+            elif name == b"traceparent":
+                trace = value
+            elif name == b"content-length":
+                length = int(value)
+            elif name == b"x-deadline-ms":
+                try:
+                    deadline_ms = check_deadline_ms(value)
+                except Problem:
+                    return None
+            else:
+                headers = (*headers, (name, value))
+                if name in HEADERS:
+                    asking = Asking(asking.method, asking.path, credentials_of(headers))
+        if length > self._most_body_bytes:
             return None
-        parts.append(other[start : begins[i] + len(name) + 2])
-        checks.append(_LENGTH if name == b"content-length" else _VALUE)
-        names.append(name)
-        start = begins[i] + len(lines[i])
-    fields = tuple(zip(checks, [*parts[1:], other[start:]], strict=True))
-    return Form(parts[0], fields, tuple(names), tuple(sorted(places)))
+        found = Head(seen.content_type, length, request_id, deadline_ms, headers, trace, asking.credentials)
+        return Plain(plain.endpoint, length, found, asking, plain.tally, plain.answer)
+
+
+def _single(head: Head) -> bool:
+    """Whether a head is that of one request alone, so that the same bytes do not come again."""
+    return head.request_id is not None or head.deadline_ms is not None or head.trace is not None

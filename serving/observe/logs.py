@@ -245,7 +245,7 @@ class RequestLog:
         tracer = self.tracer
         return tracer is not None and (not tracer.parents or trace[54:55] in _ODD)
 
-    def __call__(  # noqa: C901 - one line, key by key
+    def __call__(  # noqa: C901, PLR0912 - one line, key by key
         self,
         name: str,
         reply: Reply,
@@ -259,6 +259,7 @@ class RequestLog:
         scores: Scores | None = None,
         request_id: str = "",
         problem: Problem | None = None,
+        principal: str = "",
     ) -> None:
         """Tell of a request that has just been answered, if it is to be told of.
 
@@ -278,6 +279,8 @@ class RequestLog:
             What the reply calls the request, where it was refused.
         problem
             Why it was refused.
+        principal
+            Who asked, where that is known.
         """
         now = perf_counter()
         draw = random() if draw is None else draw  # noqa: S311 - no secret
@@ -302,6 +305,8 @@ class RequestLog:
             "status": status,
             "ms": round(1000 * (now - started), 3),
         }
+        if principal:
+            fields["principal"] = principal
         if status >= 400:
             fields |= _why(reply, problem)
         if status < 400 and endpoint is not None:

@@ -48,6 +48,8 @@ class Head(msgspec.Struct, frozen=True, gc=False):
         All headers, names in lower case.
     trace
         The client's `traceparent`, as sent.
+    credentials
+        The headers that say who asks.
     """
 
     content_type: bytes = b""
@@ -56,6 +58,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     deadline_ms: int | None = None
     headers: Headers = ()
     trace: bytes | None = None
+    credentials: Headers = ()
 
 
 class Query(Protocol):

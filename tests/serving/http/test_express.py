@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.http import express
+from serving.http import guard, heads
 from tests.bento_server import bento_server, prepare
 from tests.serving.http.lanes import (
     BODY,
@@ -483,18 +483,18 @@ def test_a_damaged_request_gets_the_same_replies(lanes: Lanes, place: int, byte:
 
 
 def test_what_the_lane_uses_of_uvicorn_is_there() -> None:
-    assert express.missing() == ""
+    assert guard.missing() == ""
 
 
 def test_a_uvicorn_that_lacks_what_the_lane_uses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("uvicorn.protocols.http.httptools_impl.HttpToolsProtocol.send_400_response")
-    assert express.missing() == "HttpToolsProtocol.send_400_response"
+    assert guard.missing() == "HttpToolsProtocol.send_400_response"
 
 
 def test_the_heads_that_are_remembered_are_bounded(lanes: Lanes) -> None:
     """Each client may have a head of its own; memory does not grow with their number."""
     with httpx.Client(base_url=lanes.express.url) as client:
-        for i in range(express.MOST_HEADS + 50):
+        for i in range(heads.MOST_HEADS + 50):
             reply = client.post("/predict", content=BODY, headers={"X-Other": str(i)})
             assert reply.status_code == 200
     statuses: list[Any] = [reply.status for reply in exchange(lanes.express, [request()])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,16 +9,18 @@ import uvicorn.config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from uvicorn.server import ServerState
 
 from serving.http import express
-from serving.http.heads import form_of
+from serving.http.forms import form_of
+from serving.http.heads import Client
+from serving.http.lane import lane
 from serving.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from serving.http.gateway import Gateway
+    from serving.http.heads import Kind
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,7 +28,6 @@ def express_lane(gateway: Gateway) -> Iterator[None]:
     """The express lane of this process, as a worker has it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uvicorn.config, "HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
-        patch.setattr(express, "lane", express.Lane())
         express.install(gateway.endpoints, Settings())
         yield
 
@@ -37,12 +37,12 @@ def head(*lines: bytes, path: bytes = b"/predict", length: bytes = b"36") -> byt
     return b"\r\n".join((*first, *lines, b"Content-Length: " + length)) + b"\r\n\r\n"
 
 
-def kind_of(one: bytes, other: bytes) -> express.Kind | None:
-    express.lane.kinds = ()
-    plain = express._read_head(other)
+def kind_of(one: bytes, other: bytes) -> Kind | None:
+    lane.heads.kinds = ()
+    plain = lane.heads.read(other)
     assert plain is not None
-    assert express._read_head(one) is not None
-    return express._kind_of(one, other, plain)
+    assert lane.heads.read(one) is not None
+    return lane.heads.kind_of(one, other, plain)
 
 
 def test_values_that_differ_are_found() -> None:
@@ -53,7 +53,7 @@ def test_values_that_differ_are_found() -> None:
     assert kind is not None
     assert kind.form.names == (b"x-request-id", b"x-b3-spanid", b"x-deadline-ms", b"content-length")
     third = head(b"X-Request-Id: d e", b"x-b3-spanid: 3", b"Accept: */*", b"X-Deadline-Ms: 7", length=b"9")
-    plain = express._of_kind(kind, third)
+    plain = lane.heads.of_kind(kind, third)
     assert plain is not None
     assert (plain.head.request_id, plain.head.deadline_ms, plain.length) == (b"d e", 7, 9)
 
@@ -95,14 +95,14 @@ def test_heads_that_differ_in_more_than_values_have_no_form(one: bytes, other: b
 def test_a_value_that_is_none_goes_llhttps_way(line: bytes) -> None:
     kind = kind_of(head(b"X-Request-Id: 1"), head(b"X-Request-Id: 2"))
     assert kind is not None
-    assert express._of_kind(kind, head(line)) is None
+    assert lane.heads.of_kind(kind, head(line)) is None
 
 
 @pytest.mark.parametrize("length", [b"-1", b"+5", b"5 ", b"0x5", b"5,5", b"1" * 10, b"", b"65536", b"\xb2"])
 def test_a_length_that_is_none_goes_llhttps_way(length: bytes) -> None:
     kind = kind_of(head(length=b"10"), head(length=b"36"))
     assert kind is not None
-    assert express._of_kind(kind, head(length=length)) is None
+    assert lane.heads.of_kind(kind, head(length=length)) is None
 
 
 def test_a_form_learns_of_values_that_change_seldom() -> None:
@@ -114,26 +114,48 @@ def test_a_form_learns_of_values_that_change_seldom() -> None:
 
 def test_a_head_is_remembered_unless_it_is_of_one_request_alone() -> None:
     """The heads of a client differ in the length of the body: each is read once."""
+    client = Client()
+    for lengths, line, kept in (
+        (b"10 11 12", b"X-A: 1", True),
+        (b"20 21 22", b"X-Request-Id: %s", False),
+    ):
+        heads = [head(line.replace(b"%s", n), length=n) for n in lengths.split()]
+        found = [lane.heads.unseen(one, client) for one in heads]
+        assert [plain is not None and plain.length for plain in found] == [int(n) for n in lengths.split()]
+        assert client.kind is not None
+        assert [one in lane.heads.seen for one in heads] == [kept] * 3
 
-    async def main() -> None:
-        connection = express.Connection(config=uvicorn.Config(None), server_state=ServerState(), app_state={})
-        for lengths, line, kept in (
-            (b"10 11 12", b"X-A: 1", True),
-            (b"20 21 22", b"X-Request-Id: %s", False),
-        ):
-            heads = [head(line.replace(b"%s", n), length=n) for n in lengths.split()]
-            found = [connection._unseen(one) for one in heads]
-            assert [plain is not None and plain.length for plain in found] == [
-                int(n) for n in lengths.split()
-            ]
-            assert connection._kind is not None
-            assert [one in express.lane.heads for one in heads] == [kept] * 3
 
-    asyncio.run(main())
+@pytest.mark.parametrize("name", [b"Authorization", b"X-API-Key", b"authorization", b"x-api-key"])
+def test_who_asks_is_part_of_what_is_remembered(name: bytes) -> None:
+    """Of a head that is known whole, of one that has a known form, and of one whose form is new."""
+    client = Client()
+    for _ in range(2):
+        for key in (b"one", b"two", b"three", b"", b"one two", b"one"):
+            for more in ((), (b"X-A: " + key,), (b"X-Request-Id: " + key[:1] + b"1",)):
+                lines = (*((name + b": " + key,) if key else ()), *more)
+                whole = head(*lines)
+                seen = lane.heads.seen
+                plain = seen[whole] if whole in seen else lane.heads.unseen(whole, client)
+                assert plain is not None
+                expected = ((name.lower(), key),) if key else ()
+                assert plain.asking.credentials == plain.head.credentials == expected
+                assert (plain.asking.method, plain.asking.path) == ("POST", "/predict")
+
+
+def test_credentials_that_stand_twice_are_all_seen() -> None:
+    client = Client()
+    for key in (b"1", b"2", b"3"):
+        for other in (b"4", b"5", b"6"):
+            plain = lane.heads.unseen(head(b"X-API-Key: " + key, b"x-api-key: " + other), client)
+            assert plain is not None
+            assert plain.asking.credentials == ((b"x-api-key", key), (b"x-api-key", other))
 
 
 NAMES = st.sampled_from(
-    b"X-A|x-a|X-Request-Id|Content-Length|Connection|Transfer-Encoding|traceparent|X-Deadline-Ms".split(b"|")
+    b"Authorization|X-API-Key|X-A|x-a|X-Request-Id|Content-Length|Connection|Transfer-Encoding|traceparent|X-Deadline-Ms".split(
+        b"|"
+    )
     + b"Inference-Header-Content-Length|tracestate|Keep-Alive|Expect|Content-Encoding|X A|X-A ".split(b"|")
 )
 VALUES = st.one_of(
@@ -160,18 +182,19 @@ def test_what_a_form_says_is_what_llhttp_says(
         head(*(b"%s: %s" % pair for pair in zip(names, row, strict=False)), length=length)
         for row, length in zip(values, lengths, strict=True)
     )
-    plain = express._read_head(other)
-    if plain is None or express._read_head(one) is None:
+    plain = lane.heads.read(other)
+    if plain is None or lane.heads.read(one) is None:
         return  # no form is made of those
-    express.lane.kinds = ()
-    kind = express._kind_of(one, other, plain)
+    lane.heads.kinds = ()
+    kind = lane.heads.kind_of(one, other, plain)
     for asked in (one, other, third):
-        found = express._of_kind(kind, asked) if kind is not None else None
+        found = lane.heads.of_kind(kind, asked) if kind is not None else None
         if found is not None:
-            expected = express._read_head(asked)
+            expected = lane.heads.read(asked)
             assert expected is not None
             assert (found.endpoint, found.length) == (expected.endpoint, expected.length)
             assert replace(found.head, headers=()) == replace(expected.head, headers=())
+            assert sorted(found.asking.credentials) == sorted(expected.asking.credentials)
             looked_at = [
                 pair
                 for pair in expected.head.headers

@@ -1,0 +1,302 @@
+"""uvicorn's HTTP/1.1 with what a server needs: limits, patience, and replies that keep their order.
+
+A refusal of the parser waits for the replies to the requests before it; a client's offer of another protocol
+is declined, not dropped; a client that sends no more still gets what it asked for.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import httptools
+from uvicorn.protocols.http import flow_control, httptools_impl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import is_ssl
+
+from serving.errors import Problem
+from serving.http.head import name_request
+from serving.http.lane import lane
+from serving.http.patience import Patience
+from serving.http.plain import one_host, without_offer
+from serving.protocols import Head, Reply, problem_reply
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from serving.http.patience import Turn
+
+UVICORN_KEEP_ALIVE_S = 5  # its default, where `--timeout-keep-alive` was not given
+
+
+class Flow(flow_control.FlowControl):
+    """Reads on only when every request that was pipelined is being answered.
+
+    uvicorn's own reads on after each reply, so that a client which sends without reading could pile up
+    requests in the worker without end: 200 MB of them in 20 s.
+    """
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        super().__init__(transport)
+        self._connection = connection
+
+    def resume_reading(self) -> None:
+        """Read on, unless requests wait; after the last one, what comes is dropped."""
+        if not self._connection.pipeline or self._connection.ended:
+            super().resume_reading()
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection; the gateway answers its requests."""
+
+    __slots__ = (
+        "_active",
+        "_declined",
+        "_half_closed",
+        "_head_bytes",
+        "_header_bytes",
+        "_in_head",
+        "_in_message",
+        "_last",
+        "_patience",
+        "_refusal",
+        "ended",
+    )
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Of the request that the parser is in:
+        self._in_message = False
+        self._in_head = False
+        self._head_bytes = 0  # fed since the bytes that it began in
+        self._header_bytes = 0
+        self._declined = False  # it offers another protocol, where llhttp stops
+        self._refusal: Problem | None = None  # of a request that llhttp would take
+        # Of the connection:
+        self._active: httptools_impl.RequestResponseCycle | None = None  # that the gateway is answering
+        self._half_closed = False
+        self.ended = False  # nothing more is read; it closes once all requests before have their replies
+        self._last: Problem | None = None  # the reply to the request that ended it
+        self._patience = Patience(self, lane.settings.receive_s, self._refuse_late)
+        if self.timeout_keep_alive == UVICORN_KEEP_ALIVE_S:
+            self.timeout_keep_alive = lane.settings.keep_alive_s
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `Flow` and `Patience`."""
+        super().connection_made(transport)
+        self.flow = Flow(transport, self)
+        self._patience.start()
+
+    # ---- in
+
+    def data_received(self, data: bytes) -> None:
+        """Hand bytes to the parser."""
+        if self.ended:
+            return
+        if not self._in_head:
+            self._patience.heard = self.loop.time()
+        # llhttp keeps however much of one header comes, so a head is fed no more than it may have.
+        while self._in_head:
+            room = lane.settings.max_head_bytes - self._head_bytes
+            if room <= 0:
+                self._end_with(_head_too_large())
+                return
+            part, data = data[:room], data[room:]
+            self._head_bytes += len(part)
+            self._parse(part)
+            if not data or self.ended or self.transport.is_closing():
+                return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Do uvicorn's `data_received`; but what offers another protocol is answered in this one.
+
+        llhttp, as httptools sets it, ends such a request with its head: its body would be lost, and whatever
+        follows. So it is read once more without the offer, which is how RFC 9110 (7.8) has it declined.
+        """
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                if not self._declined:
+                    return  # CONNECT
+                self._declined = False
+                data = without_offer(self.parser, self.url, self.headers) + data[offer.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                with suppress(AttributeError):  # as uvicorn, which has an older httptools without
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
+            else:
+                return
+
+    def on_message_begin(self) -> None:
+        """The parser has seen the first byte of a request."""
+        super().on_message_begin()
+        self._in_message = self._in_head = True
+        self._head_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser has read a header."""
+        self._header_bytes += len(name) + len(value) + 4
+        if self._header_bytes > lane.settings.max_head_bytes:
+            self._refusal = _head_too_large()
+            raise _RefusedError
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The parser has read the head."""
+        self._header_bytes = 0
+        tunnel = self.parser.get_method() == b"CONNECT"
+        # Whatever is offered, as `h2c` is by Java's HttpClient, is a protocol that we do not speak.
+        self._declined = self.parser.should_upgrade() and not tunnel
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # which no such client understands (RFC 9110, 10.1.1)
+        elif not one_host(self.headers):
+            self._refusal = Problem(400, "A request of HTTP/1.1 has one header Host.", reason="host")
+            raise _RefusedError
+        if not self._declined:
+            super().on_headers_complete()
+            if tunnel:
+                self.cycle.keep_alive = False  # nobody knows what follows
+            self._in_head = False  # from here on the request has a cycle
+
+    def on_message_complete(self) -> None:
+        """The parser has read the whole request."""
+        if not self._declined:
+            self._in_message = False
+            super().on_message_complete()
+
+    # ---- out
+
+    def _start_asgi_task(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """The gateway's reply is written."""
+        super().on_response_complete()
+        if self._in_message:
+            self._unset_keepalive_if_required()  # the next request has begun
+        if self.ended and not self._answering():
+            self._close()
+
+    def _whole(self, reply: Reply, request_id: bytes | None, *, close: bool) -> bytes:
+        """Any reply, its headers in the gateway's order."""
+        headers = [*self.server_state.default_headers, (b"content-type", reply.content_type)]
+        headers.append((b"content-length", b"%d" % len(reply.body)))
+        if request_id is not None:
+            headers.append((b"x-request-id", request_id))
+        headers += reply.headers
+        if close:
+            headers.append((b"connection", b"close"))
+        lines = b"".join(b"%s: %s\r\n" % pair for pair in headers)
+        return httptools_impl.STATUS_LINE[reply.status] + lines + b"\r\n" + reply.body
+
+    # ---- the last request
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what llhttp or a callback of its refuses, in the shape of our other refusals, and close."""
+        self._end_with(self._refusal or Problem(400, msg, reason="bad_http"))
+
+    def _refuse_late(self, turn: Turn) -> None:
+        waited = f"{lane.settings.receive_s:g} s (OKAMOCHI_RECEIVE_S)"
+        self._end_with(Problem(408, f"The rest of the {turn} did not come within {waited}."))
+
+    def _end_with(self, problem: Problem | None) -> None:
+        """Read no more; close when the requests before this one have their replies, and this one has its own.
+
+        Parameters
+        ----------
+        problem
+            The reply to the request that the parser is in; None where it gets none.
+        """
+        own = self.cycle if self._in_message and not self._in_head else None
+        if own is not None and self.pipeline and self.pipeline[0][0] is own:
+            self.pipeline.popleft()  # its body will never be whole
+        elif own is not None and own.response_started:
+            problem = None  # it was refused before its body had ended
+        elif own is not None:
+            own.disconnected = True  # whatever the gateway says of it goes nowhere
+            own.message_event.set()
+            self._active = None
+        self.ended = self._in_message = True
+        self._last = problem
+        if self._answering():
+            self.flow.resume_reading()  # to see the client leave; a close with bytes unread is a reset
+        else:
+            self._close()
+
+    def _answering(self) -> bool:
+        """Whether a request that the gateway has is still to be answered."""
+        return bool(self.pipeline) or (self._active is not None and not self._active.response_complete)
+
+    def _close(self) -> None:
+        """Close after what `_end_with` has left to say."""
+        problem, self._last = self._last, None
+        if problem is not None and not self.transport.is_closing():
+            problem.request_id = name_request(Head())
+            reply = problem_reply(problem)
+            self.transport.write(self._whole(reply, problem.request_id.encode(), close=True))
+            lane.observe_refused("", "other", reply.status, 0.0, reply.reason)
+            lane.log_refused("other", reply, perf_counter(), request_id=problem.request_id, problem=problem)
+        self.transport.close()
+
+    # ---- the client
+
+    def turn(self) -> Turn:
+        """See `Patience`: of a head, it is the client's turn once the reply before it is written."""
+        if self.ended or self.pipeline or self.flow.read_paused:
+            return ""
+        cycle = self.cycle
+        if cycle is None:
+            return "head" if self._in_head else "silent"
+        if self._in_head:
+            return "head" if cycle.response_complete else ""
+        if not self._in_message:
+            return ""
+        return "silent" if cycle.response_started else "body"
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client will send no more; it still gets what it asked for."""
+        if is_ssl(self.transport):
+            return False  # asyncio's TLS has no half-closed connections
+        self._half_closed = True
+        if not self.ended:
+            self._end_with(None)
+        return not self.transport.is_closing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left."""
+        self._patience.end()
+        active = self._active
+        if active is not None and not active.response_complete:
+            # uvicorn tells the last of pipelined requests alone; the one that is being answered would write
+            # to a transport that is gone, which raises.
+            active.disconnected = True
+            active.message_event.set()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The transport holds more than the client takes: a client that reads nothing is read no further."""
+        super().pause_writing()
+        if self.cycle is None or self.cycle.response_complete:
+            self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        super().resume_writing()
+        self.flow.resume_reading()
+
+
+class _RefusedError(Exception):
+    """Stops the parser; the connection's `_refusal` says why."""
+
+
+def _head_too_large() -> Problem:
+    limit = f"{lane.settings.max_head_bytes} bytes (OKAMOCHI_MAX_HEAD_BYTES)"
+    return Problem(431, f"The head is larger than {limit}.")

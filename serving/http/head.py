@@ -1,0 +1,138 @@
+"""What is looked at of a request's head, checked: the same for both lanes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+from serving.errors import Problem
+from serving.http.access import credentials_of
+from serving.protocols import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MOST_REQUEST_ID = 128
+
+_PREFIX = os.urandom(6).hex()
+_count = itertools.count(1).__next__
+
+
+def name_request(head: Head) -> str:
+    """What a refusal and its line in the log call a request: the client's own name for it, or ours."""
+    return head.request_id.decode("latin-1") if head.request_id is not None else f"{_PREFIX}-{_count():x}"
+
+
+def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, ...] | None) -> Head:
+    """What we look at of the headers, checked.
+
+    Parameters
+    ----------
+    content_types
+        The media types that the route reads; None for a route that reads no body.
+
+    Raises
+    ------
+    Problem
+        400 for a header that is malformed, 415 for a body that the route does not read.
+    """
+    content_type = b""
+    length: int | None = None
+    request_id: bytes | None = None
+    deadline_ms: int | None = None
+    trace: bytes | None = None
+    for name, value in headers:
+        if name == b"content-type":
+            content_type = value
+        elif name == b"content-length":
+            length = int(value) if value.isdigit() else None
+        elif name == b"x-request-id":
+            request_id = _request_id(value)
+        elif name == b"x-deadline-ms":
+            deadline_ms = check_deadline_ms(value)
+        elif name == b"traceparent":
+            trace = value if trace is None else b""  # of two, neither counts
+        elif name == b"content-encoding" and content_types is not None:
+            check_content_encoding(value)
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            shown = value[:40].decode("latin-1")
+            raise Problem(
+                501,
+                f"Transfer-Encoding {shown!r} is not read here; expected chunked.",
+                reason="bad_transfer_encoding",
+            )
+    if content_types is not None and content_type not in (b"", b"application/json"):
+        check_content_type(content_type, content_types)
+    found = tuple(headers)
+    return Head(content_type, length, request_id, deadline_ms, found, trace, credentials_of(found))
+
+
+def is_request_id(value: bytes) -> bool:
+    """Whether a reply and the log can repeat it."""
+    return value.isascii() and value.decode().isprintable() and 0 < len(value) <= MOST_REQUEST_ID
+
+
+def _request_id(value: bytes) -> bytes:
+    if not is_request_id(value):
+        raise Problem(
+            400,
+            f"X-Request-Id: expected 1 to {MOST_REQUEST_ID} printable ASCII characters.",
+            reason="bad_request_id",
+        )
+    return value
+
+
+def check_deadline_ms(value: bytes) -> int:
+    """The value of `X-Deadline-Ms`.
+
+    Raises
+    ------
+    Problem
+        400.
+    """
+    if not value.isdigit() or len(value) > 18 or int(value) == 0:
+        shown = value[:40].decode("latin-1")
+        raise Problem(
+            400,
+            f"X-Deadline-Ms: expected a whole number of milliseconds from 1, got {shown!r}.",
+            reason="bad_deadline",
+        )
+    return int(value)
+
+
+def check_content_encoding(value: bytes) -> None:
+    """Refuse a body that is compressed: its size is not known before it is unpacked.
+
+    Raises
+    ------
+    Problem
+        415.
+    """
+    if value.strip().lower() not in (b"identity", b""):
+        shown = value[:40].decode("latin-1")
+        raise Problem(
+            415,
+            f"Content-Encoding {shown!r} is not read here; send the body as it is.",
+            headers=((b"accept-encoding", b"identity"),),
+            reason="bad_content_encoding",
+        )
+
+
+def check_content_type(value: bytes, content_types: tuple[str, ...]) -> None:
+    """Refuse a media type that a route does not read, or a charset other than UTF-8.
+
+    Raises
+    ------
+    Problem
+        415.
+    """
+    media, *parameters = (part.strip().lower() for part in value.decode("latin-1").split(";"))
+    if media not in content_types:
+        raise Problem(
+            415, f"Content-Type {media[:80]!r} is not read here; expected {' or '.join(content_types)}."
+        )
+    for parameter in parameters:
+        key, _, charset = parameter.partition("=")
+        if key.strip() == "charset" and charset.strip(" \"'") not in ("utf-8", "utf8", "us-ascii"):
+            raise Problem(415, f"Charset {charset[:40]!r} is not read here; expected utf-8.")

@@ -1,0 +1,146 @@
+"""The head of a plain request, read by llhttp: what the express lane takes.
+
+Whatever is unusual about a request is no business of that lane: the gateway reads the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httptools
+import msgspec
+
+from serving.errors import Problem
+from serving.http.access import Asking
+from serving.http.head import read_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from serving.observe import metrics
+    from serving.protocols import Endpoint, Head, Reply
+    from serving.scoring.batcher import Scores
+
+# A request with one of these is the gateway's: its connection, its body or its reply is not the usual one.
+_NOT_PLAIN = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"trailer", b"te"))
+_OFFER = frozenset((b"upgrade", b"http2-settings"))
+
+
+class Plain(msgspec.Struct, frozen=True, gc=False):
+    """The head of a request that the express lane takes."""
+
+    endpoint: Endpoint
+    length: int  # of the body
+    head: Head
+    asking: Asking
+    tally: metrics.Tally
+    answer: Callable[[Any, Scores, int], Reply]  # of the endpoint, or what logs its answers
+
+
+class PlainReader:
+    """Reads heads of requests to some routes.
+
+    Parameters
+    ----------
+    endpoints
+        The prediction routes, by path.
+    most_body_bytes
+        A larger body is read in a thread, by the gateway.
+    """
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        observe: metrics.Observer,
+        *,
+        max_head_bytes: int,
+        most_body_bytes: int,
+    ) -> None:
+        self._endpoints = {path.encode(): (path, endpoint) for path, endpoint in endpoints.items()}
+        self._observe = observe
+        self._max_head_bytes = max_head_bytes
+        self.most_body_bytes = most_body_bytes
+
+    def __call__(self, head: bytes) -> Plain | None:
+        """Read the bytes up to the empty line; None for a request that is left to the gateway."""
+        if len(head) > self._max_head_bytes:
+            return None
+        found = _Found()
+        parser = httptools.HttpRequestParser(found)
+        try:
+            parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            if parser.get_method() != b"POST":
+                return None
+            return self(without_offer(parser, found.target, found.headers))
+        except httptools.HttpParserError:
+            return None
+        path, endpoint = self._endpoints.get(found.target, ("", None))
+        if (
+            endpoint is None
+            or not found.complete
+            or found.body
+            or found.ended
+            or parser.get_method() != b"POST"
+            or parser.get_http_version() != "1.1"
+            or not parser.should_keep_alive()
+            or parser.should_upgrade()
+            or any(name in _NOT_PLAIN for name, _ in found.headers)
+            or not one_host(found.headers)
+        ):
+            return None
+        try:
+            checked = read_head(found.headers, endpoint.content_types)
+        except Problem:
+            return None
+        if checked.length is None or checked.length > self.most_body_bytes:
+            return None
+        asking = Asking("POST", path, checked.credentials)
+        tally = self._observe.tally(endpoint.model.name, endpoint.name)
+        return Plain(endpoint, checked.length, checked, asking, tally, endpoint.answer)
+
+
+class _Found:
+    """Collects what llhttp finds in the head of one request."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+        self.body = False
+        self.ended = False
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+    def on_body(self, _body: bytes) -> None:
+        self.body = True
+
+    def on_message_complete(self) -> None:
+        self.ended = True
+
+
+def without_offer(
+    parser: httptools.HttpRequestParser, target: bytes, headers: Iterable[tuple[bytes, bytes]]
+) -> bytes:
+    """The head of a request, by a parser that has read it, without the offer to go on in another protocol."""
+    lines = [b"%s %s HTTP/%s" % (parser.get_method(), target, parser.get_http_version().encode())]
+    for name, value in headers:
+        if name == b"connection":
+            options = [option.strip() for option in value.split(b",")]
+            kept = b", ".join(option for option in options if option.lower() not in _OFFER)
+            lines += [b"connection: " + kept] if kept else []
+        elif name not in _OFFER:
+            lines.append(b"%s: %s" % (name, value))
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def one_host(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request names its host once, as RFC 9112 (3.2) has any of HTTP/1.1 refused that does not."""
+    return sum(name == b"host" for name, _ in headers) == 1
