@@ -22,6 +22,7 @@ from serving.http.head import is_request_id, name_request, read_head
 from serving.http.openapi import docs_page, document
 from serving.observe import metrics
 from serving.observe.logs import RequestLog
+from serving.observe.scrapes import Scrapes
 from serving.observe.supervised import Pool
 from serving.prediction_log import capture, feedback
 from serving.prediction_log.record import GivenUpError, NotYetError, Until
@@ -94,6 +95,7 @@ class Gateway:
         self._log = RequestLog("gateway", settings.log_sample, tracer)
         self._passed_on = frozenset(passed_on)
         self._readers = Pool("reading", 2)
+        self._scrapes = Scrapes()
         self._score_path = score_path
         self.endpoints: dict[str, Endpoint] = {}
         for protocol in PROTOCOLS:
@@ -109,7 +111,7 @@ class Gateway:
         self._pages: dict[str, Page] = {
             "/livez": Page("health", lambda: Reply(200, TEXT, b"alive\n")),
             "/readyz": Page("health", self._readyz),
-            "/metrics": Page("metrics", _metrics),
+            "/metrics": Page("metrics", self._metrics),
             "/models": Page("models", self._models),
             "/openapi.json": Page("docs", lambda: Reply(200, JSON, openapi)),
             "/docs": Page("docs", lambda: Reply(200, b"text/html; charset=utf-8", page)),
@@ -351,6 +353,9 @@ class Gateway:
             raise Problem(503, f"Not ready: {reasons}", error=reasons)
         return Reply(200, TEXT, b"ready\n")
 
+    async def _metrics(self) -> Reply:
+        return Reply(200, metrics.CONTENT_TYPE, await self._scrapes.text())
+
     def _models(self) -> Reply:
         models = [model.description() for model in self.catalog.live.values()]
         return Reply(200, JSON, msgspec.json.encode({"default": self.catalog.default, "models": models}))
@@ -409,13 +414,6 @@ def _refuse(path: str, problem: Problem) -> Reply:
     if mlflow.owns(path):
         return mlflow.refusal(problem)
     return oip.refusal(problem) if oip.owns(path) else problem_reply(problem)
-
-
-async def _metrics() -> Reply:
-    await asyncio.sleep(2 * metrics.FLUSH_S)  # what any worker has answered by now is in its file then
-    # In a thread: it reads a file for each worker that ever was.
-    text = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition)
-    return Reply(200, metrics.CONTENT_TYPE, text)
 
 
 def check_score(body: object, model: LiveModel) -> list[Any]:

@@ -1,0 +1,46 @@
+"""The text of `/metrics` for everybody who asks for it at once, made one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from serving.observe import metrics
+from serving.observe.supervised import Pool
+
+FRACTION = 0.2  # of the time may go into making it: a thread that does holds up the event loop
+MAX_PAUSE_S = 1.0
+
+
+class Scrapes:
+    """Makes the text in a thread, which reads a file for each worker that ever was.
+
+    With 20 models, 8 workers and 30,000 samples that takes 75 ms of processor time. Who asks while one is
+    being made gets the next, together with all others who asked by then: a crowd of clients costs no more
+    than one does.
+    """
+
+    def __init__(self) -> None:
+        self._pool = Pool("metrics")
+        self._one_at_a_time = asyncio.Lock()
+        self._next: asyncio.Task[bytes] | None = None  # not begun yet, so that it will have all until now
+        self._not_before = 0.0
+
+    async def text(self) -> bytes:
+        """All that was answered before this was called is in it."""
+        if self._next is None or self._next.done():
+            self._next = asyncio.ensure_future(self._make())
+        return await asyncio.shield(self._next)
+
+    async def _make(self) -> bytes:
+        async with self._one_at_a_time:
+            loop = asyncio.get_running_loop()
+            # What any worker has answered by now is in its file after FLUSH_S.
+            await asyncio.sleep(max(2 * metrics.FLUSH_S, self._not_before - loop.time()))
+            self._next = None
+            began = loop.time()
+            try:
+                return await loop.run_in_executor(self._pool, metrics.exposition)
+            finally:
+                ended = loop.time()
+                pause = (ended - began) * (1 - FRACTION) / FRACTION
+                self._not_before = ended + min(pause, MAX_PAUSE_S)
