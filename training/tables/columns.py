@@ -36,7 +36,9 @@ MAX_MARKS = 3
 MARKED_SHARE = 0.5  # of the cells that one mark of letters, such as "unknown", may make up beside numbers
 MIN_MARKED_NUMBERS = 20  # different numbers from which that holds; fewer may be levels and not amounts
 SCANNED_DOTS = 1_000
-CLEAR_DOTS = 0.5  # of numbers with a dot that must have something else than three digits behind it
+# Of numbers with a dot, the share that must have something else than three digits behind it. Where numbers
+# have three decimals it is a tenth, and from a twentieth on nothing is in doubt.
+CLEAR_DOTS = 0.06
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
 _INFINITE = re.compile(r"[-+]?inf(?:inity)?", re.IGNORECASE)
 
