@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import logging
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -119,7 +120,22 @@ def attach(events: Events) -> None:
     events.init.add_listener(_init)
 
 
+def interrupt_the_main_greenlet() -> None:
+    """Have Ctrl-C interrupt Locust's main greenlet, wherever the signal meets this process.
+
+    Python raises KeyboardInterrupt in whatever runs just then. In a user's greenlet it would cut off a
+    request that is on its way, which the server counts and the run does not.
+    """
+    hub = gevent.get_hub()
+
+    def interrupted(_signum: int, _frame: Any) -> None:
+        hub.loop.run_callback_threadsafe(hub.parent.throw, KeyboardInterrupt)
+
+    signal.signal(signal.SIGINT, interrupted)
+
+
 def _init(environment: Environment, **_: Any) -> None:
+    interrupt_the_main_greenlet()
     run = Run(environment)
     environment.okamochi = run  # type: ignore[attr-defined]
     try:

@@ -19,7 +19,7 @@ import pytest
 
 from loadtests.shapes import SHAPES
 from tests.loadtests.conftest import LENIENT, command, lenient, locust
-from tests.servers import free_port, started
+from tests.servers import CHECKOUT, free_port, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -176,6 +176,16 @@ def until(condition: Callable[[], Any]) -> Any:
     raise AssertionError("waited for 30 s in vain")
 
 
+def predictions_of(server: Server, model: str) -> float:
+    """How many the server has answered, as its metrics say."""
+    counted = re.findall(
+        rf'^okamochi_requests_total{{endpoint="predict",model="{model}",[^}}]*}} (\S+)$',
+        fetch(f"{server.url}/metrics").decode(),
+        flags=re.MULTILINE,
+    )
+    return sum(map(float, counted))
+
+
 def fetch(url: str, **form: Any) -> bytes:
     data = urllib.parse.urlencode(form).encode() if form else None
     with urllib.request.urlopen(url, data, timeout=10) as reply:
@@ -207,15 +217,46 @@ def test_an_interrupted_run_is_judged_for_what_it_has_sent(server: Server, tmp_p
     """Ctrl-C: what was on its way comes back first, so that the counts agree."""
     options = ["--host", server.url, "-u", "6", "-r", "10", "-t", "10m", *lenient(tmp_path, "steady")]
     options += ["--model", "slow", "--pace", "0", "PredictUser"]
+    before = predictions_of(server, "slow")
     with running(tmp_path, "--headless", *options) as process:
         until(lambda: "All users spawned" in (tmp_path / "err").read_text())
-        time.sleep(1)
+        until(lambda: predictions_of(server, "slow") > before)
         process.send_signal(signal.SIGINT)
         code = process.wait(60)
 
     out = (tmp_path / "out").read_text()
     assert (code, out.strip().splitlines()[-1]) == (0, "PASSED"), out + (tmp_path / "err").read_text()
     assert "without an answer" not in out
+
+
+INTERRUPTED = f"""
+import os, signal, sys
+sys.path.append({str(CHECKOUT)!r})
+from loadtests.locustfile import PredictUser
+
+class Interrupted(PredictUser):
+    left = 20
+
+    def _exchange(self, *arguments):
+        answer = super()._exchange(*arguments)
+        Interrupted.left -= 1
+        if not Interrupted.left:
+            os.kill(os.getpid(), signal.SIGINT)
+        return answer
+"""
+
+
+def test_an_interrupt_within_a_users_own_code_loses_no_request(server: Server, tmp_path: Path) -> None:
+    """Python would raise it there, between an answer and its being counted."""
+    (tmp_path / "mine.py").write_text(INTERRUPTED)
+    options = ["--host", server.url, "-u", "3", "-r", "10", "-t", "10m", *lenient(tmp_path, "steady")]
+    arguments = command("--headless", "--pace", "50", *options, "Interrupted")
+    arguments[arguments.index("-f") + 1] = "mine.py"
+
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+    assert (done.returncode, done.stdout.strip().splitlines()[-1]) == (0, "PASSED"), done.stdout + done.stderr
+    assert "without an answer" not in done.stdout
 
 
 # ---- several processes
