@@ -180,7 +180,7 @@ def run_rollout(options: argparse.Namespace) -> int:
 
 def run_mlflow(options: argparse.Namespace) -> int:
     from deploy import program
-    from training.registry.mlflow_registry import shown_uri, tracking_uri
+    from training.registry.place import shown_uri, tracking_uri
 
     uri = tracking_uri()
     if uri.startswith(("http:", "https:")):

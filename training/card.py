@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.decide.evaluate import METRICS
+from training.metrics.metric import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from artifact.signature import Column, Signature
-    from training.decide.evaluate import Importance, SliceFigure
-    from training.search.search import SearchResult, Trial
+    from training.metrics.importances import Importance
+    from training.metrics.slices import SliceFigure
+    from training.search.search import SearchResult
+    from training.search.trial import Trial
 
 MOST_COLUMNS, MOST_IMPORTANCES = 40, 10
 SMALL_TEST = 100

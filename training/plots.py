@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.decide.evaluate import METRICS, ranked, truth_of
 from training.families.ensemble import ENSEMBLE
+from training.metrics.metric import METRICS, ranked
+from training.metrics.truth import truth_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.signature import Signature
-    from training.decide.evaluate import Importance
-    from training.search.search import Trial
+    from training.metrics.importances import Importance
+    from training.search.trial import Trial
 
 INK, SOFT, GRID = "#22303c", "#8a97a3", "#e4e9ed"
 COLOURS = (

@@ -26,8 +26,8 @@ from training.registry.mlflow_registry import (
     TrialRun,
     Version,
     peek,
-    state_folder,
 )
+from training.registry.place import state_folder
 from training.settings import Bundled, Csv, OpenML, Parquet, Sql, Synthetic, UseCase
 
 if TYPE_CHECKING:
@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.signature import Signature
-    from training.decide.evaluate import Importance
     from training.decide.promote import Exam, Verdict
     from training.export import ExportResult
+    from training.metrics.importances import Importance
     from training.progress import Progress
-    from training.search.search import Asked, SearchResult, Trial
+    from training.search.search import SearchResult
+    from training.search.spec import SearchSpec
+    from training.search.trial import Trial
 
 DATA, SETTINGS, FORMAT = "okamochi.data", "okamochi.settings", "okamochi.format"
 """Tags of a version: what it was trained on, by digest, and the format of its artifact."""
@@ -313,10 +315,10 @@ def _train(registry: Registry, job: _Job) -> Finished:
 
 
 def _trained(job: _Job, log: _TrialLog) -> Finished:
-    from training.decide.evaluate import importances
     from training.decide.promote import encode
     from training.export import export
     from training.families.scores import scores_of
+    from training.metrics.importances import importances
     from training.search.search import fit
     from training.tables.schema import signature_of
 
@@ -440,7 +442,7 @@ class _Facts:
 
 
 def _search(job: _Job, signature: Signature, matrix: NDArray[np.float64], log: _TrialLog) -> SearchResult:
-    from training.decide.evaluate import METRICS
+    from training.metrics.metric import METRICS
     from training.search.search import search
 
     table, budget = job.exam.table, job.budget
@@ -467,12 +469,12 @@ def _search(job: _Job, signature: Signature, matrix: NDArray[np.float64], log: _
     )
 
 
-def _asked(exam: Exam, budget: Budget) -> Asked:
-    from training.search.search import Asked
+def _asked(exam: Exam, budget: Budget) -> SearchSpec:
+    from training.search.spec import SearchSpec
 
     table, use_case = exam.table, exam.table.use_case
     train = ~exam.rows
-    return Asked(
+    return SearchSpec(
         task=table.task,
         metric=exam.metric,
         folds=use_case.folds,
@@ -487,7 +489,7 @@ def _asked(exam: Exam, budget: Budget) -> Asked:
 
 
 def _facts(job: _Job, made: _Made) -> _Facts:
-    from training.decide.evaluate import metrics
+    from training.metrics.metric import metrics
 
     exam, table, best, metric = job.exam, job.exam.table, made.result.best, job.metric
     signature = made.signature
@@ -530,7 +532,7 @@ def _facts(job: _Job, made: _Made) -> _Facts:
 
 def _card(job: _Job, made: _Made, figures: Mapping[str, float], baseline: Mapping[str, float]) -> str:
     from training.card import card
-    from training.decide.evaluate import slices
+    from training.metrics.slices import slices
 
     exam, table, use_case = job.exam, job.exam.table, job.use_case
     held = int(exam.rows.sum())

@@ -15,12 +15,12 @@ from sklearn.naive_bayes import GaussianNB
 from artifact import manifest
 from artifact.trusted import TRUSTED
 from tests.training.made_tables import messy
-from training.decide.evaluate import truth_of
 from training.export import ExportError, export
 from training.families.catalog import BASELINE, FAMILIES, WRITERS, build
 from training.families.ensemble import ENSEMBLE
 from training.families.layout import layout_of
 from training.families.scores import scores_of
+from training.metrics.truth import truth_of
 from training.onnx.convert import convert
 from training.onnx.parity import onnx_score, parity_rows, thresholds
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.decide.evaluate import METRICS
+from training.metrics.metric import METRICS
 from training.settings import (
     METRIC_NAMES,
     Csv,

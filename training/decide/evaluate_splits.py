@@ -23,9 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from artifact.encode import Encoder
-from training.decide.evaluate import metrics
 from training.families.scores import scores_of
-from training.search.search import Asked, fit, search
+from training.metrics.metric import metrics
+from training.search.search import fit, search
+from training.search.spec import SearchSpec
 from training.settings import load_use_case
 from training.tables.data import load_table, test_rows
 from training.tables.schema import signature_of
@@ -71,7 +72,7 @@ def split_figure(table: Table, metric: str, *, trials: int, seed: int = 0) -> tu
         train_matrix,
         labels,
         signature,
-        Asked(
+        SearchSpec(
             task=table.task,
             metric=table.use_case.metric or metric,
             folds=table.use_case.folds,

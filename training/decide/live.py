@@ -22,8 +22,9 @@ import numpy as np
 from artifact import verdict
 from artifact.encode import canonical
 from artifact.verdict import Verdict
-from training.decide.evaluate import METRICS, Truth, truth_of
 from training.decide.promote import FIGURES
+from training.metrics.metric import METRICS
+from training.metrics.truth import Truth, truth_of
 from training.plots import live_quality
 
 if TYPE_CHECKING:

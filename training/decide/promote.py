@@ -17,9 +17,11 @@ import numpy as np
 
 from artifact import manifest
 from artifact.encode import Encoder
-from training.decide.evaluate import DEFAULT_METRIC, METRICS, metrics, paired_gain, slices
 from training.decide.gate import Decision, Figures, Floor, Gain, Limits, Slice, decide
 from training.interpreter import typed
+from training.metrics.intervals import paired_gain
+from training.metrics.metric import DEFAULT_METRIC, METRICS, metrics
+from training.metrics.slices import slices
 from training.registry.mlflow_registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
 from training.tables.data import test_rows
 

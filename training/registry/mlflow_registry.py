@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from artifact.manifest import MANIFEST, ArtifactError
 from training.interpreter import typed
+from training.registry.place import shown_uri, tracking_uri
 from training.settings import CHECKOUT
 
 if TYPE_CHECKING:
@@ -111,27 +111,6 @@ class DataInput:
     rows: int
     columns: dict[str, str]
     target: str
-
-
-def state_folder() -> Path:
-    """Where the default registry and what awaits it lie: `OKAMOCHI_STATE_DIR`, else the checkout."""
-    return Path(os.environ.get("OKAMOCHI_STATE_DIR") or CHECKOUT).expanduser().resolve()
-
-
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else the SQLite file of the checkout, whatever the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_folder() / 'mlflow.db'}"
-
-
-def shown_uri(uri: str) -> str:
-    """A URI without the password that may stand in it."""
-    try:
-        parts = urlsplit(uri)
-        if parts.password is None:
-            return uri
-        return uri.replace(f":{parts.password}@", ":***@")
-    except ValueError:
-        return uri
 
 
 class Registry:

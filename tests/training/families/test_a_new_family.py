@@ -58,10 +58,11 @@ from pathlib import Path
 from tests.training.made_tables import messy
 from training.export import export
 from training.families.catalog import affordable_families
-from training.search.search import Asked, fit, search
+from training.search.search import fit, search
+from training.search.spec import SearchSpec
 
 made = messy("binary")
-asked = Asked(task="binary", metric="roc_auc", folds=2, trials=14, jobs=2)
+asked = SearchSpec(task="binary", metric="roc_auc", folds=2, trials=14, jobs=2)
 found = search(made.matrix[:180], made.labels[:180], made.signature, asked, progress=False)
 mine = [trial for trial in found.trials if trial.family == "bayes"]
 pipeline = fit(mine[0], made.matrix[:180], made.labels[:180], made.signature, found.layout)

@@ -6,11 +6,13 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from tests.training.made_tables import messy
-from training.decide.evaluate import metrics, truth_of
 from training.families.catalog import BASELINE, FAMILIES, affordable_families
 from training.families.layout import layout_of, of_one_unit
 from training.families.scores import scores_of
-from training.search.search import Trial, fit
+from training.metrics.metric import metrics
+from training.metrics.truth import truth_of
+from training.search.search import fit
+from training.search.trial import Trial
 
 TASKS = ("binary", "multiclass", "regression")
 

@@ -6,19 +6,22 @@ import numpy as np
 import pytest
 
 from tests.training.made_tables import messy
-from training.decide.evaluate import metrics
 from training.families import catalog
 from training.families.catalog import FAMILIES
 from training.families.ensemble import ENSEMBLE
 from training.families.scores import scores_of
-from training.search.search import Asked, SearchError, _sound, fit, measurably, search
+from training.metrics.metric import metrics
+from training.search.choice import measurably, sound_trials
+from training.search.search import fit, search
+from training.search.spec import SearchSpec
+from training.search.trial import SearchError
 
 
 def run(made, **settings):
     task = made.signature.task
     metric = settings.pop("metric", "r2" if task == "regression" else "roc_auc")
     calls = {key: settings.pop(key) for key in ("on_trial", "ensemble") if key in settings}
-    asked = Asked(
+    asked = SearchSpec(
         **{"task": task, "metric": metric, "trials": 9, "folds": 3, "jobs": 1, "seed": 3} | settings
     )
     return search(made.matrix, made.labels, made.signature, asked, progress=False, **calls)
@@ -92,7 +95,7 @@ def test_a_group_never_stands_on_both_sides_of_a_fold():
             made.matrix,
             labels,
             made.signature,
-            Asked(task="binary", metric="roc_auc", groups=known, trials=4, folds=4, jobs=1),
+            SearchSpec(task="binary", metric="roc_auc", groups=known, trials=4, folds=4, jobs=1),
             progress=False,
             ensemble=False,
         )
@@ -120,7 +123,11 @@ def test_a_straight_line_is_found_exactly():
     x = np.linspace(0, 40, 80)[:, None]
     signature = type(made.signature)(task="regression", target="y", columns=made.signature.columns[1:2])
     found = search(
-        x, 2 * x[:, 0], signature, Asked(task="regression", metric="r2", trials=9, jobs=1), progress=False
+        x,
+        2 * x[:, 0],
+        signature,
+        SearchSpec(task="regression", metric="r2", trials=9, jobs=1),
+        progress=False,
     )
     model = fit(found.best, x, 2 * x[:, 0], signature, found.layout)
     assert scores_of(model, np.array([[5.0]]), 0)[0, 0] == pytest.approx(10.0, abs=1e-9)
@@ -133,7 +140,7 @@ def test_too_few_rows_are_said_so():
             made.matrix[:3],
             made.labels[:3],
             made.signature,
-            Asked(task="binary", metric="roc_auc"),
+            SearchSpec(task="binary", metric="roc_auc"),
             progress=False,
         )
 
@@ -141,7 +148,7 @@ def test_too_few_rows_are_said_so():
 def test_a_class_of_few_rows_gets_as_many_folds():
     made = messy("binary", 60)
     labels = np.array(["no"] * 57 + ["yes"] * 3, object)
-    asked = Asked(task="binary", metric="roc_auc", trials=2, jobs=1)
+    asked = SearchSpec(task="binary", metric="roc_auc", trials=2, jobs=1)
     found = search(made.matrix, labels, made.signature, asked, progress=False)
     assert found.folds % 3 == 0
     assert np.isfinite(found.best.score)
@@ -152,7 +159,7 @@ def test_classes_are_weighted_only_for_figures_of_labels(metric, weighted):
     """A weight leaves a ranking as it is and probabilities that are far from the share of a class."""
     made = messy("binary", 200)
     labels = np.array(["yes" if i % 10 == 0 else "no" for i in range(200)], object)
-    asked = Asked(task="binary", metric=metric, trials=4, jobs=1)
+    asked = SearchSpec(task="binary", metric=metric, trials=4, jobs=1)
     found = search(made.matrix, labels, made.signature, asked, progress=False, ensemble=False)
     assert any("class_weight" in trial.params for trial in found.trials) == weighted
 
@@ -174,9 +181,9 @@ def test_a_winner_by_ranks_has_probabilities_that_are_worth_something():
     flat = replace(found.best, number=99, score=1.0, brier=found.best.brier + 0.2 * found.baseline.brier)
     sharp = replace(flat, number=98, score=0.99, brier=found.best.brier + 0.05 * found.baseline.brier)
     trials = [*found.trials, flat, sharp]
-    assert sharp in (sound := _sound(trials, "roc_auc", found.baseline))
+    assert sharp in (sound := sound_trials(trials, "roc_auc", found.baseline))
     assert flat not in sound
-    assert _sound(trials, "f1", found.baseline) == trials
+    assert sound_trials(trials, "f1", found.baseline) == trials
 
 
 def test_better_by_less_than_the_folds_noise_is_not_measurably_better():

@@ -14,14 +14,15 @@ import optuna
 from tests.training.made_tables import messy
 from training.__main__ import main
 from training.registry.mlflow_registry import Registry
-from training.search.search import Asked, search, tune
+from training.search.search import search, tune
+from training.search.spec import SearchSpec
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 TRIALS = 8
 
 
 def asked(**shared):
-    return Asked(task="binary", metric="roc_auc", folds=3, jobs=1, seed=3, **shared)
+    return SearchSpec(task="binary", metric="roc_auc", folds=3, jobs=1, seed=3, **shared)
 
 
 def test_helpers_that_start_at_once_share_one_budget_and_a_run_chooses_among_theirs(tmp_path, monkeypatch):
@@ -100,7 +101,7 @@ def test_a_table_that_has_changed_gets_a_study_of_its_own(tmp_path):
 
 def test_a_storage_that_is_down_is_a_sentence_without_the_password(tmp_path, monkeypatch, capsys):
     """Exit 4, like a registry that is down."""
-    monkeypatch.setattr("training.search.search.STORAGE_PAUSE_S", 0)
+    monkeypatch.setattr("training.search.storage.STORAGE_PAUSE_S", 0)
     monkeypatch.setenv("OKAMOCHI_STATE_DIR", str(tmp_path))
     storage = "postgresql+psycopg://okamochi:secret@127.0.0.1:9/optuna"
     assert main(["tune", "iris", "--storage", storage, "--trials", "2"]) == 4

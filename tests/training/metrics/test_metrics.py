@@ -6,17 +6,13 @@ import pytest
 from sklearn import metrics as reference
 
 from tests.training.made_tables import messy
-from training.decide.evaluate import (
-    METRICS,
-    class_indices,
-    importances,
-    metrics,
-    paired_gain,
-    slices,
-    truth_of,
-)
+from training.metrics.importances import importances
+from training.metrics.intervals import paired_gain
+from training.metrics.metric import METRICS, metrics
+from training.metrics.slices import slices
+from training.metrics.truth import class_indices, truth_of
 from training.plots import plots
-from training.search.search import Trial
+from training.search.trial import Trial
 
 RNG = np.random.default_rng(0)
 

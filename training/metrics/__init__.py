@@ -1,0 +1,1 @@
+"""What scores are worth: the metrics, the noise of them, and what they are for parts of the rows."""

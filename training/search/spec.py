@@ -1,0 +1,40 @@
+"""What a search is for and what it may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from artifact.signature import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpec:
+    """What a search is for and what it may cost, alike for whoever works on it.
+
+    Parameters
+    ----------
+    groups, times
+        Of each row: a group stays in one fold; with times, each fold is scored by what came before it.
+    trials
+        Of the study in all, also where several processes share it by `storage` (a URL as Optuna takes it).
+    study_name
+        Of a shared study. A digest of the rows, folds and seed is added: figures of other rows never mix.
+    jobs
+        Folds at a time; by default 2 where there are two cores. The result does not depend on it.
+    """
+
+    task: Task
+    metric: str
+    folds: int = 5
+    groups: NDArray[Any] | None = None
+    times: NDArray[Any] | None = None
+    trials: int = 30
+    timeout_s: float | None = None
+    seed: int = 0
+    storage: str | None = None
+    study_name: str | None = None
+    jobs: int | None = None

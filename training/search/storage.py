@@ -1,0 +1,48 @@
+"""The database of a study that several processes share."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import optuna
+from sqlalchemy.exc import SQLAlchemyError
+
+from training.registry.place import shown_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STORAGE_TRIES, STORAGE_PAUSE_S = 5, 1.0
+"""Processes that find an empty database at once make its tables at once, and all but one of them fail."""
+
+
+class StorageError(Exception):
+    """The database of a shared study cannot be read or written (exit code 4)."""
+
+    exit_code = 4
+
+
+@contextmanager
+def reporting_failures(storage: str | None) -> Iterator[None]:
+    """Say in a sentence that the study's database failed."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StorageError(
+            f"The Optuna storage {shown_uri(storage or '')} failed: {reason}. "
+            "Trials that are finished stay there; start it and run the same command again."
+        ) from error
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    for attempt in range(STORAGE_TRIES):
+        try:
+            return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
+            if attempt == STORAGE_TRIES - 1:
+                raise
+            time.sleep(STORAGE_PAUSE_S)
+    raise AssertionError

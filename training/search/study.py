@@ -1,0 +1,172 @@
+"""The Optuna study: which candidates are tried, and what is known of each."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from tqdm import tqdm
+
+from training.families.catalog import affordable_families, family
+from training.metrics.metric import METRICS
+from training.search.folds import FIRST_FOLDS, REPEATS, ROWS_FOR_REPEATS
+from training.search.runner import CandidateError
+from training.search.storage import open_storage
+from training.search.trial import Trial, mean_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from training.families.family import Family
+    from training.search.runner import Runner
+    from training.search.spec import SearchSpec
+
+
+def open_study(runner: Runner, spec: SearchSpec) -> optuna.Study:
+    """The study of this table; whoever makes a shared one enqueues each family's defaults."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    table = runner.table
+    families = affordable_families(table.layout, table.task)
+    settings: dict[str, Any] = {
+        # Multivariate and grouped: each family's parameters are drawn together.
+        "sampler": optuna.samplers.TPESampler(
+            seed=table.seed,
+            multivariate=True,
+            group=True,
+            n_startup_trials=len(families) + 4,
+            constant_liar=spec.storage is not None,  # others try something else while a candidate runs
+        ),
+        "pruner": optuna.pruners.MedianPruner(n_startup_trials=min(5, len(families))),
+        "storage": None if spec.storage is None else open_storage(spec.storage),
+        "study_name": None if spec.storage is None else f"{spec.study_name}-{runner.digest}",
+    }
+    try:
+        study = optuna.create_study(direction="maximize", **settings)
+    except optuna.exceptions.DuplicatedStudyError:
+        return optuna.load_study(**settings)
+    # The Optuna UI then shows what the values are.
+    study.set_user_attr("metric", runner.metric)
+    firsts = [(each.name, each.default(table.layout)) for each in families]
+    if spec.trials >= 2 * len(families):
+        firsts += [
+            (each.name, each.default(table.layout) | changed)
+            for each in families
+            if (changed := each.second(table.layout))
+        ]
+    for name, params in firsts[: max(1, spec.trials)]:
+        named = {f"{name}.{key}": value for key, value in params.items()}
+        study.enqueue_trial({"family": name, **named}, skip_if_exists=True)
+    return study
+
+
+def work_on(
+    study: optuna.Study,
+    runner: Runner,
+    spec: SearchSpec,
+    on_trial: Callable[[Trial], None] | None,
+    *,
+    progress: bool,
+) -> None:
+    finished = (
+        optuna.trial.TrialState.COMPLETE,
+        optuna.trial.TrialState.PRUNED,
+        optuna.trial.TrialState.FAIL,
+    )
+    names = [each.name for each in affordable_families(runner.table.layout, runner.table.task)]
+    sign = METRICS[runner.metric].sign
+    started = time.monotonic()
+    best: float | None = None
+    with tqdm(total=spec.trials, desc="search", unit="trial", disable=not progress, mininterval=0.5) as bar:
+        while True:
+            done = len(study.get_trials(deepcopy=False, states=finished))
+            bar.update(min(done, spec.trials) - bar.n)
+            spent = time.monotonic() - started
+            late = spec.timeout_s is not None and done > 0 and spent > spec.timeout_s
+            if done >= spec.trials or late:
+                return
+            trial = _one(study, runner, names, sign)
+            if trial.state == "complete" and (best is None or sign * trial.score > sign * best):
+                best = trial.score
+            if best is not None:
+                bar.set_postfix_str(f"best {runner.metric} {best:.4g}, {trial.family}")
+            if on_trial is not None:
+                on_trial(trial)
+
+
+def _one(study: optuna.Study, runner: Runner, names: list[str], sign: int) -> Trial:
+    """Ask for a candidate, run it, tell how it did."""
+    drawn = study.ask()
+    chosen: Family = family(drawn.suggest_categorical("family", names))
+    params = chosen.suggest(drawn, runner.table.layout)
+    drawn.set_user_attr("family", chosen.name)
+    drawn.set_user_attr("params", params)
+    started = time.perf_counter()
+    figures: list[float] = []
+    held: list[NDArray[np.float64]] = []
+    state, reason = optuna.trial.TrialState.COMPLETE, ""
+    # Where folds are cut again and again, two of them say too little to prune by: a whole cut goes first.
+    start = max(FIRST_FOLDS, len(runner.splits) // REPEATS if len(runner.table.y) < ROWS_FOR_REPEATS else 0)
+    first, rest = range(start), range(start, len(runner.splits))
+    try:
+        for part in (first, rest):
+            for fold, outcome in zip(part, runner.run(chosen.name, params, part), strict=True):
+                assert outcome.scores is not None  # noqa: S101 - run() raises
+                held.append(outcome.scores)
+                figures.append(runner.figure(fold, outcome.scores))
+            if part is first and rest:
+                drawn.report(sign * mean_of(figures), 0)
+                if drawn.should_prune():
+                    state, reason = optuna.trial.TrialState.PRUNED, "below the median of the trials before"
+                    break
+        if not np.isfinite(mean_of(figures)):
+            raise CandidateError(f"{runner.metric} is undefined on every fold")  # noqa: TRY301
+    except (CandidateError, ValueError, OSError, MemoryError) as error:
+        state, reason = optuna.trial.TrialState.FAIL, str(error) or type(error).__name__
+    seconds = time.perf_counter() - started
+    told: dict[str, Any] = {"fold_scores": figures, "seconds": seconds, "reason": reason}
+    told |= {name: runner.of_probabilities(held, name) for name in ("log_loss", "brier")}
+    for key, value in told.items():
+        drawn.set_user_attr(key, value)
+    if state == optuna.trial.TrialState.COMPLETE:
+        runner.kept[drawn.number] = held
+        study.tell(drawn, sign * mean_of(figures))
+    else:
+        study.tell(drawn, state=state)
+    return _trial(drawn.number, state, drawn.user_attrs)
+
+
+_STATES = {
+    optuna.trial.TrialState.COMPLETE: "complete",
+    optuna.trial.TrialState.PRUNED: "pruned",
+    optuna.trial.TrialState.FAIL: "failed",
+}
+
+
+def _trial(number: int, state: optuna.trial.TrialState, attributes: Mapping[str, Any]) -> Trial:
+    figures = tuple(attributes.get("fold_scores", ()))
+    failed = state == optuna.trial.TrialState.FAIL
+    return Trial(
+        number,
+        attributes["family"],
+        dict(attributes["params"]),
+        figures,
+        float("nan") if failed else mean_of(figures),
+        float(attributes.get("seconds", 0.0)),
+        _STATES[state],
+        attributes.get("reason", ""),
+        float(attributes.get("log_loss", "nan")),
+        float(attributes.get("brier", "nan")),
+    )
+
+
+def finished_trials(study: optuna.Study) -> list[Trial]:
+    """Finished trials of every process, in order; one whose process died is none."""
+    return [
+        _trial(each.number, each.state, each.user_attrs)
+        for each in study.get_trials(deepcopy=False)
+        if each.state in _STATES and "family" in each.user_attrs
+    ]

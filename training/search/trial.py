@@ -1,0 +1,67 @@
+"""A candidate and what the folds said of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.families.catalog import family
+from training.families.ensemble import ENSEMBLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class SearchError(ValueError):
+    """No model can come of this table, and why."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate.
+
+    Parameters
+    ----------
+    number
+        From 0; -1 is the baseline's, and an ensemble's is one more than the last.
+    family
+        Name of a family, or "ensemble": then `params["members"]` lists its members' family, params, weight.
+    fold_scores
+        The metric of each fold that ran, in its own units.
+    score
+        Their mean; NaN for a failed trial.
+    state
+        "complete", "pruned" or "failed".
+    reason
+        Why it failed or was pruned.
+    log_loss, brier
+        The means of the folds', for classes.
+    """
+
+    number: int
+    family: str
+    params: dict[str, Any]
+    fold_scores: tuple[float, ...]
+    score: float
+    seconds: float
+    state: str
+    reason: str = ""
+    log_loss: float = float("nan")
+    brier: float = float("nan")
+
+    @property
+    def title(self) -> str:
+        """Its family's name for people."""
+        if self.family != ENSEMBLE:
+            return family(self.family).title
+        return "Ensemble of " + ", ".join(
+            family(member["family"]).title.lower() for member in self.params["members"]
+        )
+
+
+def mean_of(figures: Sequence[float]) -> float:
+    """The mean of the folds on which the metric is defined."""
+    defined = [figure for figure in figures if np.isfinite(figure)]
+    return float(np.mean(defined)) if defined else float("nan")
