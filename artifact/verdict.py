@@ -23,7 +23,7 @@ ON CONFLICT (model) DO UPDATE SET verdict = EXCLUDED.verdict
 SELECT = "SELECT verdict FROM okamochi_live"
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class LiveVerdict(msgspec.Struct, frozen=True):
     """How a version does on the rows that it answered.
 
     Parameters
@@ -52,7 +52,7 @@ class Verdict(msgspec.Struct, frozen=True):
     at: float
 
 
-def leave(folder: Path, verdict: Verdict) -> None:
+def leave(folder: Path, verdict: LiveVerdict) -> None:
     """Put a verdict where the servers that share a folder find it, in one step.
 
     Raises
@@ -69,7 +69,7 @@ def leave(folder: Path, verdict: Verdict) -> None:
         new.unlink(missing_ok=True)
 
 
-def found_in(folder: Path) -> list[Verdict]:
+def found_in(folder: Path) -> list[LiveVerdict]:
     """The verdicts of a folder; none for a file that holds something else.
 
     Raises
@@ -84,9 +84,9 @@ def found_in(folder: Path) -> list[Verdict]:
     ]
 
 
-def decode(content: bytes) -> Verdict | None:
+def decode(content: bytes) -> LiveVerdict | None:
     """A verdict, or None for what is none."""
     try:
-        return msgspec.json.decode(content, type=Verdict)
+        return msgspec.json.decode(content, type=LiveVerdict)
     except msgspec.DecodeError:
         return None

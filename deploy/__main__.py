@@ -242,7 +242,7 @@ def explained(run: Callable[[], int]) -> int:
     from deploy.backup import BackupError
     from deploy.bundle import NoChampionError
     from deploy.image import CannotDeploy
-    from training.registry.mlflow_registry import RegistryError
+    from training.registry.records import RegistryError
     from training.settings import UseCaseError
 
     try:

@@ -19,7 +19,8 @@ import psutil
 from artifact import __version__, manifest, models_lock, store
 from deploy.bundle import MODELS_LOCK, one_writer
 from training.interpreter import typed
-from training.registry.mlflow_registry import Registry, shown_uri, state_folder, tracking_uri
+from training.registry.mlflow_registry import Registry
+from training.registry.place import shown_uri, state_folder, tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from artifact import manifest, models_lock, runtime, store
 from artifact.models_lock import LockError
 from training.interpreter import typed
-from training.registry.mlflow_registry import CHAMPION, Registry, exists, peek
+from training.registry.mlflow_registry import Registry, exists, read_alias
+from training.registry.records import CHAMPION
 from training.settings import load_use_case
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def name_of(name_or_path: str) -> str:
 
 def put_champion(name: str, asked_as: str) -> Bundled:
     """Download, open and score as a server would, store; nothing of it if the store has it whole."""
-    version = peek(name, CHAMPION)
+    version = read_alias(name, CHAMPION)
     if version is None:
         raise NoChampionError(no_champion(name, asked_as))
     stored = store.find(name, version=version.number, run_id=version.run_id)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploy import program
 from deploy.bundle import bundle, name_of
-from training.registry.mlflow_registry import CHAMPION, peek
+from training.registry.mlflow_registry import read_alias
+from training.registry.records import CHAMPION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None) 
     """
     for name in names:
         code = train(name, trials)
-        if code == REFUSED and peek(name_of(name), CHAMPION) is not None:
+        if code == REFUSED and read_alias(name_of(name), CHAMPION) is not None:
             print(f"{name}: the champion that is there stays", flush=True)
         elif code:
             return code

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.interpreter import lacks, typed
+from training.screen import gate_of, known_for, result_of, side_by_side, table_of, told_version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from training.decide.promote import Verdict
-    from training.registry.mlflow_registry import Version
-    from training.run import Budget, Result
+    from training.job import Budget
     from training.settings import Read, UseCase
 
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -180,41 +179,42 @@ def _seconds(text: str) -> float:
 
 def run(chosen: argparse.Namespace) -> int:
     """`run NAME`."""
+    use_case = _use_case(chosen)
+    # After the use case was read: they bring scikit-learn and pandas, which a refused one need not wait for.
     from training.progress import Progress
     from training.run import run as train
 
-    use_case = _use_case(chosen)
     progress = Progress()
     try:
         result = train(use_case, _budget(chosen), progress)
     finally:
         progress.done()
-    _tell(use_case, result, chosen)
-    return DONE if result.verdict.accepted else REFUSED
+    # `make serve` asks with `ensure`, and goes on by itself.
+    print(result_of(use_case, result, chosen.name, goes_on=chosen.command is ensure))
+    return DONE if result.gate.accepted else REFUSED
 
 
 def ensure(chosen: argparse.Namespace) -> int:
     """`ensure NAME`."""
-    from training.registry.mlflow_registry import CHAMPION, peek
-    from training.run import up_to_date
+    from training.freshness import up_to_date
+    from training.registry.mlflow_registry import read_alias
+    from training.registry.records import CHAMPION
 
     use_case = _use_case(chosen)
     made = up_to_date(use_case)
     if made is None:
         return run(chosen)
-    champion = peek(use_case.name, CHAMPION)
+    champion = read_alias(use_case.name, CHAMPION)
     if champion is None:
         print(f"{use_case.name}: version {made.number} was refused and nothing has changed since.")
         print(f"  {made.tags.get('gate.reasons', '')}")
         return REFUSED
-    print(f"{use_case.name}: champion version {champion.number}, {_known_for(champion)}; nothing to train.")
+    print(f"{use_case.name}: champion version {champion.number}, {known_for(champion)}; nothing to train.")
     return DONE
 
 
 def tune(chosen: argparse.Namespace) -> int:
     """`tune NAME --storage URL`."""
-    from training.progress import Progress
-    from training.run import tune as help_search
     from training.settings import UseCaseError
 
     use_case = _use_case(chosen)
@@ -222,6 +222,9 @@ def tune(chosen: argparse.Namespace) -> int:
         raise UseCaseError(
             "tune helps a search that others share: name its database with --storage postgresql+psycopg://..."
         )
+    from training.progress import Progress
+    from training.run import tune as help_search
+
     progress = Progress()
     try:
         done = help_search(use_case, _budget(chosen), progress)
@@ -233,29 +236,31 @@ def tune(chosen: argparse.Namespace) -> int:
 
 def list_use_cases(_: argparse.Namespace) -> int:
     """`list`."""
-    from training.registry.mlflow_registry import CHAMPION, peek
+    from training.registry.mlflow_registry import read_alias
+    from training.registry.records import CHAMPION
     from training.settings import all_use_cases
 
     rows = [("NAME", "WHAT", "CHAMPION")]
     for use_case in all_use_cases():
-        champion = peek(use_case.name, CHAMPION)
-        live = "-" if champion is None else f"version {champion.number}: {_known_for(champion)}"
+        champion = read_alias(use_case.name, CHAMPION)
+        live = "-" if champion is None else f"version {champion.number}: {known_for(champion)}"
         rows.append((use_case.name, use_case.title, live))
-    _print_table(rows)
+    print(table_of(rows))
     return DONE
 
 
 def show(chosen: argparse.Namespace) -> int:
     """`show NAME`."""
     from training.decide.promote import FIGURES
-    from training.registry.mlflow_registry import CHALLENGER, CHAMPION, PREVIOUS, peek
+    from training.registry.mlflow_registry import read_alias
+    from training.registry.records import CHALLENGER, CHAMPION, PREVIOUS
 
     name = _name(chosen)
-    found = {alias: peek(name, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)}
+    found = {alias: read_alias(name, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)}
     if all(version is None for version in found.values()):
         print(f"{name} has no version in the registry: {_run(chosen)}", file=sys.stderr)
         return USAGE
-    told = {alias: _told(version, FIGURES) for alias, version in found.items() if version is not None}
+    told = {alias: told_version(version, FIGURES) for alias, version in found.items() if version is not None}
     if chosen.json:
         print(
             json.dumps(
@@ -264,7 +269,7 @@ def show(chosen: argparse.Namespace) -> int:
         )
         return DONE
     print(f"{name}\n")
-    _print_table(_side_by_side(told))
+    print(table_of(side_by_side(told)))
     challenger = told.get(CHALLENGER)
     if challenger is not None:
         print(f"\nThe challenger was {challenger['gate']}:")
@@ -274,8 +279,11 @@ def show(chosen: argparse.Namespace) -> int:
 
 def promote(chosen: argparse.Namespace) -> int:
     """`promote NAME`."""
-    from training.decide.promote import NothingToPromoteError, challenge, exam_of
-    from training.registry.mlflow_registry import CHALLENGER, Registry
+    from training.decide.aliases import NothingToPromoteError
+    from training.decide.promote import challenge
+    from training.decide.test_set import test_set_of
+    from training.registry.mlflow_registry import Registry
+    from training.registry.records import CHALLENGER
     from training.tables.data import load_table
 
     use_case = _use_case(chosen)
@@ -284,24 +292,24 @@ def promote(chosen: argparse.Namespace) -> int:
     if challenger is None:
         raise NothingToPromoteError(f"{use_case.name} has no challenger to promote: {_run(chosen)}")
     print(f"Comparing version {challenger.number} with the champion on the test rows", file=sys.stderr)
-    verdict = challenge(registry, exam_of(load_table(use_case)), challenger, force=chosen.force)
-    _tell_verdict(use_case.name, verdict)
-    return DONE if verdict.accepted else REFUSED
+    result = challenge(registry, test_set_of(load_table(use_case)), challenger, force=chosen.force)
+    print(gate_of(use_case.name, result))
+    return DONE if result.accepted else REFUSED
 
 
 def rollback(chosen: argparse.Namespace) -> int:
     """`rollback NAME`."""
-    from training.decide.promote import rollback as roll_back
+    from training.decide.aliases import rollback as roll_back
     from training.registry.mlflow_registry import Registry
 
     name = _name(chosen)
     live, before = roll_back(Registry(), name, chosen.to)
     if live.number == before.number:
-        print(f"{name}: version {live.number} is the champion already ({_known_for(live)}).")
+        print(f"{name}: version {live.number} is the champion already ({known_for(live)}).")
         print("Nothing has changed.")
     else:
-        print(f"{name}: version {live.number} ({_known_for(live)}) is champion again,")
-        print(f"in place of version {before.number} ({_known_for(before)}), which is `previous` now.")
+        print(f"{name}: version {live.number} ({known_for(live)}) is champion again,")
+        print(f"in place of version {before.number} ({known_for(before)}), which is `previous` now.")
         if live.tags.get("gate") == "refused":
             print(f"The gate had refused version {live.number}: {live.tags.get('gate.reasons', '')}")
     print(f"To serve it: make bundle USECASES={chosen.name}, then restart the server.")
@@ -311,10 +319,11 @@ def rollback(chosen: argparse.Namespace) -> int:
 def card(chosen: argparse.Namespace) -> int:
     """`card NAME`."""
     from artifact import manifest
-    from training.registry.mlflow_registry import CHAMPION, Registry, peek
+    from training.registry.mlflow_registry import Registry, read_alias
+    from training.registry.records import CHAMPION
 
     name = _name(chosen)
-    champion = peek(name, CHAMPION)
+    champion = read_alias(name, CHAMPION)
     if champion is None:
         print(f"{name} has no champion: {_run(chosen)}", file=sys.stderr)
         return USAGE
@@ -340,16 +349,11 @@ def report(chosen: argparse.Namespace) -> int:
 def live(chosen: argparse.Namespace) -> int:
     """`live NAME [--log FOLDER|URL] [--publish]`."""
     from artifact import manifest
-    from training.decide.live import (
-        NothingToJudgeError,
-        as_json,
-        judge,
-        publish,
-        read_log,
-        table,
-        write_picture,
-    )
-    from training.registry.mlflow_registry import CHAMPION, Registry, peek
+    from training.decide.live import judge
+    from training.decide.live_log import NothingToJudgeError, publish, read_log
+    from training.decide.live_report import as_json, table, write_picture
+    from training.registry.mlflow_registry import Registry, read_alias
+    from training.registry.records import CHAMPION
 
     name = _name(chosen)
     target = chosen.log or os.environ.get("OKAMOCHI_PREDICTION_LOG", "")
@@ -357,14 +361,14 @@ def live(chosen: argparse.Namespace) -> int:
         raise NothingToJudgeError(
             "name the prediction log with --log FOLDER, --log postgresql://... or by OKAMOCHI_PREDICTION_LOG"
         )
-    champion = peek(name, CHAMPION)
+    champion = read_alias(name, CHAMPION)
     if champion is None:
         raise NothingToJudgeError(f"{name} has no champion: {_run(chosen)}")
     with tempfile.TemporaryDirectory(prefix="okamochi-") as folder:
         signature = manifest.load(Registry().download(champion, Path(folder)), name=name).signature
     found = judge(champion, signature, read_log(target, name))
     if chosen.publish:
-        publish(found, target)
+        publish(found.verdict(), target)
     try:
         picture = f"The picture is at {write_picture(found, Path('reports'))}"
     except OSError as error:  # as in a pod whose root is read-only
@@ -431,10 +435,11 @@ def _terminal() -> int:
 
 def _name(chosen: argparse.Namespace) -> str:
     """A name in the registry needs no TOML file here; one that is in neither is a slip of the pen."""
-    from training.registry.mlflow_registry import CHALLENGER, CHAMPION, peek
+    from training.registry.mlflow_registry import read_alias
+    from training.registry.records import CHALLENGER, CHAMPION
 
     name = str(chosen.name)
-    if not name.endswith(".toml") and any(peek(name, alias) for alias in (CHAMPION, CHALLENGER)):
+    if not name.endswith(".toml") and any(read_alias(name, alias) for alias in (CHAMPION, CHALLENGER)):
         return name
     return _use_case(chosen).name
 
@@ -444,98 +449,9 @@ def _run(chosen: argparse.Namespace) -> str:
 
 
 def _budget(chosen: argparse.Namespace) -> Budget:
-    from training.run import Budget
+    from training.job import Budget
 
     return Budget(chosen.trials, chosen.timeout, chosen.seed, chosen.storage, chosen.study)
-
-
-def _known_for(version: Version) -> str:
-    tags = version.tags
-    metric = tags.get("metric", "")
-    return f"{tags.get('algorithm', '?')}, {metric} {tags.get(f'test_{metric}', '?')}"
-
-
-def _told(version: Version, figures_tag: str) -> dict[str, Any]:
-    tags = version.tags
-    figures = json.loads(tags.get(figures_tag, "{}"))
-    return {
-        "version": version.number,
-        "run": version.run_id,
-        "algorithm": tags.get("algorithm"),
-        "runtime": tags.get("runtime"),
-        "metric": tags.get("metric"),
-        "gate": tags.get("gate", "not judged yet"),
-        "reasons": tags.get("gate.reasons", ""),
-        "size_mb": figures.get("size_mb"),
-        "row_ms": figures.get("row_ms"),
-        "metrics": figures.get("metrics")
-        or {
-            key.removeprefix("test_"): float(value) for key, value in tags.items() if key.startswith("test_")
-        },
-    }
-
-
-def _side_by_side(told: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    sides = list(told.values())
-    rows: list[tuple[str, ...]] = [("", *told)]
-    rows += [
-        (key, *(str(side[key] or "-") for side in sides))
-        for key in ("version", "algorithm", "runtime", "gate")
-    ]
-    names = dict.fromkeys(name for side in sides for name in side["metrics"])
-    rows += [(name, *(_figure(side["metrics"].get(name)) for side in sides)) for name in names]
-    rows += [(key, *(_figure(side[key]) for side in sides)) for key in ("size_mb", "row_ms")]
-    return rows
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _tell(use_case: UseCase, result: Result, chosen: argparse.Namespace) -> None:
-    """The last screen of a run: what won, how good it is, what the gate said, where to look, what next."""
-    finished, verdict = result.finished, result.verdict
-    metric = finished.tags["metric"]
-    print(f"\n{use_case.title or use_case.name}: {finished.tags['algorithm']} won")
-    if result.resumed:
-        print(
-            "  It was trained by a run that was cut off; only what was missing in MLflow has been done now."
-        )
-    print("\n".join(f"  {member}" for member in finished.params["settings"].split("; ")) + "\n")
-    champion = verdict.champion
-    head = ["", f"version {verdict.challenger.number}", "baseline"]
-    compared = champion is not None and champion.number != verdict.challenger.number
-    head += [f"champion ({champion.number})"] if compared and champion is not None else []
-    rows = [tuple(head)]
-    for name, value in sorted(verdict.metrics.items(), key=lambda pair: pair[0] != metric):
-        cells = [name, _figure(value), _figure(finished.baseline.get(name))]
-        cells += [_figure(verdict.champion_metrics.get(name))] if compared else []
-        rows.append(tuple(cells))
-    _print_table(rows)
-    print(f"\n  on {finished.params['test_rows']} test rows; runs by {finished.tags['runtime']}, ", end="")
-    print(f"{verdict.figures.size_mb:.3g} MB, {verdict.figures.row_ms:.3g} ms a row")
-    _tell_verdict(use_case.name, verdict)
-    print("  Experiments:  make mlflow")
-    if not verdict.accepted:
-        print(f"  Next:         {typed(f'-m training show {chosen.name}')}")
-    elif chosen.command is not ensure:  # which `make serve` asks, and goes on by itself
-        print(f"  Next:         make serve USECASES={chosen.name}")
-
-
-def _tell_verdict(name: str, verdict: Verdict) -> None:
-    says = "promoted to champion" if verdict.accepted else "refused; the champion stays"
-    if not verdict.accepted and verdict.champion is None:
-        says = "refused; there is no champion yet"
-    print(f"\nThe gate: {name} version {verdict.challenger.number} is {says}")
-    for reason in verdict.decision.reasons:
-        print(f"  - {reason}")
-    print()
 
 
 if __name__ == "__main__":

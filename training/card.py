@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from training.search.search import SearchResult
     from training.search.trial import Trial
 
-MOST_COLUMNS, MOST_IMPORTANCES = 40, 10
+MAX_COLUMNS, MAX_IMPORTANCES = 40, 10
 SMALL_TEST = 100
 
 
@@ -87,9 +87,9 @@ def card(
         lines += [""]
     if importances:
         lines += ["## What it leans on", "", "| column | loss when shuffled |", "|---|---|"]
-        lines += [
-            f"| {_cell(each.column)} | {each.mean:.3g} |" for each in importances[:MOST_IMPORTANCES]
-        ] + [""]
+        lines += [f"| {_cell(each.column)} | {each.mean:.3g} |" for each in importances[:MAX_IMPORTANCES]] + [
+            ""
+        ]
     lines += [
         "## Data",
         "",
@@ -98,9 +98,9 @@ def card(
     ]
     lines += ["| column | kind | what it takes |", "|---|---|---|"]
     lines += [
-        f"| {_cell(each.name)} | {each.kind} | {_takes(each)} |" for each in signature.columns[:MOST_COLUMNS]
+        f"| {_cell(each.name)} | {each.kind} | {_takes(each)} |" for each in signature.columns[:MAX_COLUMNS]
     ]
-    more = len(signature.columns) - MOST_COLUMNS
+    more = len(signature.columns) - MAX_COLUMNS
     lines += [f"| … {more} more | | |"] if more > 0 else []
     lines += ["", *(f"- {note}" for note in notes), *([""] if notes else [])]
     lines += [

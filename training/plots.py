@@ -34,7 +34,7 @@ COLOURS = (
     "#6d7f2f",
     "#4d5b68",
 )
-MOST_CURVES, MOST_BARS, MOST_CELLS_NAMED = 10, 20, 15
+MAX_CURVES, MAX_BARS, MAX_NAMED_CLASSES = 10, 20, 15
 
 
 def plots(
@@ -91,7 +91,7 @@ def _sides(signature: Signature) -> list[tuple[int, str]]:
     if signature.task == "binary":
         place = signature.positive_index
         return [(place, str(signature.classes[place]))]
-    return [(i, str(label)) for i, label in enumerate(signature.classes)][:MOST_CURVES]
+    return [(i, str(label)) for i, label in enumerate(signature.classes)][:MAX_CURVES]
 
 
 def _truth(signature: Signature, y: Sequence[Any] | NDArray[Any]) -> Any:
@@ -170,7 +170,7 @@ def _confusion(signature: Signature, y: Sequence[Any] | NDArray[Any], scores: ND
     )
     axes.grid(visible=False)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    if k <= MOST_CELLS_NAMED:
+    if k <= MAX_NAMED_CLASSES:
         for i, j in np.ndindex(k, k):
             if table[i, j]:
                 colour = "white" if share[i, j] > 0.55 else INK
@@ -205,7 +205,7 @@ def _residuals(signature: Signature, y: Sequence[Any] | NDArray[Any], scores: ND
 
 
 def _importances(importances: Sequence[Importance], metric: str) -> Figure:
-    shown = list(importances[:MOST_BARS])[::-1]
+    shown = list(importances[:MAX_BARS])[::-1]
     title = METRICS[metric].title
     figure, axes = _axes(
         f"What the model leans on: loss of {title} when a column is shuffled",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from io import BufferedWriter
     from pathlib import Path
 
-    from artifact.verdict import Verdict
+    from artifact.verdict import LiveVerdict
     from serving.prediction_log.record import Found, Line, Told, Until
 
 _NAME = re.compile(r"predictions-[^-]+-[^-]+-\d+-([0-9a-f]{12})-(\d+)(?:-([0-9a-f]+))?\.jsonl")
@@ -112,7 +112,7 @@ class Folder:
             raise StoreError(f"{self.path}: {error.strerror}") from error
         self._files, self._firsts = {}, {}
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[LiveVerdict]:
         """See `Store`."""
         try:
             return verdict.found_in(self.path)

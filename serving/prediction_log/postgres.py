@@ -14,7 +14,7 @@ from serving.prediction_log.record import NEW, Found, StoreError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from artifact.verdict import Verdict
+    from artifact.verdict import LiveVerdict
     from serving.prediction_log.record import Line, Told, Until
 
 CONNECT_S = 5
@@ -145,7 +145,7 @@ class Postgres:
                 raise self._psycopg.Rollback(whole)
         return before
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[LiveVerdict]:
         """See `Store`."""
         with self._asked() as connection:
             said = connection.execute(verdict.SELECT).fetchall()

@@ -10,7 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from artifact.verdict import Verdict
+    from artifact.verdict import LiveVerdict
 
 ID_HEADER = b"x-prediction-id"
 
@@ -135,7 +135,7 @@ class Store(Protocol):
         None is kept where another value is known of one.
         """
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[LiveVerdict]:
         """What training found the models that log here to be worth."""
 
     def close(self) -> None:

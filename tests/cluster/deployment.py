@@ -69,7 +69,8 @@ CROWN = """
 import sys
 from pathlib import Path
 from artifact import manifest
-from training.registry.mlflow_registry import CHAMPION, Registry
+from training.registry.mlflow_registry import Registry
+from training.registry.records import CHAMPION
 name, path = sys.argv[1], Path(sys.argv[2])
 registry = Registry()
 artifact = manifest.load(path)
@@ -79,7 +80,7 @@ for key in ("files", "format"):
     fields.pop(key)
 manifest.write(path, signature=artifact.signature, golden=artifact.golden(), **{**fields, "run_id": run})
 version = registry.register(manifest.load(path), run, tags={}, metrics={}, description="", about="")
-registry.point(name, CHAMPION, version)
+registry.set_alias(name, CHAMPION, version)
 """
 PUT = """
 import sys

@@ -18,7 +18,8 @@ from deploy import bundle as bundles
 from deploy.backup import BackupError, DamagedError
 from tests.deploy.test_bundle import crown
 from tests.serving.artifacts import iris, linear
-from training.registry.mlflow_registry import CHAMPION, Registry, peek
+from training.registry.mlflow_registry import Registry, read_alias
+from training.registry.records import CHAMPION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +104,7 @@ def test_another_checkout_finds_the_files(
 
     assert any("OKAMOCHI_PREDICTION_LOG" in reason for reason in done.left_out)
     shutil.rmtree(here)
-    champion = peek("iris", CHAMPION)
+    champion = read_alias("iris", CHAMPION)
     assert champion is not None
     assert manifest.load(Registry().download(champion, tmp_path / "got")).manifest.name == "iris"
     with closing(sqlite3.connect(there / "mlflow.db")) as database:
@@ -123,13 +124,13 @@ def test_nothing_is_overwritten_unasked(here: Path, tmp_path: Path) -> None:
     with pytest.raises(BackupError, match=r"would replace .*mlflow\.db, .*mlruns, .*--overwrite"):
         backups.restore(path)
     assert everything(here) == later
-    champion = peek("iris", CHAMPION)
+    champion = read_alias("iris", CHAMPION)
     assert champion is not None
     assert champion.number == "2"
 
     done = backups.restore(path, overwrite=True)
 
-    champion = peek("iris", CHAMPION)
+    champion = read_alias("iris", CHAMPION)
     assert champion is not None
     assert champion.number == "1"
     assert done.replaced is not None

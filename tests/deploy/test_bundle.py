@@ -19,7 +19,8 @@ from deploy import bundle as deploy
 from deploy.bundle import NoChampionError
 from tests.servers import CHECKOUT, free_port
 from tests.serving.artifacts import iris, linear
-from training.registry.mlflow_registry import CHAMPION, Registry, RegistryError, peek
+from training.registry.mlflow_registry import Registry, read_alias
+from training.registry.records import CHAMPION, RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ def crown(registry: Registry, made: Made, name: str) -> None:
         sealed.pop(key)
     manifest.write(made.path, signature=signature, golden=golden, **{**sealed, "run_id": run})
     version = registry.register(manifest.load(made.path), run, tags={}, metrics={}, description="", about="")
-    registry.point(name, CHAMPION, version)
+    registry.set_alias(name, CHAMPION, version)
 
 
 @pytest.mark.usefixtures("state")
@@ -69,7 +70,7 @@ def test_champions_are_bundled_under_exact_tags(tmp_path: Path) -> None:
     assert [(model.name, model.version) for model in bundled] == [("linear", "1"), ("iris", "1")]
     assert lock.read_text() == "".join(f"{model.name} {model.tag}\n" for model in bundled)
     path, metadata = store.path_of(bundled[1].tag)
-    champion = peek("iris", CHAMPION)
+    champion = read_alias("iris", CHAMPION)
     assert champion is not None
     assert metadata["version"] == champion.number
     assert manifest.load(path).manifest.run_id == champion.run_id
@@ -115,7 +116,7 @@ def test_a_name_without_a_champion_is_told_to_train(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("state")
 def test_a_missing_alias_is_no_missing_training(tmp_path: Path) -> None:
     """Somebody took it away, or registered the model without it: the versions are told."""
-    Registry().unpoint("iris", CHAMPION)
+    Registry().delete_alias("iris", CHAMPION)
 
     with pytest.raises(NoChampionError, match="versions 1, but the alias champion names none of them"):
         deploy.bundle(["iris"], tmp_path / "models.lock")

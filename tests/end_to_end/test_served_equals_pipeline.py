@@ -19,7 +19,8 @@ from artifact.manifest import SKOPS
 from artifact.signature import labels
 from artifact.trusted import TRUSTED
 from tests.bento_server import bento_server, prepare
-from training.registry.mlflow_registry import CHAMPION, Registry
+from training.registry.mlflow_registry import Registry
+from training.registry.records import CHAMPION
 from training.settings import all_use_cases, load_use_case
 from training.tables.data import load_table, test_rows
 

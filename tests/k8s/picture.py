@@ -38,11 +38,12 @@ from tests.faults.wire import read_reply, request
 from tests.k8s.monitored import answer, answer_over, filled_in, prometheus_of
 from tests.k8s.rendering import K8S
 from tests.serving import artifacts
-from training.decide.live import judge, publish, read_log
+from training.decide.live import judge
+from training.decide.live_log import publish, read_log
 from training.decide.promote import FIGURES
 from training.plots import COLOURS, GRID, INK
 from training.reference import reference
-from training.registry.mlflow_registry import Version
+from training.registry.records import Version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

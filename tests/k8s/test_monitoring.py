@@ -20,7 +20,7 @@ import yaml
 
 from artifact import verdict
 from artifact.encode import Encoder
-from artifact.verdict import Verdict
+from artifact.verdict import LiveVerdict
 from serving.observe import metrics
 from tests.bento_server import bento_server, prepare
 from tests.faults.wire import workers
@@ -207,7 +207,7 @@ def prometheus(
     damaged.write_bytes(damaged.read_bytes()[:-100])
     log = folder / "log"
     log.mkdir()
-    said = Verdict("iris", "1", "accuracy", 0.97, 0.9, 0.88, 0.92, broken=True, rows=500, at=time.time())
+    said = LiveVerdict("iris", "1", "accuracy", 0.97, 0.9, 0.88, 0.92, broken=True, rows=500, at=time.time())
     verdict.leave(log, said)
     settings = {
         "OKAMOCHI_MAX_BODY_BYTES": "2000",

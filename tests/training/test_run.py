@@ -17,9 +17,12 @@ from servers import CHECKOUT, Cut, free_port
 from sklearn.datasets import load_iris
 
 from artifact import manifest
+from training.freshness import up_to_date
+from training.job import Budget
 from training.progress import Progress
-from training.registry.mlflow_registry import CHAMPION, Registry, RegistryError
-from training.run import Budget, run, up_to_date
+from training.registry.mlflow_registry import Registry
+from training.registry.records import CHAMPION, RegistryError
+from training.run import run
 from training.settings import UseCase, load_use_case
 
 if TYPE_CHECKING:

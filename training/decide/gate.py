@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-SMALLEST_SLICE = 30
+MIN_SLICE_ROWS = 30
 """Rows below which a slice's figure says more of chance than of the model."""
 
 
@@ -182,7 +182,7 @@ def _ceilings(figures: Figures) -> list[Finding]:
 
 def _fairness(figures: Figures) -> list[Finding]:
     limit = figures.limits.max_slice_gap
-    judged = [part for part in figures.slices if part.rows >= SMALLEST_SLICE and math.isfinite(part.value)]
+    judged = [part for part in figures.slices if part.rows >= MIN_SLICE_ROWS and math.isfinite(part.value)]
     if limit is None or not judged:
         return []
     sign = 1 if figures.higher_is_better else -1

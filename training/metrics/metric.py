@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _CLASSES = frozenset({"binary", "multiclass"})
 _REGRESSION = frozenset({"regression"})
-SMALLEST_PROBABILITY = 1e-15
+MIN_PROBABILITY = 1e-15
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _one_against_rest(
 
 
 def _log_loss(truth: Truth, scores: NDArray[np.float64]) -> float:
-    given = np.clip(scores[np.arange(len(scores)), truth.y.astype(np.intp)], SMALLEST_PROBABILITY, 1.0)
+    given = np.clip(scores[np.arange(len(scores)), truth.y.astype(np.intp)], MIN_PROBABILITY, 1.0)
     return _fraction(-(truth.weights @ np.log(given)), truth.weights.sum())
 
 

@@ -1,8 +1,11 @@
-"""The door to MLflow: runs, registered versions and their aliases. No other module of ours imports it."""
+"""The door to MLflow: runs, registered versions and their aliases.
+
+Two other modules import it: `pyfunc`, which describes a model to MLflow, and `scorer`, which MLflow logs with
+each model.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import json
 import logging
@@ -11,28 +14,26 @@ import shutil
 import sqlite3
 import time
 import warnings
-from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from artifact.manifest import MANIFEST, ArtifactError
 from training.interpreter import typed
+from training.registry.embedded import database_of, one_process, read_alias_in, relocate
 from training.registry.place import shown_uri, tracking_uri
+from training.registry.records import SOURCE, RegistryError, Version
 from training.settings import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from artifact.manifest import Artifact
-    from artifact.signature import Signature
+    from training.registry.records import DataInput, TrialRun
 
-CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 EXPERIMENT = "okamochi/{name}"
 KIND = "custom_model_development"
-SOURCE = "python -m training"
-"""What each run of ours names as its source, which tells our models from others."""
 DEFAULT_ID, DEFAULT_NAME = "0", "other runs"
 DEFAULT_NOTE = (
     "Runs that name no experiment land here, such as a notebook's. Those of a use case are in okamochi/NAME."
@@ -56,63 +57,6 @@ _DEFAULTS = {
 }
 
 
-class RegistryError(Exception):
-    """The registry cannot be read or written: where it is, what it said and what to do (exit code 4)."""
-
-    exit_code = 4
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered version of a use case's model; `number` is MLflow's, a decimal string."""
-
-    name: str
-    number: str
-    run_id: str
-    tags: Mapping[str, str]
-    created: float = 0.0
-
-    @property
-    def uri(self) -> str:
-        """What MLflow loads it by."""
-        return f"models:/{self.name}/{self.number}"
-
-
-@dataclass(frozen=True)
-class TrialRun:
-    """A candidate that the search tried, as its nested run shows it.
-
-    Parameters
-    ----------
-    status
-        `FINISHED`, or `FAILED` for one that raised, or `KILLED` for one that was pruned.
-    started
-        Seconds since the epoch.
-    """
-
-    title: str
-    params: dict[str, Any]
-    metric: str
-    fold_scores: list[float]
-    score: float | None
-    status: str
-    started: float
-    seconds: float
-    tags: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class DataInput:
-    """The table, as the parent run's data set: enough to find it again, and no row of it."""
-
-    name: str
-    digest: str
-    source: str
-    rows: int
-    columns: dict[str, str]
-    target: str
-
-
 class Registry:
     """An MLflow server or database, tried once when it is opened.
 
@@ -124,9 +68,9 @@ class Registry:
         self._experiments: dict[str, str] = {}
         with self._asked("be opened"):
             self._mlflow = _import_mlflow()
-            with _alone(self._database) if self._embedded else nullcontext():
+            with one_process(self._database) if self._embedded else nullcontext():
                 if self._embedded:
-                    _relocate(self._database, self._artifacts)
+                    relocate(self._database, self._artifacts)
                 self._client = self._mlflow.MlflowClient(self.uri)
                 self._client.search_experiments(max_results=1)
 
@@ -165,7 +109,7 @@ class Registry:
 
     def trial(self, name: str, parent: str, trial: TrialRun) -> None:
         """Log a candidate as a run nested in `parent`: three calls, about 20 ms with SQLite."""
-        from mlflow.entities import Metric, Param  # see _import_mlflow
+        from mlflow.entities import Metric, Param
 
         with self._asked("log a trial"):
             started, ended = int(trial.started * 1000), int((trial.started + trial.seconds) * 1000)
@@ -206,7 +150,7 @@ class Registry:
         note
             Markdown that the run's page shows as its description, and holds whole as card.md.
         """
-        from mlflow.entities import Metric, Param, RunTag  # see _import_mlflow
+        from mlflow.entities import Metric, Param, RunTag
 
         with self._asked("log the run"):
             now = int(time.time() * 1000)
@@ -296,12 +240,12 @@ class Registry:
             found = map(_version, self._client.search_model_versions(f"name='{name}'"))
             return sorted(found, key=lambda version: -int(version.number))
 
-    def point(self, name: str, alias: str, version: Version) -> None:
+    def set_alias(self, name: str, alias: str, version: Version) -> None:
         """Make an alias name a version."""
         with self._asked(f"move the alias {alias}"):
             self._client.set_registered_model_alias(name, alias, version.number)
 
-    def unpoint(self, name: str, alias: str) -> None:
+    def delete_alias(self, name: str, alias: str) -> None:
         """Take an alias away; no matter if it is not there."""
         with self._asked(f"take away the alias {alias}"):
             self._client.delete_registered_model_alias(name, alias)
@@ -316,7 +260,7 @@ class Registry:
 
     def tag_run(self, run_id: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
         """Set tags of a run, and metrics that were not known before."""
-        from mlflow.entities import Metric, RunTag  # see _import_mlflow
+        from mlflow.entities import Metric, RunTag
 
         with self._asked("tag the run"):
             now = int(time.time() * 1000)
@@ -354,7 +298,7 @@ class Registry:
 
     def _without_files(self, version: Version) -> str:
         """Say why a version has no artifact of ours, and what to do."""
-        if version.run_id and self._source(version.run_id) == SOURCE:
+        if version.run_id and (self._source(version.run_id) or "").startswith(SOURCE):
             back = typed(f"-m training rollback {version.name} --to VERSION")
             return (
                 f"the files of {version.uri} are no longer in the registry; put them back from a backup, "
@@ -388,11 +332,13 @@ class Registry:
 
     @property
     def _embedded(self) -> bool:
-        return self.uri.startswith("sqlite:///")
+        return database_of(self.uri) is not None
 
     @property
     def _database(self) -> Path:
-        return Path(self.uri.removeprefix("sqlite:///")).resolve()
+        found = database_of(self.uri)
+        assert found is not None  # noqa: S101 - asked only of an embedded registry
+        return found
 
     @property
     def _artifacts(self) -> Path:
@@ -482,7 +428,7 @@ class Registry:
         return {key: str(value)[:MAX_TAG] for key, value in {**ours, **tags}.items()}
 
     def _log_data(self, run_id: str, data: DataInput) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag  # see _import_mlflow
+        from mlflow.entities import Dataset, DatasetInput, InputTag
 
         columns = [{"type": kind, "name": name, "required": True} for name, kind in data.columns.items()]
         dataset = Dataset(
@@ -500,6 +446,8 @@ class Registry:
     def _log_model(
         self, artifact: Artifact, run_id: str, tags: Mapping[str, str], metrics: Mapping[str, float]
     ) -> str:
+        from training.registry import pyfunc as described
+
         with TemporaryDirectory() as folder, self._mlflow.start_run(run_id=run_id, log_system_metrics=False):
             # MLflow keeps the folder under its own name, not under the key that `artifacts` gives it.
             copy = shutil.copytree(artifact.path, Path(folder) / "okamochi")
@@ -508,12 +456,12 @@ class Registry:
                 python_model=str(CHECKOUT / "training" / "registry" / "scorer.py"),
                 artifacts={"okamochi": str(copy)},
                 code_paths=[str(CHECKOUT / "artifact")],
-                signature=_signature(artifact.signature),
-                input_example=_example(artifact.signature),
-                pip_requirements=_requirements(artifact),
+                signature=described.mlflow_signature(artifact.signature),
+                input_example=described.example_of(artifact.signature),
+                pip_requirements=described.requirements_of(artifact),
                 tags={key: str(value)[:MAX_DESCRIPTION] for key, value in tags.items()},
             )
-        from mlflow.entities import Metric  # see _import_mlflow
+        from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         logged = [Metric(key, float(value), now, 0, model_id=info.model_id) for key, value in metrics.items()]
@@ -530,11 +478,11 @@ class Registry:
 
 def exists() -> bool:
     """Whether there is a registry to look into: opening the default one where it is not would make it."""
-    uri = tracking_uri()
-    return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).resolve().is_file()
+    database = database_of(tracking_uri())
+    return database is None or database.is_file()
 
 
-def peek(name: str, alias: str) -> Version | None:
+def read_alias(name: str, alias: str) -> Version | None:
     """The version that an alias names, without the seconds that importing MLflow takes where that can be.
 
     Raises
@@ -542,74 +490,15 @@ def peek(name: str, alias: str) -> Version | None:
     RegistryError
         The registry cannot be read.
     """
-    uri = tracking_uri()
     if not exists():
         return None
-    if uri.startswith("sqlite:///"):
-        try:
-            return _peek_sqlite(Path(uri.removeprefix("sqlite:///")).resolve(), name, alias)
-        except sqlite3.Error:
-            pass  # Another MLflow has other tables: then it must read them itself.
+    uri = tracking_uri()
+    database = database_of(uri)
+    if database is not None:
+        # Another MLflow has other tables: then it must read them itself.
+        with suppress(sqlite3.Error):
+            return read_alias_in(database, name, alias)
     return Registry(uri).version(name, alias)
-
-
-def _peek_sqlite(path: Path, name: str, alias: str) -> Version | None:
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as database:
-        row = database.execute(
-            "SELECT v.version, v.run_id, v.creation_time FROM registered_model_aliases a "
-            "JOIN model_versions v ON v.name = a.name AND v.version = a.version "
-            "WHERE a.name = ? AND a.alias = ? AND v.current_stage != 'Deleted_Internal'",
-            (name, alias),
-        ).fetchone()
-        if row is None:
-            return None
-        tags = database.execute(
-            "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", (name, row[0])
-        ).fetchall()
-    return Version(name, str(row[0]), row[1] or "", dict(tags), row[2] / 1000)
-
-
-_PLACES = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
-"""Where MLflow's tables hold absolute paths of files."""
-
-
-def _relocate(database: Path, artifacts: Path) -> None:
-    """Let a checkout that was moved or copied find its files again: its database holds absolute paths."""
-    if not database.is_file() or not artifacts.is_dir():
-        return
-    here = artifacts.as_uri()
-    try:
-        with closing(sqlite3.connect(database, timeout=5)) as connection, connection:
-            locations = connection.execute(
-                "SELECT artifact_location FROM experiments WHERE name LIKE 'okamochi/%'"
-            ).fetchall()
-            roots = {location.rsplit("/", 1)[0] for (location,) in locations if location}
-            for root in roots - {here}:
-                if not (root.startswith("file:") and root.endswith("/mlruns")):
-                    continue
-                for table, column in _PLACES:
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608 - our names
-                        f"WHERE substr({column}, 1, ?) = ?",
-                        (here, len(root) + 1, len(root) + 1, root + "/"),
-                    )
-    except sqlite3.Error:
-        return  # Not our tables, or no right to write: what MLflow says of the first lost file is clearer.
-
-
-@contextmanager
-def _alone(database: Path) -> Iterator[None]:
-    """One process at a time: two that make or migrate MLflow's tables at once fail each other."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(f"{database.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _import_mlflow() -> Any:
@@ -654,50 +543,3 @@ def _reason(error: BaseException) -> str:
             text = mark.lower()
     line = text.splitlines()[0][:240].rstrip(".")
     return f"{line}."
-
-
-def _requirements(artifact: Artifact) -> list[str]:
-    from importlib.metadata import version
-
-    needed = ["mlflow", "numpy", "pandas", "msgspec"]
-    needed += ["onnxruntime"] if artifact.manifest.runtime == "onnx" else ["scikit-learn", "skops"]
-    return [f"{name}=={version(name)}" for name in needed]
-
-
-def _signature(signature: Signature) -> Any:
-    from mlflow.models import ModelSignature  # see _import_mlflow
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-
-    if signature.task == "regression":
-        return ModelSignature(_inputs(signature), Schema([ColSpec("double", signature.target)]))
-    kinds = {bool: "boolean", int: "long", float: "double"}
-    kind = kinds.get(type(signature.classes[0]), "string")
-    params = [ParamSpec("probabilities", "boolean", default=False)]
-    if signature.task == "binary":
-        params.append(ParamSpec("threshold", "double", default=signature.threshold))
-    return ModelSignature(_inputs(signature), Schema([ColSpec(kind, signature.target)]), ParamSchema(params))
-
-
-def _inputs(signature: Signature) -> Any:
-    from mlflow.types import ColSpec, Schema  # see _import_mlflow
-    from mlflow.types.schema import AnyType
-
-    # `Any` where MLflow's own check is narrower than the encoder: in a data frame, as `read_csv` makes it, it
-    # refuses int64 for a double, a number for a string and a timestamp for either. The price is that its
-    # scoring server takes no CSV: no schema allows both.
-    return Schema(
-        [
-            ColSpec(
-                "string" if column.kind == "text" else AnyType(),
-                column.name,
-                required=column.missing == "refuse",
-            )
-            for column in signature.columns
-        ]
-    )
-
-
-def _example(signature: Signature) -> Any:
-    import pandas as pd  # only to log a model
-
-    return pd.DataFrame([signature.example], columns=list(signature.names))

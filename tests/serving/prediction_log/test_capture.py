@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from artifact import verdict
-from artifact.verdict import Verdict
+from artifact.verdict import LiveVerdict
 from serving.http.gateway import Gateway
 from serving.ids import PREFIX
 from serving.prediction_log import capture
@@ -270,7 +270,7 @@ def test_two_servers_share_a_folder(made: dict[str, Made], tmp_path: Path) -> No
     """As pods do: each takes feedback on what the other has answered, once, and shows the same verdict."""
     folder = tmp_path / "log"
     folder.mkdir()
-    said = Verdict("iris", "1", "accuracy", 0.97, 0.9, 0.88, 0.92, broken=True, rows=500, at=1.7e9)
+    said = LiveVerdict("iris", "1", "accuracy", 0.97, 0.9, 0.88, 0.92, broken=True, rows=500, at=1.7e9)
     verdict.leave(folder, said)
     for pod in ("a", "b"):
         prepare(tmp_path / pod, {"iris": (made["iris"].path, "1")})
@@ -302,7 +302,7 @@ def test_verdicts_of_live_versions_are_shown_and_of_no_others(
     assert log is not None
     folder = tmp_path / "log"
     folder.mkdir(exist_ok=True)
-    said = Verdict("iris", "4", "roc_auc", 0.97, 0.9, 0.88, 0.92, broken=True, rows=500, at=1.7e9)
+    said = LiveVerdict("iris", "4", "roc_auc", 0.97, 0.9, 0.88, 0.92, broken=True, rows=500, at=1.7e9)
     verdict.leave(folder, said)
     verdict.leave(folder, msgspec.structs.replace(said, model="loans", version="5"))
     (folder / "live-linear.json").write_text('{"model": "linear"')

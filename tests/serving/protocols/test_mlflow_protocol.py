@@ -73,7 +73,7 @@ def registry_uri(made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory
         run = registry.start(name, f"{name} run", {})
         found = manifest.load(made[name].path, name=name)
         registered = registry.register(found, run, tags={}, metrics={}, description="", about="")
-        registry.point(name, "champion", registered)
+        registry.set_alias(name, "champion", registered)
     return uri
 
 

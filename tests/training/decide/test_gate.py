@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.decide.gate import SMALLEST_SLICE, Decision, Figures, Floor, Gain, Limits, Slice, decide
+from training.decide.gate import MIN_SLICE_ROWS, Decision, Figures, Floor, Gain, Limits, Slice, decide
 
 FIRST = Figures(metric="roc_auc", higher_is_better=True, value=0.9, test_rows=100, size_mb=1.0, row_ms=0.1)
 BETTER = replace(FIRST, champion_version="3", champion_value=0.8, gain=Gain(0.1, 0.05, 0.15))
@@ -107,10 +107,10 @@ def test_ceilings_of_size_and_time() -> None:
 
 def test_a_slice_left_behind_is_refused() -> None:
     """A group on which the model is worse than allowed is named; a group too small to tell is not."""
-    left = Slice("sex", "female", SMALLEST_SLICE, 0.7)
+    left = Slice("sex", "female", MIN_SLICE_ROWS, 0.7)
     fair = Limits(max_slice_gap=0.1)
     refused_for(decide(replace(FIRST, slices=(left,), limits=fair)), "where sex is female")
-    assert decide(replace(FIRST, slices=(replace(left, rows=SMALLEST_SLICE - 1),), limits=fair)).accepted
+    assert decide(replace(FIRST, slices=(replace(left, rows=MIN_SLICE_ROWS - 1),), limits=fair)).accepted
     assert decide(replace(FIRST, slices=(replace(left, value=0.85),), limits=fair)).accepted
     lower = replace(FIRST, higher_is_better=False, slices=(replace(left, value=1.1),), limits=fair)
     refused_for(decide(lower), "0.2 worse than overall")

@@ -22,21 +22,13 @@ from serving.settings import Settings
 from tests.serving.conftest import ask, elsewhere
 from tests.serving.prediction_log.rows import id_of, tell
 from tests.training import conftest
-from tests.training.decide.test_promote import exam
-from training.decide.live import (
-    Estimate,
-    NothingToJudgeError,
-    PublishError,
-    Row,
-    as_json,
-    judge,
-    publish,
-    read_log,
-    table,
-    tolerance_of,
-)
+from tests.training.decide.test_promote import fruits
+from training.decide.live import Estimate, judge, tolerance_of
+from training.decide.live_log import NothingToJudgeError, PublishError, Row, publish, read_log
+from training.decide.live_report import as_json, table
 from training.decide.promote import FIGURES, challenge
-from training.registry.mlflow_registry import Registry, Version
+from training.registry.mlflow_registry import Registry
+from training.registry.records import Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +92,7 @@ def test_the_noise_of_both_figures_breaks_a_promise_once_in_forty_times(
     """A model of 0.9 whose promise was measured on 200 rows, as well as what it does now on 200 others."""
     monkeypatch.setattr("training.decide.live.RESAMPLES", 200)
     monkeypatch.setattr("training.decide.live.RESAMPLES_OF_PART", 1)
-    monkeypatch.setattr("training.decide.live.FEWEST_RESAMPLES", 1)
+    monkeypatch.setattr("training.decide.live.MIN_RESAMPLES", 1)
     rng = np.random.default_rng(2)
     broken = sum(
         judge(
@@ -222,7 +214,7 @@ def test_the_command_judges_what_a_server_logged(
     registered = registry.register(
         artifact, run, tags={"metric": "accuracy"}, metrics={}, description="", about=""
     )
-    assert challenge(registry, exam(name), registered).accepted
+    assert challenge(registry, fruits(name), registered).accepted
     settings = Settings(prediction_log=str(log), drift_rows_per_s=0, prediction_log_rows_per_s=10_000)
     models = catalog.load([(name, name)], lambda _: (artifact.path, {"version": registered.number}), settings)
     gateway = Gateway(elsewhere, models, settings)

@@ -12,15 +12,11 @@ import pandas as pd
 import pytest
 
 from artifact import manifest
-from training.decide.promote import (
-    Exam,
-    NothingToPromoteError,
-    WhichVersionError,
-    challenge,
-    make_champion,
-    rollback,
-)
-from training.registry.mlflow_registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, RegistryError, Version
+from training.decide.aliases import NothingToPromoteError, WhichVersionError, make_champion, rollback
+from training.decide.promote import challenge
+from training.decide.test_set import TestSet
+from training.registry.mlflow_registry import Registry
+from training.registry.records import CHALLENGER, CHAMPION, PREVIOUS, RegistryError, Version
 from training.settings import Gate, Synthetic, UseCase
 from training.tables.data import Table
 
@@ -32,7 +28,7 @@ if TYPE_CHECKING:
 Make = Callable[..., manifest.Artifact]
 
 
-def exam(name: str, *, drop: str | None = None, **gate: float) -> Exam:
+def fruits(name: str, *, drop: str | None = None, **gate: float) -> TestSet:
     """Two hundred fruits, plums being those below a weight of 3, all for the test."""
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({"weight": rng.uniform(0, 6, 200), "colour": rng.choice(["red", "blue"], 200)})
@@ -59,7 +55,7 @@ def exam(name: str, *, drop: str | None = None, **gate: float) -> Exam:
         task="binary",
         use_case=use_case,
     )
-    return Exam(table, np.ones(200, bool), "accuracy")
+    return TestSet(table, np.ones(200, bool), "accuracy")
 
 
 def versions(registry: Registry, make: Make, name: str, *turns: float) -> list[Version]:
@@ -81,8 +77,8 @@ def test_a_better_model_takes_over_and_can_be_rolled_back(mlflow_url: str, make_
     """The champion becomes previous; rolling back swaps them, and once more has to name the version."""
     registry = Registry(mlflow_url)
     poor, good = versions(registry, make_artifact, "takeover", 1.5, 3.0)
-    assert challenge(registry, exam("takeover"), poor).accepted
-    verdict = challenge(registry, exam("takeover"), good)
+    assert challenge(registry, fruits("takeover"), poor).accepted
+    verdict = challenge(registry, fruits("takeover"), good)
     assert verdict.accepted
     assert verdict.metrics["accuracy"] > verdict.champion_metrics["accuracy"]
     assert aliases(registry, "takeover") == {"champion": "2", "previous": "1", "challenger": None}
@@ -142,8 +138,8 @@ def test_a_model_that_is_no_better_changes_nothing(mlflow_url: str, make_artifac
     """A refused one is the challenger, with the reasons in its tags; by hand it can still be promoted."""
     registry = Registry(mlflow_url)
     good, poor = versions(registry, make_artifact, "refused", 3.0, 1.5)
-    challenge(registry, exam("refused"), good)
-    assert not challenge(registry, exam("refused"), poor).accepted
+    challenge(registry, fruits("refused"), good)
+    assert not challenge(registry, fruits("refused"), poor).accepted
     assert aliases(registry, "refused") == {"champion": "1", "previous": None, "challenger": "2"}
     stored = registry.numbered("refused", "2")
     assert stored is not None
@@ -152,7 +148,7 @@ def test_a_model_that_is_no_better_changes_nothing(mlflow_url: str, make_artifac
     with pytest.raises(NothingToPromoteError, match="no champion before version 1"):
         rollback(registry, "refused")
 
-    assert challenge(registry, exam("refused"), poor, force=True).accepted
+    assert challenge(registry, fruits("refused"), poor, force=True).accepted
     assert aliases(registry, "refused") == {"champion": "2", "previous": "1", "challenger": None}
 
 
@@ -160,11 +156,11 @@ def test_the_same_model_again_is_no_better(mlflow_url: str, make_artifact: Make)
     """A retraining that changes nothing says so."""
     registry = Registry(mlflow_url)
     (first,) = versions(registry, make_artifact, "again", 3.0)
-    challenge(registry, exam("again"), first)
+    challenge(registry, fruits("again"), first)
     run = registry.start("again", "again", {})
     artifact = make_artifact("again", run_id=run, turn=3.0)
     second = registry.register(artifact, run, tags={}, metrics={}, description="", about="")
-    verdict = challenge(registry, exam("again"), second)
+    verdict = challenge(registry, fruits("again"), second)
     assert not verdict.accepted
     assert "alike" in verdict.decision.reasons[0]
 
@@ -177,7 +173,7 @@ def test_a_champion_whose_column_is_gone_cannot_be_compared(mlflow_url: str, mak
     run = registry.start("narrower", "narrower", {})
     artifact = make_artifact("narrower", run_id=run, turn=2.9, coloured=False)
     newer = registry.register(artifact, run, tags={}, metrics={}, description="", about="")
-    verdict = challenge(registry, exam("narrower", drop="colour"), newer)
+    verdict = challenge(registry, fruits("narrower", drop="colour"), newer)
     assert not verdict.accepted
     assert "it reads 'colour', which the table no longer has" in verdict.decision.reasons[0]
     assert aliases(registry, "narrower") == {"champion": "1", "previous": None, "challenger": "2"}
@@ -202,13 +198,13 @@ def test_a_champion_whose_files_are_gone_is_replaced_by_hand_only(
     else:
         (folder / manifest.SKOPS).write_bytes(b"not what it was")
     (newer,) = versions(registry, make_artifact, "broken", 2.9)
-    verdict = challenge(registry, exam("broken"), newer)
+    verdict = challenge(registry, fruits("broken"), newer)
     assert not verdict.accepted
     assert "its files cannot be used" in verdict.decision.reasons[0]
     assert "promote --force broken" in verdict.decision.reasons[0]
     assert aliases(registry, "broken") == {"champion": "1", "previous": None, "challenger": "2"}
 
-    assert challenge(registry, exam("broken"), newer, force=True).accepted
+    assert challenge(registry, fruits("broken"), newer, force=True).accepted
     assert aliases(registry, "broken") == {"champion": "2", "previous": "1", "challenger": None}
     with pytest.raises(manifest.ArtifactError):
         rollback(registry, "broken")
@@ -225,7 +221,7 @@ def test_a_registry_lost_in_the_middle_leaves_the_old_champion(
     name = f"lost_{skip}"
     direct = Registry(mlflow_url)
     poor, good = versions(direct, make_artifact, name, 1.5, 3.0)
-    challenge(direct, exam(name), poor)
+    challenge(direct, fruits(name), poor)
 
     registry = Registry(cut.url)
     # The last calls are: tag of the version, alias previous, alias champion.
@@ -235,13 +231,13 @@ def test_a_registry_lost_in_the_middle_leaves_the_old_champion(
         else ("POST /api/2.0/mlflow/model-versions/set-tag", 0)
     )
     with pytest.raises(RegistryError, match="MLFLOW_TRACKING_URI"):
-        challenge(registry, exam(name), good)
+        challenge(registry, fruits(name), good)
     champion = direct.version(name, CHAMPION)
     assert champion is not None
     assert champion.number == "1"
 
     cut.heal()
-    assert challenge(registry, exam(name), good).accepted
+    assert challenge(registry, fruits(name), good).accepted
     assert aliases(direct, name) == {"champion": "2", "previous": "1", "challenger": None}
     assert rollback(direct, name)[0].number == "1"
 

@@ -23,15 +23,8 @@ from sklearn.linear_model import LogisticRegression
 
 from artifact import manifest
 from training.registry import mlflow_registry as door
-from training.registry.mlflow_registry import (
-    CHAMPION,
-    DataInput,
-    Registry,
-    RegistryError,
-    TrialRun,
-    Version,
-    peek,
-)
+from training.registry.mlflow_registry import Registry, read_alias
+from training.registry.records import CHAMPION, DataInput, RegistryError, TrialRun, Version
 
 if TYPE_CHECKING:
     from servers import Server
@@ -102,7 +95,7 @@ def test_the_registered_model_scores_raw_rows(
     """`models:/NAME@champion` gives the data's own labels for rows as they come, or probabilities."""
     registry = Registry(mlflow_url)
     version = registered(registry, make_artifact, "raw_rows")
-    registry.point("raw_rows", CHAMPION, version)
+    registry.set_alias("raw_rows", CHAMPION, version)
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
     model = mlflow.pyfunc.load_model("models:/raw_rows@champion")
@@ -134,7 +127,7 @@ def test_the_registered_model_scores_raw_rows(
 def test_mlflow_models_serve_scores_raw_rows(mlflow_url: str, make_artifact: Make, tmp_path: Path) -> None:
     """MLflow's own server takes raw rows, and says 400 and the place for one that the signature refuses."""
     registry = Registry(mlflow_url)
-    registry.point("served_raw", CHAMPION, registered(registry, make_artifact, "served_raw"))
+    registry.set_alias("served_raw", CHAMPION, registered(registry, make_artifact, "served_raw"))
     with mlflow_models_serve("models:/served_raw@champion", mlflow_url, tmp_path) as server:
 
         def ask(records: list[dict[str, object]]) -> object:
@@ -302,12 +295,12 @@ def test_a_glimpse_is_what_mlflow_says(
 ) -> None:
     """The quick look at the SQLite default agrees with MLflow, and finds nothing where nothing is."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    assert peek("glimpse", CHAMPION) is None
+    assert read_alias("glimpse", CHAMPION) is None
     registry = Registry()
     version = registered(registry, make_artifact, "glimpse")
-    assert peek("glimpse", CHAMPION) is None
-    registry.point("glimpse", CHAMPION, version)
-    assert peek("glimpse", CHAMPION) == registry.version("glimpse", CHAMPION)
+    assert read_alias("glimpse", CHAMPION) is None
+    registry.set_alias("glimpse", CHAMPION, version)
+    assert read_alias("glimpse", CHAMPION) == registry.version("glimpse", CHAMPION)
 
 
 def test_a_moved_checkout_finds_its_models(
@@ -319,7 +312,7 @@ def test_a_moved_checkout_finds_its_models(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("OKAMOCHI_STATE_DIR", str(old))
     registry = Registry()
-    registry.point("moved", CHAMPION, registered(registry, make_artifact, "moved"))
+    registry.set_alias("moved", CHAMPION, registered(registry, make_artifact, "moved"))
     shutil.move(old, new)
     monkeypatch.setenv("OKAMOCHI_STATE_DIR", str(new))
     again = Registry()

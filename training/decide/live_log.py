@@ -1,0 +1,153 @@
+"""The prediction log: rows with the values that came later are read, and a verdict is left there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from artifact import verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from artifact.verdict import LiveVerdict
+
+
+POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
+
+_KEY = re.compile(rb'\{"id":"([0-9a-f-]+)","row":(\d+),')
+
+
+class NothingToJudgeError(Exception):
+    """There are no rows, no promise or no log that could be read (exit code 2)."""
+
+    exit_code = 2
+
+
+class PublishError(Exception):
+    """The verdict could not be left in the log (exit code 1)."""
+
+    exit_code = 1
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A logged row with the value that came later."""
+
+    at: str
+    version: str
+    columns: dict[str, Any]
+    scores: list[float]
+    actual: Any
+
+
+def read_log(target: str, name: str) -> Iterator[Row]:
+    """The rows of a model that have feedback, from a folder or PostgreSQL.
+
+    Raises
+    ------
+    NothingToJudgeError
+        The log cannot be read.
+    """
+    if target.startswith(POSTGRES):
+        return _read_postgres(target, name)
+    folder = Path(target).expanduser()
+    if not folder.is_dir():
+        raise NothingToJudgeError(
+            f"{folder} is no folder; --log takes what the server has as OKAMOCHI_PREDICTION_LOG"
+        )
+    return _read_folder(folder, name)
+
+
+def _read_folder(folder: Path, name: str) -> Iterator[Row]:
+    for path in sorted(folder.glob("feedback-*.jsonl")):
+        actual = {}
+        for line in _lines(path):
+            said = _decode(line)
+            if said is not None and said.get("model") == name:
+                actual[(said["id"], said["row"])] = said["actual"]
+        for line in _lines(path.with_name("predictions-" + path.name.removeprefix("feedback-"))):
+            # Most rows have no feedback, and looking at the head of a line is a tenth of decoding it.
+            head = _KEY.match(line)
+            key = (head[1].decode(), int(head[2])) if head else None
+            found = _decode(line) if key in actual else None
+            if found is not None and key is not None:
+                yield Row(found["at"], found["version"], found["columns"], found["scores"], actual[key])
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines()
+    except FileNotFoundError:  # it has just expired
+        return []
+    except OSError as error:
+        raise NothingToJudgeError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _decode(line: bytes) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = msgspec.json.decode(line)
+    except msgspec.DecodeError:  # cut short when a disk was full or a server died
+        return None
+    return found
+
+
+def _read_postgres(url: str, name: str) -> Iterator[Row]:
+    import psycopg  # only for a log that is there
+
+    try:
+        with (
+            psycopg.connect(_psycopg_url(url), connect_timeout=10) as found,
+            found.cursor("okamochi_live") as cursor,
+        ):
+            cursor.execute(
+                "SELECT to_char(p.at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), p.version, p.columns, p.scores, "
+                "f.actual FROM okamochi_predictions p JOIN okamochi_feedback f USING (id, row) "
+                "WHERE p.model = %s ORDER BY p.at, p.id, p.row",
+                (name,),
+            )
+            for row in cursor:
+                yield Row(*row)
+    except psycopg.errors.UndefinedTable:
+        raise NothingToJudgeError("no server has written a prediction log to that database yet") from None
+    except psycopg.Error as error:
+        raise NothingToJudgeError(f"the prediction log cannot be read: {_first_line(error)}") from error
+
+
+def _psycopg_url(url: str) -> str:
+    return url.replace("postgresql+psycopg://", "postgresql://", 1)
+
+
+def _first_line(error: Exception) -> str:
+    """Of an error of the database, which names the server and no password."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def publish(found: LiveVerdict, target: str) -> None:
+    """Leave the verdict in the log, where every server that writes to it shows it in its metrics.
+
+    Raises
+    ------
+    PublishError
+        The log cannot be written.
+    """
+    try:
+        if target.startswith(POSTGRES):
+            _publish_postgres(found, target)
+        else:
+            verdict.leave(Path(target).expanduser(), found)
+    except OSError as error:
+        raise PublishError(f"the verdict cannot be left in {target}: {error.strerror}") from error
+
+
+def _publish_postgres(said: LiveVerdict, url: str) -> None:
+    import psycopg  # only for a log that is there
+
+    try:
+        with psycopg.connect(_psycopg_url(url), connect_timeout=10) as found:
+            found.execute(verdict.TABLE)
+            found.execute(verdict.UPSERT, (said.model, msgspec.json.encode(said).decode()))
+    except psycopg.Error as error:
+        raise PublishError(f"the verdict cannot be left in the database: {_first_line(error)}") from error

@@ -1,0 +1,120 @@
+"""What models are compared on: the test rows of a table, and what a model makes of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from artifact import manifest
+from artifact.encode import Encoder
+from artifact.runtime import open_score
+from training.metrics.metric import DEFAULT_METRIC, metrics
+from training.tables.data import test_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from artifact.manifest import Artifact, Score
+    from artifact.signature import Signature
+    from training.tables.data import Table
+
+TIMED_ROWS = 30
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """What models are compared on.
+
+    Parameters
+    ----------
+    rows
+        Which rows of the table are for the test, shape (rows,).
+    metric
+        The one that decides.
+    """
+
+    __test__: ClassVar[bool] = False  # for pytest it is no test
+
+    table: Table
+    rows: NDArray[np.bool_]
+    metric: str
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """The test rows' own labels, or values."""
+        return self.table.target[self.rows]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model and what it makes of the test rows.
+
+    Parameters
+    ----------
+    scores
+        Shape (test rows, outputs).
+    """
+
+    artifact: Artifact
+    score: Score
+    matrix: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
+def test_set_of(table: Table) -> TestSet:
+    """The test rows of a table, and the use case's metric, else the task's default."""
+    return TestSet(table, test_rows(table), table.use_case.metric or DEFAULT_METRIC[table.task])
+
+
+def score_test_set(artifact: Artifact, test: TestSet) -> Scored:
+    """Score the test rows by an artifact's own signature; what it refuses is coded as missing."""
+    score = open_score(artifact)
+    matrix = encode(artifact.signature, test.table, test.rows)
+    return Scored(artifact, score, matrix, score(matrix))
+
+
+def encode(signature: Signature, table: Table, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The matrix of the chosen rows of a table, shape (rows, signature.width)."""
+    chosen = table.frame.loc[rows]
+    return Encoder(signature).columns({name: chosen[name] for name in signature.names}, lenient=True)
+
+
+def metrics_of(scored: Scored, test: TestSet) -> dict[str, float]:
+    """Every metric of the task on the test rows."""
+    table, threshold = test.table, scored.artifact.signature.threshold
+    return metrics(table.task, test.truth, scored.scores, table.classes, table.positive, threshold)
+
+
+def model_size_mb(artifact: Artifact) -> float:
+    """The file that a server scores with, in millions of bytes."""
+    file = manifest.ONNX if artifact.manifest.runtime == "onnx" else manifest.SKOPS
+    return (artifact.path / file).stat().st_size / 1e6
+
+
+def time_of_row_ms(scored: Scored) -> float:
+    """What one row alone costs, in milliseconds: the median of some of the rows."""
+    taken = []
+    for i in range(min(TIMED_ROWS, len(scored.matrix))):
+        row = scored.matrix[i : i + 1]
+        started = time.perf_counter()
+        scored.score(row)
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken[len(taken) // 5 :])) * 1000
+
+
+def cannot_score(signature: Signature, table: Table) -> str | None:
+    """Why a model with this signature cannot score a table's rows; None where it can."""
+    lost = [name for name in signature.names if name not in table.frame.columns]
+    if lost:
+        shown = ", ".join(repr(name) for name in lost[:3]) + (" and others" if len(lost) > 3 else "")
+        return f"it reads {shown}, which the table no longer has as a feature"
+    if signature.task != table.task:
+        return f"it does a {signature.task} task, the table is now a {table.task} one"
+    if list(signature.classes) != list(table.classes):
+        return f"it knows the classes {list(signature.classes)}, the table has {list(table.classes)}"
+    if signature.target != table.use_case.target:
+        return f"it predicts {signature.target!r}, the target is now {table.use_case.target!r}"
+    return None

@@ -1,0 +1,234 @@
+"""What a training is called and holds in MLflow: title, parameters, figures, tags, card and pictures."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from artifact import manifest
+from training.card import card
+from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
+from training.metrics.metric import metrics
+from training.metrics.slices import slices
+from training.plots import plots
+from training.registry.records import SOURCE, DataInput, TrialRun
+from training.settings import Bundled, Csv, OpenML, Parquet, Sql, Synthetic, UseCase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from artifact.signature import Signature
+    from training.export import ExportResult
+    from training.job import Job
+    from training.metrics.importances import Importance
+    from training.search.search import SearchResult
+    from training.search.trial import Trial
+
+STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted candidate and what it makes of the test rows; scores of shape (rows, outputs)."""
+
+    signature: Signature
+    result: SearchResult
+    scores: NDArray[np.float64]
+    baseline: NDArray[np.float64]
+    importances: tuple[Importance, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a training's run is called and holds in MLflow.
+
+    `figures` and `baseline` are all metrics on the test rows, `metrics` those that the run logs.
+    """
+
+    title: str
+    params: dict[str, str]
+    figures: dict[str, float]
+    baseline: dict[str, float]
+    metrics: dict[str, float]
+    data: DataInput
+    card: str
+
+
+def facts_of(job: Job, made: Trained) -> Facts:
+    """All that is said of a training, from what it made of the test rows."""
+    test, table, best, metric = job.test, job.test.table, made.result.best, job.metric
+    signature = made.signature
+    held = int(test.rows.sum())
+    figures, baseline = (
+        metrics(table.task, test.truth, scores, table.classes, table.positive, signature.threshold)
+        for scores in (made.scores, made.baseline)
+    )
+    types = {"number": "double", "category": "string", "text": "string", "date": "datetime"}
+    return Facts(
+        title=f"{short_title(best)} {figures[metric]:.4g} · {table.use_case.name} · {job.began}",
+        params={
+            "algorithm": short_title(best),
+            "settings": _settings(best),
+            "candidates": str(len(made.result.trials)),
+            "folds": str(made.result.folds),
+            "seed": str(job.budget.seed),
+            "train_rows": str(table.rows - held),
+            "test_rows": str(held),
+            "columns": str(len(table.frame.columns)),
+        },
+        figures=figures,
+        baseline={name: value for name, value in baseline.items() if np.isfinite(value)},
+        metrics={
+            f"cv_{metric}": best.score,
+            **{f"test_{name}": value for name, value in figures.items() if np.isfinite(value)},
+            f"baseline_test_{metric}": baseline[metric],
+        },
+        data=DataInput(
+            name=table.use_case.name,
+            digest=table.digest,
+            source=_source_name(table.use_case),
+            rows=table.rows,
+            columns={name: types[kind] for name, kind in table.kinds.items()},
+            target=table.use_case.target,
+        ),
+        card=_card(job, made, figures, baseline),
+    )
+
+
+def tags_of(job: Job, best: Trial, figures: Mapping[str, float], exported: ExportResult) -> dict[str, str]:
+    """What the run and the registered version are tagged with."""
+    tags = {
+        "algorithm": short_title(best),
+        "runtime": exported.runtime,
+        "metric": job.metric,
+        **{f"test_{name}": f"{value:.4f}" for name, value in figures.items()},
+        "okamochi.use_case": job.use_case.name,
+        DATA: job.test.table.digest,
+        SETTINGS: settings_digest(job.use_case),
+        FORMAT: str(manifest.FORMAT),
+    }
+    if exported.reason:
+        tags["runtime.reason"] = exported.reason
+    if job.use_case.synthetic:
+        tags["synthetic"] = "true"
+    return tags
+
+
+def _card(job: Job, made: Trained, figures: Mapping[str, float], baseline: Mapping[str, float]) -> str:
+    test, table, use_case = job.test, job.test.table, job.use_case
+    held = int(test.rows.sum())
+    parts = (
+        slices(
+            test.metric,
+            test.truth,
+            made.scores,
+            table.sensitive.loc[test.rows],
+            task=table.task,
+            classes=table.classes,
+            positive=table.positive,
+            threshold=made.signature.threshold,
+        )
+        if len(table.sensitive.columns)
+        else ()
+    )
+    return card(
+        name=use_case.name,
+        title=use_case.title,
+        description=use_case.description,
+        synthetic=use_case.synthetic,
+        signature=made.signature,
+        found=made.result,
+        metrics=figures,
+        baseline=baseline,
+        train_rows=table.rows - held,
+        test_rows=held,
+        digest=table.digest,
+        slices=parts,
+        importances=made.importances,
+        notes=[str(note) for note in table.notes],
+    )
+
+
+def _source_name(use_case: UseCase) -> str:
+    """Where the table comes from, without a password or a folder."""
+    match use_case.source:
+        case Csv(path=path) | Parquet(path=path):
+            return Path(path).name
+        case OpenML(id=number):
+            return f"openml.org/d/{number}"
+        case Sql():
+            return "a database query"
+        case Bundled(name=name):
+            return f"scikit-learn: {name}"
+        case Synthetic(name=name):
+            return f"generated rows: {name}"
+
+
+def trial_run(trial: Trial, metric: str) -> TrialRun:
+    """A candidate as its nested run shows it."""
+    return TrialRun(
+        title=f"{short_title(trial)} #{trial.number}",
+        params={"algorithm": short_title(trial), "settings": _settings(trial)},
+        metric=metric,
+        fold_scores=[float(score) for score in trial.fold_scores],
+        score=float(trial.score) if np.isfinite(trial.score) and trial.state == "complete" else None,
+        status=STATUS[trial.state],
+        started=time.time() - trial.seconds,
+        seconds=trial.seconds,
+        tags={"mlflow.note.content": f"{trial.state}: {trial.reason}"} if trial.reason else {},
+    )
+
+
+def short_title(trial: Trial) -> str:
+    """The candidate's family in a few words."""
+    members = trial.params.get("members")
+    return f"ensemble of {len(members)}" if members else trial.title.lower()
+
+
+def _settings(trial: Trial) -> str:
+    """Its parameters on one line: families share hardly any, and a column for each would be empty mostly."""
+    members = trial.params.get("members")
+    if members:
+        return "; ".join(
+            f"{member['weight']} x {member['family']} ({_listed(member['params'])})" for member in members
+        )
+    return _listed(trial.params) or "its defaults"
+
+
+def _listed(params: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in params.items()
+    )
+
+
+def draw(job: Job, made: Trained) -> None:
+    """The plots as pictures, one file each."""
+    folder = job.folder / "pictures"
+    folder.mkdir()
+    figures = plots(
+        made.signature,
+        job.test.truth,
+        made.scores,
+        metric=job.metric,
+        trials=made.result.trials,
+        importances=made.importances,
+    )
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+
+
+def about(use_case: UseCase) -> str:
+    """The use case in a line: its title and description."""
+    return ": ".join(filter(None, (use_case.title, use_case.description)))
+
+
+def source_tags(use_case: UseCase) -> dict[str, str]:
+    """What a run says of where it comes from."""
+    return {"mlflow.source.name": f"{SOURCE} run {use_case.name}"}

@@ -1,0 +1,68 @@
+"""Whether a training would only make again what is there: digests of the table and of what was asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from artifact import manifest
+from training.registry.mlflow_registry import read_alias
+from training.registry.records import CHALLENGER, CHAMPION, Version
+from training.settings import Bundled, Csv, OpenML, Parquet, Sql, Synthetic, UseCase
+
+if TYPE_CHECKING:
+    from training.job import Budget
+
+DATA, SETTINGS, FORMAT = "okamochi.data", "okamochi.settings", "okamochi.format"
+"""Tags of a version: what it was trained on, by digest, and the format of its artifact."""
+
+
+def up_to_date(use_case: UseCase) -> Version | None:
+    """The version that a run would only make again: same table, same settings, and judged by the gate.
+
+    It is the champion, or a challenger that the gate refused. Looks at no more than it must.
+    """
+    settings = settings_digest(use_case)
+    for alias in (CHAMPION, CHALLENGER):
+        version = read_alias(use_case.name, alias)
+        if version is None or "gate" not in version.tags:
+            continue
+        same = version.tags.get(SETTINGS) == settings and version.tags.get(FORMAT) == str(manifest.FORMAT)
+        if same and _data_is(use_case, version.tags.get(DATA, "")):
+            return version
+    return None
+
+
+def settings_digest(use_case: UseCase) -> str:
+    """A digest of what a use case asks for: not of its words for people, nor of the folder it is in."""
+    said = msgspec.to_builtins(use_case)
+    for words in ("title", "description", "file"):
+        said.pop(words)
+    if isinstance(use_case.source, Csv | Parquet):
+        said["source"]["path"] = Path(use_case.source.path).name
+    return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
+
+
+def key_of(use_case: UseCase, data: str, budget: Budget) -> str:
+    """A digest of all that a training follows from."""
+    said = (data, settings_digest(use_case), str(manifest.FORMAT), budget)
+    return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
+
+
+def _data_is(use_case: UseCase, digest: str) -> bool:
+    """Whether the table still has this digest; a set that never changes is not read."""
+    match use_case.source:
+        case Csv(path=path) | Parquet(path=path):
+            with suppress(OSError):
+                return hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest
+            return False
+        case Sql():
+            from training.tables.sources import read_source
+
+            return read_source(use_case).digest == digest
+        case Bundled() | Synthetic() | OpenML():
+            return True

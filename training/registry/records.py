@@ -1,0 +1,71 @@
+"""What the registry holds, apart from MLflow: versions and their aliases, candidates, data sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+"""The aliases of a version."""
+SOURCE = "python -m training"
+"""What each run of ours names as its source, perhaps with a verb, which tells our models from others."""
+
+
+class RegistryError(Exception):
+    """The registry cannot be read or written: where it is, what it said and what to do (exit code 4)."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version of a use case's model; `number` is MLflow's, a decimal string."""
+
+    name: str
+    number: str
+    run_id: str
+    tags: Mapping[str, str]
+    created: float = 0.0
+
+    @property
+    def uri(self) -> str:
+        """What MLflow loads it by."""
+        return f"models:/{self.name}/{self.number}"
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """A candidate that the search tried, as its nested run shows it.
+
+    Parameters
+    ----------
+    status
+        `FINISHED`, or `FAILED` for one that raised, or `KILLED` for one that was pruned.
+    started
+        Seconds since the epoch.
+    """
+
+    title: str
+    params: dict[str, Any]
+    metric: str
+    fold_scores: list[float]
+    score: float | None
+    status: str
+    started: float
+    seconds: float
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataInput:
+    """The table, as the parent run's data set: enough to find it again, and no row of it."""
+
+    name: str
+    digest: str
+    source: str
+    rows: int
+    columns: dict[str, str]
+    target: str

@@ -1,0 +1,119 @@
+"""What the commands of `python -m training` show a person."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from training.interpreter import typed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from training.decide.promote import GateResult
+    from training.registry.records import Version
+    from training.run import Result
+    from training.settings import UseCase
+
+
+def known_for(version: Version) -> str:
+    """A version in a few words: its algorithm and its figure on the test rows."""
+    tags = version.tags
+    metric = tags.get("metric", "")
+    return f"{tags.get('algorithm', '?')}, {metric} {tags.get(f'test_{metric}', '?')}"
+
+
+def told_version(version: Version, figures_tag: str) -> dict[str, Any]:
+    """What `show` says of a version, by name; `figures_tag` holds what the gate measured."""
+    tags = version.tags
+    figures = json.loads(tags.get(figures_tag, "{}"))
+    return {
+        "version": version.number,
+        "run": version.run_id,
+        "algorithm": tags.get("algorithm"),
+        "runtime": tags.get("runtime"),
+        "metric": tags.get("metric"),
+        "gate": tags.get("gate", "not judged yet"),
+        "reasons": tags.get("gate.reasons", ""),
+        "size_mb": figures.get("size_mb"),
+        "row_ms": figures.get("row_ms"),
+        "metrics": figures.get("metrics")
+        or {
+            key.removeprefix("test_"): float(value) for key, value in tags.items() if key.startswith("test_")
+        },
+    }
+
+
+def side_by_side(told: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Rows for `table_of`: a column for each alias, a row for each fact."""
+    sides = list(told.values())
+    rows: list[tuple[str, ...]] = [("", *told)]
+    rows += [
+        (key, *(str(side[key] or "-") for side in sides))
+        for key in ("version", "algorithm", "runtime", "gate")
+    ]
+    names = dict.fromkeys(name for side in sides for name in side["metrics"])
+    rows += [(name, *(_figure(side["metrics"].get(name)) for side in sides)) for name in names]
+    rows += [(key, *(_figure(side[key]) for side in sides)) for key in ("size_mb", "row_ms")]
+    return rows
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def table_of(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of equally many cells as lines, each column as wide as its widest cell."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def result_of(use_case: UseCase, result: Result, name: str, *, goes_on: bool) -> str:
+    """The last screen of a run: what won, how good it is, what the gate said, where to look, what next.
+
+    Parameters
+    ----------
+    name
+        What was typed: the use case or its TOML file.
+    goes_on
+        The caller serves the model next, so that no next step is named.
+    """
+    finished, gate = result.finished, result.gate
+    metric = finished.tags["metric"]
+    lines = ["", f"{use_case.title or use_case.name}: {finished.tags['algorithm']} won"]
+    if result.resumed:
+        lines.append(
+            "  It was trained by a run that was cut off; only what was missing in MLflow has been done now."
+        )
+    lines += [f"  {member}" for member in finished.params["settings"].split("; ")]
+    champion = gate.champion
+    head = ["", f"version {gate.challenger.number}", "baseline"]
+    compared = champion is not None and champion.number != gate.challenger.number
+    head += [f"champion ({champion.number})"] if compared and champion is not None else []
+    rows = [tuple(head)]
+    for key, value in sorted(gate.metrics.items(), key=lambda pair: pair[0] != metric):
+        cells = [key, _figure(value), _figure(finished.baseline.get(key))]
+        cells += [_figure(gate.champion_metrics.get(key))] if compared else []
+        rows.append(tuple(cells))
+    lines += ["", table_of(rows), ""]
+    lines.append(
+        f"  on {finished.params['test_rows']} test rows; runs by {finished.tags['runtime']}, "
+        f"{gate.figures.size_mb:.3g} MB, {gate.figures.row_ms:.3g} ms a row"
+    )
+    lines += [gate_of(use_case.name, gate), "  Experiments:  make mlflow"]
+    if not gate.accepted:
+        lines.append(f"  Next:         {typed(f'-m training show {name}')}")
+    elif not goes_on:
+        lines.append(f"  Next:         make serve USECASES={name}")
+    return "\n".join(lines)
+
+
+def gate_of(name: str, result: GateResult) -> str:
+    """What the gate said of a version, and why."""
+    says = "promoted to champion" if result.accepted else "refused; the champion stays"
+    if not result.accepted and result.champion is None:
+        says = "refused; there is no champion yet"
+    reasons = [f"  - {reason}" for reason in result.decision.reasons]
+    return "\n".join(["", f"The gate: {name} version {result.challenger.number} is {says}", *reasons, ""])
