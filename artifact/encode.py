@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from artifact.signature import Column, Signature
 
-MAX_NAME = 200  # of a client's own name for a column, in what it is told
+MAX_NAME = 200  # characters of an unknown column's name that an error repeats
 FEW_ROWS = 8
 
 _CELLS: dict[str, Callable[[Column], EncodeCell]] = {
@@ -46,8 +46,8 @@ class Encoder:
     """Turns rows into the matrix of `signature`.
 
     Every method takes raw values as they come out of JSON or a data frame's columns, and raises `BadRows` for
-    what the signature refuses. `lenient=True` codes whatever a policy or a kind refuses as missing: for
-    held-out rows that training scores.
+    what the signature refuses. `lenient=True` turns each cell that would be
+    refused into a missing value, for the held-out rows that training scores.
     """
 
     def __init__(self, signature: Signature) -> None:

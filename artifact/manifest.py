@@ -26,11 +26,11 @@ Score = Callable[["NDArray[np.float64]"], "NDArray[np.float64]"]
 
 
 class ArtifactError(Exception):
-    """An artifact that must not serve, and why."""
+    """An artifact must not be served; the message says why."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is in an artifact and how it came to be.
+    """What an artifact holds and how it was made.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     scores
         One list of `signature.outputs` numbers a record.
     tolerance
-        The most that a served score may differ.
+        The largest allowed difference of a served score.
     """
 
     records: list[dict[str, Any]]
@@ -136,9 +136,11 @@ def load(directory: Path, *, name: str | None = None) -> Artifact:
         raise ArtifactError(f"{directory} holds a model of {manifest.name!r}, expected one of {name!r}")
     present = _files(directory) - {MANIFEST}
     for absent in sorted(manifest.files.keys() - present):
-        raise ArtifactError(f"{directory / absent} is absent, but the manifest lists it")
+        raise ArtifactError(f"{directory / absent} is missing, but the manifest lists it")
     for unlisted in sorted(present - manifest.files.keys()):
-        raise ArtifactError(f"{directory / unlisted} is in no manifest; an artifact holds nothing else")
+        raise ArtifactError(
+            f"{directory / unlisted} is not listed in the manifest; an artifact holds no other file"
+        )
     own = () if MODEL in manifest.files else (ONNX if manifest.runtime == "onnx" else SKOPS,)
     for required in (SIGNATURE, GOLDEN, *own):
         if required not in manifest.files:

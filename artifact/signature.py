@@ -20,7 +20,7 @@ TextUnits = Literal["words", "characters"]
 Label = bool | int | float | str
 
 TIE = 1e-12
-"""Scores nearer than this are one: votes of a forest, summed in another order, differ in the last bits."""
+"""Scores nearer than this are equal: a forest's votes, added in another order, differ in the last bits."""
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -161,7 +161,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.task != "regression" and len(self.classes) < 2:
             raise ValueError(f"a {self.task} signature needs two classes or more, got {list(self.classes)}")
         if self.task == "binary" and self.positive not in self.classes:
-            raise ValueError(f"the positive label {self.positive!r} is none of {list(self.classes)}")
+            raise ValueError(f"the positive label {self.positive!r} is not one of {list(self.classes)}")
 
     @cached_property
     def width(self) -> int:
@@ -202,7 +202,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 def same_label(one: object, other: object) -> bool:
-    """Whether two labels are the same, where `True` is not `1`."""
+    """Whether two labels are equal; `True` is not `1`."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
@@ -237,7 +237,7 @@ def pick(scores: NDArray[np.float64], threshold: float | None = None, positive: 
     scores
         Shape (rows, classes).
     threshold
-        From which `positive` is chosen, of two classes; of more it says nothing.
+        For two classes: the score from which `positive` is chosen. Ignored for more classes.
 
     Returns
     -------

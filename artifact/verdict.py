@@ -1,4 +1,4 @@
-"""What training found a live model to be worth, left in the prediction log for servers to show.
+"""How good training found a live model to be, left in the prediction log for servers to show.
 
 A folder has `live-NAME.json` for each model that was judged, PostgreSQL a row of `okamochi_live`.
 """
@@ -33,9 +33,9 @@ class LiveVerdict(msgspec.Struct, frozen=True):
     value, low, high
         The same on the rows with feedback, and its 95 % interval.
     broken
-        Whether the interval is short of the promise by more than noise.
+        Whether the interval misses the promise by more than noise.
     rows
-        With feedback, that were judged.
+        How many rows with feedback were judged.
     at
         Seconds since 1970.
     """
@@ -70,7 +70,7 @@ def leave(folder: Path, verdict: LiveVerdict) -> None:
 
 
 def found_in(folder: Path) -> list[LiveVerdict]:
-    """The verdicts of a folder; none for a file that holds something else.
+    """The verdicts of a folder; a file that holds something else is left out.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def found_in(folder: Path) -> list[LiveVerdict]:
 
 
 def decode(content: bytes) -> LiveVerdict | None:
-    """A verdict, or None for what is none."""
+    """A verdict, or None where the content is something else."""
     try:
         return msgspec.json.decode(content, type=LiveVerdict)
     except msgspec.DecodeError:

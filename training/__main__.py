@@ -87,9 +87,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         found.add_argument(
             "--timeout", type=_seconds, metavar="S", help="seconds after which no more are tried"
         )
-        found.add_argument("--seed", type=int, default=0, metavar="K", help="of every draw (default: 0)")
         found.add_argument(
-            "--storage", metavar="URL", help="an Optuna storage, for several processes that share one search"
+            "--seed", type=int, default=0, metavar="K", help="the seed of every random draw (default: 0)"
+        )
+        found.add_argument(
+            "--storage",
+            metavar="URL",
+            help="an Optuna storage through which several processes share one search",
         )
         found.add_argument(
             "--study", metavar="STUDY", help="its name in the storage (default: okamochi-NAME)"
@@ -97,26 +101,26 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     budget(command("run", run, "train, register, and promote what the gate accepts"))
     budget(command("ensure", ensure, "as run, but only if the table or the use case has changed"))
-    budget(command("tune", tune, "help the search that others share by --storage; registers nothing"))
-    command("list", list_use_cases, "the use cases, and who is champion", takes_name=False)
+    budget(command("tune", tune, "help a search that processes share through --storage; registers nothing"))
+    command("list", list_use_cases, "the use cases and the champion of each", takes_name=False)
     command("show", show, "champion and challenger side by side").add_argument(
-        "--json", action="store_true", help="for a program to read"
+        "--json", action="store_true", help="print JSON, for a program to read"
     )
     command("promote", promote, "let the challenger meet the champion again").add_argument(
-        "--force", action="store_true", help="promote it whatever the gate says"
+        "--force", action="store_true", help="promote it even if the gate refuses it"
     )
     command("rollback", rollback, "make the previous champion live again").add_argument(
         "--to", metavar="VERSION", help="the version instead; needed where the last change was a rollback"
     )
     command("card", card, "print the champion's model card")
     command("report", report, "write a report on the table's quality, with pictures")
-    judged = command("live", live, "hold the champion's live quality against what it promised")
+    judged = command("live", live, "compare the champion's live quality with what it promised")
     judged.add_argument(
         "--log",
         metavar="FOLDER|URL",
         help="the prediction log (default: OKAMOCHI_PREDICTION_LOG, as the server has it)",
     )
-    judged.add_argument("--json", action="store_true", help="for a program to read")
+    judged.add_argument("--json", action="store_true", help="print JSON, for a program to read")
     judged.add_argument(
         "--publish", action="store_true", help="leave the verdict in the log, for the servers' metrics"
     )
@@ -220,7 +224,7 @@ def tune(chosen: argparse.Namespace) -> int:
     use_case = _use_case(chosen)
     if chosen.storage is None:
         raise UseCaseError(
-            "tune helps a search that others share: name its database with --storage postgresql+psycopg://..."
+            "tune helps a search that processes share: name its database with --storage postgresql+psycopg://..."
         )
     from training.progress import Progress
     from training.run import tune as help_search
@@ -372,7 +376,7 @@ def live(chosen: argparse.Namespace) -> int:
     try:
         picture = f"The picture is at {write_picture(found, Path('reports'))}"
     except OSError as error:  # as in a pod whose root is read-only
-        picture = f"There is no picture: {error}"
+        picture = f"The picture could not be written: {error}"
     print(as_json(found) if chosen.json else f"{table(found)}\n\n{picture}")
     return REFUSED if found.broken else DONE
 
@@ -434,7 +438,7 @@ def _terminal() -> int:
 
 
 def _name(chosen: argparse.Namespace) -> str:
-    """A name in the registry needs no TOML file here; one that is in neither is a slip of the pen."""
+    """The use case's name: a name in the registry needs no TOML file here; any other must have one."""
     from training.registry.mlflow_registry import read_alias
     from training.registry.records import CHALLENGER, CHAMPION
 

@@ -56,7 +56,7 @@ def card(
     lines = [f"# {title or name}", ""]
     if synthetic:
         lines += [
-            "> **Synthetic data.** The rows were made by a program; the figures say nothing of the world.",
+            "> **Synthetic data.** The rows were made by a program; the figures say nothing about the world.",
             "",
         ]
     lines += [description, ""] if description else []
@@ -86,7 +86,7 @@ def card(
         ]
         lines += [""]
     if importances:
-        lines += ["## What it leans on", "", "| column | loss when shuffled |", "|---|---|"]
+        lines += ["## What it relies on", "", "| column | loss when shuffled |", "|---|---|"]
         lines += [f"| {_cell(each.column)} | {each.mean:.3g} |" for each in importances[:MAX_IMPORTANCES]] + [
             ""
         ]
@@ -152,6 +152,6 @@ def _limits(signature: Signature, test_rows: int, *, synthetic: bool) -> list[st
     if synthetic:
         limits.append("Made for demonstration and load tests; take no decision by it.")
     if signature.threshold is None and signature.classes:
-        limits.append("Labels are those of the highest probability; no cost of an error was weighed.")
+        limits.append("Labels are those of the highest probability; the cost of an error was not weighed.")
     limits.append("A column's importance is the model's use of it, not a cause.")
     return limits

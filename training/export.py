@@ -38,12 +38,12 @@ LIBRARIES = ("numpy", "scipy", "scikit-learn", "skops", "onnx", "onnxruntime", "
 
 
 class ExportError(Exception):
-    """The model cannot be kept in any form that a server would open."""
+    """The model has no form that a server would open."""
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export came to.
+    """The outcome of an export.
 
     Parameters
     ----------
@@ -156,7 +156,9 @@ def _write_skops(pipeline: Any, path: Path) -> None:
     content = skops.io.dumps(pipeline, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
     foreign = sorted(set(skops.io.get_untrusted_types(data=content)) - set(TRUSTED))
     if foreign:
-        raise ExportError(f"model.skops would hold types that artifact/trusted.py does not list: {foreign}")
+        raise ExportError(
+            f"model.skops would hold types that artifact/trusted.py does not list: {', '.join(foreign)}"
+        )
     path.write_bytes(content)
 
 

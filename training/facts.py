@@ -192,7 +192,7 @@ def short_title(trial: Trial) -> str:
 
 
 def _settings(trial: Trial) -> str:
-    """Its parameters on one line: families share hardly any, and a column for each would be empty mostly."""
+    """Parameters on one line: families have few in common, so a column for each would be mostly empty."""
     members = trial.params.get("members")
     if members:
         return "; ".join(
@@ -230,5 +230,5 @@ def about(use_case: UseCase) -> str:
 
 
 def source_tags(use_case: UseCase) -> dict[str, str]:
-    """What a run says of where it comes from."""
+    """The tags that say which command made a run."""
     return {"mlflow.source.name": f"{SOURCE} run {use_case.name}"}

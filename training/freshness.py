@@ -22,9 +22,9 @@ DATA, SETTINGS, FORMAT = "okamochi.data", "okamochi.settings", "okamochi.format"
 
 
 def up_to_date(use_case: UseCase) -> Version | None:
-    """The version that a run would only make again: same table, same settings, and judged by the gate.
+    """The version that a run would only repeat: same table, same settings, and judged by the gate.
 
-    It is the champion, or a challenger that the gate refused. Looks at no more than it must.
+    It is the champion, or a challenger that the gate refused. Reads no more than it must.
     """
     settings = settings_digest(use_case)
     for alias in (CHAMPION, CHALLENGER):

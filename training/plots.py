@@ -141,7 +141,7 @@ def _calibration(
     figure, axes = _axes(
         "Calibration: of rows given a probability, how many are so",
         "Predicted probability",
-        "Observed share",
+        "Observed fraction",
         height=5.2,
     )
     axes.plot([0, 1], [0, 1], color=SOFT, linestyle=":", linewidth=1.2, label="perfect")
@@ -151,9 +151,9 @@ def _calibration(
         counts = np.bincount(bins, minlength=10)
         there = counts > 0
         mean = np.bincount(bins, given, 10)[there] / counts[there]
-        share = np.bincount(bins, yes, 10)[there] / counts[there]
-        axes.plot(mean, share, color=colour, linewidth=1.6, label=name)
-        axes.scatter(mean, share, s=12 + 160 * counts[there] / counts.sum(), color=colour, zorder=3)
+        fraction = np.bincount(bins, yes, 10)[there] / counts[there]
+        axes.plot(mean, fraction, color=colour, linewidth=1.6, label=name)
+        axes.scatter(mean, fraction, s=12 + 160 * counts[there] / counts.sum(), color=colour, zorder=3)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.legend(frameon=False, fontsize=9, loc="upper left")
     return figure
@@ -163,17 +163,17 @@ def _confusion(signature: Signature, y: Sequence[Any] | NDArray[Any], scores: ND
     truth = _truth(signature, y)
     k = len(signature.classes)
     table = np.bincount(truth.y * k + truth.predicted(scores), minlength=k * k).reshape(k, k)
-    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    fraction = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(2.6 + 0.55 * k, 4.2, 10))
     figure, axes = _axes(
         "Confusion: rows of each class", "Predicted", "Actual", width=side + 0.8, height=side
     )
     axes.grid(visible=False)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(fraction, cmap="Blues", vmin=0, vmax=1)
     if k <= MAX_NAMED_CLASSES:
         for i, j in np.ndindex(k, k):
             if table[i, j]:
-                colour = "white" if share[i, j] > 0.55 else INK
+                colour = "white" if fraction[i, j] > 0.55 else INK
                 axes.text(j, i, f"{table[i, j]:,}", ha="center", va="center", color=colour, fontsize=9)
         names = [str(label)[:18] for label in signature.classes]
         turned = 45 if max(map(len, names)) * k > 30 else 0
@@ -208,7 +208,7 @@ def _importances(importances: Sequence[Importance], metric: str) -> Figure:
     shown = list(importances[:MAX_BARS])[::-1]
     title = METRICS[metric].title
     figure, axes = _axes(
-        f"What the model leans on: loss of {title} when a column is shuffled",
+        f"What the model relies on: loss of {title} when a column is shuffled",
         f"Loss of {title}",
         "",
         width=7.2,

@@ -19,7 +19,7 @@ STAGES = (
 
 
 class Progress:
-    """Which stage a run is in: a bar on a terminal, else a line a stage."""
+    """The stage that a run is in: a bar on a terminal, otherwise a line for each stage."""
 
     def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()
@@ -41,7 +41,7 @@ class Progress:
         self._bar.set_description_str(name)
 
     def trial(self, done: int, total: int, what: str) -> None:
-        """A trial is done; where there is no bar, every tenth of them is a line."""
+        """A trial is done; without a bar, every tenth trial is a line."""
         if not self.terminal and done * 10 // total > self._tenths:
             self._tenths = done * 10 // total
             self.say(f"          {done} of {total} trials, {what}")

@@ -20,13 +20,13 @@ def reference(
 ) -> dict[str, Any]:
     """What training saw, for drift: per raw column and per score, edges and counts.
 
-    `scores` are those of rows that the estimator was not fitted on: of its own rows a forest is surer.
+    `scores` are those of rows that the estimator was not fitted on; it is too sure of the others.
 
     Returns
     -------
     `rows`; `columns`: by name `{"kind", "missing", ...}` with `edges` and `counts` for numbers (deciles; the
     outer bins are open) and each part of a date, `categories` and `counts` for categories, and for text the
-    share of rows that hold each of the commonest terms; `scores`: by class, `edges` and `counts`.
+    fraction of rows that hold each of the commonest terms; `scores`: by class, `edges` and `counts`.
     """
     columns: dict[str, Any] = {}
     start = 0
@@ -48,12 +48,12 @@ def reference(
             parts = {name: _histogram(part[:, i]) for i, name in enumerate(column.parts)}
             columns[column.name] = {"kind": "date", "parts": parts}
         else:
-            shares = (part > 0).mean(axis=0) if len(part) else np.zeros(column.width)
-            often = np.argsort(-shares, kind="stable")[:MAX_REFERENCE_TERMS]
+            fractions = (part > 0).mean(axis=0) if len(part) else np.zeros(column.width)
+            often = np.argsort(-fractions, kind="stable")[:MAX_REFERENCE_TERMS]
             columns[column.name] = {
                 "kind": "text",
                 "missing": int((~part.any(axis=1)).sum()),
-                "terms": {column.terms[i]: float(shares[i]) for i in often},
+                "terms": {column.terms[i]: float(fractions[i]) for i in often},
             }
     names = [str(label) for label in signature.classes] or [signature.target]
     if signature.classes:

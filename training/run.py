@@ -1,4 +1,4 @@
-"""The recipe: table, search, fit, export, register, gate. What it made is kept until the registry has it."""
+"""The recipe: table, search, fit, export, register, gate. The model is kept until the registry has it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to."""
+    """The outcome of a run."""
 
     finished: Finished
     gate: GateResult
@@ -91,7 +91,7 @@ def run(use_case: UseCase, budget: Budget, progress: Progress) -> Result:
 
 
 def tune(use_case: UseCase, budget: Budget, progress: Progress) -> int:
-    """Work on a study that processes share, until it has its trials; how many it has.
+    """Work on a study that processes share, until it has its trials; returns how many it has.
 
     Neither registers anything nor asks MLflow: `run` with the same budget does, once or while others tune.
 

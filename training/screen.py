@@ -24,7 +24,7 @@ def known_for(version: Version) -> str:
 
 
 def told_version(version: Version, figures_tag: str) -> dict[str, Any]:
-    """What `show` says of a version, by name; `figures_tag` holds what the gate measured."""
+    """What `show` tells about a version, by name; `figures_tag` is the tag of what the gate measured."""
     tags = version.tags
     figures = json.loads(tags.get(figures_tag, "{}"))
     return {
@@ -111,7 +111,7 @@ def result_of(use_case: UseCase, result: Result, name: str, *, goes_on: bool) ->
 
 
 def gate_of(name: str, result: GateResult) -> str:
-    """What the gate said of a version, and why."""
+    """The gate's decision on a version, and its reasons."""
     says = "promoted to champion" if result.accepted else "refused; the champion stays"
     if not result.accepted and result.champion is None:
         says = "refused; there is no champion yet"

@@ -50,7 +50,7 @@ class CellError:
 
 
 class BadRows(ValueError):  # noqa: N818 - what it holds is several errors
-    """Rows that the signature refuses; `errors` holds at most 20 of them, the first found first."""
+    """Rows that the signature refuses; `errors` holds the first MAX_ERRORS of them."""
 
     def __init__(self, errors: Sequence[CellError]) -> None:
         self.errors = tuple(errors)
@@ -61,7 +61,7 @@ class BadRows(ValueError):  # noqa: N818 - what it holds is several errors
 
 
 class Errors:
-    """Collects what is wrong, and stops at the most that a reply names."""
+    """Collects errors, and raises BadRows as soon as there are MAX_ERRORS of them."""
 
     def __init__(self) -> None:
         self.found: list[CellError] = []
@@ -87,7 +87,7 @@ EncodeCell = Callable[[Any], "Sequence[float] | None"]
 
 
 def is_missing(cell: object, marks: Sequence[str] = ()) -> bool:
-    """Null, "", blank text and marks, and NaN (which JSON cannot say, but a data frame or a tensor can)."""
+    """Null, "", blank text, a mark, or NaN (which a data frame or a tensor can hold, but JSON cannot)."""
     if cell is None or (isinstance(cell, str) and (not cell.strip() or cell.strip() in marks)):
         return True
     if isinstance(cell, (float, np.floating)):
@@ -96,7 +96,7 @@ def is_missing(cell: object, marks: Sequence[str] = ()) -> bool:
 
 
 def shown(value: object) -> str:
-    """A client's value in a sentence: short, and as JSON spells it."""
+    """A client's value for an error message: shortened, and as JSON spells it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:

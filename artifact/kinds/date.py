@@ -98,7 +98,7 @@ def parse_date(
     latest: date | None = None,
     clock: timezone | None = None,
 ) -> datetime | None:
-    """A date on the column's clock, or as it is written where the column has none; None for what is none."""
+    """A date on the column's clock, or as it is written where the column has none; None for what is not a date."""
     if isinstance(value, datetime):
         return _on_clock(value, clock)
     if isinstance(value, date):
@@ -116,7 +116,7 @@ def parse_date(
 
 
 def _iso(text: str) -> datetime | None:
-    if len(text) < 8 or text.isdigit():  # "2024" and "20240101" are numbers to whoever reads them
+    if len(text) < 8 or text.isdigit():  # "2024" and "20240101" are read as numbers
         return None
     try:
         return datetime.fromisoformat(text)

@@ -51,7 +51,7 @@ def _refuse_numbers(
     places: list[int],
     errors: Errors | None,
 ) -> None:
-    """Code as missing what may be, name the rest."""
+    """Turn what may be missing into NaN, and report the rest."""
     for i in places:
         if errors is not None and not is_missing(cells[i], column.marks):
             value = cells[i]
@@ -79,7 +79,7 @@ def _what(column: Column) -> str:
 
 
 def _number(cell: object) -> float:
-    """The cell as a float; NaN for what is missing or no number (the caller tells them apart)."""
+    """The cell as a float; NaN for what is missing or not a number (the caller tells them apart)."""
     if isinstance(cell, (int, float, np.integer, np.floating)) and not isinstance(cell, bool):
         try:
             return float(cell)

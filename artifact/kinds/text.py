@@ -120,7 +120,7 @@ def learn_text(
 
     Returns
     -------
-    Terms in alphabetical order and their idf, equally long; no term if none stands in `min_documents`.
+    Terms in alphabetical order and their idf, equally long; no terms where none is in `min_documents` texts.
     """
     documents: Counter[str] = Counter()
     count = 0

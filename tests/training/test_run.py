@@ -204,10 +204,10 @@ def test_a_registry_that_is_lost_costs_no_training(
     cut.heal()
     result = run(use_case, Budget(), Progress())
     assert result.resumed
-    assert result.verdict.accepted
+    assert result.gate.accepted
     assert not kept.exists()
     client = mlflow.MlflowClient(mlflow_url)
-    parent = client.get_run(result.verdict.challenger.run_id)
+    parent = client.get_run(result.gate.challenger.run_id)
     trials = client.search_runs(
         [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     )

@@ -1,7 +1,7 @@
 """Which version is live: the aliases, and the way back.
 
-An alias moves in one call and there is no call that moves two, so the order matters: a registry that is lost
-half-way leaves the old champion live, and the same command once more finishes.
+An alias moves in one call and no call moves two, so the order matters: a registry that is lost
+half-way leaves the old champion live, and running the same command again finishes the move.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ SHOWN_VERSIONS = 8
 
 
 class NothingToPromoteError(Exception):
-    """There is no version that the command could move to (exit code 2)."""
+    """There is no version to move to (exit code 2)."""
 
     exit_code = 2
 
 
 class WhichVersionError(Exception):
-    """The version to roll back to has to be named, or there is none of that number (exit code 2)."""
+    """The version to roll back to has to be named, or no version has that number (exit code 2)."""
 
     exit_code = 2
 
@@ -69,7 +69,7 @@ def rollback(registry: Registry, name: str, to: str | None = None) -> tuple[Vers
     ----------
     to
         The number of the version. It is needed where the last change was a rollback: the champion before is
-        then the version that somebody rolled back from. Where it is live already, nothing changes.
+        then the version that was rolled back from. Where it is live already, nothing changes.
 
     Raises
     ------

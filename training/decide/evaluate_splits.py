@@ -42,7 +42,7 @@ SALTS = range(10)
 
 @dataclass(frozen=True)
 class Promise:
-    """The least that the mean of the splits' figures may be."""
+    """The lowest that the mean of the splits' figures may be."""
 
     use_case: str
     metric: str

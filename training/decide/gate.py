@@ -1,4 +1,4 @@
-"""Which model is best: figures in, decision with reasons out. Nothing here reads or writes anything."""
+"""Which model is best: figures in, a decision with its reasons out. Nothing here does any I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 MIN_SLICE_ROWS = 30
-"""Rows below which a slice's figure says more of chance than of the model."""
+"""A slice of fewer rows is not judged: its figure says more about chance than about the model."""
 
 
 Finding = tuple[bool, str]
@@ -60,7 +60,7 @@ class Limits:
     Parameters
     ----------
     max_slice_gap
-        The most that a slice may be worse than all test rows together, in units of the metric.
+        How much worse a slice may be than all test rows together, in units of the metric.
     min_gain
         What the lower end of the gain's interval must exceed.
     """
@@ -73,7 +73,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Figures:
-    """All that the gate looks at.
+    """All that the gate judges by.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class Decision:
 def decide(figures: Figures) -> Decision:
     """Judge a challenger: better than the champion, floors met, no ceiling broken, no slice left behind.
 
-    Every rule is looked at, so that a person sees all that is wrong at once.
+    Every rule is checked, so that a person sees all that is wrong at once.
     """
     refusals: list[str] = []
     grounds: list[str] = []
@@ -132,7 +132,7 @@ def _against_champion(figures: Figures) -> list[Finding]:
         return [
             (
                 False,
-                f"{metric} is undefined on the {figures.test_rows} test rows, so nothing can be said of it.",
+                f"{metric} is undefined on the {figures.test_rows} test rows, so it cannot be judged.",
             )
         ]
     if figures.champion_version is None:
@@ -148,7 +148,7 @@ def _against_champion(figures: Figures) -> list[Finding]:
     if gain.low > needed:
         return [(True, f"It is better: {sides} on {rows} ({interval}).")]
     if gain.low == gain.high == 0.0:
-        return [(False, f"It is no better: {sides}; the two score {rows} alike.")]
+        return [(False, f"It is no better: {sides}; both give the same scores on {rows}.")]
     demand = "its lower end must be above " + ("0" if needed == 0 else f"min_gain = {needed:g}")
     verdict = "It may be better, but that could be chance" if gain.mean > needed else "It is no better"
     return [(False, f"{verdict}: {sides} on {rows} ({interval}; {demand}).")]
@@ -197,6 +197,6 @@ def _fairness(figures: Figures) -> list[Finding]:
         return [(False, reason) for reason in unfair]
     gap, part = max(gaps, key=lambda each: each[0])
     if gap <= 0:
-        return [(True, f"None of {len(judged)} slices is worse than overall.")]
+        return [(True, f"None of {len(judged)} slices is worse than all test rows together.")]
     worst = f"{part.column} is {part.group}: {max(gap, 0.0):.3g} worse than overall"
     return [(True, f"No slice is worse than allowed (the worst, where {worst}; max_slice_gap = {limit:g}).")]

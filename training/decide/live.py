@@ -1,4 +1,4 @@
-"""What a champion is worth on the rows that it answered: prediction log and feedback against its promise.
+"""How good a champion is on the rows that it answered: prediction log and feedback against its promise.
 
 The promise is the figure on the test rows at the gate. It was measured on so many rows, as the live figure
 is, so both have noise: the promise counts as broken only if the live interval stays below it by more than
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from training.registry.records import Version
 
 MIN_ROWS = 30
-"""Fewer rows with feedback are nothing to judge."""
+"""Fewer rows with feedback are not judged."""
 MIN_LEVEL_ROWS, MAX_LEVELS = 20, 12
 RESAMPLES, RESAMPLES_OF_PART, MIN_RESAMPLES = 1_000, 200, 100
 MAX_RESAMPLED_CELLS = 20_000_000
@@ -49,7 +49,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class LiveQuality:
-    """How a champion does.
+    """How good a champion is on the rows that it answered.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class LiveQuality:
     days, slices
         The same by day (UTC) and by column and level.
     others, unusable
-        Rows with feedback that other versions answered, and of which the value is none of the model's.
+        Rows with feedback that other versions answered, and rows whose value the model could not give.
     """
 
     name: str
@@ -106,7 +106,7 @@ def judge(version: Version, signature: Signature, rows: Iterator[Row] | Sequence
     promise = figures.get("metrics", {}).get(metric)
     if metric not in METRICS or promise is None or not math.isfinite(promise):
         raise NothingToJudgeError(
-            f"version {version.number} of {version.name} has no figure of a gate to be held against"
+            f"version {version.number} of {version.name} has no figure from the gate to compare with"
         )
     own: list[Row] = []
     others = unusable = 0
@@ -120,10 +120,10 @@ def judge(version: Version, signature: Signature, rows: Iterator[Row] | Sequence
             own.append(msgspec.structs.replace(row, actual=actual))
     if len(own) < MIN_ROWS:
         more = f"; {others} are of other versions" if others else ""
-        more += f"; of {unusable} the value is none that it could give" if unusable else ""
+        more += f"; the value of {unusable} is not one that it could give" if unusable else ""
         raise NothingToJudgeError(
-            f"{len(own)} rows that version {version.number} of {version.name} answered have feedback, and "
-            f"{MIN_ROWS} are the fewest to judge by{more}"
+            f"{len(own)} rows that version {version.number} of {version.name} answered have feedback; "
+            f"at least {MIN_ROWS} are needed to judge it{more}"
         )
     live = _estimate(metric, signature, own, RESAMPLES)
     if not math.isfinite(live.value):

@@ -22,13 +22,13 @@ _KEY = re.compile(rb'\{"id":"([0-9a-f-]+)","row":(\d+),')
 
 
 class NothingToJudgeError(Exception):
-    """There are no rows, no promise or no log that could be read (exit code 2)."""
+    """There are no rows, no promise or no readable log (exit code 2)."""
 
     exit_code = 2
 
 
 class PublishError(Exception):
-    """The verdict could not be left in the log (exit code 1)."""
+    """The verdict could not be written to the log (exit code 1)."""
 
     exit_code = 1
 
@@ -56,7 +56,7 @@ def read_log(target: str, name: str) -> Iterator[Row]:
     folder = Path(target).expanduser()
     if not folder.is_dir():
         raise NothingToJudgeError(
-            f"{folder} is no folder; --log takes what the server has as OKAMOCHI_PREDICTION_LOG"
+            f"{folder} is not a folder; --log takes the value that the server has in OKAMOCHI_PREDICTION_LOG"
         )
     return _read_folder(folder, name)
 
@@ -139,7 +139,7 @@ def publish(found: LiveVerdict, target: str) -> None:
         else:
             verdict.leave(Path(target).expanduser(), found)
     except OSError as error:
-        raise PublishError(f"the verdict cannot be left in {target}: {error.strerror}") from error
+        raise PublishError(f"the verdict cannot be written to {target}: {error.strerror}") from error
 
 
 def _publish_postgres(said: LiveVerdict, url: str) -> None:
@@ -150,4 +150,4 @@ def _publish_postgres(said: LiveVerdict, url: str) -> None:
             found.execute(verdict.TABLE)
             found.execute(verdict.UPSERT, (said.model, msgspec.json.encode(said).decode()))
     except psycopg.Error as error:
-        raise PublishError(f"the verdict cannot be left in the database: {_first_line(error)}") from error
+        raise PublishError(f"the verdict cannot be written to the database: {_first_line(error)}") from error

@@ -36,7 +36,7 @@ def table(found: LiveQuality) -> str:
         lines.append(f"  {found.others} rows with feedback are of other versions and do not count.")
     if found.unusable:
         lines.append(
-            f"  {found.unusable} rows have feedback that is none of the model's classes, or no number."
+            f"  {found.unusable} rows have feedback that is not one of the model's classes, or not a number."
         )
     lines += ["", "By day (UTC)", *(f"  {day}  {_said(part)}" for day, part in found.days.items())]
     if found.slices:

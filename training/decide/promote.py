@@ -46,7 +46,7 @@ class GateResult:
     Parameters
     ----------
     champion
-        Who was champion before, if anyone.
+        The champion before, if there was one.
     metrics, champion_metrics
         Every metric of the task on the test rows.
     """
@@ -70,7 +70,7 @@ def challenge(registry: Registry, test: TestSet, challenger: Version, *, force: 
     Parameters
     ----------
     force
-        Promote whatever the gate says; its reasons are kept.
+        Promote even if the gate refuses it; its reasons are kept.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def _gain(scored: Scored, rival: Scored, test: TestSet) -> Gain:
 
 
 def _figures(scored: Scored, own: Mapping[str, float], test: TestSet) -> Figures:
-    """What the challenger's figures are by themselves."""
+    """The challenger's own figures, without a champion beside them."""
     use_case = test.table.use_case
     limits = use_case.gate
     return Figures(

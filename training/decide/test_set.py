@@ -33,10 +33,10 @@ class TestSet:
     rows
         Which rows of the table are for the test, shape (rows,).
     metric
-        The one that decides.
+        The metric that decides.
     """
 
-    __test__: ClassVar[bool] = False  # for pytest it is no test
+    __test__: ClassVar[bool] = False  # not a test that pytest should collect
 
     table: Table
     rows: NDArray[np.bool_]
@@ -65,12 +65,12 @@ class Scored:
 
 
 def test_set_of(table: Table) -> TestSet:
-    """The test rows of a table, and the use case's metric, else the task's default."""
+    """The test rows of a table, with the use case's metric or the default of its task."""
     return TestSet(table, test_rows(table), table.use_case.metric or DEFAULT_METRIC[table.task])
 
 
 def score_test_set(artifact: Artifact, test: TestSet) -> Scored:
-    """Score the test rows by an artifact's own signature; what it refuses is coded as missing."""
+    """Score the test rows by an artifact's own signature; a cell that it refuses counts as missing."""
     score = open_score(artifact)
     matrix = encode(artifact.signature, test.table, test.rows)
     return Scored(artifact, score, matrix, score(matrix))

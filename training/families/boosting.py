@@ -44,7 +44,7 @@ def _columns(
 
 
 def _rounds(layout: Layout) -> int:
-    """The most boosting rounds: each grows a tree a class, which costs as the table is large."""
+    """The largest number of boosting rounds; each grows a tree for each class, slower on a larger table."""
     trees_a_round = layout.classes if layout.classes > 2 else 1
     cells = layout.rows * max(1, layout.cost) * trees_a_round
     return int(np.clip(min(1_000 // trees_a_round, 240_000_000 // cells), 40, 400))

@@ -36,7 +36,7 @@ for _each in (*FAMILIES, BASELINE):
 
 
 def family(name: str) -> Family:
-    """The family of that name; KeyError where there is none."""
+    """The family of that name; KeyError for an unknown name."""
     return {each.name: each for each in (*FAMILIES, BASELINE)}[name]
 
 

@@ -27,11 +27,11 @@ def together(members: Sequence[tuple[str, Any]], weights: Sequence[float], class
 def _write(graph: Graph, model: VotingClassifier | VotingRegressor, x: str) -> str:
     if isinstance(model, VotingClassifier) and model.voting != "soft":
         raise NoExport("no ONNX form of a vote by labels")
-    share = np.ones(len(model.estimators_)) if model.weights is None else np.asarray(model.weights, float)
-    share = share / share.sum()
+    weights = np.ones(len(model.estimators_)) if model.weights is None else np.asarray(model.weights, float)
+    weights = weights / weights.sum()
     parts = [
         graph.mul(graph.predict(each, x), [[weight]])
-        for each, weight in zip(model.estimators_, share, strict=True)
+        for each, weight in zip(model.estimators_, weights, strict=True)
     ]
     total = parts[0]
     for part in parts[1:]:

@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 
 def _trees(layout: Layout) -> int:
-    """Trees of a forest: fewer where each costs much."""
+    """Trees of a forest: fewer on large tables, where each takes long to grow."""
     return 200 if layout.rows <= 5_000 else 100
 
 
-def _most_features(layout: Layout) -> float:
-    """The largest share of the columns that a forest's split looks through: less where tables are large."""
+def _max_features(layout: Layout) -> float:
+    """The largest fraction of the columns that a split may consider: smaller for large tables."""
     return float(np.clip(200_000 / (layout.rows * max(1, layout.cost)), 0.25, 1.0))
 
 
 def _suggest(name: str) -> Callable[[BaseTrial, Layout], Params]:
     def suggest(trial: BaseTrial, layout: Layout) -> Params:
         return {
-            "max_features": trial.suggest_float(f"{name}.max_features", 0.02, _most_features(layout)),
+            "max_features": trial.suggest_float(f"{name}.max_features", 0.02, _max_features(layout)),
             "min_samples_leaf": trial.suggest_int(f"{name}.min_samples_leaf", 1, 20, log=True),
             **weight(trial, name, layout),
         }
@@ -51,9 +51,9 @@ def _suggest(name: str) -> Callable[[BaseTrial, Layout], Params]:
 
 
 def _default(layout: Layout) -> Params:
-    share = 1 / 3 if not layout.classes else 1 / max(1.0, layout.width) ** 0.5
+    fraction = 1 / 3 if not layout.classes else 1 / max(1.0, layout.width) ** 0.5
     return {
-        "max_features": float(np.clip(share, 0.02, _most_features(layout))),
+        "max_features": float(np.clip(fraction, 0.02, _max_features(layout))),
         "min_samples_leaf": 1 if layout.classes or layout.rows > 1_000 else 2,
         **no_weight(layout),
     }

@@ -39,9 +39,9 @@ class Layout:
     classes
         0 for a regression.
     weighted
-        Weights of classes are tried: the rare ones would else not be predicted.
+        Class weights are tried: rare classes would otherwise not be predicted.
     one_unit
-        The numbers are of one unit, as pixels are: how far each of them spreads tells how much it matters.
+        The numbers have one unit, as pixels have: how far a column spreads says how much it matters.
     """
 
     numbers: tuple[int, ...]
@@ -60,7 +60,7 @@ class Layout:
 
     @property
     def cost(self) -> int:
-        """Columns as they cost: of texts only few terms are in a row."""
+        """Columns by what they cost: a row has few of a text's terms, so twenty terms count as one."""
         return len(self.numbers) + len(self.categories) + len(self.terms) // 20
 
     @property
@@ -109,7 +109,10 @@ def layout_of(signature: Signature, rows: int, *, weighted: bool = False, one_un
 
 
 def of_one_unit(numbers: NDArray[np.float64]) -> bool:
-    """Whether columns begin alike and most spread about as far as the widest; of shape (rows, columns)."""
+    """Whether numbers, of shape (rows, columns), look like one unit, as pixels do.
+
+    The columns' minima lie near one another, and most columns spread about as far as the widest.
+    """
     if numbers.shape[1] < MIN_ONE_UNIT_COLUMNS or np.isnan(numbers).all(axis=0).any():
         return False
     low, high = np.nanmin(numbers, axis=0), np.nanmax(numbers, axis=0)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def _suggest(trial: BaseTrial, layout: Layout) -> Params:
-    most = int(np.clip(layout.rows // 10, 3, 50))
+    max_neighbours = int(np.clip(layout.rows // 10, 3, 50))
     return {
         "skew": skew_of(trial, "neighbours", layout),
-        "n_neighbors": trial.suggest_int("neighbours.n_neighbors", 1, most, log=True),
+        "n_neighbors": trial.suggest_int("neighbours.n_neighbors", 1, max_neighbours, log=True),
         "weights": trial.suggest_categorical("neighbours.weights", ["uniform", "distance"]),
     }
 

@@ -43,7 +43,7 @@ def target_encoder(task: Task, seed: int) -> TargetEncoder:
 
 
 def terms(layout: Layout, seed: int, *, dense: bool) -> Any:
-    """TF-IDF columns: as they are, sparse where they are many, or decomposed for what needs few columns."""
+    """TF-IDF columns: unchanged where they are few, else sparse, or decomposed for a model of few columns."""
     if len(layout.terms) <= WIDE_TEXT:
         return "passthrough"
     sparse = FunctionTransformer(csr_matrix, accept_sparse=True)
@@ -53,7 +53,7 @@ def terms(layout: Layout, seed: int, *, dense: bool) -> Any:
 
 
 def scaled(layout: Layout, task: Task, seed: int, *, skew: str, dense: bool) -> ColumnTransformer:
-    """For models that sum or measure distances: everything near one scale, nothing missing."""
+    """For models that add columns up or measure distances: one scale, nothing missing."""
     scaler = {"standard": StandardScaler, "power": PowerTransformer, "range": MinMaxScaler}[skew]()
     return columns_of(
         ("numbers", Pipeline([("impute", _imputer(indicator=True)), ("scale", scaler)]), layout.numbers),
@@ -68,7 +68,7 @@ def scaled(layout: Layout, task: Task, seed: int, *, skew: str, dense: bool) -> 
 
 
 def ordered(layout: Layout, task: Task, seed: int) -> ColumnTransformer:
-    """For trees: any monotone scale will do, categories stand by their target's mean."""
+    """For trees, which need no scaling; a category of many is replaced by the mean of its target."""
     return columns_of(
         ("numbers", "passthrough", layout.numbers),
         ("few", OneHotEncoder(handle_unknown="ignore", sparse_output=False), layout.one_hot),

@@ -1,4 +1,4 @@
-"""What a fitted pipeline says of rows."""
+"""The scores that a fitted pipeline gives to rows."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def _build(params: Mapping[str, Any], layout: Layout, task: Task, seed: int) -> 
         return pipeline_of(columns, scaled_target(model))
     machine: Any
     if _linear_kernel(layout):
-        # Unscaled C of the RBF machine is far too loose for wide text.
+        # On wide text the C that suits the RBF kernel regularises far too little.
         machine = LinearSVC(
             C=params["C"] / 10, class_weight=params.get("class_weight"), max_iter=2_000, random_state=seed
         )
@@ -126,13 +126,13 @@ def _write_calibrated(graph: Graph, model: CalibratedClassifierCV, x: str) -> st
     slope = np.array([[each.a_ for each in inner.calibrators]])
     offset = np.array([[each.b_ for each in inner.calibrators]])
     # A calibrator is 1 / (1 + exp(a f + b)).
-    shares = graph.op("Sigmoid", graph.add(graph.op("Mul", decision, graph.constant(-slope)), -offset))
+    probabilities = graph.op("Sigmoid", graph.add(graph.op("Mul", decision, graph.constant(-slope)), -offset))
     if len(model.classes_) == 2:
-        return graph.complement(shares)
-    total = graph.row_sum(shares)
+        return graph.complement(probabilities)
+    total = graph.row_sum(probabilities)
     empty = graph.op("Equal", total, graph.constant([[0.0]]))
     uniform = graph.constant([[1.0 / len(model.classes_)]])
-    return graph.op("Where", empty, uniform, graph.op("Div", shares, total))
+    return graph.op("Where", empty, uniform, graph.op("Div", probabilities, total))
 
 
 FAMILY = Family(

@@ -1,1 +1,1 @@
-"""What scores are worth: the metrics, the noise of them, and what they are for parts of the rows."""
+"""How good scores are: metrics, their intervals, slices of the rows, and the importance of columns."""

@@ -1,4 +1,4 @@
-"""How much a model leans on each column: what the metric loses when the column is shuffled."""
+"""How much a model relies on each column: what the metric loses when the column is shuffled."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def slices(
 ) -> list[SliceFigure]:
     """The metric for each level of each sensitive column (a data frame, one row a score).
 
-    Numbers of many values are cut at their quartiles. Levels beyond the most frequent are put together as
-    "other".
+    Numbers of many values are cut at their quartiles. All but the most frequent levels together
+    are "other".
     """
     truth = truth_of(task, y, classes, positive, threshold)
     found: list[SliceFigure] = []

@@ -65,7 +65,7 @@ def class_indices(labels: Sequence[Any] | NDArray[Any], classes: Sequence[Label]
     try:
         return np.array([index[isinstance(label, bool), label] for label in plain], np.intp)
     except KeyError as error:
-        raise ValueError(f"the label {error.args[0][1]!r} is none of {list(classes)}") from error
+        raise ValueError(f"the label {error.args[0][1]!r} is not one of {list(classes)}") from error
 
 
 def truth_of(

@@ -133,7 +133,7 @@ class Graph:
         return self.op("Cast", x, to=kind)
 
     def single(self, x: str) -> str:
-        """Rounded to float32, held in float64: what scikit-learn's trees compare."""
+        """Rounded to float32 and held in float64: scikit-learn's trees compare such values."""
         return self.cast(self.cast(x, TensorProto.FLOAT))
 
     def row_sum(self, x: str, *, keep: int = 1, axis: int = 1) -> str:

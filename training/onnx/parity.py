@@ -41,7 +41,7 @@ class Parity:
     worst
         The largest absolute difference of a score.
     tolerance
-        The most that it may be.
+        The largest allowed difference.
     labels
         Rows on which the labels differ.
     """
@@ -62,7 +62,7 @@ class Parity:
 
 
 def onnx_score(model: bytes) -> Score:
-    """What scores a matrix through the graph, one thread, in batches as a server has them."""
+    """A function that scores a matrix by the graph, in batches as a server has them."""
     session = open_session(model)
 
     def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -76,7 +76,7 @@ def onnx_score(model: bytes) -> Score:
 
 
 def tolerance_of(signature: Signature, train_labels: Sequence[Any] | NDArray[Any]) -> float:
-    """The most that a served score may differ from the pipeline's."""
+    """The largest allowed difference of a served score from the pipeline's."""
     if signature.task != "regression":
         return PROBABILITY_TOLERANCE
     values = np.asarray(train_labels, np.float64)
@@ -86,7 +86,7 @@ def tolerance_of(signature: Signature, train_labels: Sequence[Any] | NDArray[Any
 def compare(
     signature: Signature, one: Score, other: Score, rows: NDArray[np.float64], tolerance: float
 ) -> Parity:
-    """Hold two ways of scoring against each other on these rows of the matrix."""
+    """Compare two ways of scoring on these rows of the matrix."""
     expected, found = one(rows), other(rows)
     worst = float(np.abs(expected - found).max(initial=0.0))
     different = 0
@@ -107,17 +107,17 @@ def parity_rows(
 ) -> NDArray[np.float64]:
     """Rows where an inexact graph would show: test rows, rows at thresholds, rows with a value missing.
 
-    Of the trees' thresholds at most 3,000 are drawn; each stands in three rows, as the float32 next to it
-    and the neighbours on both sides. The other columns are those of rows drawn from the training and test
+    At most MAX_THRESHOLDS of the trees' thresholds are drawn; each stands in three rows, as the float32 next
+    to it and the neighbours on both sides. The other columns come from rows drawn from the training and test
     rows.
     """
     rng = np.random.default_rng(seed)
     sources = np.concatenate([test_matrix, train_matrix])
     room = max(300, MAX_PARITY_CELLS // max(1, signature.width))
     found = sorted(set(thresholds(pipeline, writers)))
-    most = min(MAX_THRESHOLDS, room // 3)
-    if len(found) > most:
-        found = [found[i] for i in np.sort(rng.choice(len(found), most, replace=False))]
+    wanted = min(MAX_THRESHOLDS, room // 3)
+    if len(found) > wanted:
+        found = [found[i] for i in np.sort(rng.choice(len(found), wanted, replace=False))]
     columns = np.array([column for column, _ in found], np.intp)
     middle = np.array([value for _, value in found], np.float64).astype(np.float32)
     placed = []

@@ -134,7 +134,7 @@ def _missing_left(tree: Any) -> NDArray[Any]:
 
 
 def mean_of_trees(graph: Graph, trees: Sequence[Any], x: str, outputs: int) -> str:
-    """The mean of the trees' values: (rows, 1) for a regression, else the classes' shares."""
+    """The mean of the trees' values: (rows, 1) for a regression, else the classes' fractions of the votes."""
     x = graph.single(x)
     if outputs > 2:
         return graph.op("Div", _many_targets(graph, trees, x, outputs), graph.constant([[float(len(trees))]]))
@@ -155,7 +155,7 @@ def mean_of_trees(graph: Graph, trees: Sequence[Any], x: str, outputs: int) -> s
 
 
 def _many_targets(graph: Graph, trees: Sequence[Any], x: str, outputs: int) -> str:
-    """The sum of the trees' shares of each class; the older operator gives it as float32."""
+    """The sum over the trees of each class's fraction; the older operator computes it in float32."""
     if graph.ml_opset == ML_OPSET:
         return _trees_a_class(graph, trees, x, outputs)
     keys = ("treeids", "nodeids", "featureids", "modes", "truenodeids", "falsenodeids")

@@ -72,12 +72,12 @@ def relocate(database: Path, artifacts: Path) -> None:
                         (here, len(root) + 1, len(root) + 1, root + "/"),
                     )
     except sqlite3.Error:
-        return  # Not our tables, or no right to write: what MLflow says of the first lost file is clearer.
+        return  # Other tables, or no permission to write: MLflow's own error about a lost file is clearer.
 
 
 @contextmanager
 def one_process(database: Path) -> Iterator[None]:
-    """One process at a time: two that make or migrate MLflow's tables at once fail each other."""
+    """One process at a time: two that create or migrate MLflow's tables at the same time both fail."""
     database.parent.mkdir(parents=True, exist_ok=True)
     with database.with_name(f"{database.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

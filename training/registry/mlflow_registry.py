@@ -45,7 +45,7 @@ SHOWN_DIGEST = 8
 """Characters of a data set's digest that its name in MLflow carries; the whole of it is a tag."""
 
 _DEFAULTS = {
-    # With MLflow's own 120 s and 7 retries a dead server is told from a slow one after minutes.
+    # With MLflow's defaults, 120 s and 7 retries, it takes minutes to notice that a server is dead.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -141,7 +141,7 @@ class Registry:
         note: str,
         data: DataInput,
     ) -> None:
-        """Log what a training came to on its parent run; again with the same figures it changes nothing.
+        """Log the outcome of a training on its parent run; the same figures again change nothing.
 
         Parameters
         ----------
@@ -221,7 +221,7 @@ class Registry:
             return [model.name for model in self._client.search_registered_models()]
 
     def version(self, name: str, alias: str) -> Version | None:
-        """The version that an alias names, if it does."""
+        """The version that an alias names; None where there is no such alias."""
         return self._found("read the model's alias", self._client.get_model_version_by_alias, name, alias)
 
     def numbered(self, name: str, number: str) -> Version | None:
@@ -229,7 +229,7 @@ class Registry:
         return self._found("read the model's version", self._client.get_model_version, name, number)
 
     def version_of_run(self, name: str, run_id: str) -> Version | None:
-        """The newest version that a run registered, if it did."""
+        """The newest version that a run registered; None where it registered none."""
         with self._asked("look for the model"):
             found = self._client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
             return max(map(_version, found), key=lambda version: int(version.number), default=None)
@@ -246,8 +246,8 @@ class Registry:
             self._client.set_registered_model_alias(name, alias, version.number)
 
     def delete_alias(self, name: str, alias: str) -> None:
-        """Take an alias away; no matter if it is not there."""
-        with self._asked(f"take away the alias {alias}"):
+        """Delete an alias; an alias that does not exist is not an error."""
+        with self._asked(f"delete the alias {alias}"):
             self._client.delete_registered_model_alias(name, alias)
 
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
@@ -413,8 +413,8 @@ class Registry:
         return self._experiments[name]
 
     def _explain_default(self) -> None:
-        """MLflow makes an experiment "Default" for runs that name none, and needs it: it gets its story."""
-        with suppress(self._mlflow.exceptions.MlflowException):  # somebody has deleted it
+        """Say what MLflow's experiment "Default", which it needs, is for: runs that name no experiment."""
+        with suppress(self._mlflow.exceptions.MlflowException):  # it was deleted
             found = self._client.get_experiment(DEFAULT_ID)
             if found.name == "Default" and not found.tags:
                 self._client.set_experiment_tag(DEFAULT_ID, "mlflow.note.content", DEFAULT_NOTE)

@@ -10,7 +10,7 @@ from training.settings import CHECKOUT
 
 
 def state_folder() -> Path:
-    """Where the default registry and what awaits it lie: `OKAMOCHI_STATE_DIR`, else the checkout."""
+    """Folder of the default registry and of waiting trainings: `OKAMOCHI_STATE_DIR`, else the checkout."""
     return Path(os.environ.get("OKAMOCHI_STATE_DIR") or CHECKOUT).expanduser().resolve()
 
 

@@ -15,7 +15,7 @@ SOURCE = "python -m training"
 
 
 class RegistryError(Exception):
-    """The registry cannot be read or written: where it is, what it said and what to do (exit code 4)."""
+    """The registry cannot be read or written; the message says where it is and what to do (exit code 4)."""
 
     exit_code = 4
 

@@ -1,4 +1,4 @@
-"""Which trial is best: by the mean of the folds' figures, and by more than that where it says too little."""
+"""Which trial is best: by the mean of the folds' figures, and where that decides too little, by log loss."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 LABEL_METRICS = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro"})
 RANK_METRICS, MAX_BRIER_LOST = frozenset({"roc_auc", "average_precision"}), 0.1
-"""A winner by ranks may lose this much of the baseline's Brier score against the best of all, and no more."""
+"""A winner by rank may lose this fraction of the baseline's Brier score against the best trial's."""
 
 
 def sound_trials(trials: list[Trial], metric: str, baseline: Trial) -> list[Trial]:
-    """The trials but those that only rank: their probabilities, and so labels, are far from the best."""
+    """The trials without those that rank well but have probabilities, and so labels, far from the best."""
     briers = [each.brier for each in trials if each.state == "complete" and np.isfinite(each.brier)]
     if metric not in RANK_METRICS or not briers:
         return trials
-    most = min(briers) + MAX_BRIER_LOST * baseline.brier
-    return [each for each in trials if not (each.state == "complete" and each.brier > most)]
+    limit = min(briers) + MAX_BRIER_LOST * baseline.brier
+    return [each for each in trials if not (each.state == "complete" and each.brier > limit)]
 
 
 def best_trial(trials: list[Trial], metric: str, variance: float) -> Trial:

@@ -82,7 +82,7 @@ def best_ensemble(trials: list[Trial], best: Trial, runner: Runner, metric: str,
 def _greedy(
     picked: list[Trial], pool: list[Trial], runner: Runner, objective: str
 ) -> tuple[list[Trial], list[NDArray[np.float64]]]:
-    """Add what helps most, again and again; the members of the best round, and their mean scores by fold."""
+    """Add the trial that helps most, ROUNDS times; the best round's members and mean scores by fold."""
     sign = METRICS[objective].sign
     total = [sum_of.copy() for sum_of in runner.scores(picked[0])]
     best = (sign * mean_of(runner.figures(total, objective)), list(picked), total)

@@ -31,10 +31,10 @@ FIRST_FOLDS = 2
 """Folds that run before a trial may be pruned: one for each core of a small machine."""
 MAX_SEARCH_ROWS, MIN_SEARCH_ROWS = 10_000, 2_000
 MAX_SEARCH_CELLS = 800_000
-"""Of more rows or cells (a text's term is a twentieth) a sample is searched; the winner is fitted on all."""
+"""Of a larger table a sample is searched (a text's term is 1/20 of a cell); all rows fit the winner."""
 ROWS_FOR_FEWER_FOLDS, FEWER_FOLDS = 5_000, 3
 ROWS_FOR_REPEATS, REPEATS = 300, 3
-"""On fewer rows one way of cutting folds says little: they are cut this often."""
+"""On fewer rows a single cut into folds says little, so the rows are cut REPEATS times."""
 IMBALANCE, WEIGHTED_METRICS = 4.0, LABEL_METRICS - {"accuracy"}
 """Class weights are tried where the commonest class has this many times the rows of the rarest.
 
@@ -64,9 +64,9 @@ def prepare(
     truth = truth_of(spec.task, labels, signature.classes, signature.positive, signature.threshold)
     rows = np.arange(len(matrix))
     whole = layout_of(signature, len(rows))
-    most = int(np.clip(MAX_SEARCH_CELLS // max(1, whole.cost), MIN_SEARCH_ROWS, MAX_SEARCH_ROWS))
-    if len(rows) > most:
-        rows = np.sort(np.random.default_rng(spec.seed).choice(len(matrix), most, replace=False))
+    limit = int(np.clip(MAX_SEARCH_CELLS // max(1, whole.cost), MIN_SEARCH_ROWS, MAX_SEARCH_ROWS))
+    if len(rows) > limit:
+        rows = np.sort(np.random.default_rng(spec.seed).choice(len(matrix), limit, replace=False))
     sample, y = np.ascontiguousarray(matrix[rows]), truth.y[rows]
     counts = np.bincount(y, minlength=len(signature.classes)) if signature.classes else np.array([])
     present = counts[counts > 0]

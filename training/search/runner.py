@@ -1,4 +1,4 @@
-"""Fits candidates on the folds, several folds at a time, and keeps what they said of each held-out row."""
+"""Fits candidates on the folds, several folds at a time, and keeps their scores of each held-out row."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fit_fold(  # noqa: PLR0917
     task: Task,
     seed: int,
 ) -> FoldOutcome:
-    """Scores of the fold's test rows, or why there are none."""
+    """Scores of the fold's test rows, or the reason why it has none."""
     started = time.perf_counter()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -70,7 +70,7 @@ class CandidateError(Exception):
 
 
 class Runner:
-    """Runs candidates on the folds and keeps what they said of each held-out row."""
+    """Runs candidates on the folds and keeps their scores of each held-out row."""
 
     def __init__(self, parallel: Parallel, table: SearchTable, splits: list[Fold], metric: str) -> None:
         self.parallel, self.table, self.splits, self.metric = parallel, table, splits, metric
@@ -78,7 +78,7 @@ class Runner:
 
     @property
     def digest(self) -> str:
-        """Of all that the figures of a trial follow from but its parameters."""
+        """A digest of everything that decides a trial's figures, apart from its parameters."""
         table = self.table
         of = hashlib.sha256(repr((self.metric, table.seed, table.threshold, table.positive)).encode())
         for part in (table.matrix, table.y, *(rows for fold in self.splits for rows in fold)):
@@ -88,8 +88,8 @@ class Runner:
     @property
     def one_cut(self) -> float:
         """`variance` for `measurably` as if folds were independent and cut once: repeats say little more."""
-        share = self._held_out_fraction
-        return share / (1 + share)
+        fraction = self._held_out_fraction
+        return fraction / (1 + fraction)
 
     @property
     def caution(self) -> float:
@@ -121,7 +121,7 @@ class Runner:
         return list(outcomes)
 
     def scores(self, trial: Trial) -> list[NDArray[np.float64]]:
-        """Held-out scores of a trial, fold by fold; another process's are made again."""
+        """Held-out scores of a trial, fold by fold; those of another process's trial are computed again."""
         if trial.number not in self.kept:
             outcomes = self.run(trial.family, trial.params, range(len(self.splits)))
             self.kept[trial.number] = [each.scores for each in outcomes if each.scores is not None]
@@ -138,7 +138,7 @@ class Runner:
         return mean_of(self.figures(held, metric))
 
     def baseline(self) -> Trial:
-        """What a model that looks at no column reaches."""
+        """The figures of a model that looks at no column."""
         table = self.table
         outcomes = [
             fit_fold(

@@ -1,11 +1,10 @@
 """Which family with which parameters: Optuna over cross-validation, then perhaps a few of the best together.
 
-The choice is by the mean of the folds' figures; where that figure only counts labels, which on small tables
-says little, the best log loss among those that are not measurably worse; where it only ranks, among those
-whose probabilities are worth something. Every family that the table's size
-allows first runs with its default parameters; then TPE draws family and parameters. Two folds decide whether
-a trial goes on (median pruning). No decision looks at a clock but `timeout_s`, so that seed, data and
-versions decide the result.
+The choice is by the mean of the folds' figures. Where the metric only counts labels, which says little on
+small tables, the lowest log loss decides among the trials that are not measurably worse; where it only ranks,
+trials with poor probabilities are left out first. Every family that the table's size allows first runs with
+its default parameters; then TPE draws family and parameters. Two folds decide whether a trial goes on (median
+pruning). Only `timeout_s` depends on a clock, so seed, data and versions decide the result.
 """
 
 from __future__ import annotations

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpec:
-    """What a search is for and what it may cost, alike for whoever works on it.
+    """What a search is for and what it may cost, the same for every process that works on it.
 
     Parameters
     ----------
     groups, times
         Of each row: a group stays in one fold; with times, each fold is scored by what came before it.
     trials
-        Of the study in all, also where several processes share it by `storage` (a URL as Optuna takes it).
+        Of the whole study, also where several processes share it through `storage` (an Optuna storage URL).
     study_name
-        Of a shared study. A digest of the rows, folds and seed is added: figures of other rows never mix.
+        Of a shared study. A digest of rows, folds and seed is added, so that figures of other rows never mix.
     jobs
         Folds at a time; by default 2 where there are two cores. The result does not depend on it.
     """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STORAGE_TRIES, STORAGE_PAUSE_S = 5, 1.0
-"""Processes that find an empty database at once make its tables at once, and all but one of them fail."""
+"""Processes that find an empty database at the same time all create its tables, and all but one fail."""
 
 
 class StorageError(Exception):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def open_study(runner: Runner, spec: SearchSpec) -> optuna.Study:
-    """The study of this table; whoever makes a shared one enqueues each family's defaults."""
+    """The study of this table; the process that creates a shared one enqueues each family's defaults."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     table = runner.table
     families = affordable_families(table.layout, table.task)
@@ -38,7 +38,8 @@ def open_study(runner: Runner, spec: SearchSpec) -> optuna.Study:
             multivariate=True,
             group=True,
             n_startup_trials=len(families) + 4,
-            constant_liar=spec.storage is not None,  # others try something else while a candidate runs
+            constant_liar=spec.storage
+            is not None,  # other processes try something else while a candidate runs
         ),
         "pruner": optuna.pruners.MedianPruner(n_startup_trials=min(5, len(families))),
         "storage": None if spec.storage is None else open_storage(spec.storage),
@@ -108,7 +109,7 @@ def _one(study: optuna.Study, runner: Runner, names: list[str], sign: int) -> Tr
     figures: list[float] = []
     held: list[NDArray[np.float64]] = []
     state, reason = optuna.trial.TrialState.COMPLETE, ""
-    # Where folds are cut again and again, two of them say too little to prune by: a whole cut goes first.
+    # Where the rows are cut several times, two folds say too little to prune by: a whole cut runs first.
     start = max(FIRST_FOLDS, len(runner.splits) // REPEATS if len(runner.table.y) < ROWS_FOR_REPEATS else 0)
     first, rest = range(start), range(start, len(runner.splits))
     try:
@@ -164,7 +165,7 @@ def _trial(number: int, state: optuna.trial.TrialState, attributes: Mapping[str,
 
 
 def finished_trials(study: optuna.Study) -> list[Trial]:
-    """Finished trials of every process, in order; one whose process died is none."""
+    """Finished trials of every process, in order; a trial whose process died is left out."""
     return [
         _trial(each.number, each.state, each.user_attrs)
         for each in study.get_trials(deepcopy=False)

@@ -1,4 +1,4 @@
-"""A candidate and what the folds said of it."""
+"""A candidate and its figures on the folds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SearchError(ValueError):
-    """No model can come of this table, and why."""
+    """No model can be trained on this table; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def test_better_on_the_same_rows_replaces_the_champion() -> None:
 @pytest.mark.parametrize(
     ("gain", "text"),
     [
-        (Gain(0.0, 0.0, 0.0), "score the same 100 test rows alike"),
+        (Gain(0.0, 0.0, 0.0), "both give the same scores on the same 100 test rows"),
         (Gain(0.02, -0.01, 0.05), "could be chance"),
         (Gain(0.02, 0.0, 0.05), "could be chance"),
         (Gain(-0.1, -0.2, -0.05), "no better"),

@@ -133,9 +133,9 @@ def test_a_day_of_one_class_is_undefined_and_breaks_nothing() -> None:
         (version(), [], "0 rows that version 7 of fruit answered have feedback"),
         (version(), fruit(29, 0.9), "29 rows"),
         (version(), fruit(100, 0.9, number="6"), "100 are of other versions"),
-        (version(), [Row("2026-11-01", "7", {}, [0.5, 0.5], "pear")] * 50, "of 50 the value is none"),
+        (version(), [Row("2026-11-01", "7", {}, [0.5, 0.5], "pear")] * 50, "the value of 50 is not one"),
         (version("roc_auc"), [Row("2026-11-01", "7", {}, [0.9, 0.1], "apple")] * 50, "all of one class"),
-        (Version("fruit", "7", "run", {}), fruit(100, 0.9), "no figure of a gate"),
+        (Version("fruit", "7", "run", {}), fruit(100, 0.9), "no figure from the gate"),
     ],
 )
 def test_where_there_is_nothing_to_judge_it_says_why(tagged: Version, rows: list[Row], reason: str) -> None:
@@ -176,7 +176,7 @@ def test_a_folder_is_joined_by_id_and_damaged_lines_are_passed_over(tmp_path: Pa
     assert len(rows) == 40
     assert {row.actual for row in rows} == {"plum"}
     assert rows[0] == Row("2026-11-01T00:00:00.000+00:00", "7", {"colour": "red"}, [0.25, 0.75], "plum")
-    with pytest.raises(NothingToJudgeError, match="is no folder"):
+    with pytest.raises(NothingToJudgeError, match="is not a folder"):
         list(read_log(str(tmp_path / "nowhere"), "fruit"))
 
 
@@ -190,11 +190,13 @@ def test_postgresql_is_joined_too(postgres_url: str) -> None:
     assert len(rows) == 5
     assert rows[0] == Row("2026-11-01", "7", {"colour": "red"}, [0.25, 0.75], "plum")
     for right, broken in ((0.9, False), (0.7, True)):
-        publish(judge(version(), FRUIT, fruit(600, right)), postgres_url)
+        publish(judge(version(), FRUIT, fruit(600, right)).verdict(), postgres_url)
         (said,) = store.verdicts()
         assert (said.model, said.version, said.metric, said.broken) == ("fruit", "7", "accuracy", broken)
-    with pytest.raises(PublishError, match="cannot be left"):
-        publish(judge(version(), FRUIT, fruit(600, 0.9)), "postgresql://nobody:hidden@127.0.0.1:1/x")
+    with pytest.raises(PublishError, match="cannot be written"):
+        publish(
+            judge(version(), FRUIT, fruit(600, 0.9)).verdict(), "postgresql://nobody:hidden@127.0.0.1:1/x"
+        )
     store.close()
     with pytest.raises(NothingToJudgeError, match="cannot be read"):
         list(read_log("postgresql://nobody:hidden@127.0.0.1:1/x", "fruit"))

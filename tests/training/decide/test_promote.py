@@ -162,7 +162,7 @@ def test_the_same_model_again_is_no_better(mlflow_url: str, make_artifact: Make)
     second = registry.register(artifact, run, tags={}, metrics={}, description="", about="")
     verdict = challenge(registry, fruits("again"), second)
     assert not verdict.accepted
-    assert "alike" in verdict.decision.reasons[0]
+    assert "the same scores" in verdict.decision.reasons[0]
 
 
 def test_a_champion_whose_column_is_gone_cannot_be_compared(mlflow_url: str, make_artifact: Make) -> None:

@@ -82,7 +82,7 @@ def test_a_metric_that_is_undefined_is_nan_and_no_error():
 
 def test_true_is_not_one():
     assert class_indices([True, 1], (1, True)).tolist() == [1, 0]
-    with pytest.raises(ValueError, match="'maybe' is none of"):
+    with pytest.raises(ValueError, match="'maybe' is not one of"):
         class_indices(["maybe"], ("no", "yes"))
 
 
