@@ -31,8 +31,8 @@ DEPLOYMENT = f"deployment/{NAME}"
 VERSION_ANNOTATION = "okamochi/image-version"
 NODE_PORT = 30300
 PORT = 3000  # of the container
-MOST_FORWARDED = 12
-MOST_NODES = 3
+MAX_FORWARDED = 12
+MAX_NODES = 3
 PATIENCE_S = 20
 """How long an address of the Service may refuse; after a rollout it does for a moment."""
 
@@ -294,7 +294,7 @@ def addresses(cluster: Cluster) -> Iterator[list[str]]:
     Whatever else may listen on that port of this machine is not taken for it.
     """
     with contextlib.ExitStack() as stack:
-        names = [pod["metadata"]["name"] for pod in pods(cluster) if is_ready(pod)][:MOST_FORWARDED]
+        names = [pod["metadata"]["name"] for pod in pods(cluster) if is_ready(pod)][:MAX_FORWARDED]
         forwards = [stack.enter_context(forwarded(cluster, f"pod/{name}")) for name in names]
         ours = {process_of(url) for url in forwards}
         reached = (url for url in node_ports(cluster) if ready(url) and process_of(url) in ours)
@@ -308,7 +308,7 @@ def node_ports(cluster: Cluster) -> list[str]:
     port = next((found["nodePort"] for found in ports if "nodePort" in found), None)
     if port is None:
         return []
-    nodes = cluster.get("nodes")["items"][:MOST_NODES]
+    nodes = cluster.get("nodes")["items"][:MAX_NODES]
     hosts = [found["address"] for node in nodes for found in node["status"]["addresses"]]
     return [f"http://{host}:{port}" for host in ("127.0.0.1", *hosts)]
 

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from serving.scoring.catalog import LiveModel
 
 REQUESTS = "bentoml.okamochi.request"
-MOST_LINES = 2_000  # that wait for the thread; more are dropped and counted
-MOST_LINE_BYTES = 8_192
-MOST_WRITE_BYTES = 65_536
+MAX_LINES = 2_000  # that wait for the thread; more are dropped and counted
+MAX_LINE_BYTES = 8_192
+MAX_WRITE_BYTES = 65_536
 GATHER_S = 0.1  # each time that the thread wakes costs the event loop some 50 us
 FLUSH_S = 1.0  # what a worker that ends gives the lines that wait
 FAILURES_PER_S = 10.0  # lines about requests that were refused; a bug of ours always has its line
@@ -64,9 +64,9 @@ def _line(record: logging.LogRecord) -> bytes:
     if record.exc_info and record.exc_info[1] is not None:
         found["error"] = raised_at(record.exc_info[1])
     line: bytes = _encode(found)
-    if len(line) > MOST_LINE_BYTES:
+    if len(line) > MAX_LINE_BYTES:
         for key in ("message", "error"):
-            found[key] = str(found.get(key, ""))[-MOST_LINE_BYTES // 4 :]
+            found[key] = str(found.get(key, ""))[-MAX_LINE_BYTES // 4 :]
         line = _encode(found)
     return line
 
@@ -112,7 +112,7 @@ class BoundedHandler(logging.Handler):
 
     def put(self, line: bytes) -> None:
         """Queue a line, never wait."""
-        if self._lines.qsize() >= MOST_LINES:
+        if self._lines.qsize() >= MAX_LINES:
             self._dropped += 1
             metrics.LOG_DROPPED.inc()
             return
@@ -142,7 +142,7 @@ class BoundedHandler(logging.Handler):
             lines.append(self._lines.get())
         size = len(lines[0])
         time.sleep(GATHER_S)
-        while size < MOST_WRITE_BYTES and not self._lines.empty():
+        while size < MAX_WRITE_BYTES and not self._lines.empty():
             lines.append(self._lines.get())
             size += len(lines[-1])
         dropped, self._dropped = self._dropped, 0

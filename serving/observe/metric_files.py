@@ -23,7 +23,7 @@ logger = logging.getLogger("bentoml.okamochi")
 _in_memory: list[str] = []
 
 
-class Blocks(MmapedDict):
+class AllocatedFile(MmapedDict):
     """One file, whose bytes are on the disk before anybody writes to them."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
@@ -59,7 +59,7 @@ class Blocks(MmapedDict):
 def install() -> None:
     """Have every file of metrics of this process made so, BentoML's included; before the first is opened."""
     if hasattr(os, "posix_fallocate"):  # not on macOS
-        vars(values)["MmapedDict"] = Blocks
+        vars(values)["MmapedDict"] = AllocatedFile
 
 
 def shared() -> bool:

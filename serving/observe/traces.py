@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bentoml.okamochi")
 
-MOST_WAITING = 4_096  # traced requests
-MOST_A_POST = 512
-MOST_STATE_BYTES = 512
+MAX_WAITING = 4_096  # traced requests
+MAX_PER_POST = 512
+MAX_STATE_BYTES = 512
 PROTOCOL = "http/protobuf"
 EVERY_S = 1.0
 COMPLAIN_EVERY_S = 60.0
@@ -73,7 +73,7 @@ def parse(value: bytes) -> Parent | None:
 # ---- which requests
 
 
-class Sampler(NamedTuple):
+class TraceSampler(NamedTuple):
     """Whether a request is traced.
 
     Parameters
@@ -99,7 +99,7 @@ class Sampler(NamedTuple):
 _SAMPLERS = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}
 
 
-def sampler(environment: Mapping[str, str]) -> Sampler:
+def sampler(environment: Mapping[str, str]) -> TraceSampler:
     """By OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG, as OpenTelemetry has them.
 
     Raises
@@ -121,7 +121,7 @@ def sampler(environment: Mapping[str, str]) -> Sampler:
             share = -1.0
         if not 0 <= share <= 1:
             raise SettingsError(f"OTEL_TRACES_SAMPLER_ARG={text!r}: expected a number from 0 to 1")
-    return Sampler(share, parents=name != root)
+    return TraceSampler(share, parents=name != root)
 
 
 # ---- spans
@@ -152,7 +152,7 @@ class Destination:
     """
 
     url: str
-    sampler: Sampler
+    sampler: TraceSampler
     headers: dict[str, str]
     resource: dict[str, str]
     timeout_s: float
@@ -189,7 +189,7 @@ class Tracer:
         parent = parse(head.trace) if head.trace is not None else None
         if not self._to.sampler.takes(parent, draw):
             return None
-        if self._waiting.qsize() >= MOST_WAITING:
+        if self._waiting.qsize() >= MAX_WAITING:
             metrics.TRACES_DROPPED.inc()
             return None
         key = (lane, endpoint.name, endpoint.model.name, status)
@@ -205,7 +205,7 @@ class Tracer:
             trace_id,
             getrandbits(64).to_bytes(8),
             parent_id,
-            state[:MOST_STATE_BYTES],
+            state[:MAX_STATE_BYTES],
             f"POST {endpoint.name}",
             attributes,
             status,
@@ -225,7 +225,7 @@ class Tracer:
         while not self._waiting.empty():
             found: list[Traced] = []
             with suppress(Empty):
-                while len(found) < MOST_A_POST:
+                while len(found) < MAX_PER_POST:
                     found.append(self._waiting.get_nowait())
             if found:
                 self._send(found)

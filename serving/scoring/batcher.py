@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bentoml.okamochi")
 
 INLINE_S = 0.001  # a longer call would hold up the event loop, so it runs in a thread
-MOST_BATCH_ROWS = 16_384
+MAX_BATCH_ROWS = 16_384
 WARM_UP_BYTES = 4 * 1024 * 1024  # what warming up may add to a worker's memory
 MAX_ERRORS = 20
 LONE_AFTER = 16  # turns in a row that brought one request, after which the next ones are not waited for
@@ -144,10 +144,10 @@ def limits(
     machine must not stay the limit for good.
     """
     allowed = max(objective_s, 2 * expected_seconds(points, 1))
-    sizes = [1 << bits for bits in range(MOST_BATCH_ROWS.bit_length())]
+    sizes = [1 << bits for bits in range(MAX_BATCH_ROWS.bit_length())]
     quick = [n for n in sizes if expected_seconds(best or points, n) <= INLINE_S]
     batch = max((n for n in sizes if expected_seconds(points, n) <= allowed), default=1)
-    if len(points) > 1 and points[-1][0] < 2 * batch <= MOST_BATCH_ROWS:
+    if len(points) > 1 and points[-1][0] < 2 * batch <= MAX_BATCH_ROWS:
         (fewest, cheap), (most, dear) = points[0], points[-1]
         if dear + (dear - cheap) / (most - fewest) * (2 * batch - most) <= allowed:
             batch *= 2
@@ -284,7 +284,7 @@ class Batcher:
         A model whose lone row takes longer than the objective is measured further, since a hundred rows may
         cost it no more.
         """
-        most = max(1, min(MOST_BATCH_ROWS, WARM_UP_BYTES // (8 * row.shape[1])))
+        most = max(1, min(MAX_BATCH_ROWS, WARM_UP_BYTES // (8 * row.shape[1])))
         allowed = self._objective_s
         for rows in (4**power for power in range(8) if 4**power <= most):
             matrix = np.repeat(row, rows, axis=0)

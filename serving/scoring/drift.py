@@ -42,12 +42,12 @@ logger = logging.getLogger("bentoml.okamochi")
 
 SCORES = ""  # stands for the scores where a column's name would
 FALSE_ALARMS = 0.001  # of windows in which nothing has moved, over all columns of a model and all workers
-MOST_BINS = 10
+MAX_BINS = 10
 ROWS_A_BIN = 20  # of the window and of the reference
-LEAST_ROWS = 100  # distinct ones; fewer are not judged
+MIN_ROWS = 100  # distinct ones; fewer are not judged
 SIMULATIONS = 400
 SMOOTHING = 0.5  # rows added to each bin, so that an empty one has a logarithm
-MOST_WAITING_ROWS = 10_000
+MAX_WAITING_ROWS = 10_000
 
 
 # ---- policy: figures in, decision out
@@ -215,7 +215,7 @@ def combinations(signature: Signature) -> float:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DriftVerdict:
     """What a window came to.
 
     Parameters
@@ -273,7 +273,7 @@ class Window:
             codes[:, i] = part.code(values[:, part.place])
         self._chunks.append((now, codes, [hash(row.tobytes()) for row in np.ascontiguousarray(matrix)]))
 
-    def judge(self, now: float) -> Verdict:
+    def judge(self, now: float) -> DriftVerdict:
         """Forget what is too old or too much, and compare the rest with the reference."""
         chunks = self._chunks
         held = sum(len(codes) for _, codes, _ in chunks)
@@ -281,8 +281,8 @@ class Window:
             held -= len(chunks.popleft()[1])
         distinct = len({row for _, _, rows in chunks for row in rows})
         rows = held if self._few < held else distinct
-        if rows < LEAST_ROWS:
-            return Verdict(rows, {}, [])
+        if rows < MIN_ROWS:
+            return DriftVerdict(rows, {}, [])
         codes = np.concatenate([codes for _, codes, _ in chunks])
         found: dict[str, float] = {}
         alarms: list[tuple[str, float, float]] = []
@@ -295,13 +295,13 @@ class Window:
                 limit = self._limit(expected, rows)
                 if value > limit:
                     alarms.append((part.name, value, max(limit, self._least)))
-        return Verdict(rows, found, alarms)
+        return DriftVerdict(rows, found, alarms)
 
     def _counts(self, part: Part, codes: NDArray[Any], rows: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Counts of reference and window in as many bins as both can fill; the last is missing values."""
         there = part.counts[:-1]
         fewest = min(rows, int(there.sum()))
-        groups = group(there, max(2, min(MOST_BINS, fewest // ROWS_A_BIN)))
+        groups = group(there, max(2, min(MAX_BINS, fewest // ROWS_A_BIN)))
         groups = np.append(groups, groups[-1] + 1)
         size = int(groups[-1]) + 1
         found = np.bincount(codes, minlength=len(groups))
@@ -332,7 +332,7 @@ class Drift:
         self._window = window
         self._sampler = Sampler(rows_per_s)
         self._every_s = every_s
-        self._waiting: deque[tuple[NDArray[Any], NDArray[np.float64]]] = deque(maxlen=MOST_WAITING_ROWS)
+        self._waiting: deque[tuple[NDArray[Any], NDArray[np.float64]]] = deque(maxlen=MAX_WAITING_ROWS)
         self._thread = Supervised("drift", self._run, of=name)
         self._watching = False
         self._alarmed: set[str] = set()
@@ -388,7 +388,7 @@ class Drift:
         while not self._thread.ended.wait(self._every_s):
             self.look(monotonic())
 
-    def look(self, now: float) -> Verdict:
+    def look(self, now: float) -> DriftVerdict:
         """Judge what has come, and tell metrics and the log."""
         self._sampler.wake()
         waiting = self._waiting
@@ -407,7 +407,7 @@ class Drift:
         self._tell(verdict)
         return verdict
 
-    def _tell(self, verdict: Verdict) -> None:
+    def _tell(self, verdict: DriftVerdict) -> None:
         alarmed = {name for name, _, _ in verdict.alarms}
         if alarmed - self._alarmed:
             worst = sorted(verdict.alarms, key=lambda alarm: alarm[2] - alarm[1])

@@ -58,7 +58,7 @@ LABEL = (
     "has them. Not a screenshot of Grafana."
 )
 SOFT = "#6b7883"
-MOST_LINES = 9
+MAX_LINES = 9
 MOST_TOLD, TOLD_AT_ONCE = 150, 25
 CALM_S, RUSH_S, DRIFT_S = 25, 25, 25
 
@@ -124,7 +124,7 @@ def lines(axes: Axes, found: Sequence[tuple[str, list[Any]]], panel: Object, sta
         peak = float(np.nanmax(figures)) if np.isfinite(figures).any() else -math.inf
         drawn.append((peak, name, times / 60, figures))
     drawn.sort(key=lambda each: -each[0])
-    for i, (_, name, times, figures) in enumerate(drawn[:MOST_LINES]):
+    for i, (_, name, times, figures) in enumerate(drawn[:MAX_LINES]):
         dashed = "promised" in name
         axes.plot(
             times,
@@ -145,7 +145,7 @@ def lines(axes: Axes, found: Sequence[tuple[str, list[Any]]], panel: Object, sta
     axes.grid(visible=True, color=GRID, linewidth=0.6)
     axes.margins(x=0)
     if drawn:
-        shown_of = f"{MOST_LINES} of {len(drawn)}" if len(drawn) > MOST_LINES else None
+        shown_of = f"{MAX_LINES} of {len(drawn)}" if len(drawn) > MAX_LINES else None
         axes.legend(
             fontsize=5.8, frameon=False, loc="upper left", labelcolor=INK, title=shown_of, title_fontsize=5.8,
             ncols=2 if len(drawn) > 5 else 1, handlelength=1.2, labelspacing=0.25, columnspacing=1,

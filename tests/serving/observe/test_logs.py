@@ -177,7 +177,7 @@ def test_the_place_of_an_error_says_where_and_never_what() -> None:
 
 
 def test_lines_that_nobody_reads_are_dropped_and_told_of_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "MOST_LINES", 100)
+    monkeypatch.setattr(logs, "MAX_LINES", 100)
     source, sink = os.pipe()
     handler = BoundedHandler(sink)
     logger = logging.Logger("of this test")  # noqa: LOG001 - of nobody else

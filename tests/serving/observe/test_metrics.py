@@ -96,11 +96,11 @@ def test_a_file_of_metrics_is_never_seen_empty(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(metric_files, "_take", looked_at)
     path = tmp_path / "counter_1.db"
-    file = metric_files.Blocks(str(path))
+    file = metric_files.AllocatedFile(str(path))
     file.write_value("a", 2.0, 0.0)  # type: ignore[no-untyped-call]
     assert seen == [[]]
     assert path.stat().st_blocks * 512 >= metric_files.FIRST_BYTES
-    assert [key for key, *_ in metric_files.Blocks.read_all_values_from_file(str(path))] == ["a"]  # type: ignore[no-untyped-call]
+    assert [key for key, *_ in metric_files.AllocatedFile.read_all_values_from_file(str(path))] == ["a"]  # type: ignore[no-untyped-call]
     assert [each.name for each in tmp_path.iterdir()] == ["counter_1.db"]
 
 

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from artifact.encode import Encoder
 from artifact.signature import Column, Signature
 from serving.scoring import catalog
-from serving.scoring.drift import LEAST_ROWS, Window, group, noise_limit, psi
+from serving.scoring.drift import MIN_ROWS, Window, group, noise_limit, psi
 from serving.scoring.sampler import Sampler
 from serving.settings import Settings
 from tests.bento_server import bento_server, prepare
@@ -282,7 +282,7 @@ def test_the_window_forgets_by_rows_and_by_time(watched: dict[str, Watched]) -> 
         matrix = found.held_out[100 * i : 100 * (i + 1)]
         window.add(matrix, found.score(matrix), float(i))
     assert window.judge(9.0).rows == 300
-    assert window.judge(3600 + 8.5).rows == LEAST_ROWS
+    assert window.judge(3600 + 8.5).rows == MIN_ROWS
     assert window.judge(3600 + 9.5).rows == 0
 
 
