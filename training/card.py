@@ -52,7 +52,6 @@ def card(
     runtime
         A sentence on how it is served.
     """
-    best = found.best
     lines = [f"# {title or name}", ""]
     if synthetic:
         lines += [
@@ -60,48 +59,18 @@ def card(
             "",
         ]
     lines += [description, ""] if description else []
-    lines += ["## What it is", "", *_what(signature, best, found), ""]
+    lines += ["## What it is", "", *_what(signature, found), ""]
     lines += [runtime, ""] if runtime else []
-    lines += ["## How good it is", "", f"On {test_rows:,} held-out rows that neither search nor fit saw:", ""]
-    lines += ["| figure | model | baseline |", "|---|---|---|"]
-    for key, value in metrics.items():
-        better = "higher" if METRICS[key].higher_is_better else "lower"
-        beside = baseline.get(key, float("nan"))
-        lines.append(f"| {METRICS[key].title} ({better} is better) | {value:.4g} | {beside:.4g} |")
-    lines += [
-        "",
-        f"In cross-validation, {METRICS[found.metric].title}: {best.score:.4g} ({_spread(best)}).",
-        "",
-    ]
-    if slices:
-        lines += [
-            "## Slices",
-            "",
-            f"| column | level | rows | {METRICS[found.metric].title} |",
-            "|---|---|---|---|",
-        ]
-        lines += [
-            f"| {_cell(each.column)} | {_cell(each.level)} | {each.rows:,} | {each.value:.4g} |"
-            for each in slices
-        ]
-        lines += [""]
-    if importances:
-        lines += ["## What it relies on", "", "| column | loss when shuffled |", "|---|---|"]
-        lines += [f"| {_cell(each.column)} | {each.mean:.3g} |" for each in importances[:MAX_IMPORTANCES]] + [
-            ""
-        ]
+    lines += _quality(found, metrics, baseline, test_rows)
+    lines += _slices(found.metric, slices) if slices else []
+    lines += _importances(importances) if importances else []
     lines += [
         "## Data",
         "",
         f"{train_rows:,} rows to train on, {test_rows:,} held out; SHA-256 `{digest[:16]}…`.",
         "",
+        *_columns(signature.columns),
     ]
-    lines += ["| column | kind | what it takes |", "|---|---|---|"]
-    lines += [
-        f"| {_cell(each.name)} | {each.kind} | {_takes(each)} |" for each in signature.columns[:MAX_COLUMNS]
-    ]
-    more = len(signature.columns) - MAX_COLUMNS
-    lines += [f"| … {more} more | | |"] if more > 0 else []
     lines += ["", *(f"- {note}" for note in notes), *([""] if notes else [])]
     lines += [
         "## Limits",
@@ -112,7 +81,41 @@ def card(
     return "\n".join(lines)
 
 
-def _what(signature: Signature, best: Trial, found: SearchResult) -> list[str]:
+def _quality(
+    found: SearchResult, metrics: Mapping[str, float], baseline: Mapping[str, float], test_rows: int
+) -> list[str]:
+    lines = ["## How good it is", "", f"On {test_rows:,} held-out rows that neither search nor fit saw:", ""]
+    lines += ["| figure | model | baseline |", "|---|---|---|"]
+    for key, value in metrics.items():
+        better = "higher" if METRICS[key].higher_is_better else "lower"
+        beside = baseline.get(key, float("nan"))
+        lines.append(f"| {METRICS[key].title} ({better} is better) | {value:.4g} | {beside:.4g} |")
+    title, best = METRICS[found.metric].title, found.best
+    return [*lines, "", f"In cross-validation, {title}: {best.score:.4g} ({_spread(best)}).", ""]
+
+
+def _slices(metric: str, slices: Sequence[SliceFigure]) -> list[str]:
+    rows = [
+        f"| {_cell(each.column)} | {_cell(each.level)} | {each.rows:,} | {each.value:.4g} |"
+        for each in slices
+    ]
+    head = f"| column | level | rows | {METRICS[metric].title} |"
+    return ["## Slices", "", head, "|---|---|---|---|", *rows, ""]
+
+
+def _importances(importances: Sequence[Importance]) -> list[str]:
+    rows = [f"| {_cell(each.column)} | {each.mean:.3g} |" for each in importances[:MAX_IMPORTANCES]]
+    return ["## What it relies on", "", "| column | loss when shuffled |", "|---|---|", *rows, ""]
+
+
+def _columns(columns: Sequence[Column]) -> list[str]:
+    rows = [f"| {_cell(each.name)} | {each.kind} | {_takes(each)} |" for each in columns[:MAX_COLUMNS]]
+    more = len(columns) - MAX_COLUMNS
+    rows += [f"| … {more} more | | |"] if more > 0 else []
+    return ["| column | kind | what it takes |", "|---|---|---|", *rows]
+
+
+def _what(signature: Signature, found: SearchResult) -> list[str]:
     if signature.classes:
         shown = ", ".join(f"`{label}`" for label in signature.classes[:20])
         task = f"Predicts `{signature.target}`, one of {shown}."
@@ -120,7 +123,7 @@ def _what(signature: Signature, best: Trial, found: SearchResult) -> list[str]:
         task = f"Predicts `{signature.target}`, a number."
     tried = len([trial for trial in found.trials if trial.family != "ensemble"])
     by = METRICS[found.metric].title
-    return [task, f"{best.title}, chosen among {tried} candidates by {by} over {found.folds} folds."]
+    return [task, f"{found.best.title}, chosen among {tried} candidates by {by} over {found.folds} folds."]
 
 
 def _spread(trial: Trial) -> str:

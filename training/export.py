@@ -23,17 +23,18 @@ from training.onnx.parity import compare, onnx_score, parity_rows, tolerance_of
 from training.reference import reference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
 
-    from artifact.manifest import Manifest
+    from artifact.manifest import Manifest, Score
     from artifact.signature import Signature
     from training.onnx.parity import Parity
 
 GOLDEN_ROWS = 32
+PRECISION = "float64"
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "skops", "onnx", "onnxruntime", "mlflow")
 
 
@@ -108,19 +109,13 @@ def export(
 
     _write_skops(pipeline, directory / manifest.SKOPS)
     tolerance = tolerance_of(signature, train_labels)
-    reason, parity = "", None
-    try:
-        model = convert(pipeline, signature.width, WRITERS).SerializeToString()
-        rows = parity_rows(pipeline, WRITERS, signature, train_matrix, test_matrix, seed=seed)
-        parity = compare(signature, score, onnx_score(model), rows, tolerance)
-        if parity.exact:
-            (directory / manifest.ONNX).write_bytes(model)
-        else:
-            reason = f"the ONNX form is not exact: {parity}"
-    except NoExport as error:
-        reason = str(error)
-    except Exception as error:  # noqa: BLE001 - a graph that onnx or onnxruntime refuses costs speed, not the model
-        reason = f"onnxruntime does not run the ONNX form: {str(error).splitlines()[0][:300]}"
+
+    def rows() -> NDArray[np.float64]:
+        return parity_rows(pipeline, WRITERS, signature, train_matrix, test_matrix, seed=seed)
+
+    model, parity, reason = _onnx_form(pipeline, signature, score, rows, tolerance)
+    if model is not None:
+        (directory / manifest.ONNX).write_bytes(model)
     records = golden_records(signature, test_frame, score(test_matrix))
     golden = manifest.Golden(
         records=records,
@@ -129,7 +124,6 @@ def export(
     )
     _write_json(directory / manifest.REFERENCE, reference(signature, train_matrix, score(test_matrix)))
     (directory / manifest.CARD).write_text(card, "utf-8")
-    precision = "float64"
     sealed = manifest.write(
         directory,
         signature=signature,
@@ -139,14 +133,36 @@ def export(
         created=(created or datetime.now(UTC)).isoformat(timespec="seconds"),
         runtime="python" if reason else "onnx",
         runtime_reason=reason,
-        precision=precision,
+        precision=PRECISION,
         algorithm=algorithm,
         metric=metric,
         metrics={key: float(value) for key, value in metrics.items() if np.isfinite(value)},
         libraries={library: version(library) for library in LIBRARIES},
     )
     size = sum(path.stat().st_size for path in directory.iterdir()) / 1e6
-    return ExportResult(sealed.runtime, precision, reason, parity, size, sealed)
+    return ExportResult(sealed.runtime, sealed.precision, reason, parity, size, sealed)
+
+
+def _onnx_form(
+    pipeline: Any,
+    signature: Signature,
+    score: Score,
+    rows: Callable[[], NDArray[np.float64]],
+    tolerance: float,
+) -> tuple[bytes | None, Parity | None, str]:
+    """The graph if it is exact on `rows`, how far it is from the pipeline, and why it is not kept."""
+    parity = None
+    try:
+        model: bytes = convert(pipeline, signature.width, WRITERS).SerializeToString()
+        parity = compare(signature, score, onnx_score(model), rows(), tolerance)
+        if parity.exact:
+            return model, parity, ""
+        reason = f"the ONNX form is not exact: {parity}"
+    except NoExport as error:
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001 - a graph that onnx or onnxruntime refuses costs speed, not the model
+        reason = f"onnxruntime does not run the ONNX form: {str(error).splitlines()[0][:300]}"
+    return None, parity, reason
 
 
 def _write_skops(pipeline: Any, path: Path) -> None:
@@ -165,7 +181,7 @@ def _write_skops(pipeline: Any, path: Path) -> None:
 def golden_records(
     signature: Signature, frame: pd.DataFrame, scores: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
-    """At most 32 of the frame's rows, evenly over the order of their first score, as a client sends them."""
+    """At most GOLDEN_ROWS of the rows as a client sends them, evenly over the order of their first score."""
     order = np.argsort(scores[:, 0], kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(GOLDEN_ROWS, len(order))).astype(int))]
     cells = {column.name: frame[column.name].tolist() for column in signature.columns}
