@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.training.made_tables import messy
+from training.metrics.truth import truth_of
+from training.plots import plots
+from training.search.trial import Trial
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_every_task_has_its_pictures(task, tmp_path):
+    made = messy(task, 60)
+    truth = truth_of(task, made.labels, made.signature.classes, made.signature.positive)
+    scores = np.eye(len(made.signature.classes))[truth.y] if made.signature.classes else made.labels[:, None]
+    metric = "r2" if task == "regression" else "accuracy"
+    trials = [
+        Trial(0, "linear", {}, (0.8,), 0.8, 1.0, "complete"),
+        Trial(1, "tree", {}, (0.7,), 0.7, 1.0, "pruned"),
+        Trial(2, "svm", {}, (), float("nan"), 1.0, "failed"),
+    ]
+    found = plots(made.signature, made.labels, scores, metric=metric, trials=trials)
+    assert found.keys() >= ({"predictions", "residuals"} if task == "regression" else {"roc", "confusion"})
+    for name, figure in found.items():
+        figure.savefig(tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 5_000
