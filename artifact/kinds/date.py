@@ -98,7 +98,7 @@ def parse_date(
     latest: date | None = None,
     clock: timezone | None = None,
 ) -> datetime | None:
-    """A date on the column's clock, or as it is written where the column has none; None for what is not a date."""
+    """A date on the column's clock, or as written where it has none; None for what is not a date."""
     if isinstance(value, datetime):
         return _on_clock(value, clock)
     if isinstance(value, date):

@@ -155,5 +155,5 @@ def test_a_model_whose_file_was_touched_is_not_opened(
     with pytest.raises(ArtifactError, match="damaged or not this model's"):
         manifest.load(artifact.path)
     (artifact.path / "model" / "more.py").write_text("")
-    with pytest.raises(ArtifactError, match=r"model/more\.py is in no manifest"):
+    with pytest.raises(ArtifactError, match=r"model/more\.py is not listed in the manifest"):
         manifest.load(artifact.path)

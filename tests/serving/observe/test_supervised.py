@@ -25,7 +25,7 @@ from tests.bento_server import bento_server, prepare
 from tests.serving import artifacts
 from tests.serving.conftest import VERSIONS
 from tests.serving.observe.test_traces import receiver
-from training.export import reference
+from training.reference import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
