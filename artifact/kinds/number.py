@@ -25,6 +25,7 @@ _PLAIN = frozenset((int, float))
 
 def encode_column(column: Column, *, single: bool = True) -> Encode:
     """Cells to float64; `single` rounds each to what float32 holds."""
+    offset = column.offset
 
     def encode(cells: Sequence[Any], errors: Errors | None) -> NDArray[np.float64]:
         if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiu":
@@ -39,6 +40,8 @@ def encode_column(column: Column, *, single: bool = True) -> Encode:
         refused = ~np.isfinite(values) | (np.abs(values) > MAX_NUMBER)
         if refused.any():
             _refuse_numbers(column, cells, values, np.flatnonzero(refused).tolist(), errors)
+        if offset:
+            values = values - offset
         return values.astype(np.float32).astype(np.float64) if single else values
 
     return encode
@@ -90,6 +93,7 @@ def _number(cell: object) -> float:
 
 def encode_cell(column: Column) -> EncodeCell:
     absent = (math.nan,) if column.missing == "allow" else None
+    offset = column.offset
 
     def encode(cell: Any) -> Sequence[float] | None:
         kind = type(cell)
@@ -97,4 +101,8 @@ def encode_cell(column: Column) -> EncodeCell:
             return (cell,) if -MAX_NUMBER <= cell <= MAX_NUMBER else None
         return absent if cell is None else None
 
-    return encode
+    def encode_shifted(cell: Any) -> Sequence[float] | None:
+        found = encode(cell)
+        return None if found is None else (float(found[0]) - offset,)
+
+    return encode_shifted if offset else encode

@@ -301,3 +301,16 @@ def test_a_text_is_compared_in_nfc():
     terms, idf = learn_text(["café bar"], min_documents=1)
     encoder = Encoder(signature(Column(name="t", kind="text", terms=terms, idf=idf)))
     np.testing.assert_array_equal(encoder.rows([["cafe\u0301 bar"]]), encoder.rows([["café bar"]]))
+
+
+def test_an_offset_keeps_large_numbers_apart_that_lie_near_each_other():
+    """Seconds since 1970 within minutes: float32 holds one in 128."""
+    shifted = signature(Column(name="at", kind="number", offset=1_700_000_000.0, missing="allow"))
+    assert not shifted.numeric
+    for rows in (
+        [[1_700_000_001], [1_700_000_002.5], [None]],
+        [[1_700_000_001], [1_700_000_002.5], [None]] * 9,
+    ):
+        found = Encoder(shifted).rows(rows)
+        assert found[:2, 0].tolist() == [1, 2.5]
+        assert math.isnan(found[2, 0])

@@ -22,6 +22,7 @@ from training.tables.columns import (
     names_things,
 )
 from training.tables.leaks import leaking_columns
+from training.tables.noticed import noticed
 from training.tables.raw import DataError, Raw
 from training.tables.reading import UNDECIDED, LookAt, Reading
 from training.tables.shown import ShownColumn, became_missing, show_column, words_taken_for_missing
@@ -176,6 +177,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         )
     if duplicates:
         notes.append(Note("info", None, f"{duplicates:,} rows are copies of others; copies stay on one side"))
+    found.look_at += noticed(cleaned, duplicates, len(rows))
     return Table(
         frame=clean,
         target=labels,

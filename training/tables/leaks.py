@@ -1,5 +1,6 @@
 """How much each column alone tells of the target, and which give it away."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,12 @@ CELLS_LOOKED_AT = 400_000
 SUSPICIOUS_ACCURACY = 0.98  # balanced over the classes, on rows that the rule was not made from
 SUSPICIOUS_R2 = 0.99  # the same figure in another unit, a corrected one, or one it was reckoned from
 MIN_ROWS = 40
+LATE_MARGIN = 0.1  # how much less a column need tell whose name says that it is known afterwards
+_LATE = re.compile(
+    r"outcome|result|final|after|post_|closed|cancel|refund|settle|recover|resolution|resolved|discharge|exit|"
+    r"returned|repaid|charged_?off|ergebnis|nachher|résultat|resultado|итог|结果",
+    re.IGNORECASE,
+)
 
 
 def column_power(frame: pd.DataFrame, target: NDArray[Any], task: str) -> dict[str, float]:
@@ -69,7 +76,20 @@ def leaking_columns(frame: pd.DataFrame, target: NDArray[Any], task: str) -> lis
         return []
     word = "R2" if task == "regression" else "balanced accuracy"
     power = column_power(frame, target, task)
-    return [(name, f"{word} {score:.3f}") for name, score in power.items() if score >= suspicious(task)]
+    return [
+        (
+            name,
+            f"{word} {score:.3f}"
+            + (", and its name says that it is known afterwards" if _is_late(name) else ""),
+        )
+        for name, score in power.items()
+        if score >= suspicious(task) - (LATE_MARGIN if _is_late(name) else 0)
+    ]
+
+
+def _is_late(name: str) -> bool:
+    """Whether a column's name says that its values are known only after what is to be predicted."""
+    return _LATE.search(name) is not None
 
 
 def _by_mean(column: "pd.Series[Any]", codes: NDArray[Any], made: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from artifact.encode import learn_text
 from artifact.kinds.text import units_of
 from artifact.signature import Column, DatePart, Signature
 from training.tables.data import Table
+from training.tables.float32 import offset_of
 
 MAX_TEXT_CELLS = 20_000_000  # of the encoded matrix, all text columns together
 MAX_TEXT_TERMS = 2_000  # of one column; artifact.encode allows 5,000, trees crawl there
@@ -45,7 +46,8 @@ def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
         seen = values[train].dropna()
         match table.kinds[name]:
             case "number":
-                column = Column(**common, **_bounds(seen.to_numpy()))
+                numbers = seen.to_numpy()
+                column = Column(**common, **_bounds(numbers), offset=offset_of(numbers))
             case "category":
                 column = _category(seen, common, use_case.unknown.get(name))
             case "text":

@@ -1,0 +1,169 @@
+"""What a person would notice in the values of a table: told with counts and a key, never changed."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.tables.cleaned import Cleaned
+from training.tables.float32 import MERGED_SHARE, merged_share, offset_of
+from training.tables.reading import LookAt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SAYS_MISSING = """
+unknown|unkown|none|missing|n.a.|n.a|not available|not applicable|no data|not known
+not specified|unspecified|undefined|undetermined|tbd|nil|void|k.a.|k. a.|unbekannt|keine angabe
+keine|inconnu|non renseigné|desconocido|sin datos|s/d|sconosciuto|desconhecido|onbekend|nieznane
+brak|неизвестно|нет данных|bilinmiyor|不明|未知|不详|无|無し|なし|미상|(blank)|(missing)|(unknown)|[null]
+blank|empty|xxx|??|???|...|*|#|_|---
+"""
+SAYS_MISSING = frozenset(word for line in _SAYS_MISSING.split("\n") for word in line.split("|") if word)
+MIN_STAND_INS = 3  # cells with the one number that may stand for a missing value
+FAR = 3.0  # times the largest other number, from which 999 is no measurement
+MIN_NUMBERS = 20  # different ones, of a measurement
+MIN_ZEROS = 0.01  # of the cells
+ABOVE_ZERO = 0.15  # of the median, above which every other number lies
+SAME_FACTOR = 1e-3
+PAIRED_COLUMNS, PAIRED_ROWS = 80, 2_000
+MANY_COPIES = 0.2  # of the rows
+MAX_CODES = 2_000
+_NINES = re.compile(r"-?(?:9{2,}|8{2,}|77+)")
+_CODE_NAME = re.compile(
+    r"(?:^|[\s_.-])(?:code|codes|zip|zipcode|postcode|postal|plz|cp|naics|sic|icd|isco|fips|area_?code|branch|sector|type"
+    r"|typ|kategorie|category|class|klasse|status|region|district|store|shop|dept|department)(?:$|[\s_.-])",
+    re.IGNORECASE,
+)
+
+
+def noticed(cleaned: Mapping[str, Cleaned], copies: int, rows: int) -> list[LookAt]:
+    """What stands out in the cells of the features."""
+    found: list[LookAt] = []
+    for name, column in cleaned.items():
+        if column.kind == "category":
+            found += _words(name, column.cells)
+        elif column.kind == "number":
+            found += _numbers(name, column.cells.to_numpy("float64"))
+    found += _factors({n: c.cells.to_numpy("float64") for n, c in cleaned.items() if c.kind == "number"})
+    if copies > MANY_COPIES * rows:
+        found.append(
+            LookAt(
+                None,
+                f"{copies:,} of {rows:,} rows are copies of others: where they are the same things seen "
+                f"again, set group, "
+                "or take the copies out",
+            )
+        )
+    return found
+
+
+def _words(name: str, cells: "pd.Series[Any]") -> list[LookAt]:
+    counts = cells.value_counts()
+    return [
+        LookAt(
+            name,
+            f'"{word}" in {count:,} cells may stand for a missing value, and is kept as a category: '
+            f"where it does, set "
+            f'missing = ["{word}"] under [read]',
+        )
+        for word, count in counts.items()
+        if str(word).casefold() in SAYS_MISSING
+    ]
+
+
+def _numbers(name: str, values: NDArray[np.float64]) -> list[LookAt]:
+    there = values[np.isfinite(values)]
+    if len(there) < MIN_NUMBERS:
+        return []
+    distinct, counts = np.unique(there, return_counts=True)
+    texts = [*_stand_ins(distinct, counts), *_zeros(distinct, counts)]
+    if _CODE_NAME.search(name) and _are_codes(distinct):
+        texts.append(
+            f"{len(distinct):,} different whole numbers that may be codes, whose order means nothing: "
+            f"where they are, set "
+            'the kind of the column to "category" under [kinds]'
+        )
+    share = merged_share(there, offset_of(there)) if len(distinct) > MIN_NUMBERS else 0.0
+    if share >= MERGED_SHARE and bool((there == np.round(there)).all()):
+        texts.append(
+            f"{share:.0%} of its different whole numbers are too large to be told apart by the model, "
+            f"which holds 24 bits "
+            'of each: where they name things, set the kind of the column to "category" under [kinds]'
+        )
+    return [LookAt(name, text) for text in texts]
+
+
+def _stand_ins(distinct: NDArray[np.float64], counts: NDArray[np.intp]) -> list[str]:
+    """-1 where all else is positive, 999 where all else is small."""
+    texts = []
+    if len(distinct) < 3:
+        return []
+    low, high = float(distinct[0]), float(distinct[-1])
+    if low < 0 <= distinct[1] and counts[0] >= MIN_STAND_INS and (low == -1 or _NINES.fullmatch(f"{low:g}")):
+        texts.append(_stand_in(low, int(counts[0]), "all other numbers are 0 or more"))
+    lies_far = high > FAR * max(1.0, abs(float(distinct[-2])))
+    if lies_far and counts[-1] >= MIN_STAND_INS and _NINES.fullmatch(f"{high:.0f}"):
+        texts.append(_stand_in(high, int(counts[-1]), f"the next largest number is {distinct[-2]:g}"))
+    return texts
+
+
+def _stand_in(value: float, cells: int, why: str) -> str:
+    return (
+        f"{value:g} in {cells:,} cells may stand for a missing value ({why}): where it does, set "
+        f'missing = ["{value:g}"] under [read]'
+    )
+
+
+def _zeros(distinct: NDArray[np.float64], counts: NDArray[np.intp]) -> list[str]:
+    """Zeros far below every other number, as of a blood pressure."""
+    if len(distinct) < MIN_NUMBERS or distinct[0] != 0 or counts[0] < MIN_ZEROS * counts.sum():
+        return []
+    lowest, median = float(distinct[1]), float(np.median(distinct[1:]))
+    if lowest <= 2 or lowest < ABOVE_ZERO * median:
+        return []
+    text = (
+        f"0 in {int(counts[0]):,} cells may stand for a missing value (the next number is {lowest:g}): "
+        f"where it does, set "
+        'missing = ["0"] under [read]'
+    )
+    return [text]
+
+
+def _are_codes(distinct: NDArray[np.float64]) -> bool:
+    if len(distinct) > MAX_CODES or distinct[0] < 0 or not bool((distinct == np.round(distinct)).all()):
+        return False
+    return len(distinct) > 2
+
+
+def _factors(numbers: Mapping[str, NDArray[np.float64]]) -> list[LookAt]:
+    """Columns that are another times a number, as inches are of centimetres."""
+    names = list(numbers)[:PAIRED_COLUMNS]
+    sample = {name: numbers[name][:PAIRED_ROWS] for name in names}
+    varied = [
+        name for name in names if len(np.unique(sample[name][np.isfinite(sample[name])])) >= MIN_NUMBERS
+    ]
+    found = []
+    for i, name in enumerate(varied):
+        for before in varied[:i]:
+            ratio = _ratio(sample[before], sample[name])
+            if ratio is not None and _ratio(numbers[before], numbers[name]) is not None:
+                found.append(
+                    LookAt(name, f'"{before}" times {ratio:.6g} in every row: one of the two is enough')
+                )
+                break
+    return found
+
+
+def _ratio(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+    """The number by which all of `other` is more than `one`, None where it differs or is 1."""
+    there = np.isfinite(one) & np.isfinite(other) & (one != 0)
+    if there.sum() < MIN_NUMBERS:
+        return None
+    ratios = other[there] / one[there]
+    middle = float(np.median(ratios))
+    if middle == 0 or abs(middle - 1) < SAME_FACTOR or float(np.abs(ratios / middle - 1).max()) > SAME_FACTOR:
+        return None
+    return middle
