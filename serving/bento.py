@@ -16,15 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import bentoml
 import click
-from _bentoml_sdk import Service
-from bentoml._internal.configuration.containers import BentoMLContainer
-from bentoml._internal.utils import circus as arbiters
 from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
-from circus.process import DEAD_OR_ZOMBIE, UNEXISTING
 
 from artifact import models_lock
-from serving import signals
+from serving import guards, signals
 from serving.settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
@@ -80,6 +76,10 @@ def claim_metrics_folder() -> None:
     command = click.get_current_context(silent=True)
     if _held or command is None or command.info_name != "serve":
         return
+    if not guards.usable(guards.METRICS_FOLDER):
+        return
+    from bentoml._internal.configuration.containers import BentoMLContainer
+
     folder = Path(BentoMLContainer.prometheus_multiproc_dir.get())
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -107,32 +107,42 @@ def claim_metrics_folder() -> None:
         file.write(f"process {os.getpid()}, in {Path.cwd()}".encode(errors="replace"))
 
 
-class Arbiter(arbiters.Arbiter):  # type: ignore[misc] # untyped
-    """BentoML's parent process, which replaces a killed worker at once.
+def use_quick_parent() -> None:
+    """Have BentoML's parent process replace a killed worker at once.
 
     Its socket stays open without a worker, and BentoML looks for dead ones every ten seconds: so long
     requests waited before a new worker was as much as begun.
     """
+    if not guards.usable(guards.PARENT):
+        return
+    from bentoml._internal.utils import circus as arbiters
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options | {"check_delay": WORKERS_EVERY_S})
-        self._managed = time.monotonic()
+    if arbiters.Arbiter.__module__ == __name__:
+        return
+    from circus.process import DEAD_OR_ZOMBIE, UNEXISTING
 
-    def start_watchers(self) -> Any:
-        """Start the workers; called once circus has set its own handlers of signals."""
-        signals.ignore()
-        return super().start_watchers()
+    class Arbiter(arbiters.Arbiter):  # type: ignore[misc] # untyped
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options | {"check_delay": WORKERS_EVERY_S})
+            self._managed = time.monotonic()
 
-    def manage_watchers(self) -> Any:
-        """Replace what has died; Circus calls it every WORKERS_EVERY_S, beside no other command."""
-        if self._restarting or self._exclusive_running_command is not None:
-            return None
-        workers = [one for watcher in self.iter_watchers() for one in watcher.processes.values()]
-        died = (worker.age() for worker in workers if worker.status in {DEAD_OR_ZOMBIE, UNEXISTING})
-        if not due(died, time.monotonic() - self._managed):
-            return None
-        self._managed = time.monotonic()
-        return super().manage_watchers()
+        def start_watchers(self) -> Any:
+            """Start the workers; called once circus has set its own handlers of signals."""
+            signals.ignore()
+            return super().start_watchers()
+
+        def manage_watchers(self) -> Any:
+            """Replace what has died; Circus calls it every WORKERS_EVERY_S, beside no other command."""
+            if self._restarting or self._exclusive_running_command is not None:
+                return None
+            workers = [one for watcher in self.iter_watchers() for one in watcher.processes.values()]
+            died = (worker.age() for worker in workers if worker.status in {DEAD_OR_ZOMBIE, UNEXISTING})
+            if not due(died, time.monotonic() - self._managed):
+                return None
+            self._managed = time.monotonic()
+            return super().manage_watchers()
+
+    arbiters.Arbiter = Arbiter  # looked up by BentoML when it starts the workers, after this
 
 
 def due(died: Iterable[float], since_s: float) -> bool:
@@ -174,7 +184,23 @@ def locked_models(folder: Path) -> dict[str, str]:
     return {name: locked[name] for name in wanted}
 
 
-class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
+def _service_class() -> Any:
+    """BentoML's class of a service.
+
+    Raises
+    ------
+    BentoMLException
+        This BentoML has another.
+    """
+    lacking = guards.missing(guards.BENTOML)
+    if lacking:
+        raise BentoMLException(guards.sentence(guards.BENTOML, lacking))
+    from _bentoml_sdk import Service
+
+    return Service
+
+
+class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
     """A BentoML service whose HTTP is ours: the gateway stands before BentoML's own application.
 
     The class that it decorates has `models`, names to tags.
@@ -182,7 +208,7 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
 
     def __attrs_post_init__(self) -> None:
         claim_metrics_folder()
-        arbiters.Arbiter = Arbiter  # looked up by BentoML when it starts the workers, after this
+        use_quick_parent()
         super().__attrs_post_init__()
         # For the workers to come: a line at their start, before the log is our own, would never return on a
         # pipe that is full, and so no killed worker would be replaced.
@@ -209,13 +235,13 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
 
     def to_asgi(self, is_main: bool = True) -> App:
         """The application of one worker; BentoML calls this just before it starts uvicorn."""
-        from serving.http import express
         from serving.http.gateway import Gateway
         from serving.observe import logs, metrics, supervised, traces
 
         signals.ignore()
         signals.end_by_quit()
         logs.install()
+        guards.tell_again()
         supervised.watch_the_rest()
         destination = traces.destination(os.environ)
         tracer = traces.Tracer(destination) if destination is not None else None
@@ -230,7 +256,10 @@ class OkamochiService(Service[Any]):  # type: ignore[misc] # untyped
             on_started=_on_started,
             tracer=tracer,
         )
-        express.install(gateway.endpoints, self.settings, tracer)
+        if guards.usable(guards.UVICORN):
+            from serving.http import express
+
+            express.install(gateway.endpoints, self.settings, tracer)
         return gateway
 
 
@@ -266,6 +295,8 @@ def _labels(signature: Any, scores: Any) -> Any:
 
 def _static_paths() -> list[str]:
     """What BentoML's page at `/` loads: files that exist, since its metrics have a label for each path."""
+    if not guards.usable(guards.PAGE_FILES):
+        return []
     from bentoml._internal import server
 
     folder = Path(server.__file__).parent / "static_content"

@@ -3,7 +3,7 @@
 Bytes that reach an idle connection and hold exactly one plain request to a prediction route (or do with the
 next packet) are decoded, queued and answered by one `transport.write`. Anything else, the same bytes, goes
 uvicorn's way to the gateway, which has the same endpoints. llhttp decides what is plain, as in uvicorn
-(`plain`). Where a release of uvicorn changes what is used of it (`guard`), the gateway serves alone.
+(`plain`). Where a release of uvicorn changes what is used of it (`serving.guards`), the gateway serves alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from uvicorn.protocols.utils import is_ssl
 from serving.errors import Problem, server_failed
 from serving.http import access
 from serving.http.connection import Connection
-from serving.http.guard import missing
 from serving.http.head import name_request
 from serving.http.heads import Client, Heads
 from serving.http.lane import lane
@@ -54,10 +53,6 @@ def install(endpoints: Mapping[str, Endpoint], settings: Settings, tracer: Trace
     endpoints
         The prediction routes, by path.
     """
-    lacking = missing()
-    if lacking:
-        logger.warning("this uvicorn has no %s: serving without the express lane, at half its rate", lacking)
-        return
     lane.settings = settings
     lane.observe, lane.observe_refused = Observer("express"), Observer("gateway")
     most = min(LARGE_BODY_BYTES - 1, settings.max_body_bytes)

@@ -27,9 +27,20 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from serving.observe import metric_files
+from serving import guards
 
-metric_files.install()
+if guards.usable(guards.METRIC_FILES):
+    from serving.observe import metric_files
+
+    metric_files.install()
+    _shared = metric_files.shared
+else:
+
+    def _shared() -> bool:
+        return True
+
+
+_IN_ONE_STEP = guards.usable(guards.HISTOGRAMS)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 
@@ -159,10 +170,15 @@ class _Values:
     def flush(self) -> int:
         """Do what `Histogram.observe` does for one value, for all of them; a test compares the two."""
         values = self.values
+        count = len(values)
+        if not _IN_ONE_STEP:
+            for value in values:
+                self.child.observe(value)
+            values.clear()
+            return count
         self.child._sum.inc(sum(values))  # noqa: SLF001
         for bucket, found in Counted(bisect_left(self.bounds, value) for value in values).items():
             self.child._buckets[bucket].inc(found)  # noqa: SLF001
-        count = len(values)
         values.clear()
         return count
 
@@ -257,7 +273,7 @@ class Observer:
 
 def exposition() -> bytes:
     """The text of `/metrics`: of every worker of this server, or of this one where the disk is full."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or not metric_files.shared():
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or not _shared():
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

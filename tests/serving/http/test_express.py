@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.http import guard, heads
+from serving.http import heads
 from tests.bento_server import bento_server, prepare
 from tests.serving.http.lanes import (
     BODY,
@@ -480,15 +480,6 @@ def test_a_damaged_request_gets_the_same_replies(lanes: Lanes, place: int, byte:
     damaged = whole[:place] + byte + whole[place + len(byte) :]
     one, other = (exchange(server, [damaged], end=b"") for server in lanes)
     assert one == other
-
-
-def test_what_the_lane_uses_of_uvicorn_is_there() -> None:
-    assert guard.missing() == ""
-
-
-def test_a_uvicorn_that_lacks_what_the_lane_uses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("uvicorn.protocols.http.httptools_impl.HttpToolsProtocol.send_400_response")
-    assert guard.missing() == "HttpToolsProtocol.send_400_response"
 
 
 def test_the_heads_that_are_remembered_are_bounded(lanes: Lanes) -> None:

@@ -1,0 +1,224 @@
+"""What is used of a library that it does not promise, looked at once at start.
+
+A release may rename a private thing. Then a line of the log says what stops working for want of it, and the
+rest serves; what nothing works without stops the start with that sentence.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import re
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
+
+logger = logging.getLogger("bentoml.okamochi")
+
+
+class Guard(NamedTuple):
+    """One use of a library.
+
+    Parameters
+    ----------
+    library
+        The name that it is installed by.
+    uses
+        `module:name.name` is there; `module:Class self.name` is a name that methods of the class use;
+        `module:Class(a, b)` takes exactly these; `module:name["key"]` has that key.
+    without
+        What stops working where one of them is missing.
+    """
+
+    library: str
+    uses: tuple[str, ...]
+    without: str
+
+
+BENTOML = Guard(
+    "bentoml",
+    (
+        "_bentoml_sdk:Service.__attrs_post_init__",
+        "_bentoml_sdk:Service.to_asgi",
+        "_bentoml_sdk:Service.doc",
+        "_bentoml_sdk:Service self.inner",
+        "_bentoml_sdk:Service self.models",
+        "bentoml.models:BentoModel",
+        "bentoml.exceptions:BentoMLException",
+    ),
+    "no server can start; install the version that pyproject.toml names",
+)
+METRICS_FOLDER = Guard(
+    "bentoml",
+    ("bentoml._internal.configuration.containers:BentoMLContainer.prometheus_multiproc_dir.get",),
+    "of two servers that share a BENTOML_HOME the second empties the metrics of the first",
+)
+PAGE_FILES = Guard(
+    "bentoml",
+    ("bentoml._internal.server:__file__",),
+    "BentoML's own page at `/` is shown without its pictures and scripts",
+)
+PARENT = Guard(
+    "circus",
+    (
+        "bentoml._internal.utils.circus:Arbiter",
+        "circus.arbiter:Arbiter.start_watchers",
+        "circus.arbiter:Arbiter.manage_watchers",
+        "circus.arbiter:Arbiter.iter_watchers",
+        "circus.arbiter:Arbiter self._restarting",
+        "circus.arbiter:Arbiter self._exclusive_running_command",
+        "circus.arbiter:Arbiter self.check_delay",
+        "circus.watcher:Watcher self.processes",
+        "circus.process:Process.age",
+        "circus.process:Process.status",
+        "circus.process:DEAD_OR_ZOMBIE",
+        "circus.process:UNEXISTING",
+    ),
+    "a worker that dies is replaced after ten seconds instead of one, and SIGHUP replaces the workers",
+)
+METRIC_FILES = Guard(
+    "prometheus_client",
+    (
+        "prometheus_client.values:MmapedDict",
+        "prometheus_client.mmap_dict:MmapedDict(filename, read_mode)",
+        "prometheus_client.mmap_dict:MmapedDict._init_value",
+        "prometheus_client.mmap_dict:MmapedDict.close",
+        *(
+            f"prometheus_client.mmap_dict:MmapedDict self.{name}"
+            for name in ("_f", "_m", "_fname", "_capacity", "_used")
+        ),
+    ),
+    "a full disk ends a worker that counts something for the first time",
+)
+HISTOGRAMS = Guard(
+    "prometheus_client",
+    ("prometheus_client:Histogram self._sum", "prometheus_client:Histogram self._buckets"),
+    "histograms are counted a value at a time, which costs each request some microseconds",
+)
+_HTTP = "uvicorn.protocols.http."
+UVICORN = Guard(
+    "uvicorn",
+    (
+        'uvicorn.config:HTTP_PROTOCOLS["auto"]',
+        *(
+            f"{_HTTP}httptools_impl:HttpToolsProtocol.{name}"
+            for name in (
+                "connection_made",
+                "connection_lost",
+                "data_received",
+                "eof_received",
+                "on_message_begin",
+                "on_message_complete",
+                "on_header",
+                "on_response_complete",
+                "pause_writing",
+                "resume_writing",
+                "send_400_response",
+                "shutdown",
+                "_start_asgi_task",
+                "_unset_keepalive_if_required",
+            )
+        ),
+        *(
+            f"{_HTTP}httptools_impl:HttpToolsProtocol self.{name}"
+            for name in (
+                "cycle",
+                "flow",
+                "pipeline",
+                "transport",
+                "server_state",
+                "timeout_keep_alive",
+                "parser",
+                "loop",
+                "expect_100_continue",
+            )
+        ),
+        f"{_HTTP}httptools_impl:HttpToolsProtocol(config, server_state, app_state, _loop)",
+        f"{_HTTP}httptools_impl:STATUS_LINE",
+        f"{_HTTP}httptools_impl:RequestResponseCycle.send",
+        f"{_HTTP}httptools_impl:RequestResponseCycle.receive",
+        *(
+            f"{_HTTP}httptools_impl:RequestResponseCycle self.{name}"
+            for name in (
+                "disconnected",
+                "keep_alive",
+                "message_event",
+                "response_complete",
+                "response_started",
+            )
+        ),
+        f"{_HTTP}flow_control:FlowControl.pause_reading",
+        f"{_HTTP}flow_control:FlowControl.resume_reading",
+        "uvicorn.protocols.utils:is_ssl",
+    ),
+    "requests are served without the express lane, at half its rate",
+)
+GUARDS = (BENTOML, METRICS_FOLDER, PAGE_FILES, PARENT, METRIC_FILES, HISTOGRAMS, UVICORN)
+
+_USE = re.compile(
+    r"""(?P<module>[\w.]+):(?P<names>[\w.]+)"""
+    r"""(?:\ self\.(?P<attribute>\w+)|\((?P<parameters>.*)\)|\["(?P<key>\w+)"\])?"""
+)
+
+
+def missing(guard: Guard) -> str:
+    """The first of what a guard is about that the installed library lacks; "" for none."""
+    return next((use for use in guard.uses if not _there(use)), "")
+
+
+def _there(use: str) -> bool:
+    found = _USE.fullmatch(use)
+    assert found is not None, use  # noqa: S101 - they stand above
+    try:
+        thing: Any = importlib.import_module(found["module"])
+        for name in found["names"].split("."):
+            thing = getattr(thing, name)
+        if found["attribute"]:
+            return found["attribute"] in _attributes(thing)
+        if found["parameters"]:
+            return list(inspect.signature(thing).parameters) == found["parameters"].split(", ")
+        return not found["key"] or found["key"] in thing
+    except (ImportError, AttributeError, TypeError, ValueError, OSError):
+        return False
+
+
+@lru_cache
+def _attributes(owner: type) -> frozenset[str]:
+    """Names that a class declares or its methods use; reading its source instead would take 0.1 s."""
+    found: set[str] = set()
+    for each in owner.__mro__[:-1]:
+        found.update(vars(each).get("__annotations__", ()))
+        for value in vars(each).values():
+            code = getattr(inspect.unwrap(value), "__code__", None) if callable(value) else None
+            if code is not None:
+                found.update(code.co_names)
+    return frozenset(found)
+
+
+def sentence(guard: Guard, lacking: str) -> str:
+    """What an operator is told."""
+    try:
+        installed = version(guard.library)
+    except PackageNotFoundError:
+        installed = "(not installed)"
+    return f"{guard.library} {installed} has no {lacking}: {guard.without}"
+
+
+_told: list[str] = []
+
+
+@lru_cache
+def usable(guard: Guard) -> bool:
+    """Whether all of it is there; what is missing is logged, once in each process."""
+    lacking = missing(guard)
+    if lacking:
+        _told.append(sentence(guard, lacking))
+        logger.warning("%s", _told[-1])
+    return not lacking
+
+
+def tell_again() -> None:
+    """Log what was found missing before the log of this process was there."""
+    for said in _told:
+        logger.warning("%s", said)
