@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from artifact import manifest
 from training.registry import mlflow_registry as door
 from training.registry.mlflow_registry import Registry, read_alias
-from training.registry.records import CHAMPION, DataInput, RegistryError, TrialRun, Version
+from training.registry.records import CHAMPION, SOURCE, DataInput, RegistryError, TrialRun, Version
 
 if TYPE_CHECKING:
     from servers import Server
@@ -33,7 +33,8 @@ Make = Callable[..., manifest.Artifact]
 
 
 def registered(registry: Registry, make: Make, name: str, **options: float) -> Version:
-    run = registry.start(name, f"{name} run", {"okamochi.use_case": name})
+    begun = {"okamochi.use_case": name, "mlflow.source.name": f"{SOURCE} run {name}"}
+    run = registry.start(name, f"{name} run", begun)
     artifact = make(name, run_id=run, **options)
     return registry.register(
         artifact,
