@@ -114,7 +114,7 @@ def test_the_same_again_is_no_better(first: First, cli: Callable[..., Said]) -> 
     """A second run is refused, `ensure` does not even train, and both versions are shown side by side."""
     again = cli("run", first.path)
     assert again.code == 3, again.err
-    assert "the two score the same" in again.out
+    assert "both give the same scores" in again.out
 
     nothing = cli("ensure", first.path)
     assert (nothing.code, "nothing to train" in nothing.out) == (0, True)
@@ -123,7 +123,7 @@ def test_the_same_again_is_no_better(first: First, cli: Callable[..., Said]) -> 
     assert told["champion"]["version"] == "1"
     assert told["challenger"]["gate"] == "refused"
     assert told["champion"]["metrics"] == told["challenger"]["metrics"]
-    assert "the two score the same" in cli("show", "first_flowers").out
+    assert "both give the same scores" in cli("show", "first_flowers").out
 
 
 def test_the_model_card_is_printed(first: First, cli: Callable[..., Said], mlflow_url: str) -> None:
