@@ -41,6 +41,7 @@ Reason = (
         "no_credentials",
         "not_finite",
         "not_found",
+        "not_json",
         "not_ready",
         "queue_full",
         "server_failed",

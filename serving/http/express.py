@@ -21,7 +21,7 @@ from uvicorn.protocols.utils import is_ssl
 from serving.errors import Problem, server_failed
 from serving.http import access
 from serving.http.connection import Connection
-from serving.http.head import name_request
+from serving.http.head import as_sent, name_request
 from serving.http.heads import Client, Heads
 from serving.http.lane import lane
 from serving.http.plain import PlainReader
@@ -176,6 +176,7 @@ class ExpressConnection(Connection):
 
     def _refuse(self, problem: Problem) -> None:
         assert self._plain is not None  # noqa: S101 - set with _due
+        problem = as_sent(problem, self._plain.head)
         problem.request_id = name_request(self._plain.head)
         self._reply(self._plain.endpoint.refuse(problem), None, problem)
 

@@ -18,7 +18,7 @@ from artifact.encode import BadRows
 from serving.errors import Problem, bad_rows, method_not_allowed, overloaded, server_failed
 from serving.http import access
 from serving.http.asgi import close_unless_read, read_body, send_reply, unless_left
-from serving.http.head import is_request_id, name_request, read_head
+from serving.http.head import as_sent, is_request_id, name_request, read_head
 from serving.http.openapi import docs_page, document
 from serving.observe import metrics
 from serving.observe.logs import RequestLog
@@ -225,9 +225,9 @@ class Gateway:
                 return
             if path == self._score_path and method == "POST":
                 name = "score"
-                again = await self._score(asked, scope, receive)
-                if again is not None:
-                    await self._pass_on(name, asked, scope, again, send)
+                checked = await self._score(asked, scope, receive)
+                if checked is not None:
+                    await self._pass_on(name, asked, *checked, send)
                 return
             if path == feedback.ROUTE and method == "POST":
                 name = "feedback"
@@ -300,7 +300,7 @@ class Gateway:
 
         await self._bentoml(scope, receive, noted)
 
-    async def _score(self, asked: Asked, scope: Scope, receive: Receive) -> Receive | None:
+    async def _score(self, asked: Asked, scope: Scope, receive: Receive) -> tuple[Scope, Receive] | None:
         """BentoML's batchable API, behind the checks that its own stack lacks: it would answer 500."""
         head = read_head(scope["headers"], ("application/json",))
         body = await read_body(receive, head.length, self.settings.max_body_bytes)
@@ -310,12 +310,15 @@ class Gateway:
         rows = check_score(decode(body), model)
         # Written anew, since BentoML's own decoder has another opinion of odd bodies, such as one with a BOM.
         plain = msgspec.json.encode({"rows": rows})
+        about = (b"content-type", b"content-length")
+        headers = [pair for pair in scope["headers"] if pair[0] not in about]
+        headers += zip(about, (JSON, b"%d" % len(plain)), strict=True)
         waiting = [{"type": "http.request", "body": plain, "more_body": False}]
 
         async def again() -> Message:
             return waiting.pop() if waiting else await receive()
 
-        return again
+        return {**scope, "headers": headers}, again
 
     async def _take_feedback(self, scope: Scope, receive: Receive) -> Reply | None:
         head = read_head(scope["headers"], ("application/json",))
@@ -397,7 +400,7 @@ class Asked:
 
     def named(self, problem: Problem) -> Problem:
         """The problem with the name by which the log has this request."""
-        self.problem = problem
+        self.problem = problem = as_sent(problem, self.head)
         if not self.head.headers:  # refused in its head, whose X-Request-Id may be well
             own = [value for name, value in self.scope["headers"] if name == b"x-request-id"]
             self.head = Head(request_id=own[-1] if own and is_request_id(own[-1]) else None)

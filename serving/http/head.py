@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MOST_REQUEST_ID = 128
+FORM = "application/x-www-form-urlencoded"
+"""What `curl -d` says of any body, unless it is told otherwise."""
 
 _PREFIX = os.urandom(6).hex()
 _count = itertools.count(1).__next__
@@ -128,7 +130,7 @@ def check_content_type(value: bytes, content_types: tuple[str, ...]) -> None:
         415.
     """
     media, *parameters = (part.strip().lower() for part in value.decode("latin-1").split(";"))
-    if media not in content_types:
+    if media not in content_types and not (media == FORM and "application/json" in content_types):
         raise Problem(
             415, f"Content-Type {media[:80]!r} is not read here; expected {' or '.join(content_types)}."
         )
@@ -136,3 +138,11 @@ def check_content_type(value: bytes, content_types: tuple[str, ...]) -> None:
         key, _, charset = parameter.partition("=")
         if key.strip() == "charset" and charset.strip(" \"'") not in ("utf-8", "utf8", "us-ascii"):
             raise Problem(415, f"Charset {charset[:40]!r} is not read here; expected utf-8.")
+
+
+def as_sent(problem: Problem, head: Head) -> Problem:
+    """415 for a body that was sent as a form and is one: on every route a form is read where it is JSON."""
+    if problem.reason != "not_json" or not head.content_type.strip().lower().startswith(FORM.encode()):
+        return problem
+    detail = f"Content-Type '{FORM}' is read only where the body is JSON. {problem.detail}"
+    return Problem(415, detail, reason="bad_content_type")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PROBLEMS = {
     400: "Not JSON, a NaN literal, nested too deep, or a malformed header.",
     413: "The body is too large, or has too many rows.",
-    415: "Not application/json in UTF-8, or compressed.",
+    415: "Neither JSON in UTF-8 nor another media type of this route, or compressed.",
     422: "The model's signature refuses the rows; `errors` has the places.",
     429: "The queue is full, or the deadline cannot be kept; see `Retry-After`.",
     500: "The model failed.",

@@ -48,7 +48,7 @@ def decode(body: bytes, *, literals: bool = False) -> Any:
     """
     body = body.removeprefix(codecs.BOM_UTF8)  # which RFC 8259 (8.1) lets a parser pass over
     if not body.strip():
-        raise Problem(400, "The body is empty; expected JSON.")
+        raise Problem(400, "The body is empty; expected JSON.", reason="not_json")
     brackets = body.count(b"[") + body.count(b"{")
     if brackets > MAX_BRACKETS:
         raise Problem(
@@ -59,13 +59,13 @@ def decode(body: bytes, *, literals: bool = False) -> Any:
         if brackets > MAX_DEPTH:
             _check_depth(found)
     except RecursionError:
-        raise Problem(400, _TOO_DEEP) from None
+        raise Problem(400, _TOO_DEEP, reason="not_json") from None
     except UnicodeDecodeError:
-        raise Problem(400, f"The body is not JSON: {_not_utf8(body)}") from None
+        raise Problem(400, f"The body is not JSON: {_not_utf8(body)}", reason="not_json") from None
     except (ValueError, msgspec.DecodeError) as error:
         literal = _literal(body, error)
         reason = f"it has no {literal}; send null for a missing value." if literal else str(error)
-        raise Problem(400, f"The body is not JSON: {reason}") from None
+        raise Problem(400, f"The body is not JSON: {reason}", reason="not_json") from None
     return found
 
 
@@ -128,7 +128,7 @@ def _check_depth(found: object) -> None:
         ]
         if not level:
             return
-    raise Problem(400, _TOO_DEEP)
+    raise Problem(400, _TOO_DEEP, reason="not_json")
 
 
 _TOO_DEEP = f"The JSON is nested too deep; at most {MAX_DEPTH} lists and objects may be in one another."

@@ -285,7 +285,6 @@ def test_a_chunked_body_within_the_limit_is_read(client: httpx.Client) -> None:
     [
         "text/plain",
         "text/csv",
-        "application/x-www-form-urlencoded",
         "application/vnd.bentoml+pickle",
         "nonsense",
     ],

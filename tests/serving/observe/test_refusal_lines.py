@@ -220,7 +220,7 @@ CASES: dict[str, tuple[str, str, bytes, dict[str, str], dict[str, Any]]] = {
         {"status": 422, "reason": "wrong_width", "row": 0, "column": None},
     ),
     "no rows": ("POST", "/predict", b'{"features": []}', {}, {"status": 422, "reason": "no_rows"}),
-    "not JSON": ("POST", "/predict", SECRET.encode(), {}, {"status": 400, "reason": "bad_input"}),
+    "not JSON": ("POST", "/predict", SECRET.encode(), {}, {"status": 400, "reason": "not_json"}),
     "media type": (
         "POST",
         "/predict",
@@ -285,7 +285,7 @@ CASES: dict[str, tuple[str, str, bytes, dict[str, str], dict[str, Any]]] = {
         "/feedback",
         b"{",
         {},
-        {"status": 400, "reason": "bad_input", "endpoint": "feedback", "model": None},
+        {"status": 400, "reason": "not_json", "endpoint": "feedback", "model": None},
     ),
 }
 
