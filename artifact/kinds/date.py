@@ -124,11 +124,14 @@ def _iso(text: str) -> datetime | None:
         return None
 
 
+_MAX_EPOCH = 1e20  # beyond nanoseconds of the year 5000
+
+
 def _of_number(value: object, formats: Sequence[str], latest: date | None) -> datetime | None:
     """A date that the training table writes in digits alone, sent as a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         return None
-    if not math.isfinite(value) or value != int(value):
+    if not -_MAX_EPOCH < value < _MAX_EPOCH or value != int(value):  # nor an int that no float holds
         return None
     for form in formats:
         if form in EPOCH or COMPACT.fullmatch(form):
