@@ -20,6 +20,7 @@ from artifact.kinds.cell import BadRows, CellError, Encode, EncodeCell, Errors, 
 from artifact.kinds.date import parse_date
 from artifact.kinds.number import MAX_NUMBER
 from artifact.kinds.text import MAX_TERMS, learn_text, words
+from artifact.nfc import nfc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,15 +86,19 @@ class Encoder:
     def records(self, records: Sequence[Mapping[str, Any]], *, lenient: bool = False) -> NDArray[np.float64]:
         """Rows by name; an absent key is a missing value."""
         errors = Errors()
+        respelt: dict[int, Mapping[str, Any]] = {}
         if not records:
             errors.add(None, None, "expected at least one record, got none", "no_rows")
         for i, record in enumerate(records):
             if not isinstance(record, Mapping):
                 errors.add(i, None, f"expected an object of columns, got {shown(record)}", "bad_row")
             elif not record.keys() <= self._accepted:
-                for name in record.keys() - self._accepted:
+                respelt[i] = _with_names_in_nfc(record)
+                for name in respelt[i].keys() - self._accepted:
                     errors.add(i, str(name)[:MAX_NAME], self._unknown(name), "unknown_column")
         errors.check()
+        if respelt:
+            records = [respelt.get(i, record) for i, record in enumerate(records)]
         names = self.signature.names
         if len(records) <= FEW_ROWS:
             quick = self._few([[record.get(name) for name in names] for record in records])
@@ -105,6 +110,8 @@ class Encoder:
     def columns(self, columns: Mapping[str, Any], *, lenient: bool = False) -> NDArray[np.float64]:
         """Columns by name: equally long lists or one-dimensional arrays; an absent one is all missing."""
         errors = Errors()
+        if not columns.keys() <= self._accepted:
+            columns = _with_names_in_nfc(columns)
         lengths: dict[str, int] = {}
         for name, values in columns.items():
             if name not in self._accepted:
@@ -170,6 +177,10 @@ class Encoder:
         if near:
             return f"unknown column; did you mean {near[0]!r}?"
         return f"unknown column; expected {listed(self.signature.names)}"
+
+
+def _with_names_in_nfc(cells: Mapping[str, Any]) -> dict[str, Any]:
+    return {nfc(name) if isinstance(name, str) else name: cell for name, cell in cells.items()}
 
 
 __all__ = [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from artifact.kinds.cell import is_missing, listed, shown
+from artifact.nfc import nfc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,6 +46,8 @@ def encode_column(column: Column) -> Encode:
         code = codes.get(name)
         if code is not None:
             return code
+        if not name.isascii():
+            return codes.get(nfc(name))
         if boolean:
             return codes.get(name.lower())
         whole = _WHOLE.fullmatch(name)

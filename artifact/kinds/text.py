@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections import Counter, deque
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from artifact.kinds.cell import is_missing, shown
+from artifact.nfc import nfc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -101,8 +101,7 @@ def characters(text: str, ngrams: int) -> Iterator[str]:
 
 def terms_in(text: str, ngrams: int, units: TextUnits = "words") -> Iterable[str]:
     """The terms of a text by what they are made of; the text is taken in NFC."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
+    text = nfc(text)
     if units == "characters":
         return characters(text, ngrams)
     return words(text, ngrams) if len(text) < LONG_TEXT else _words_one_by_one(text, ngrams)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from artifact.encode import CellError, canonical
+from artifact.nfc import nfc
 from serving.errors import Problem
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def read(body: bytes, check_rows: Callable[[int], None]) -> tuple[list[str], lis
             if not row:
                 continue
             if not header:
-                header = row
+                header = [nfc(name) for name in row]
                 continue
             if len(row) != len(header):
                 reason = f"line {reader.line_num} has {len(row)} fields, the header has {len(header)}"

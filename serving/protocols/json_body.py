@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from artifact.nfc import nfc
 from serving.errors import Problem
 from serving.protocols import LARGE_BODY_BYTES
 
@@ -32,7 +33,7 @@ _look = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def decode(body: bytes, *, literals: bool = False) -> Any:
-    """Decode a body as RFC 8259 has JSON: UTF-8, of two equal keys the last one.
+    """Decode a body as RFC 8259 has JSON: UTF-8, of two equal keys the last one; keys are in NFC.
 
     A number that float64 does not hold is an infinity, which every column refuses.
 
@@ -58,6 +59,8 @@ def decode(body: bytes, *, literals: bool = False) -> Any:
         found = _decode(body, literals=literals)
         if brackets > MAX_DEPTH:
             _check_depth(found)
+        if b"\\u" in body or not body.isascii():
+            found = _with_keys_in_nfc(found)
     except RecursionError:
         raise Problem(400, _TOO_DEEP, reason="not_json") from None
     except UnicodeDecodeError:
@@ -67,6 +70,20 @@ def decode(body: bytes, *, literals: bool = False) -> Any:
         reason = f"it has no {literal}; send null for a missing value." if literal else str(error)
         raise Problem(400, f"The body is not JSON: {reason}", reason="not_json") from None
     return found
+
+
+def _with_keys_in_nfc(found: object) -> Any:
+    """The same values; the objects whose keys are names in another spelling are made anew."""
+    if type(found) is list:
+        if found and type(found[0]) not in _NESTED:  # cells
+            return found
+        return [_with_keys_in_nfc(inner) if type(inner) in _NESTED else inner for inner in found]
+    if type(found) is not dict:
+        return found
+    return {
+        nfc(key): _with_keys_in_nfc(inner) if type(inner) in _NESTED else inner
+        for key, inner in found.items()
+    }
 
 
 def same_as_decoded(body: bytes, brackets: int) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from artifact.encode import BadRows, CellError
+from artifact.nfc import nfc
 from artifact.signature import labels
 from serving.errors import Problem, bad_rows
 from serving.protocols import LARGE_BODY_BYTES, Reply, csv_table
@@ -242,6 +243,7 @@ def _split(value: object, form: str, model: LiveModel) -> NDArray[Any]:
         return _rows(data, model)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise Problem(400, f'"{form}": expected "columns" to be a list of names.')
+    names = [nfc(name) for name in names]
     if tuple(names) == model.signature.names:
         return _rows(data, model)
     _check_names(names, f'in "columns" of "{form}"', model)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from artifact.encode import BadRows
+from artifact.nfc import nfc
 from serving.errors import Problem, bad_rows
 
 if TYPE_CHECKING:
@@ -302,8 +303,9 @@ def _by_column(inputs: Sequence[Filled], model: LiveModel) -> dict[str, Any]:
     signature = model.signature
     kinds: dict[str, str] = {column.name: column.kind for column in signature.columns}
     known = kinds.keys() | set(signature.ignored)
+    names = [nfc(tensor.name) for tensor, _ in inputs]
     for tensor, _ in inputs:
-        if len(inputs) == 1 and (tensor.name not in known or tensor.columns != 1):
+        if len(inputs) == 1 and (nfc(tensor.name) not in known or tensor.columns != 1):
             raise Problem(
                 422,
                 f"{tensor.place}: shape {tensor.shape}: expected [rows, {len(kinds)}], or one input a column "
@@ -313,7 +315,7 @@ def _by_column(inputs: Sequence[Filled], model: LiveModel) -> dict[str, Any]:
             raise Problem(
                 422, f"{tensor.place}: shape {tensor.shape}: expected [rows] or [rows, 1], as of one column."
             )
-    given = {tensor.name: _column(cells, kinds.get(tensor.name)) for tensor, cells in inputs}
+    given = {name: _column(cells, kinds.get(name)) for name, (_, cells) in zip(names, inputs, strict=True)}
     lacking = [
         column.name for column in signature.columns if column.missing == "refuse" and column.name not in given
     ]

@@ -314,3 +314,16 @@ def test_an_offset_keeps_large_numbers_apart_that_lie_near_each_other():
         found = Encoder(shifted).rows(rows)
         assert found[:2, 0].tolist() == [1, 2.5]
         assert math.isnan(found[2, 0])
+
+
+def test_names_and_categories_are_compared_in_nfc():
+    """Two spellings that look alike are one, whichever of the two a client types."""
+    towns = signature(Column(name="ville é", kind="category", categories=("Bern", "Genève")))
+    encoder = Encoder(towns)
+    composed, apart = ("ville é", "Genève"), ("ville e\u0301", "Gene\u0300ve")
+    for name in (composed[0], apart[0]):
+        for town in (composed[1], apart[1]):
+            assert encoder.records([{name: town}]).tolist() == [[1]]
+            assert encoder.columns({name: [town]}).tolist() == [[1]]
+            assert encoder.rows([[town]]).tolist() == [[1]]
+    assert "unknown column" in refusals(encoder.records, [{"ville è": "Bern"}])[0, "ville è"]

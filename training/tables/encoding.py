@@ -10,6 +10,7 @@ from pathlib import Path
 
 import chardet
 
+from artifact.nfc import nfc
 from training.tables.raw import DataError
 from training.tables.reading import Decided, LookAt
 
@@ -94,11 +95,7 @@ def decode(content: bytes, path: Path, given: str | None = None) -> Decoded:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         return _mostly_utf8(content) or _guessed(content, path)
-    return Decoded(_nfc(text), Decided("utf-8", "all of its bytes are UTF-8"), _encoded_twice(text))
-
-
-def _nfc(text: str) -> str:
-    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+    return Decoded(nfc(text), Decided("utf-8", "all of its bytes are UTF-8"), _encoded_twice(text))
 
 
 def _decode_as(content: bytes, encoding: str, reason: str, path: Path) -> Decoded:
@@ -106,7 +103,7 @@ def _decode_as(content: bytes, encoding: str, reason: str, path: Path) -> Decode
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(_unfit(content, error, _name(encoding), path)) from None
-    return Decoded(_nfc(text.removeprefix("\ufeff")), Decided(_name(encoding), reason))
+    return Decoded(nfc(text.removeprefix("\ufeff")), Decided(_name(encoding), reason))
 
 
 def _decode_given(content: bytes, given: str, path: Path) -> Decoded:
@@ -193,7 +190,7 @@ def _mostly_utf8(content: bytes) -> Decoded | None:
         "[read]",
     )
     text = b"\n".join(lines).decode("utf-8-sig")
-    return Decoded(_nfc(text), Decided("utf-8", "nearly all of its lines are UTF-8"), (told,))
+    return Decoded(nfc(text), Decided("utf-8", "nearly all of its lines are UTF-8"), (told,))
 
 
 def _encoded_twice(text: str) -> tuple[LookAt, ...]:
@@ -247,9 +244,7 @@ def _guessed(content: bytes, path: Path) -> Decoded:
             f"; as {other} the same words are {_sample_words(sample.decode(other, 'replace').splitlines())}"
         )
     told += "; if these words are wrong, set encoding under [read]"
-    return Decoded(
-        _nfc(text), Decided(encoding, f"a guess from words such as {words}"), (LookAt(None, told),)
-    )
+    return Decoded(nfc(text), Decided(encoding, f"a guess from words such as {words}"), (LookAt(None, told),))
 
 
 def _lines_with_letters(content: bytes) -> bytes:

@@ -5,7 +5,6 @@ Every source gives the table as it is: text cells for a delimited file, its own 
 
 import hashlib
 import os
-import unicodedata
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -13,6 +12,7 @@ from urllib.error import URLError
 import numpy as np
 import pandas as pd
 
+from artifact.nfc import nfc
 from training.settings import Bundled, Csv, OpenML, Parquet, Sql, Synthetic, UseCase
 from training.tables.delimited import read_delimited
 from training.tables.parquet import read_parquet
@@ -64,11 +64,11 @@ def in_nfc(frame: pd.DataFrame) -> pd.DataFrame:
         spelt = {
             text: normal
             for text in {cell for cell in cells.array if isinstance(cell, str) and not cell.isascii()}
-            if (normal := unicodedata.normalize("NFC", text)) != text
+            if (normal := nfc(text)) != text
         }
         if spelt:
             changed[place] = cells.map(lambda cell, spelt=spelt: spelt.get(cell, cell), na_action="ignore")
-    names = [unicodedata.normalize("NFC", str(name)) for name in frame.columns]
+    names = [nfc(str(name)) for name in frame.columns]
     if not changed:
         named: pd.DataFrame = frame.set_axis(names, axis=1)
         return named

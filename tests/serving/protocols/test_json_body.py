@@ -437,3 +437,11 @@ def test_a_real_server_has_the_same_opinion(server: Server, made: dict[str, Made
                     for form in forms(Live, default=True)
                 }
             )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("escaped", [True, False])
+def test_keys_are_in_nfc_and_values_are_as_they_were_sent(escaped: bool) -> None:
+    """A name typed in another spelling is the same column; an id that a client sends comes back as it was."""
+    apart = "e\u0301"
+    body = json.dumps({"id": apart, apart: [{apart: apart}, {apart: 1}]}, ensure_ascii=escaped).encode()
+    assert decode(body) == {"id": apart, "é": [{"é": apart}, {"é": 1}]}
