@@ -1,4 +1,4 @@
-"""Which Python a person types here, and what is said where it was another. Standard library only."""
+"""How a person starts Python here, and the message for the wrong Python. Standard library only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def typed(command: str) -> str:
 
 
 def lacks(missing: ModuleNotFoundError, package: str) -> str | None:
-    """What to say where this Python lacks what `package` needs; None if what is missing is our own fault."""
+    """The message where this Python lacks a library that `package` needs; None where the fault is our own."""
     name = (missing.name or "").partition(".")[0]
     if name in OURS or Path(sys.prefix).resolve() == ENVIRONMENT.resolve():
         return None

@@ -34,7 +34,17 @@ class Budget:
 
 @dataclass(frozen=True)
 class Job:
-    """One training on its way: what it works on and where its result goes."""
+    """One training on its way.
+
+    Parameters
+    ----------
+    key
+        Digest of what it is made from.
+    folder
+        Where its result waits until the registry has it.
+    began
+        Local time to the minute, for titles.
+    """
 
     test: TestSet
     budget: Budget

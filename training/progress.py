@@ -1,4 +1,4 @@
-"""What a person sees on stderr while a training works."""
+"""The progress of a training, on stderr."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Progress:
         sys.stderr.flush()
 
     def done(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

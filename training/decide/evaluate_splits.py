@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 from tqdm import tqdm
 
-from artifact.encode import Encoder
+from training.decide.test_set import encode
 from training.families.scores import scores_of
 from training.metrics.metric import metrics
 from training.search.search import fit, search
@@ -62,11 +62,7 @@ def split_figure(table: Table, metric: str, *, trials: int, seed: int = 0) -> tu
     """The metric on the table's test rows, and the title of the model that was chosen on the others."""
     test = test_rows(table)
     signature = signature_of(table, ~test)
-    encoder = Encoder(signature)
-    train_matrix, test_matrix = (
-        encoder.columns({name: table.frame.loc[rows, name] for name in signature.names}, lenient=True)
-        for rows in (~test, test)
-    )
+    train_matrix, test_matrix = encode(signature, table, ~test), encode(signature, table, test)
     labels, truth = table.target[~test], table.target[test]
     found = search(
         train_matrix,

@@ -56,6 +56,10 @@ class Scored:
     ----------
     scores
         Shape (test rows, outputs).
+    matrix
+        The encoded test rows, shape (test rows, signature.width).
+    score
+        The model itself, as a server would open it.
     """
 
     artifact: Artifact
@@ -89,13 +93,13 @@ def metrics_of(scored: Scored, test: TestSet) -> dict[str, float]:
 
 
 def model_size_mb(artifact: Artifact) -> float:
-    """The file that a server scores with, in millions of bytes."""
+    """The size of the file that a server scores with, in millions of bytes."""
     file = manifest.ONNX if artifact.manifest.runtime == "onnx" else manifest.SKOPS
     return (artifact.path / file).stat().st_size / 1e6
 
 
 def time_of_row_ms(scored: Scored) -> float:
-    """What one row alone costs, in milliseconds: the median of some of the rows."""
+    """The time that one row alone takes, in milliseconds: the median over TIMED_ROWS rows."""
     taken = []
     for i in range(min(TIMED_ROWS, len(scored.matrix))):
         row = scored.matrix[i : i + 1]

@@ -28,6 +28,7 @@ TEXT_COMPONENTS = 64
 
 
 def columns_of(*steps: tuple[str, Any, tuple[int, ...]]) -> ColumnTransformer:
+    """Named steps, each for some columns of the matrix; a step without a column is left out."""
     present = [(name, step, list(places)) for name, step, places in steps if places]
     return ColumnTransformer(present, verbose_feature_names_out=False)
 
@@ -38,6 +39,7 @@ def _imputer(*, indicator: bool = False) -> SimpleImputer:
 
 
 def target_encoder(task: Task, seed: int) -> TargetEncoder:
+    """Replaces a category by the mean of its target, cross-fitted."""
     kind = {"binary": "binary", "multiclass": "multiclass", "regression": "continuous"}[task]
     return TargetEncoder(target_type=kind, cv=5, shuffle=True, random_state=seed)
 
@@ -78,4 +80,5 @@ def ordered(layout: Layout, task: Task, seed: int) -> ColumnTransformer:
 
 
 def scaled_target(model: Any) -> TransformedTargetRegressor:
+    """A regression that is fitted on the standardised target."""
     return TransformedTargetRegressor(model, transformer=StandardScaler())

@@ -89,6 +89,7 @@ class Graph:
     _count: int = 0
 
     def name(self, stem: str) -> str:
+        """A name that no other value has."""
         self._count += 1
         return f"{stem}_{self._count}"
 
@@ -115,21 +116,27 @@ class Graph:
         return names
 
     def add(self, x: str, value: Any) -> str:
+        """`x + value`; no node where the value is 0."""
         return self.op("Add", x, self.constant(value)) if np.any(value) else x
 
     def mul(self, x: str, value: Any) -> str:
+        """`x * value`; no node where the value is 1."""
         return self.op("Mul", x, self.constant(value)) if np.any(np.asarray(value) != 1) else x
 
     def matmul(self, x: str, matrix: NDArray[np.float64]) -> str:
+        """`x @ matrix`, of a matrix of shape (columns, outputs)."""
         return self.op("MatMul", x, self.constant(matrix))
 
     def gather(self, x: str, columns: Sequence[int]) -> str:
+        """Some columns of `x`, in this order."""
         return self.op("Gather", x, self.constant(list(columns), np.int64), axis=1)
 
     def concat(self, parts: Sequence[str]) -> str:
+        """The columns of all parts, one after the other."""
         return parts[0] if len(parts) == 1 else self.op("Concat", *parts, axis=1)
 
     def cast(self, x: str, kind: int = TensorProto.DOUBLE) -> str:
+        """`x` as another type, by default float64."""
         return self.op("Cast", x, to=kind)
 
     def single(self, x: str) -> str:
@@ -137,6 +144,7 @@ class Graph:
         return self.cast(self.cast(x, TensorProto.FLOAT))
 
     def row_sum(self, x: str, *, keep: int = 1, axis: int = 1) -> str:
+        """The sum over the columns, or another axis."""
         return self.op("ReduceSum", x, self.constant([axis], np.int64), keepdims=keep)
 
     def complement(self, p: str) -> str:
@@ -149,6 +157,7 @@ class Graph:
         return self.add(self.matmul(x, np.atleast_2d(weights).T), row)
 
     def softmax(self, x: str) -> str:
+        """Softmax over the columns."""
         return self.op("Softmax", x, axis=1)
 
     def predict(self, model: Any, x: str) -> str:

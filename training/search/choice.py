@@ -29,7 +29,10 @@ def sound_trials(trials: list[Trial], metric: str, baseline: Trial) -> list[Tria
 
 
 def best_trial(trials: list[Trial], metric: str, variance: float) -> Trial:
-    """The highest mean, the earliest of equals; for counts of labels the lowest log loss of those near it."""
+    """The trial of the highest mean, the earliest of equals; SearchError where no trial is complete.
+
+    Where the metric counts labels: of those not measurably worse, the trial of the lowest log loss.
+    """
     complete = [each for each in trials if each.state == "complete"]
     if not complete:
         reasons = sorted({f"{each.family}: {each.reason}" for each in trials})

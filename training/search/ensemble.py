@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from training.search.runner import Runner
 
 POOL, MAX_MEMBERS, ROUNDS = 12, 4, 12
+"""How many trials may be picked from, how many different ones are picked, and how often one is added."""
 
 
 def can_improve(best: Trial) -> bool:
-    """An ensemble of what fits perfectly already is only slower."""
+    """Whether an ensemble could be better: where every fold is perfect, it would only be slower."""
     return len(set(best.fold_scores)) > 1
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class FoldOutcome:
+    """Scores of a fold's test rows, shape (rows, k), or None and the reason."""
+
     scores: NDArray[np.float64] | None
     seconds: float
     reason: str = ""
@@ -66,7 +68,7 @@ def fit_fold(  # noqa: PLR0917
 
 
 class CandidateError(Exception):
-    """A candidate could not be fitted or scored, and why."""
+    """A candidate could not be fitted or scored; the message says why."""
 
 
 class Runner:
@@ -176,6 +178,7 @@ class Runner:
 def running(
     matrix: NDArray[np.float64], labels: Sequence[Any] | NDArray[Any], signature: Signature, spec: SearchSpec
 ) -> Iterator[Runner]:
+    """A runner with its processes, which end with the block; parameters are those of `search`."""
     table, splits = prepare(matrix, labels, signature, spec)
     jobs = min(spec.jobs or min(2, os.cpu_count() or 1), len(splits))
     with (

@@ -38,8 +38,8 @@ def open_study(runner: Runner, spec: SearchSpec) -> optuna.Study:
             multivariate=True,
             group=True,
             n_startup_trials=len(families) + 4,
-            constant_liar=spec.storage
-            is not None,  # other processes try something else while a candidate runs
+            # Other processes try something else while a candidate runs.
+            constant_liar=spec.storage is not None,
         ),
         "pruner": optuna.pruners.MedianPruner(n_startup_trials=min(5, len(families))),
         "storage": None if spec.storage is None else open_storage(spec.storage),
@@ -72,6 +72,7 @@ def work_on(
     *,
     progress: bool,
 ) -> None:
+    """Run candidates until the study has `spec.trials`, or `spec.timeout_s` is over."""
     finished = (
         optuna.trial.TrialState.COMPLETE,
         optuna.trial.TrialState.PRUNED,
@@ -99,7 +100,7 @@ def work_on(
 
 
 def _one(study: optuna.Study, runner: Runner, names: list[str], sign: int) -> Trial:
-    """Ask for a candidate, run it, tell how it did."""
+    """Ask the study for a candidate, run it, and tell the study its figures."""
     drawn = study.ask()
     chosen: Family = family(drawn.suggest_categorical("family", names))
     params = chosen.suggest(drawn, runner.table.layout)
