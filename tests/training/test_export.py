@@ -22,7 +22,7 @@ from training.families.layout import layout_of
 from training.families.scores import scores_of
 from training.metrics.truth import truth_of
 from training.onnx.convert import convert
-from training.onnx.parity import onnx_score, parity_rows, thresholds
+from training.onnx.parity import onnx_score
 
 TASKS = ("binary", "multiclass", "regression")
 TRAIN = 180
@@ -99,19 +99,6 @@ def test_every_family_reaches_onnx_and_loads_from_skops(task, name, params, tmp_
     again = open_skops((loaded.path / manifest.SKOPS).read_bytes())
     classes = len(made.signature.classes)
     assert np.array_equal(scores_of(again, made.matrix, classes), scores_of(pipeline, made.matrix, classes))
-
-
-@pytest.mark.parametrize("name", ["boosting", "forest", "tree", ENSEMBLE])
-def test_rows_are_placed_at_the_trees_thresholds(name):
-    params = next(p for t, i, n, p in CASES if (t, n) == ("binary", name) and i == name)
-    made, pipeline = fitted("binary", name, params)
-    found = set(thresholds(pipeline, WRITERS))
-    assert {made.signature.feature_names[column] for column, _ in found} >= {"number", "skewed"}
-    rows = parity_rows(pipeline, WRITERS, made.signature, made.matrix[:TRAIN], made.matrix[TRAIN:])
-    column, value = max(found)
-    near = np.float32(value)
-    for one in (near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))):
-        assert (rows[:, column] == np.float64(one)).any() or len(found) > 3_000
 
 
 def test_a_graph_that_splits_otherwise_at_a_threshold_is_not_kept(tmp_path, monkeypatch):
