@@ -110,7 +110,7 @@ class Encoder:
     def columns(self, columns: Mapping[str, Any], *, lenient: bool = False) -> NDArray[np.float64]:
         """Columns by name: equally long lists or one-dimensional arrays; an absent one is all missing."""
         errors = Errors()
-        if not columns.keys() <= self._accepted:
+        if not self._accepted.issuperset(columns.keys()):  # of a data frame too
             columns = _with_names_in_nfc(columns)
         lengths: dict[str, int] = {}
         for name, values in columns.items():

@@ -142,13 +142,13 @@ def _numbers_as_dates(
     if compact is not None:
         dates, form, doubt = compact
         look_at = (LookAt(name, doubt),) if doubt else ()
-        return Cleaned("date", dates, (form,), tuple(remarks), look_at=look_at, read_as=form)
+        return Cleaned("date", dates, (form,), tuple(remarks), look_at=look_at)
     epoch = epoch_dates(values, name, wanted=wanted)
     if epoch is None:
         return None
     dates, form = epoch
     text = f'whole numbers are read as {form} in UTC: where they are amounts, set the kind to "number"'
-    return Cleaned("date", dates, (form,), tuple(remarks), look_at=(LookAt(name, text),), read_as=form)
+    return Cleaned("date", dates, (form,), tuple(remarks), look_at=(LookAt(name, text),))
 
 
 def _quick_numbers(cells: "pd.Series[Any]", missing: MissingWords, marks: Marks) -> "pd.Series[Any] | None":
@@ -282,7 +282,7 @@ def _compact_texts(tokens: Tokens, name: str, wanted: Kind | None, reading: Read
     form, doubt = found
     texts = iso(np.array([parse_date(text, (form,)) for text in tokens.distinct], "datetime64[s]"))
     look_at = (LookAt(name, doubt),) if doubt else ()
-    return Cleaned("date", tokens.spread(texts, None, object), (form,), look_at=look_at, read_as=form)
+    return Cleaned("date", tokens.spread(texts, None, object), (form,), look_at=look_at)
 
 
 def _clean_category(tokens: Tokens, name: str, wanted: Kind | None, open_: Sequence[str]) -> Cleaned:
@@ -293,7 +293,9 @@ def _clean_category(tokens: Tokens, name: str, wanted: Kind | None, open_: Seque
     id_like = None
     if wanted is None and tokens.present >= MIN_ID_ROWS and len(distinct) >= ID_SHARE * tokens.present:
         id_like = f"{len(distinct):,} different values in {tokens.present:,} rows"
-    look_at = tuple(LookAt(name, text) for text in (*open_, *odd_words(tokens, distinct)))
+    look_at = tuple(
+        LookAt(name, text) for text in (*open_, *odd_words(tokens, distinct, id_like is not None))
+    )
     return Cleaned("category", values, look_at=look_at, id_like=id_like)
 
 

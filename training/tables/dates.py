@@ -33,7 +33,7 @@ _CLOCK = re.compile(
     r"(?P<zgap> ?)(?P<z>Z|[+-]\d{2}:?\d{2})?"
 )
 _SHORT = re.compile(r"(\d{1,2})([-/. ])\s?(\d{1,2})\2\s?(\d{4}|\d{2})(?!\d)(.*)", re.DOTALL)
-_LONG = re.compile(r"(\d{4})([-/. ])(\d{1,2})\2(\d{1,2})(?!\d)(.*)", re.DOTALL)
+_LONG = re.compile(r"(\d{4})([-/. ])\s?(\d{1,2})\2\s?(\d{1,2})(?!\d)(?:\.(?=$| ))?(.*)", re.DOTALL)
 _MONTH_YEAR = re.compile(r"(\d{1,2})([-/.])(\d{4})")
 _YEAR_MONTH = re.compile(r"(\d{4})([-/.])(\d{1,2})")
 _ISO_LIKE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?|\d{8}T\d{4,6}.*", re.DOTALL)
@@ -139,9 +139,9 @@ def _cleaned(
         served = parse_date(distinct[i], found.formats, names=names, latest=latest, clock=clock)
         if _wall(served) != parse_date(texts[i]):
             return None  # better no date than a wrong one
-    how = ", ".join(found.formats) or "ISO 8601"
+    how = "" if found.formats else "ISO 8601"
     if found.clock:
-        how += f", on the clock of UTC{found.clock}"
+        how = ", ".join(filter(None, (how, f"on the clock of UTC{found.clock}")))
     return Cleaned(
         "date",
         tokens.spread(texts, None, object),
@@ -301,7 +301,10 @@ def _format(text: str, *, day_first: bool) -> str | None:
     """The format of one date of digits, with the day or the month first where the year is behind."""
     clock = ""
     if found := _LONG.fullmatch(text):
-        head, tail = f"%Y{found[2]}%m{found[2]}%d", found[5]
+        gap = " " if text[5] == " " and found[2] != " " else ""
+        head = f"%Y{found[2]}{gap}%m{found[2]}{gap}%d"
+        tail = found[5]
+        head += "." * (len(text) - found.end(4) - len(tail))
     elif found := _SHORT.fullmatch(text):
         one, two = ("%d", "%m") if day_first else ("%m", "%d")
         if int(found[1]) > 31:

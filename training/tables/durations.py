@@ -119,7 +119,7 @@ def as_duration(tokens: Tokens, distinct: Sequence[str], name: str) -> tuple[Cle
         pd.Series(tokens.spread(values, np.nan, np.float64)),
         remarks=("durations are read as seconds; send seconds to the server",),
         look_at=tuple(LookAt(name, text) for text in look_at),
-        read_as="durations in seconds",
+        read_as="durations",
         unit="seconds",
     ), ""
 

@@ -33,9 +33,9 @@ _ALIKE_PATTERNS = tuple((re.compile(pattern), plain) for pattern, plain in _ALIK
 _EXCEL_TEXT = re.compile(r'="(.*)"', re.DOTALL)
 _BODY = re.compile(
     r"(?P<bound>[<>]=?|~|(?:ca|approx|about|circa|etwa|env)\b\.?)?\s*(?P<open>\()?\s*"
-    r"(?P<before>[^\d.,'()<>=~·]*?)"
+    r"(?P<before>[^\d.,'()<>=~·]*?)\s*(?P<inner>\()?\s*"
     r"(?P<digits>(?:\d[\d.,'·_ ]*\d|\d|[.,·]\d+)[.,]?)(?P<exponent>[eE][-+]?\d+)?"
-    r"(?P<after>[^\d()<>=]*?(?:(?<=[mt])\^?[23]|[²³])?)\s*(?P<close>\))?(?P<late>[-+])?"
+    r"(?P<after>[^\d()<>=]*?(?:(?<=[mt])\^?[23]|[²³])?)\s*(?:(?P<close>\))(?P<outer>[^\d()<>=+-]*?))?\s*(?P<late>[-+])?"
 )
 _GROUPS = {mark: re.compile(rf"[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+") for mark in ".,' _"}
 _DIGITS = frozenset("0123456789")
@@ -118,10 +118,13 @@ def numeral(text: str) -> Numeral | None:
     marks = _marks(digits)
     if marks is None:
         return None
-    if (found["open"] is None) != (found["close"] is None):
+    opened = (found["open"] is not None) + (found["inner"] is not None)
+    if opened != (found["close"] is not None):
         return None
     before, after, late = found["before"], found["after"], found["late"]
-    negative, bound = found["open"] is not None, ""
+    if found["outer"]:
+        after = f"{after} {found['outer']}"
+    negative, bound = bool(opened), ""
     behind = False
     if before or after or late or found["bound"]:
         around = _around(before, after, late or "", enclosed=negative, spaced=marks[1] == " ")

@@ -45,7 +45,7 @@ def several_for_yes_or_no(words: set[str]) -> bool:
     return words <= YES | NO and (len(words & YES) > 1 or len(words & NO) > 1)
 
 
-def odd_words(tokens: Tokens, distinct: Sequence[str]) -> list[str]:
+def odd_words(tokens: Tokens, distinct: Sequence[str], id_like: bool) -> list[str]:
     """What a person should look at in the values of a category."""
     found = []
     words = {word.casefold() for word in distinct}
@@ -61,7 +61,7 @@ def odd_words(tokens: Tokens, distinct: Sequence[str]) -> list[str]:
             f"where they only "
             f"enclose a cell, set quote = {quoted[0][0]!r} under [read]"
         )
-    if tokens.present >= MIN_CATEGORY_ROWS and len(distinct) >= NEARLY_ID * tokens.present:
+    if not id_like and tokens.present >= MIN_CATEGORY_ROWS and len(distinct) >= NEARLY_ID * tokens.present:
         found.append(
             f"{len(distinct):,} different values in {tokens.present:,} rows: nearly an id, from which a "
             f"model learns "

@@ -1,0 +1,254 @@
+"""Tables written in many ways: no cell is read otherwise than it was meant, unless its column is named."""
+
+import math
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from training.tables.columns import clean_column, decide_from_cells
+from training.tables.reading import Decided, Reading
+
+ROWS = 60
+LEVELS = 15  # different cells from which amounts with a unit are no levels
+quick = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def read(cells: dict[str, list[str]], delimiter: str = ",") -> dict[str, Any]:
+    """Each column as it is cleaned after the whole file was looked at."""
+    frame = pd.DataFrame({name: pd.array(values, dtype="str") for name, values in cells.items()})
+    reading = decide_from_cells(frame, Reading(delimiter=Decided(delimiter, "of the test")))
+    return {name: clean_column(frame[name], name, reading=reading) for name in cells}
+
+
+def check(meant: dict[str, list[Any]], cells: dict[str, list[str]], delimiter: str = ",") -> None:
+    """Each cell is read as it was meant, or its column is named."""
+    for name, column in read(cells, delimiter).items():
+        if column.look_at or name not in meant:
+            continue
+        for written, value, found in zip(cells[name], meant[name], column.cells.tolist(), strict=True):
+            where = f"{name}: {written!r} is {value!r}, read as {found!r} ({column.kind}, {column.formats})"
+            if isinstance(value, float):
+                assert isinstance(found, float), where
+                assert math.isclose(found, value, rel_tol=1e-9, abs_tol=1e-12), where
+            else:
+                assert found == value, where
+
+
+def grouped(digits: str, mark: str, indian: bool = False) -> str:
+    if len(digits) <= 3:
+        return digits
+    head, tail = digits[:-3], digits[-3:]
+    size = 2 if indian else 3
+    parts = []
+    while head:
+        parts.insert(0, head[-size:])
+        head = head[:-size]
+    return mark.join([*parts, tail])
+
+
+@st.composite
+def amounts(draw: st.DrawFn) -> tuple[list[float], list[str], str]:
+    """Numbers of one way of writing, and the delimiter of their file."""
+    decimal, thousands = draw(
+        st.sampled_from(
+            [(".", ","), (".", ""), (".", "'"), (".", "\u2019"), (".", " "), (",", "."), (",", ""),
+             (",", " "), (",", "\u00a0"), (",", "\u202f"), (",", "\u2009"), (",", "'"), ("\u066b", "\u066c")]
+        )
+    )  # fmt: skip
+    places = draw(st.integers(0, 4))
+    largest = draw(st.sampled_from([10, 1_000, 100_000, 50_000_000]))
+    indian = thousands == "," and draw(st.booleans())
+    sign = draw(st.sampled_from(["before", "behind", "parentheses", "\u2212", "none"]))
+    around = draw(
+        st.sampled_from(
+            ["{}", "${}", "{} €", "€ {}", "{} kr", "₹{}", "R$ {}", "{} CHF", "{} %", "{} kg", "{}руб."]
+        )
+    )
+    script = draw(st.sampled_from(["0123456789"] * 6 + ["０１２３４５６７８９", "٠١٢٣٤٥٦٧٨٩", "०१२३४५६७८९"]))
+    values, cells = [], []
+    random = draw(st.randoms(use_true_random=False))
+    for _ in range(ROWS):
+        whole = random.randrange(largest)
+        fraction = "".join(random.choice("0123456789") for _ in range(places))
+        text = grouped(str(whole), thousands, indian) if thousands else str(whole)
+        text += decimal + fraction if places else ""
+        value = float(f"{whole}.{fraction or 0}")
+        if sign != "none" and random.random() < 0.3 and value:
+            value = -value
+            text = {"before": "-{}", "behind": "{}-", "parentheses": "({})", "\u2212": "\u2212{}"}[
+                sign
+            ].format(text)
+        text = text.translate(str.maketrans("0123456789", script))
+        values.append(value)
+        cells.append(around.format(text))
+    assume(len(set(cells)) >= LEVELS)
+    return values, cells, ";" if decimal == "," else ","
+
+
+@quick
+@given(amounts())
+def test_amounts(written):
+    values, cells, delimiter = written
+    check({"a": values}, {"a": cells}, delimiter)
+
+
+@quick
+@given(amounts(), amounts())
+def test_two_columns_of_amounts_of_one_file(one, two):
+    assume(one[2] == two[2])
+    check({"a": one[0], "b": two[0]}, {"a": one[1], "b": two[1]}, one[2])
+
+
+UNITS = [
+    {"s": 1, "min": 60, "h": 3600},
+    {"kg": 1000, "g": 1, "mg": 0.001},
+    {"km": 1000, "m": 1, "cm": 0.01},
+    {"GB": 1000, "MB": 1, "TB": 1e6},
+    {"k": 1000, "": 1, "M": 1e6},
+    {"K": 1000, "": 1, "bn": 1e9},
+    {"Tsd.": 1000, "Mio.": 1e6, "": 1},
+    {"%": 0.01, "": 1},
+    {"kg": 1, "m": 1},
+    {"$": 1, "€": 1},
+    {"": 1, "lb": 0.45359237, "kg": 1},
+    {"": 1, "days": 24, "h": 1},
+]
+
+
+@quick
+@given(st.sampled_from(UNITS), st.sampled_from(["", " "]), st.randoms(use_true_random=False))
+def test_units_in_one_column(units, gap, random):
+    values, cells = [], []
+    for _ in range(ROWS):
+        unit, number = random.choice(list(units)), round(random.uniform(0.1, 99), 1)
+        values.append(number * units[unit])
+        cells.append(f"{number}{gap}{unit}".strip())
+    assume(len(set(cells)) >= LEVELS)
+    check({"a": values}, {"a": cells})
+
+
+DAYS = [
+    "{d:02}.{m:02}.{y}", "{d}/{m}/{y}", "{m}/{d}/{y}", "{m:02}-{d:02}-{y}", "{d:02}-{m:02}-{y}",
+    "{y}/{m:02}/{d:02}", "{d:02}{m:02}{y}", "{y}{m:02}{d:02}", "{d:02}/{m:02}/{yy:02}",
+    "{m}/{d}/{yy:02} {h}:{i:02} PM", "{d:02}.{m:02}.{y} {h:02}:{i:02}", "{y}-{m:02}-{d:02}T{h:02}:{i:02}:00Z",
+]  # fmt: skip
+LANGUAGES = ["de", "fr", "es", "it", "pt", "nl", "ru", "pl", "cs", "tr", "sv", "en", "ja", "ko", "zh"]
+
+
+@quick
+@given(
+    st.sampled_from(DAYS),
+    st.sampled_from([28, 12]),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["day", "dob", "order_date", "when"]),
+)  # fmt: skip
+def test_dates_in_digits(form, days, random, name):
+    values, cells = [], []
+    for _ in range(ROWS):
+        moment = datetime(random.randint(1950, 2025), random.randint(1, 12), random.randint(1, days))
+        clock = "{h" in form
+        spoken = "PM" in form
+        hour, minute = random.randint(1, 11), random.randint(0, 59)
+        cells.append(
+            form.format(d=moment.day, m=moment.month, y=moment.year, yy=moment.year % 100, h=hour, i=minute)
+        )
+        shown = (
+            moment.replace(hour=hour + 12 * spoken, minute=minute).isoformat()
+            if clock
+            else moment.date().isoformat()
+        )
+        values.append(shown)
+    if form in {"{d:02}{m:02}{y}", "{y}{m:02}{d:02}"} and name == "when":
+        return  # whole numbers under a name that says nothing of dates are numbers
+    check({name: values}, {name: cells})
+
+
+@quick
+@given(st.sampled_from(LANGUAGES),
+       st.sampled_from(["long", "medium"]), st.randoms(use_true_random=False))  # fmt: skip
+def test_dates_in_words(language, width, random):
+    from babel.dates import format_date
+
+    values, cells = [], []
+    for _ in range(ROWS):
+        day = date(random.randint(1990, 2025), random.randint(1, 12), random.randint(1, 28))
+        values.append(day.isoformat())
+        cells.append(format_date(day, format=width, locale=language))
+    check({"a": values}, {"a": cells})
+
+
+@quick
+@given(
+    st.lists(st.sampled_from([0, 60, 540, -300, 330]), min_size=1, max_size=3, unique=True),
+    st.randoms(use_true_random=False),
+)
+def test_offsets(offsets, random):
+    """One offset: the clock on the wall; several: one clock, and told."""
+    values, cells = [], []
+    for _ in range(ROWS):
+        zone = timezone(timedelta(minutes=random.choice(offsets)))
+        moment = datetime(
+            2024, random.randint(1, 12), random.randint(1, 28), random.randint(0, 23), 5, tzinfo=zone
+        )
+        cells.append(moment.isoformat())
+        values.append(moment.replace(tzinfo=None).isoformat())
+    column = read({"a": cells})["a"]
+    if len({cell[-6:] for cell in cells}) == 1:
+        assert column.cells.tolist() == values
+    else:
+        assert column.look_at
+        instants = [datetime.fromisoformat(cell).astimezone(UTC).replace(tzinfo=None) for cell in cells]
+        assert [datetime.fromisoformat(cell) for cell in column.cells] == instants
+
+
+@quick
+@given(
+    st.sampled_from(["clock", "words", "iso", "days"]),
+    st.integers(1, 200_000),
+    st.randoms(use_true_random=False),
+)
+def test_durations(form, longest, random):
+    values, cells = [], []
+    for _ in range(ROWS):
+        total = random.randint(1, longest)
+        hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
+        cells.append(
+            {
+                "clock": f"{hours:02}:{minutes:02}:{rest:02}",
+                "words": f"{hours}h {minutes}m {rest}s",
+                "iso": f"PT{hours}H{minutes}M{rest}S",
+                "days": f"{hours // 24} days {hours % 24:02}:{minutes:02}:{rest:02}",
+            }[form]
+        )
+        values.append(float(total))
+    check({"a": values}, {"a": cells})
+
+
+@quick
+@given(st.sampled_from(["{:05}", "{:019}", '="{:05}"', "{:03}"]), st.randoms(use_true_random=False))
+def test_codes_keep_their_zeros(form, random):
+    numbers = [random.randrange(100) for _ in range(ROWS)]
+    cells = [form.format(number) for number in numbers]
+    assume(len(set(cells)) > 2)
+    column = read({"a": cells})["a"]
+    assert column.kind == "category"
+    assert column.cells.tolist() == [cell.strip('="') for cell in cells]
+
+
+@pytest.mark.parametrize("marks", [("<", ">"), ("≤", "≥"), ("<=", ">="), ("~", "ca. ")])
+def test_bounds_are_told(marks):
+    cells = [f"{i % 40 + 10}" if i % 5 else f"{marks[i % 2]}{i % 40 + 10}" for i in range(ROWS)]
+    column = read({"a": cells})["a"]
+    assert column.kind == "number"
+    assert column.cells.tolist() == [i % 40 + 10 for i in range(ROWS)]
+    assert column.look_at
+
+
+def test_ranges_are_no_numbers():
+    column = read({"a": ["<18", "18-25", "25-40", ">40"] * 15})["a"]
+    assert column.kind == "category"
+    assert set(column.cells) == {"<18", "18-25", "25-40", ">40"}
