@@ -264,9 +264,9 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
 
 
 class Scoring:
-    """BentoML's side of the service: a batchable API for BentoML's own clients.
+    """BentoML's side of the service: an API whose route and types BentoML's own clients ask for.
 
-    It scores rows of the default model. HTTP requests reach it through the gateway, which has checked them.
+    It scores rows of the default model. Over HTTP the gateway answers it (`serving.protocols.score`).
     """
 
     models: dict[str, str]

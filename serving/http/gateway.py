@@ -7,15 +7,13 @@ all asked about at `access.admit`, whatever its path.
 from __future__ import annotations
 
 import asyncio
-import math
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from artifact.encode import BadRows
-from serving.errors import Problem, bad_rows, method_not_allowed, overloaded, server_failed
+from serving.errors import Problem, method_not_allowed, overloaded, server_failed
 from serving.http import access
 from serving.http.asgi import close_unless_read, read_body, send_reply, unless_left
 from serving.http.head import as_sent, is_request_id, name_request, read_head
@@ -36,8 +34,8 @@ from serving.protocols import (
     oip,
     predict,
     problem_reply,
+    score,
 )
-from serving.protocols.json_body import decode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -71,7 +69,7 @@ class Gateway:
     passed_on
         Paths of BentoML's that GET and HEAD may reach.
     score_path
-        BentoML's batchable API, guarded; empty for none.
+        Of the API that BentoML's clients use; empty for none.
     on_started
         Called once the application has started, before the first request.
     """
@@ -100,6 +98,8 @@ class Gateway:
         self.endpoints: dict[str, Endpoint] = {}
         for protocol in PROTOCOLS:
             self.endpoints.update(protocol.endpoints(catalog))
+        if score_path:
+            self.endpoints.update(score.endpoints(catalog, score_path))
         self.predictions = capture.open_log(settings)
         if self.predictions is not None:
             self.endpoints = self.predictions.logged(self.endpoints)
@@ -223,12 +223,6 @@ class Gateway:
                 name = "bentoml"
                 await self._pass_on(name, asked, scope, receive, send)
                 return
-            if path == self._score_path and method == "POST":
-                name = "score"
-                checked = await self._score(asked, scope, receive)
-                if checked is not None:
-                    await self._pass_on(name, asked, *checked, send)
-                return
             if path == feedback.ROUTE and method == "POST":
                 name = "feedback"
                 found = await self._take_feedback(scope, receive)
@@ -261,7 +255,7 @@ class Gateway:
         raise method_not_allowed(method, path, allowed)
 
     def _allowed(self, path: str) -> tuple[str, ...]:
-        if path in self.endpoints or path in (self._score_path, feedback.ROUTE) or self._refused(path):
+        if path in self.endpoints or path == feedback.ROUTE or self._refused(path):
             return ("POST", "OPTIONS")
         if path in self._pages or path in self._passed_on:
             return ("GET", "HEAD", "OPTIONS")
@@ -270,7 +264,7 @@ class Gateway:
     def _refused(self, path: str) -> str:
         """The name of a model whose endpoint this would be, had it not been refused."""
         for name in self.catalog.refused:
-            unnamed = {"/predict", mlflow.ROUTE} if name == self.catalog.default else set()
+            unnamed = {"/predict", mlflow.ROUTE, self._score_path} if name == self.catalog.default else set()
             routes = {predict.route_of(name)} | unnamed
             if path in routes:
                 return name
@@ -299,26 +293,6 @@ class Gateway:
             await send(message)
 
         await self._bentoml(scope, receive, noted)
-
-    async def _score(self, asked: Asked, scope: Scope, receive: Receive) -> tuple[Scope, Receive] | None:
-        """BentoML's batchable API, behind the checks that its own stack lacks: it would answer 500."""
-        head = read_head(scope["headers"], ("application/json",))
-        body = await read_body(receive, head.length, self.settings.max_body_bytes)
-        if body is None:
-            return None
-        asked.model = model = self.catalog.model(self.catalog.default)
-        rows = check_score(decode(body), model)
-        # Written anew, since BentoML's own decoder has another opinion of odd bodies, such as one with a BOM.
-        plain = msgspec.json.encode({"rows": rows})
-        about = (b"content-type", b"content-length")
-        headers = [pair for pair in scope["headers"] if pair[0] not in about]
-        headers += zip(about, (JSON, b"%d" % len(plain)), strict=True)
-        waiting = [{"type": "http.request", "body": plain, "more_body": False}]
-
-        async def again() -> Message:
-            return waiting.pop() if waiting else await receive()
-
-        return {**scope, "headers": headers}, again
 
     async def _take_feedback(self, scope: Scope, receive: Receive) -> Reply | None:
         head = read_head(scope["headers"], ("application/json",))
@@ -417,31 +391,3 @@ def _refuse(path: str, problem: Problem) -> Reply:
     if mlflow.owns(path):
         return mlflow.refusal(problem)
     return oip.refusal(problem) if oip.owns(path) else problem_reply(problem)
-
-
-def check_score(body: object, model: LiveModel) -> list[Any]:
-    """Refuse what BentoML's `score` would stumble over.
-
-    Returns
-    -------
-    The rows, without infinities, which JSON does not have: a category that is one is its text.
-
-    Raises
-    ------
-    Problem
-        422, with the places.
-    """
-    rows = body.get("rows") if isinstance(body, dict) else None
-    if not isinstance(body, dict) or not isinstance(rows, list) or len(body) != 1:
-        raise Problem(422, 'Expected {"rows": [[...], ...]}, each row by position.')
-    model.check_rows(len(rows))
-    try:
-        model.encoder.rows(rows)
-    except BadRows as error:
-        raise bad_rows(error) from None
-    if model.signature.numeric:
-        return rows
-    return [[str(cell) if cell in _INFINITIES else cell for cell in row] for row in rows]
-
-
-_INFINITIES = (math.inf, -math.inf)

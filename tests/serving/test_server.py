@@ -446,6 +446,23 @@ def test_the_batchable_api_answers_bentoml_clients(server: Server, made: dict[st
         assert bento.score(rows=rows) == made["breast_cancer"].labels(rows)
 
 
+def test_the_api_of_bentoml_clients_has_the_limits_of_predictions(
+    client: httpx.Client, made: dict[str, Made]
+) -> None:
+    """A deadline that cannot be kept, a name in the log, a count: none of which BentoML's dispatcher had."""
+    rows = made["breast_cancer"].rows[:1]
+    reply = client.post("/score", json={"rows": rows}, headers={"X-Request-Id": "order-77"})
+    assert reply.json() == made["breast_cancer"].labels(rows)
+    assert reply.headers["x-request-id"] == "order-77"
+    many = {"rows": made["breast_cancer"].rows[:1] * 4000}
+    late = client.post("/score", json=many, headers={"X-Deadline-Ms": "1"})
+    assert late.status_code == 429
+    assert int(late.headers["retry-after"]) >= 1
+    counts = client.get("/metrics").text
+    assert 'okamochi_requests_total{endpoint="score",model="breast_cancer",status="200"}' in counts
+    assert 'okamochi_requests_total{endpoint="score",model="breast_cancer",status="429"}' in counts
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -140,7 +140,7 @@ class Told(NamedTuple):
 
 def told(status: int, body: bytes, path: str) -> Told:
     assert status < 500, body
-    if status != 200:  # 299: passed on to where BentoML would be
+    if status != 200:
         return Told(status // 100, None)
     answer = json.loads(body)
     if path == "/invocations":

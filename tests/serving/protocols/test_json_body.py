@@ -215,21 +215,6 @@ def test_of_two_equal_keys_the_last_counts(
         assert found.labels is None or found.labels == ["virginica"] * count, (path, body[:300])
 
 
-def test_what_bentoml_reads_is_what_was_checked(gateways: dict[str, Gateway]) -> None:
-    """BentoML has a decoder of its own: the rows are written anew for it, without what JSON does not have."""
-    passed: list[bytes] = []
-
-    async def bentoml(_scope: Any, receive: Any, send: Any) -> None:
-        passed.append((await receive())["body"])
-        await elsewhere(_scope, receive, send)
-
-    row = b'[40,null,"cook",1e999,"2020-05-17","paid"]'
-    catalog = Catalog({"loans": gateways["loans"].catalog.live["loans"]}, default="loans")
-    gateway = Gateway(bentoml, catalog, Settings(), score_path="/score")
-    assert post(gateway, "/score", b'\xef\xbb\xbf{"rows":5,"rows":[%b]}' % row).hundreds == 2
-    assert json.loads(passed[0]) == {"rows": [[40, None, "cook", "inf", "2020-05-17", "paid"]]}
-
-
 def test_a_body_has_at_most_a_million_brackets() -> None:
     with pytest.raises(Problem) as refused:
         decode(b"[" * (MAX_BRACKETS + 1))
@@ -369,7 +354,7 @@ pieces = st.sampled_from([*SIGNS, *CELLS, *LITERALS, *(json.dumps(key).encode() 
 )
 def test_no_bytes_are_a_5xx(gateway: Gateway, path: str, body: bytes) -> None:
     answer = asyncio.run(ask(gateway, "POST", path, body))
-    assert answer.status < 500 or path == "/score", answer
+    assert answer.status < 500, answer
 
 
 # ---- feedback
@@ -405,7 +390,7 @@ def test_feedback_has_the_same_opinion(with_log: Gateway, rows: dict[str, Any]) 
 
 
 def test_a_real_server_has_the_same_opinion(server: Server, made: dict[str, Made]) -> None:
-    """Through sockets, both lanes, and BentoML's own decoder behind `/score`."""
+    """Through sockets, on both lanes."""
     model = "breast_cancer"  # the default
     signature = made[model].signature
     cells = [[json.dumps(cell).encode() for cell in row] for row in made[model].rows[:2]]

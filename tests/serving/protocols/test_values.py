@@ -15,8 +15,7 @@ import pytest
 from artifact.encode import MAX_NUMBER
 from artifact.signature import Column, Signature
 from serving.errors import Problem
-from serving.http.gateway import check_score
-from serving.protocols import Head, csv_table, mlflow, oip, predict
+from serving.protocols import Head, csv_table, mlflow, oip, predict, score
 from serving.protocols.tensors import DTYPES
 from serving.scoring import catalog
 from serving.settings import Settings
@@ -99,18 +98,14 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LiveModel]:
 def matrix(model: LiveModel, form_path: str, body: bytes, head: Head | None = None) -> Any:
     """The rows that an endpoint reads, as float32, or "refused"."""
     try:
-        if form_path == "/score":
-            rows = check_score(json.loads(body), model)
-            found: Any = model.encoder.rows(rows)
-        else:
-            module = {
-                "/pre": predict.PredictEndpoint,
-                "/v2/": oip.InferEndpoint,
-                "/inv": mlflow.InvocationsEndpoint,
-            }
-            kind = "/pre" if form_path.endswith("/predict") else form_path[:4]
-            query = module[kind](model).read(body, head or Head())  # type: ignore[abstract]
-            found = query.rows
+        module = {
+            "/pre": predict.PredictEndpoint,
+            "/v2/": oip.InferEndpoint,
+            "/inv": mlflow.InvocationsEndpoint,
+            "/sco": score.ScoreEndpoint,
+        }
+        kind = "/pre" if form_path.endswith("/predict") else form_path[:4]
+        found: Any = module[kind](model).read(body, head or Head()).rows  # type: ignore[abstract]
     except Problem as problem:
         assert problem.status in (400, 422), problem.detail
         return "refused"
