@@ -35,7 +35,7 @@ logger = logging.getLogger("bentoml.okamochi")
 
 SCORE_PATH = "/score"
 DOC = """Predictions over HTTP are at [/docs](/docs): every route, each model's columns, an example to send.
-This page is BentoML's own. It has the API `score` for BentoML's clients: rows by position."""
+This document is BentoML's own: the API `score` for BentoML's clients, rows by position."""
 PARENT_EVERY_S = 1.0  # how often a worker looks whether its parent lives
 WORKERS_EVERY_S = 0.5  # how often the parent looks whether its workers live
 SETTLED_S = 10.0  # the age from which a worker that dies is replaced at once; BentoML's own rhythm of looking
@@ -218,7 +218,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
 
     @property
     def doc(self) -> str:
-        """What BentoML's page at `/` says, instead of its own advertisements."""
+        """What `/docs.json` says of the service, instead of BentoML's own advertisements."""
         return DOC
 
     @cached_property
@@ -251,7 +251,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
             super().to_asgi(is_main),
             self.catalog,
             self.settings,
-            passed_on={"/", "/docs.json", "/schema.json", *_static_paths()},
+            passed_on={"/docs.json", "/schema.json"},
             score_path=SCORE_PATH,
             on_started=_on_started,
             tracer=tracer,
@@ -291,20 +291,6 @@ def _labels(signature: Any, scores: Any) -> Any:
     from artifact.signature import labels
 
     return labels(signature, scores)
-
-
-def _static_paths() -> list[str]:
-    """What BentoML's page at `/` loads: files that exist, since its metrics have a label for each path."""
-    if not guards.usable(guards.PAGE_FILES):
-        return []
-    from bentoml._internal import server
-
-    folder = Path(server.__file__).parent / "static_content"
-    return [
-        f"/static_content/{path.relative_to(folder).as_posix()}"
-        for path in folder.rglob("*")
-        if path.is_file()
-    ]
 
 
 def _on_started() -> None:

@@ -54,11 +54,6 @@ METRICS_FOLDER = Guard(
     ("bentoml._internal.configuration.containers:BentoMLContainer.prometheus_multiproc_dir.get",),
     "of two servers that share a BENTOML_HOME the second empties the metrics of the first",
 )
-PAGE_FILES = Guard(
-    "bentoml",
-    ("bentoml._internal.server:__file__",),
-    "BentoML's own page at `/` is shown without its pictures and scripts",
-)
 PARENT = Guard(
     "circus",
     (
@@ -154,7 +149,7 @@ UVICORN = Guard(
     ),
     "requests are served without the express lane, at half its rate",
 )
-GUARDS = (BENTOML, METRICS_FOLDER, PAGE_FILES, PARENT, METRIC_FILES, HISTOGRAMS, UVICORN)
+GUARDS = (BENTOML, METRICS_FOLDER, PARENT, METRIC_FILES, HISTOGRAMS, UVICORN)
 
 _USE = re.compile(
     r"""(?P<module>[\w.]+):(?P<names>[\w.]+)"""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from serving.errors import Problem, method_not_allowed, overloaded, server_failed
-from serving.http import access
+from serving.http import access, pages
 from serving.http.asgi import close_unless_read, read_body, send_reply, unless_left
 from serving.http.head import as_sent, is_request_id, name_request, read_head
 from serving.http.openapi import docs_page, document
@@ -107,14 +107,15 @@ class Gateway:
         self._feedback = feedback.Feedback(catalog, self.predictions)
         self._tellers = Pool("feedback", 2)
         openapi = msgspec.json.encode(document(catalog, settings))
-        page = docs_page(catalog, settings).encode()
+        docs = pages.page(docs_page(catalog, settings))
         self._pages: dict[str, Page] = {
             "/livez": Page("health", lambda: Reply(200, TEXT, b"alive\n")),
             "/readyz": Page("health", self._readyz),
             "/metrics": Page("metrics", self._metrics),
             "/models": Page("models", self._models),
             "/openapi.json": Page("docs", lambda: Reply(200, JSON, openapi)),
-            "/docs": Page("docs", lambda: Reply(200, b"text/html; charset=utf-8", page)),
+            "/": Page("docs", pages.first),
+            pages.FIRST: Page("docs", lambda: docs),
         }
         self._pages |= {path: Page("v2", answer) for path, answer in oip.pages(catalog).items()}
         self._pages |= {path: Page("mlflow", answer) for path, answer in mlflow.pages(catalog).items()}

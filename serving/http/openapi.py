@@ -66,6 +66,7 @@ def document(catalog: Catalog, settings: Settings) -> dict[str, Any]:
         "/metrics": {"get": _page("metrics", "For Prometheus.", "text/plain")},
         "/openapi.json": {"get": _page("openapi", "This document.", {"type": "object"})},
         "/docs": {"get": _page("docs", "A page to read.", "text/html")},
+        "/": {"get": _redirect()},
         "/ping": {"get": _page("mlflow_ping", "As MLflow says that the default model is there.", {})},
         "/health": {"get": _page("mlflow_health", "The same as /ping.", {})},
         "/version": {"get": _page("mlflow_version", "Of MLflow, as bare text.", {})},
@@ -570,6 +571,15 @@ def _page(operation: str, summary: str, content: str | dict[str, Any]) -> dict[s
         "parameters": HEADERS,
         "responses": {"200": {"description": HTTPStatus(200).phrase, "content": media}, **bad},
     }
+
+
+def _redirect() -> dict[str, Any]:
+    found = _page("first", "Leads to /docs.", {})
+    location = {"Location": {"schema": {"type": "string"}}}
+    found["responses"] = {"307": {"description": HTTPStatus(307).phrase, "headers": location}} | {
+        "400": _problem(400)
+    }
+    return found
 
 
 def _schema(name: str) -> dict[str, Any]:

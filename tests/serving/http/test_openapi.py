@@ -48,7 +48,8 @@ def test_every_documented_route_answers_and_every_example_works_when_sent(gatewa
         for path, operations in paths.items():
             for method, operation in operations.items():
                 if method == "get":
-                    assert (await ask(gateway, "GET", path)).status == 200
+                    status = str((await ask(gateway, "GET", path)).status)
+                    assert status == next(iter(operation["responses"]))
                     continue
                 examples = operation["requestBody"]["content"]["application/json"]["examples"]
                 if path.endswith("/predict"):
@@ -67,9 +68,9 @@ def test_every_documented_route_answers_and_every_example_works_when_sent(gatewa
 
 
 def test_every_route_is_documented(gateway: Gateway) -> None:
-    """But for those of BentoML, which has its own page at /."""
+    """But for `/score` of BentoML's clients, which have a document of their own."""
     paths = json.loads(asyncio.run(ask(gateway, "GET", "/openapi.json")).body)["paths"]
-    assert set(paths) == {*gateway.endpoints, *gateway._pages}
+    assert set(paths) == {*gateway.endpoints, *gateway._pages} - {"/score"}
 
 
 def test_columns_are_the_models_own(models: Catalog) -> None:

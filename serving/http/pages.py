@@ -1,0 +1,40 @@
+"""What a person opens in a browser: pages that load nothing, and a policy that holds the browser to it."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+
+from serving.protocols import Reply
+
+HTML = b"text/html; charset=utf-8"
+FIRST = "/docs"
+"""Where `/` leads."""
+
+_INLINE = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
+
+
+def first() -> Reply:
+    """The reply to `/`."""
+    return Reply(307, b"text/plain; charset=utf-8", b"", ((b"location", FIRST.encode()),))
+
+
+def page(text: str) -> Reply:
+    """A page whose browser runs what stands in it, asks this server, and loads from nowhere else."""
+    allowed: dict[str, list[str]] = {"style": [], "script": []}
+    for kind, content in _INLINE.findall(text):
+        allowed[kind].append(f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'")
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            *(f"{kind}-src {' '.join(hashes)}" for kind, hashes in allowed.items() if hashes),
+            "connect-src 'self'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    )
+    headers = ((b"content-security-policy", policy.encode()), (b"x-content-type-options", b"nosniff"))
+    return Reply(200, HTML, text.encode(), headers)
