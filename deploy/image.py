@@ -12,9 +12,12 @@ import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
-from artifact import manifest, models_lock, store
+from packaging.requirements import Requirement
+
+from artifact import manifest, models_lock, python_model, store
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DOCKERFILE = Path(__file__).with_name("Dockerfile")
@@ -137,11 +140,12 @@ def bundled(checkout: Path = CHECKOUT) -> dict[str, str]:
 
 def lay_out(context: Path, tags: dict[str, str], checkout: Path) -> None:
     """Put into the folder what the Dockerfile copies."""
-    runtimes = {manifest.load(store.path_of(tag)[0]).manifest.runtime for tag in tags.values()}
+    artifacts = [manifest.load(store.path_of(tag)[0]) for tag in tags.values()]
     shutil.copy(DOCKERFILE, context)
     lock = (checkout / "requirements" / "serving.txt").read_text()
-    needed = lock if runtimes - {"onnx"} else without(lock, SKLEARN_ONLY)
-    (context / "requirements.txt").write_text(needed)
+    needed = lock if {each.manifest.runtime for each in artifacts} - {"onnx"} else without(lock, SKLEARN_ONLY)
+    more = more_pins(artifacts, needed, (checkout / "requirements" / "training.txt").read_text())
+    (context / "requirements.txt").write_text(needed + more)
     build_bento(context / "bento", checkout)
 
 
@@ -166,6 +170,56 @@ def bentoml(*arguments: str, cwd: Path) -> str:
         sys.stderr.write(done.stdout + done.stderr)
         raise DeployFailed(f"bentoml {arguments[0]} failed; its reason is above.")
     return done.stdout
+
+
+def more_pins(artifacts: list[manifest.Artifact], lock: str, wider: str) -> str:
+    """The pins of what models that were made elsewhere need beside the server's own packages.
+
+    Parameters
+    ----------
+    lock, wider
+        The server's lock, and a wider one that the rest is taken from with its hashes.
+
+    Raises
+    ------
+    CannotDeploy
+        A model needs a package that neither has.
+    """
+    here, there = pins_of(lock), pins_of(wider)
+    wanted: dict[str, str] = {}
+    for artifact in artifacts:
+        spec = python_model.read(artifact)
+        waiting = [*spec.packages, *(["pandas"] if spec.frame else [])] if spec is not None else []
+        while waiting:
+            name = waiting.pop()
+            if name in here or name in wanted:
+                continue
+            if name not in there:
+                raise CannotDeploy(
+                    f"The model {artifact.manifest.name} needs {name}, which requirements/ does not lock: "
+                    f"add it to "
+                    "the group serving in pyproject.toml, then make lock."
+                )
+            wanted[name] = there[name]
+            waiting += [each for each in requirements_of(name) if each in there]
+    return "".join(wanted[name] for name in sorted(wanted))
+
+
+def requirements_of(name: str) -> list[str]:
+    """What an installed distribution needs, by normalised names."""
+    try:
+        lines = requires(name) or []
+    except PackageNotFoundError:
+        return []
+    found = [Requirement(line) for line in lines]
+    needed = [each.name for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return [re.sub(r"[-_.]+", "-", each).lower() for each in needed]
+
+
+def pins_of(lock: str) -> dict[str, str]:
+    """The pins of a lock by the distribution, each with its hashes."""
+    pins = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
+    return {pin.partition("==")[0].lower(): pin for pin in pins if "==" in pin}
 
 
 def without(lock: str, names: tuple[str, ...]) -> str:

@@ -43,6 +43,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"__main__"},
         {"screen"},
         {"run"},
+        {"imported"},
         {"facts"},
         {"card", "freshness", "pending"},
         {"job"},

@@ -125,8 +125,19 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--publish", action="store_true", help="leave the verdict in the log, for the servers' metrics"
     )
     starting = command("init", init, "write a use case for a table of your own", takes_name=False)
-    starting.add_argument("data", metavar="DATA.csv", help="a CSV or Parquet file")
+    starting.add_argument(
+        "data",
+        metavar="DATA.csv|MODEL",
+        help="a CSV or Parquet file; or a model's file, MLmodel or models:/...",
+    )
     starting.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
+    starting.add_argument("--name", default="", help="of the use case (default: the file's own)")
+    made = starting.add_argument_group("for a model that was made elsewhere")
+    made.add_argument("--data", dest="table", metavar="DATA.csv", help="a table that the model has not seen")
+    made.add_argument("--trust", action="store_true", help="open a pickle, which runs what it names")
+    made.add_argument(
+        "--code", action="append", metavar="FOLDER", help="where its own classes are imported from"
+    )
     reading_options(starting)
     looking = command("preview", preview, "show how a file is read, and what is unsure", takes_name=False)
     looking.add_argument("data", metavar="FILE", help="a CSV or Parquet file")
@@ -382,17 +393,28 @@ def live(chosen: argparse.Namespace) -> int:
 
 
 def init(chosen: argparse.Namespace) -> int:
-    """`init DATA.csv --target COLUMN`."""
+    """`init DATA.csv --target COLUMN`, or `init MODEL --data DATA.csv --target COLUMN`."""
+    from training.imported.init import is_model, write_model_use_case
     from training.tables.init import write_use_case
 
-    path = write_use_case(
-        chosen.data,
-        chosen.target,
-        read=_read(chosen),
-        formats=_formats(chosen),
-        tell=lambda line: print(line, file=sys.stderr),
-        width=_terminal(),
-    )
+    told: dict[str, Any] = {
+        "read": _read(chosen),
+        "formats": _formats(chosen),
+        "tell": lambda line: print(line, file=sys.stderr),
+        "width": _terminal(),
+        "name": chosen.name,
+    }
+    if chosen.table is not None or is_model(chosen.data):
+        if chosen.table is None:
+            print(
+                f"error: {chosen.data} is a model: --data names the table to measure it on", file=sys.stderr
+            )
+            return USAGE
+        path = write_model_use_case(
+            chosen.data, chosen.table, chosen.target, trust=chosen.trust, code=chosen.code or (), **told
+        )
+    else:
+        path = write_use_case(chosen.data, chosen.target, **told)
     print(f"{path} is written: look it over, then train with")
     print(f"  {typed(f'-m training run {path.name}')}")
     return DONE

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from training.metrics.importances import Importance
     from training.search.search import SearchResult
     from training.search.trial import Trial
+    from training.tables.data import Table
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
@@ -69,7 +70,6 @@ def facts_of(job: Job, made: Trained) -> Facts:
         metrics(table.task, test.truth, scores, table.classes, table.positive, signature.threshold)
         for scores in (made.scores, made.baseline)
     )
-    types = {"number": "double", "category": "string", "text": "string", "date": "datetime"}
     return Facts(
         title=f"{short_title(best)} {figures[metric]:.4g} · {table.use_case.name} · {job.began}",
         params={
@@ -89,14 +89,7 @@ def facts_of(job: Job, made: Trained) -> Facts:
             **{f"test_{name}": value for name, value in figures.items() if np.isfinite(value)},
             f"baseline_test_{metric}": baseline[metric],
         },
-        data=DataInput(
-            name=table.use_case.name,
-            digest=table.digest,
-            source=_source_name(table.use_case),
-            rows=table.rows,
-            columns={name: types[kind] for name, kind in table.kinds.items()},
-            target=table.use_case.target,
-        ),
+        data=data_of(table),
         card=_card(job, made, figures, baseline),
     )
 
@@ -152,6 +145,19 @@ def _card(job: Job, made: Trained, figures: Mapping[str, float], baseline: Mappi
         slices=parts,
         importances=made.importances,
         notes=[str(note) for note in table.notes],
+    )
+
+
+def data_of(table: Table) -> DataInput:
+    """The table as MLflow shows it beside a run."""
+    types = {"number": "double", "category": "string", "text": "string", "date": "datetime"}
+    return DataInput(
+        name=table.use_case.name,
+        digest=table.digest,
+        source=_source_name(table.use_case),
+        rows=table.rows,
+        columns={name: types[kind] for name, kind in table.kinds.items()},
+        target=table.use_case.target,
     )
 
 

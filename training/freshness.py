@@ -12,7 +12,7 @@ import msgspec
 from artifact import manifest
 from training.registry.mlflow_registry import read_alias
 from training.registry.records import CHALLENGER, CHAMPION, Version
-from training.settings import Bundled, Csv, OpenML, Parquet, Sql, Synthetic, UseCase
+from training.settings import REGISTERED, Bundled, Csv, Model, OpenML, Parquet, Sql, Synthetic, UseCase
 
 if TYPE_CHECKING:
     from training.job import Budget
@@ -44,7 +44,21 @@ def settings_digest(use_case: UseCase) -> str:
         said.pop(words)
     if isinstance(use_case.source, Csv | Parquet):
         said["source"]["path"] = Path(use_case.source.path).name
+    if use_case.model is not None and not use_case.model.source.startswith(REGISTERED):
+        said["model"] |= {"source": Path(use_case.model.source).name, "sha256": _content(use_case.model)}
+        said["model"]["code"] = len(use_case.model.code)
     return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
+
+
+def _content(model: Model) -> str:
+    """A digest of a model's file and of the code that it comes with; nothing where they cannot be read."""
+    digest = hashlib.sha256()
+    for place in map(Path, (model.source, *model.code)):
+        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def key_of(use_case: UseCase, data: str, budget: Budget) -> str:

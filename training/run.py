@@ -15,6 +15,7 @@ from training.export import export
 from training.facts import Trained, about, draw, facts_of, short_title, source_tags, tags_of, trial_run
 from training.families.scores import scores_of
 from training.freshness import key_of
+from training.imported.adopt import adopt
 from training.job import Job
 from training.metrics.importances import importances
 from training.metrics.metric import METRICS
@@ -76,7 +77,8 @@ def run(use_case: UseCase, budget: Budget, progress: Progress) -> Result:
         resumed = finished is not None
         if finished is None:
             began = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-            finished = _train(registry, Job(test, budget, key, folder, progress, began))
+            make = _train if use_case.model is None else adopt
+            finished = make(registry, Job(test, budget, key, folder, progress, began))
         try:
             progress.stage("registering in MLflow")
             version = record(registry, finished, folder)

@@ -36,6 +36,10 @@ METRIC_NAMES: dict[Task, tuple[str, ...]] = {
 ALL_METRICS = tuple(dict.fromkeys(name for names in METRIC_NAMES.values() for name in names))
 
 
+REGISTERED = ("models:/", "runs:/")
+"""What the source of a model begins with that MLflow keeps."""
+
+
 class UseCaseError(Exception):
     """A use case file cannot be used: one or two sentences for the person who wrote it (exit code 2)."""
 
@@ -118,6 +122,24 @@ class Read(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     day_first: bool | None = None
 
 
+class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model that was made elsewhere.
+
+    Parameters
+    ----------
+    source
+        A file, a folder with an MLmodel, or `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `runs:/ID/PATH`.
+    trust
+        Whether a pickle may be opened, which runs what it names.
+    code
+        Folders that its own classes are imported from.
+    """
+
+    source: str
+    trust: bool = False
+    code: tuple[str, ...] = ()
+
+
 class Gate(Struct, frozen=True, forbid_unknown_fields=True):
     """What a model must meet to become champion."""
 
@@ -150,6 +172,7 @@ class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threshold: Annotated[float, Meta(gt=0, lt=1)] | None = None
     read: Read = Read()
     formats: dict[str, str] = {}
+    model: Model | None = None
     leave_out: tuple[str, ...] = ()
     sensitive: tuple[str, ...] = ()
     use_sensitive: bool = False
@@ -220,12 +243,13 @@ def _checked(settings: dict[str, Any], path: Path) -> UseCase:
     for key in ("target", "source"):
         if key not in settings:
             raise UseCaseError(f"{path}: the key {key} is missing{_EXAMPLE[key]}.")
-    for key in ("source", "gate", "read"):
+    for key in ("source", "gate", "read", "model"):
         if key in settings and not isinstance(settings[key], dict):
             raise UseCaseError(f"{path}: {key} is {_shown(settings[key])}, expected a table [{key}].")
     _check_source(settings["source"], path)
     _refuse_unknown(settings.get("gate", {}), _fields(Gate), path, "gate.")
     _refuse_unknown(settings.get("read", {}), _fields(Read), path, "read.")
+    _refuse_unknown(settings.get("model", {}), _fields(Model), path, "model.")
     settings = _with_older_keys_moved(settings, path)
     settings.setdefault("name", path.stem)
     try:
@@ -235,9 +259,19 @@ def _checked(settings: dict[str, Any], path: Path) -> UseCase:
     _check_meaning(use_case, path)
     source = use_case.source
     if isinstance(source, Csv | Parquet):
-        absolute = str((path.parent / Path(source.path).expanduser()).resolve())
-        source = msgspec.structs.replace(source, path=absolute)
-    return msgspec.structs.replace(use_case, source=source, file=str(path))
+        source = msgspec.structs.replace(source, path=_absolute(source.path, path))
+    model = use_case.model
+    if model is not None:
+        model = msgspec.structs.replace(
+            model,
+            source=model.source if model.source.startswith(REGISTERED) else _absolute(model.source, path),
+            code=tuple(_absolute(folder, path) for folder in model.code),
+        )
+    return msgspec.structs.replace(use_case, source=source, model=model, file=str(path))
+
+
+def _absolute(named: str, file: Path) -> str:
+    return str((file.parent / Path(named).expanduser()).resolve())
 
 
 _EXAMPLE = {

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from artifact import store
 from deploy import image
 from deploy.image import SKLEARN_ONLY, CannotDeploy
+from tests.artifact import bought
 from tests.servers import CHECKOUT
 from tests.serving import artifacts
 
@@ -167,3 +168,19 @@ def test_a_port_of_a_registry_is_no_tag() -> None:
     assert image.tagged("host:5000/okamochi:1")
     assert not image.tagged("okamochi")
     assert not image.tagged("host:5000/okamochi")
+
+
+def test_what_a_model_made_elsewhere_needs_goes_in_from_the_wider_lock(tmp_path: Path) -> None:
+    """Pandas, and what pandas needs, with their hashes; a package that no lock has is told."""
+    wider = (CHECKOUT / "requirements" / "training.txt").read_text()
+    table = bought.table()
+    made = bought.seal(tmp_path / "bought", bought.pipeline(table), table)
+
+    wanted = image.pins_of(image.more_pins([made], LOCK.read_text(), wider))
+
+    assert "pandas" in wanted
+    assert not wanted.keys() & image.pins_of(LOCK.read_text()).keys()
+    assert all("--hash=sha256:" in pin for pin in wanted.values())
+    foreign = bought.seal(tmp_path / "foreign", bought.pipeline(table), table, packages=("xgboost",))
+    with pytest.raises(CannotDeploy, match="bought needs xgboost, which requirements/ does not lock"):
+        image.more_pins([foreign], LOCK.read_text(), wider)

@@ -30,6 +30,7 @@ CLUSTER = "needs a cluster, an image registry or a builder: make test-cluster do
 TRAINS = "trains for minutes: tests/training runs it with few trials"
 SERVES = "serves until it is stopped, on its default port: tests/end_to_end runs it on a free one"
 TESTS = "runs the suite, or loads a server for long: the suite itself is the test"
+MODELS = "needs a model of one's own: tests/training/imported makes some and runs it"
 SETS = "sets variables for what comes after"
 INSTALLS = "changes the environment of this checkout"
 
@@ -53,6 +54,9 @@ NOT_RUN = {
     "mlflow ui": SERVES,
     "mlflow models serve -m models:/breast_cancer@champion --env-manager local": SERVES,
     "make serve USECASES=customers.toml": SERVES,
+    "make serve USECASES=churn.toml": SERVES,
+    ".venv/bin/python -m training init model.joblib "
+    "--data test.csv --target churned --name churn --trust": MODELS,
     ".venv/bin/python -m training run iris": TRAINS,
     ".venv/bin/python -m training run customers.toml": TRAINS,
     "make train USECASES=credit": TRAINS,

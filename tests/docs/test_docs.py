@@ -94,7 +94,8 @@ def test_every_key_of_a_use_case_is_documented() -> None:
     tables = "\n".join(re.findall(r"^\|.*\|$", page, flags=re.MULTILINE))
     first_cells = "\n".join(re.findall(r"^\| ([^|]*) \|", page, flags=re.MULTILINE))
     keys = set(use_case_settings.UseCase.__struct_fields__) - {"file", "gate"}
-    keys |= {*use_case_settings.Gate.__struct_fields__, *use_case_settings.Read.__struct_fields__}
+    for table in (use_case_settings.Gate, use_case_settings.Read, use_case_settings.Model):
+        keys |= set(table.__struct_fields__)
     for source in msgspec.inspect.type_info(use_case_settings.Source).types:  # type: ignore[union-attr]
         assert f"`{source.tag}`" in first_cells, f"source.kind {source.tag}"
         for field in source.fields:

@@ -69,8 +69,12 @@ class Scored:
 
 
 def test_set_of(table: Table) -> TestSet:
-    """The test rows of a table, with the use case's metric or the default of its task."""
-    return TestSet(table, test_rows(table), table.use_case.metric or DEFAULT_METRIC[table.task])
+    """The test rows of a table, with the use case's metric or the default of its task.
+
+    For a model that was made elsewhere all rows are test rows.
+    """
+    rows = test_rows(table) if table.use_case.model is None else np.ones(table.rows, np.bool_)
+    return TestSet(table, rows, table.use_case.metric or DEFAULT_METRIC[table.task])
 
 
 def score_test_set(artifact: Artifact, test: TestSet) -> Scored:
@@ -93,7 +97,10 @@ def metrics_of(scored: Scored, test: TestSet) -> dict[str, float]:
 
 
 def model_size_mb(artifact: Artifact) -> float:
-    """The size of the file that a server scores with, in millions of bytes."""
+    """The size of the files that a server scores with, in millions of bytes."""
+    if manifest.MODEL in artifact.manifest.files:
+        files = (artifact.path / "model").rglob("*")
+        return sum(path.stat().st_size for path in files if path.is_file()) / 1e6
     file = manifest.ONNX if artifact.manifest.runtime == "onnx" else manifest.SKOPS
     return (artifact.path / file).stat().st_size / 1e6
 

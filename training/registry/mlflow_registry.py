@@ -294,6 +294,19 @@ class Registry:
                 raise ArtifactError(self._without_files(version))
             return Path(found)
 
+    def fetch(self, uri: str, folder: Path) -> Path:
+        """Copy a model that `models:/...` or `runs:/...` names below `folder`, whoever made it.
+
+        Raises
+        ------
+        RegistryError
+            There is no such model, version or alias, its files are gone, or the registry is away.
+        """
+        with self._asked(f"give the files of {uri}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            with self._current():
+                return Path(self._mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+
     # Inside
 
     def _without_files(self, version: Version) -> str:

@@ -14,7 +14,18 @@ import msgspec
 import numpy as np
 
 from artifact.models_lock import NAME_RULE
-from training.settings import USE_CASES, Label, Parquet, Read, UseCase, UseCaseError
+from training.settings import (
+    REGISTERED,
+    USE_CASES,
+    KindSetting,
+    Label,
+    Model,
+    Parquet,
+    Read,
+    Task,
+    UseCase,
+    UseCaseError,
+)
 from training.tables.columns import clean_labels
 from training.tables.data import Note, Table, clean_table, test_rows, with_few_test_rows
 from training.tables.preview import column_lines
@@ -40,6 +51,11 @@ def write_use_case(
     read: Read = Read(),  # noqa: B008 - frozen
     formats: Mapping[str, str] = MappingProxyType({}),
     width: int = 110,
+    name: str = "",
+    model: Model | None = None,
+    kinds: Mapping[str, KindSetting] = MappingProxyType({}),
+    leave_out: tuple[str, ...] = (),
+    task: Task | None = None,
 ) -> Path:
     """Write `NAME.toml` for a person's data, NAME being the data file's own, and say in it what was guessed.
 
@@ -58,9 +74,13 @@ def write_use_case(
         What the person says of how the file is written.
     width
         Columns of the terminal that `tell` writes to.
+    name
+        Of the use case, instead of the data file's own.
+    model, kinds, leave_out, task
+        A model that was made elsewhere, and what it says of the columns.
     """
     data = Path(data_path).expanduser().resolve()
-    base = _name_of(data)
+    base = name or name_of(data)
     path = Path(directory).resolve() / f"{base}.toml"
     if path.exists():
         raise UseCaseError(f"{path} exists already: edit it, or move it away to have a new one written.")
@@ -71,14 +91,21 @@ def write_use_case(
         folds=FOLDS,
         read=read,
         formats=dict(formats),
+        model=model,
+        kinds=dict(kinds),
+        leave_out=leave_out,
+        task=task,
         file=str(path),
     )
     raw = read_source(draft)
-    drop_classes, folds = _rare(raw, draft)
-    draft = msgspec.structs.replace(draft, drop_classes=drop_classes, folds=folds)
+    if model is None:
+        drop_classes, folds = _rare(raw, draft)
+        draft = msgspec.structs.replace(draft, drop_classes=drop_classes, folds=folds)
     table = clean_table(raw, draft)
-    draft = msgspec.structs.replace(draft, task=table.task, salt=_salt(table))
-    table = with_few_test_rows(dataclasses.replace(table, use_case=draft))
+    draft = msgspec.structs.replace(draft, task=table.task, salt="" if model else _salt(table))
+    table = dataclasses.replace(table, use_case=draft)
+    if model is None:
+        table = with_few_test_rows(table)
     path.write_text(_toml(draft, table, os.path.relpath(data, path.parent)), encoding="utf-8")
     for line in table.to_look_at():
         tell(line)
@@ -97,7 +124,7 @@ def _unobvious(table: Table, width: int) -> list[str]:
     return [*lines, *([f"and {more} more: see the data report"] if more > 0 else []), ""]
 
 
-def _name_of(data: Path) -> str:
+def name_of(data: Path) -> str:
     """A use case name out of a file name: `Bank-Full (2).csv.gz` gives `bank_full_2`."""
     stem = re.sub(r"(\.(csv|tsv|txt|data|dat|tab|gz|parquet|pq))+$", "", data.name.lower())
     name = re.sub(r"[^a-z0-9]+", "_", stem).strip("_")
@@ -194,7 +221,9 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
     ]
     if table.task == "binary":
         lines.append(f"positive = {_value(table.positive)}  # the label that it is about")
-    lines += [f"metric = {_value(metric)}  # {why}", f"trials = {_trials(table)}"]
+    lines.append(f"metric = {_value(metric)}  # {why}")
+    if draft.model is None:
+        lines.append(f"trials = {_trials(table)}")
     if draft.salt:
         lines.append(f"salt = {_value(draft.salt)}  # deals rows of every class to training and test")
     if draft.drop_classes:
@@ -212,6 +241,7 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
         f"path = {_value(path)}",
         "",
         *_read_lines(draft, table),
+        *_model_lines(draft),
         "# What each column is: number, category, text, date or leave_out.",
         "[kinds]",
         *_kind_lines(table),
@@ -241,6 +271,23 @@ def _read_lines(draft: UseCase, table: Table) -> list[str]:
         lines += ["[formats]", *(f"{_key(name)} = {_value(form)}" for name, form in draft.formats.items())]
         lines.append("")
     return lines
+
+
+def _model_lines(draft: UseCase) -> list[str]:
+    """[model], with paths as the file says them."""
+    if draft.model is None:
+        return []
+    folder = Path(draft.file).parent
+    source = draft.model.source
+    if not source.startswith(REGISTERED):
+        source = os.path.relpath(source, folder)
+    lines = ["# The model, made elsewhere: every row of the table measures it.", "[model]"]
+    lines.append(f"source = {_value(source)}")
+    if draft.model.trust:
+        lines.append("trust = true  # opening it runs what it names")
+    if draft.model.code:
+        lines.append(f"code = {_value([os.path.relpath(each, folder) for each in draft.model.code])}")
+    return [*lines, ""]
 
 
 _USUAL = {

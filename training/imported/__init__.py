@@ -1,0 +1,1 @@
+"""A model that was made elsewhere: loaded, described, measured, and sealed like one of our own."""

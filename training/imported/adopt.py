@@ -1,0 +1,245 @@
+"""A model that was made elsewhere becomes an artifact: opened, held against a table, measured, sealed."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from artifact import manifest
+from artifact.encode import Encoder
+from artifact.manifest import MODEL
+from artifact.python_model import CODE, score_of
+from training.decide.test_set import encode
+from training.export import PRECISION, golden_records
+from training.facts import about, data_of, source_tags
+from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
+from training.imported.card import card
+from training.imported.contract import (
+    columns_wanted,
+    dtypes_of,
+    signature_of,
+    spec_of,
+    with_missing_refused,
+)
+from training.imported.describe import describe
+from training.imported.load import ModelError, load
+from training.metrics.metric import metrics
+from training.onnx.parity import tolerance_of
+from training.pending import Finished, save
+from training.plots import plots
+from training.registry.records import RegistryError
+from training.settings import REGISTERED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from artifact.manifest import Score
+    from artifact.python_model import PythonModel
+    from artifact.signature import Signature
+    from training.imported.describe import Described
+    from training.imported.load import Loaded
+    from training.job import Job
+    from training.registry.mlflow_registry import Registry
+    from training.settings import Model
+    from training.tables.data import Table
+
+NOT_CODE = shutil.ignore_patterns("__pycache__", ".*")
+RUNTIME_REASON = "it was made elsewhere and is scored by its own library"
+
+
+def adopt(registry: Registry, job: Job) -> Finished:
+    """Make of a use case's [model] what a training makes: an artifact in `job.folder`, figures, pictures.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be opened, does not fit the table, or answers what its task does not allow.
+    RegistryError
+    """
+    use_case, table = job.use_case, job.test.table
+    asked = use_case.model
+    assert asked is not None  # noqa: S101 - why this was called
+    job.progress.stage("opening the model")
+    shutil.rmtree(job.folder, ignore_errors=True)
+    loaded = open_model(asked, registry, job.folder / "fetched")
+    described = describe(loaded.model)
+    signature, spec = _contract(loaded, described, table)
+    job.progress.stage("measuring it on the table")
+    rows = encode(signature, table, job.test.rows)
+    score = score_of(loaded.model, spec, signature)
+    scores = _scores(score, rows)
+    signature = with_missing_refused(signature, score, rows)
+    run_id = registry.start(
+        use_case.name,
+        f"imported · {use_case.name} · {job.began}",
+        source_tags(use_case),
+        description=about(use_case),
+        about={"task": table.task, "metric": job.metric},
+    )
+    try:
+        return _sealed(job, loaded, spec, signature, scores, run_id)
+    except BaseException as error:
+        with suppress(RegistryError):
+            registry.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+
+
+def open_model(asked: Model, registry: Registry | None, folder: Path) -> Loaded:
+    """The model that a use case names, fetched from MLflow where it is there."""
+    code = tuple(Path(each) for each in asked.code)
+    if registry is None or not asked.source.startswith(REGISTERED):
+        return load(Path(asked.source), trust=asked.trust, code=code)
+    return load(registry.fetch(asked.source, folder), trust=asked.trust, code=code)
+
+
+def _contract(loaded: Loaded, described: Described, table: Table) -> tuple[Signature, PythonModel]:
+    use_case = table.use_case
+    names = columns_wanted(
+        described, [*map(str, table.frame.columns), *table.ignored], use_case.target, "the table"
+    )
+    for name in names:
+        if name not in table.frame.columns:
+            raise ModelError(
+                f"The model reads the column {name!r}, which the use case leaves out of the table: say "
+                f"what it is, "
+                f'for example {name} = "number" under [kinds].'
+            )
+    dtypes = dtypes_of(described, table, names)
+    signature = signature_of(described, table, dtypes)
+    return signature, spec_of(loaded, described, signature, dtypes)
+
+
+def _scores(score: Score, rows: NDArray[Any]) -> NDArray[np.float64]:
+    try:
+        scores = score(rows)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise ModelError(f"The model does not score the table's rows: {reason}.") from error
+    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(bad):
+        raise ModelError(
+            f"The model gives no finite number for {len(bad)} of {len(rows)} rows, the first of them row "
+            f"{bad[0]}; "
+            "where cells are missing in it, fill them before the model or within it."
+        )
+    return scores
+
+
+def _sealed(  # noqa: PLR0917 - what was found out so far, each once
+    job: Job,
+    loaded: Loaded,
+    spec: PythonModel,
+    signature: Signature,
+    scores: NDArray[np.float64],
+    run_id: str,
+) -> Finished:
+    use_case, test, table = job.use_case, job.test, job.test.table
+    assert use_case.model is not None  # noqa: S101 - as in `adopt`
+    figures, baseline = (
+        metrics(table.task, test.truth, each, signature.classes, signature.positive, signature.threshold)
+        for each in (scores, _baseline(signature, test.truth))
+    )
+    algorithm = type(loaded.model).__name__
+    if hasattr(loaded.model, "steps"):
+        algorithm = type(loaded.model.steps[-1][1]).__name__
+    digest = manifest.digest(loaded.file)
+    words = card(
+        title=use_case.title or use_case.name,
+        description=use_case.description,
+        source=use_case.model.source if use_case.model.source.startswith(REGISTERED) else loaded.file.name,
+        algorithm=algorithm,
+        spec=spec,
+        signature=signature,
+        versions=loaded.versions,
+        metrics=figures,
+        baseline=baseline,
+        rows=int(test.rows.sum()),
+        digest=digest,
+    )
+    job.progress.stage("sealing")
+    folder = job.folder / "okamochi"
+    (folder / "model").mkdir(parents=True)
+    shutil.copy(loaded.file, folder / spec.file)
+    for each in use_case.model.code:
+        shutil.copytree(
+            each, folder / CODE, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*")
+        )
+    spec = msgspec.structs.replace(spec, code=bool(use_case.model.code))
+    (folder / MODEL).write_bytes(msgspec.json.format(msgspec.json.encode(spec)) + b"\n")
+    (folder / manifest.CARD).write_text(words, "utf-8")
+    records = golden_records(signature, table.frame.loc[test.rows], scores)
+    score = score_of(loaded.model, spec, signature)
+    manifest.write(
+        folder,
+        signature=signature,
+        golden=manifest.Golden(
+            records=records,
+            scores=score(Encoder(signature).records(records, lenient=True)).tolist(),
+            tolerance=tolerance_of(signature, test.truth),
+        ),
+        name=use_case.name,
+        run_id=run_id,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        runtime="python",
+        runtime_reason=RUNTIME_REASON,
+        precision=PRECISION,
+        algorithm=algorithm,
+        metric=job.metric,
+        metrics={key: float(value) for key, value in figures.items() if np.isfinite(value)},
+        libraries={**loaded.versions, "mlflow": version("mlflow"), "numpy": version("numpy")},
+    )
+    job.progress.stage("drawing pictures")
+    pictures = job.folder / "pictures"
+    pictures.mkdir()
+    for name, figure in plots(signature, test.truth, scores, metric=job.metric).items():
+        figure.savefig(pictures / f"{name}.png")
+    return save(
+        Finished(
+            key=job.key,
+            name=use_case.name,
+            about=about(use_case),
+            run_id=run_id,
+            title=f"{algorithm} {figures[job.metric]:.4g} · {use_case.name} · {job.began}",
+            begun=source_tags(use_case),
+            params={
+                "algorithm": algorithm,
+                "settings": f"read from {loaded.file.name}, SHA-256 {digest}",
+                "test_rows": str(int(test.rows.sum())),
+                "columns": str(len(spec.inputs)),
+            },
+            metrics={f"test_{name}": value for name, value in figures.items() if np.isfinite(value)},
+            baseline={name: value for name, value in baseline.items() if np.isfinite(value)},
+            folds={},
+            tags={
+                "algorithm": algorithm,
+                "runtime": "python",
+                "runtime.reason": RUNTIME_REASON,
+                "metric": job.metric,
+                **{f"test_{name}": f"{value:.4f}" for name, value in figures.items()},
+                "okamochi.use_case": use_case.name,
+                DATA: table.digest,
+                SETTINGS: settings_digest(use_case),
+                FORMAT: str(manifest.FORMAT),
+            },
+            note=words,
+            data=data_of(table),
+            trials=[],
+            logged=0,
+        ),
+        job.folder,
+    )
+
+
+def _baseline(signature: Signature, truth: NDArray[Any]) -> NDArray[np.float64]:
+    """Scores that look at no column: the shares of the classes, or the mean."""
+    if not signature.classes:
+        return np.full((len(truth), 1), float(np.mean(truth.astype(np.float64))))
+    shares = np.array([sum(label == each for each in truth) for label in signature.classes], np.float64)
+    return np.tile(shares / shares.sum(), (len(truth), 1))

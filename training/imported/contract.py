@@ -1,0 +1,230 @@
+"""The signature of a model that was made elsewhere: what it knows and a table say."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from artifact.encode import canonical
+from artifact.python_model import Input, PythonModel
+from artifact.signature import Column, Signature
+from training.imported.load import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from artifact.manifest import Score
+    from artifact.python_model import Dtype
+    from artifact.signature import Label
+    from training.imported.describe import Described
+    from training.imported.load import Loaded
+    from training.tables.data import Table
+
+MAX_CATEGORIES = 500
+"""Different texts of a column from which on the signature lists none of them."""
+SHOWN = 5
+
+
+def columns_wanted(
+    described: Described, available: Sequence[str], target: str, source: str
+) -> tuple[str, ...]:
+    """Which columns of a table the model reads, in its order.
+
+    Parameters
+    ----------
+    available
+        All columns of the table, target included.
+    source
+        What the table is called in an error.
+
+    Raises
+    ------
+    ModelError
+        The table lacks one, or has another number of them than a model that knows no names.
+    """
+    if described.names:
+        lacking = [name for name in described.names if name not in available]
+        if lacking:
+            more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+            raise ModelError(
+                f"The model reads the columns {', '.join(map(repr, lacking[:SHOWN]))}{more}, which "
+                f"{source} does not have; "
+                f"it has {', '.join(map(repr, available[:20]))}."
+            )
+        return described.names
+    features = tuple(name for name in available if name != target)
+    if described.columns and len(features) != described.columns:
+        raise ModelError(
+            f"The model was fitted on an array of {described.columns} columns without names, and {source} "
+            f"has "
+            f"{len(features)} beside the target {target!r}; leave_out in the use case names those that it "
+            f"does not read."
+        )
+    return features
+
+
+def dtypes_of(described: Described, table: Table, names: Sequence[str]) -> dict[str, Dtype]:
+    """The type of each column as the model was fitted on it: an encoder's own, else the table's.
+
+    Raises
+    ------
+    ModelError
+        The model reads numbers where the table has words.
+    """
+    found: dict[str, Dtype] = {}
+    for name in names:
+        kind, cells = table.kinds[name], table.frame[name].dropna()
+        wanted = described.dtypes.get(name)
+        if wanted in {"float", "int"} and kind != "number":
+            raise ModelError(
+                f"The model reads {name!r} as a number, and the table has words there, such as "
+                f"{cells.iloc[0]!r}: "
+                f'{name} = "number" under [kinds] reads them as numbers where they are.'
+            )
+        if wanted is not None:
+            found[name] = wanted
+        elif kind == "number":
+            found[name] = "float"
+        else:
+            found[name] = "bool" if set(cells.unique()) <= {"true", "false"} else "str"
+    return found
+
+
+def signature_of(described: Described, table: Table, dtypes: dict[str, Dtype]) -> Signature:
+    """The signature; columns in the model's order, classes in the table's.
+
+    Raises
+    ------
+    ModelError
+        The table and the model disagree about the task or the classes.
+    """
+    task = described.task or table.task
+    if task != table.task:
+        raise ModelError(
+            f"The model is for a {task} task, but the target {table.use_case.target!r} of the table makes "
+            f"a {table.task} one; "
+            f'task = "{task}" in the use case says otherwise.'
+        )
+    columns = tuple(_column(described, table.frame[name], name, dtype) for name, dtype in dtypes.items())
+    classes, positive = table.classes, table.positive
+    if described.classes:
+        known = {canonical(label): label for label in table.classes}
+        unseen = [
+            label for label in table.classes if canonical(label) not in set(map(canonical, described.classes))
+        ]
+        if unseen:
+            raise ModelError(
+                f"The table has the class {unseen[0]!r} in {table.use_case.target!r}, which the model "
+                f"never saw; "
+                f"it knows {', '.join(map(repr, described.classes[:20]))}."
+            )
+        classes = tuple(known.get(canonical(label), _label(label)) for label in described.classes)
+    return Signature(
+        task=task,
+        target=table.use_case.target,
+        columns=columns,
+        classes=classes,
+        positive=positive,
+        threshold=table.use_case.threshold if task == "binary" else None,
+        ignored=tuple(name for name in table.ignored if name not in dtypes),
+        sensitive=table.use_case.sensitive,
+        raw=True,
+    )
+
+
+def _label(label: Any) -> Label:
+    return label if isinstance(label, (bool, int, float, str)) else str(label)
+
+
+def _column(described: Described, cells: pd.Series[Any], name: str, dtype: Dtype) -> Column:
+    seen = cells.dropna()
+    if dtype in {"float", "int"}:
+        values = seen.to_numpy(np.float64)
+        if not len(values):
+            return Column(name=name, kind="number", missing="allow")
+        return Column(
+            name=name,
+            kind="number",
+            missing="allow",
+            integer=bool((values == np.round(values)).all()),
+            minimum=float(values.min()),
+            maximum=float(values.max()),
+            median=float(f"{np.median(values):.12g}"),
+        )
+    counts = Counter(map(canonical, seen.tolist()))
+    ordered = sorted(counts, key=lambda word: (-counts[word], word))
+    known = described.known.get(name)
+    if known is not None:  # its encoder refuses all else
+        allowed = dict.fromkeys(canonical(value) for value in known if value is not None)
+        kept = tuple(dict.fromkeys([*(word for word in ordered if word in allowed), *allowed]))
+        mode = kept[0] if kept else None
+        return Column(name=name, kind="category", missing="allow", categories=kept, mode=mode)
+    if len(ordered) > MAX_CATEGORIES:
+        words = tuple(dict.fromkeys(ordered[0].split()))[:4]
+        return Column(name=name, kind="text", missing="allow", terms=words, idf=(1.0,) * len(words))
+    return Column(
+        name=name,
+        kind="category",
+        missing="allow",
+        unknown="pass",
+        categories=tuple(ordered),
+        mode=ordered[0] if ordered else None,
+    )
+
+
+def with_missing_refused(signature: Signature, score: Score, rows: NDArray[Any]) -> Signature:
+    """The signature that refuses a missing cell wherever the model fails on one, by asking it.
+
+    Parameters
+    ----------
+    rows
+        Some raw rows that the model scores.
+    """
+    row = next((each for each in rows if not any(_absent(cell) for cell in each)), None)
+    if row is None:
+        return signature
+    columns = []
+    for place, column in enumerate(signature.columns):
+        asked = row.astype(object)
+        asked[place] = np.nan if column.kind == "number" else None
+        try:
+            takes = bool(np.isfinite(score(asked.reshape(1, -1))).all())
+        except Exception:  # noqa: BLE001 - whatever the model raises, it does not take the row
+            takes = False
+        columns.append(column if takes else msgspec.structs.replace(column, missing="refuse"))
+    return msgspec.structs.replace(signature, columns=tuple(columns))
+
+
+def _absent(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def spec_of(
+    loaded: Loaded, described: Described, signature: Signature, dtypes: dict[str, Dtype]
+) -> PythonModel:
+    """How a server opens the model and asks it."""
+    own = [canonical(label) for label in described.classes]
+    order = (
+        tuple(own.index(canonical(label)) for label in signature.classes)
+        if own
+        else tuple(range(len(signature.classes)))
+    )
+    answers_labels = described.method == "predict" and signature.task != "regression" and bool(own)
+    return PythonModel(
+        flavor=loaded.flavor,
+        file=f"model/{loaded.file.name}",
+        inputs=tuple(Input(name=name, dtype=dtype) for name, dtype in dtypes.items()),
+        frame=described.frame,
+        method=described.method,
+        order=order,
+        labels=tuple(_label(described.classes[place]) for place in order) if answers_labels else (),
+        trusted=loaded.trusted,
+        packages=tuple(loaded.versions),
+    )

@@ -1,0 +1,159 @@
+"""What a model knows about itself: its columns, their types, its classes, and how it is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.imported.load import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from artifact.python_model import Dtype
+    from training.settings import Task
+
+
+@dataclass(frozen=True)
+class Described:
+    """A model in its own words.
+
+    Parameters
+    ----------
+    names
+        Of its columns, in its order; empty where it was fitted on an array and knows only how many.
+    columns
+        How many; 0 where it does not say.
+    frame
+        It wants a data frame with these names.
+    dtypes
+        Of the columns that an encoder of it reads.
+    known
+        Values that an encoder knows and refuses others, by column.
+    classes
+        Its labels in its own order; empty for a regression.
+    """
+
+    task: Task | None
+    method: str
+    names: tuple[str, ...]
+    columns: int
+    frame: bool
+    classes: tuple[Any, ...]
+    dtypes: dict[str, Dtype] = field(default_factory=dict)
+    known: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
+def describe(model: Any) -> Described:
+    """Read what a fitted estimator, a pipeline or a booster knows.
+
+    Raises
+    ------
+    ModelError
+        It is none of these, or it is not fitted.
+    """
+    if isinstance(model, (dict, list, tuple, np.ndarray, str)):
+        inside = ", ".join(map(str, list(model)[:5])) if isinstance(model, dict) else ""
+        what = f"a {type(model).__name__}" + (f" with {inside}" if inside else "")
+        raise ModelError(f"The file holds {what}, expected a fitted model with predict or predict_proba.")
+    if not callable(getattr(model, "predict", None)):
+        raise ModelError(
+            f"The file holds a {type(model).__name__}, which has no method predict: it is no model, or "
+            f"only a part of one."
+        )
+    names = _names(model)
+    classes = tuple(value.item() if isinstance(value, np.generic) else value for value in _classes(model))
+    probabilities = classes and callable(getattr(model, "predict_proba", None))
+    described = Described(
+        task=_task(model, classes),
+        method="predict_proba" if probabilities else "predict",
+        names=names,
+        columns=len(names) or int(getattr(model, "n_features_in_", 0) or _width(model)),
+        frame=hasattr(model, "feature_names_in_") or _takes_names(model),
+        classes=classes,
+    )
+    for column, known, refuses in _encoded(model):
+        described.dtypes[column] = _dtype(known)
+        if refuses:
+            described.known[column] = tuple(known.tolist())
+    return described
+
+
+def _names(model: Any) -> tuple[str, ...]:
+    for owner in _owners(model):
+        names = getattr(owner, "feature_names_in_", None)
+        if names is not None:
+            return tuple(map(str, names))
+    for attribute in ("feature_names", "feature_name", "feature_names_"):
+        names = getattr(getattr(model, "booster", model), attribute, None)
+        names = names() if callable(names) else names
+        if names:
+            return tuple(map(str, names))
+    return ()
+
+
+def _owners(model: Any) -> Iterator[Any]:
+    """A model and, of a pipeline, its steps from the first on."""
+    yield model
+    for _, step in getattr(model, "steps", ()):
+        yield step
+    inner = getattr(model, "best_estimator_", None)
+    if inner is not None:
+        yield from _owners(inner)
+
+
+def _classes(model: Any) -> Any:
+    found = getattr(model, "classes_", None)
+    return () if found is None or isinstance(found, list) else found
+
+
+def _task(model: Any, classes: tuple[Any, ...]) -> Task | None:
+    if classes:
+        return "binary" if len(classes) == 2 else "multiclass"
+    kind = getattr(model, "_estimator_type", None)
+    if kind is None and hasattr(model, "__sklearn_tags__"):
+        kind = getattr(model.__sklearn_tags__(), "estimator_type", None)
+    return "regression" if kind == "regressor" else None
+
+
+def _width(model: Any) -> int:
+    counted = getattr(getattr(model, "booster", model), "num_features", None) or getattr(
+        model, "num_feature", None
+    )
+    return int(counted()) if callable(counted) else 0
+
+
+def _takes_names(model: Any) -> bool:
+    """A pipeline whose first step picks columns by name can be fitted on nothing but a frame."""
+    return any(
+        hasattr(owner, "transformers")
+        and any(isinstance(c, str) for _, _, cs in owner.transformers for c in _listed(cs))
+        for owner in _owners(model)
+    )
+
+
+def _listed(columns: Any) -> list[Any]:
+    return list(columns) if isinstance(columns, (list, tuple, np.ndarray)) else []
+
+
+def _encoded(model: Any) -> Iterator[tuple[str, Any, bool]]:
+    """Columns that an encoder reads, what it knows of them, and whether it refuses all else."""
+    for owner in _owners(model):
+        for _, transformer, columns in getattr(owner, "transformers_", ()):
+            for step in _owners(transformer):
+                categories = getattr(step, "categories_", None)
+                if categories is not None and len(categories) == len(_listed(columns)):
+                    refuses = getattr(step, "handle_unknown", "ignore") == "error"
+                    for column, known in zip(columns, categories, strict=True):
+                        yield str(column), known, refuses
+
+
+def _dtype(known: Any) -> Dtype:
+    kinds = {type(value) for value in known.tolist() if value is not None and value == value}  # noqa: PLR0124 - NaN
+    if kinds <= {bool}:
+        return "bool"
+    if kinds <= {int}:
+        return "int"
+    return "float" if kinds <= {int, float} else "str"

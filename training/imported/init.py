@@ -1,0 +1,100 @@
+"""A use case file for a model that was made elsewhere and a table to measure it on."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.imported.adopt import open_model
+from training.imported.contract import columns_wanted
+from training.imported.describe import describe
+from training.imported.load import FLAVORS
+from training.registry.mlflow_registry import Registry
+from training.settings import REGISTERED, Model, UseCase
+from training.tables.init import name_of, write_use_case
+from training.tables.sources import read_source, source_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from training.settings import KindSetting, Read
+
+FEW_NUMBERS = 0.99
+"""The part of a column's cells from which on they are numbers with a few slips."""
+
+
+def is_model(named: str) -> bool:
+    """Whether `init` is given a model rather than a table; `.txt` and `.json` may be either."""
+    if named.startswith(REGISTERED) or (Path(named).is_dir() and (Path(named) / "MLmodel").is_file()):
+        return True
+    suffix = Path(named).suffix.lower()
+    return suffix in FLAVORS and suffix not in {".txt", ".json"}
+
+
+def write_model_use_case(
+    source: str,
+    data: str,
+    target: str,
+    *,
+    name: str = "",
+    trust: bool = False,
+    code: Sequence[str] = (),
+    directory: str | Path = ".",
+    tell: Callable[[str], None] = lambda _: None,
+    read: Read,
+    formats: Mapping[str, str],
+    width: int = 110,
+) -> Path:
+    """Write `NAME.toml` with [model], the columns that the model reads as [kinds], all others left out.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be opened, or it reads a column that the table lacks.
+    UseCaseError, DataError, RegistryError
+    """
+    asked = Model(
+        source=source if source.startswith(REGISTERED) else str(Path(source).expanduser().resolve()),
+        trust=trust,
+        code=tuple(str(Path(each).expanduser().resolve()) for each in code),
+    )
+    with tempfile.TemporaryDirectory(prefix="okamochi-model-") as folder:
+        registry = Registry() if source.startswith(REGISTERED) else None
+        described = describe(open_model(asked, registry, Path(folder)).model)
+    table = Path(data).expanduser().resolve()
+    named = name or name_of(Path(re.sub(r"[@:/]+", "_", source) if registry else Path(source).stem))
+    draft = UseCase(name=named, target=target, source=source_of(table), read=read, formats=dict(formats))
+    raw = read_source(draft)
+    available = [str(column).strip() for column in raw.frame.columns]
+    wanted = columns_wanted(described, available, target, table.name)
+    kinds: dict[str, KindSetting] = {}
+    for column in available:
+        if column in wanted:
+            dtype = described.dtypes.get(column) or _dtype(
+                raw.frame.iloc[:, available.index(column)].tolist()
+            )
+            kinds[column] = "number" if dtype in {"float", "int"} else "category"
+    task = described.task
+    return write_use_case(
+        data,
+        target,
+        directory,
+        tell,
+        read=read,
+        formats=formats,
+        width=width,
+        name=named,
+        model=asked,
+        kinds=kinds,
+        leave_out=tuple(column for column in available if column not in wanted and column != target),
+        task=task,
+    )
+
+
+def _dtype(cells: Sequence[object]) -> str:
+    """Whether cells are numbers, as `read_csv` would have made them before the model was fitted."""
+    there = [str(cell).strip() for cell in cells if cell is not None and cell == cell and str(cell).strip()]  # noqa: PLR0124 - NaN
+    numbers = sum(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", cell) is not None for cell in there)
+    return "float" if there and numbers >= FEW_NUMBERS * len(there) else "str"

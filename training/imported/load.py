@@ -1,0 +1,210 @@
+"""A model's source to the model itself: a file, or a folder with an MLmodel as MLflow keeps it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import yaml  # type: ignore[import-untyped] # MLflow brings it
+
+from artifact.python_model import OPENERS, Flavor, PythonModel
+from training.imported.pickles import NotAPickleError, imported_names, suspicious
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PICKLES = (".pkl", ".pickle", ".joblib", ".sav")
+FLAVORS: dict[str, Flavor] = {
+    **dict.fromkeys(PICKLES, "pickle"),
+    ".skops": "skops",
+    ".json": "xgboost",
+    ".ubj": "xgboost",
+    ".xgb": "xgboost",
+    ".txt": "lightgbm",
+    ".lgb": "lightgbm",
+    ".cbm": "catboost",
+    ".cb": "catboost",
+}
+PACKAGES = {
+    "sklearn": "scikit-learn",
+    "imblearn": "imbalanced-learn",
+    "category_encoders": "category-encoders",
+    "skops": "skops",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
+    "catboost": "catboost",
+    "pandas": "pandas",
+    "numpy": "numpy",
+}
+"""Distributions of the packages that models are made of, by what they are imported as."""
+SHOWN_NAMES = 12
+
+
+class ModelError(Exception):
+    """A model that cannot be taken: a sentence or two for the person who named it (exit code 2)."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that is open.
+
+    Parameters
+    ----------
+    file
+        Where it was read from; it goes into the artifact as it is.
+    trusted
+        For skops: the types that a person has let it open.
+    versions
+        Of the packages that it needs, by distribution.
+    """
+
+    model: Any
+    flavor: Flavor
+    file: Path
+    trusted: tuple[str, ...]
+    versions: dict[str, str]
+
+
+def load(file: Path, *, trust: bool, code: tuple[Path, ...] = ()) -> Loaded:
+    """Open a model's file, or the one that an MLmodel beside it names.
+
+    Raises
+    ------
+    ModelError
+        There is no such file, it is of no kind that this opens, it is a pickle without `trust`, or it cannot
+        be opened.
+    """
+    if file.is_dir():
+        file = _of_mlmodel(file)
+    if not file.is_file():
+        raise ModelError(f"{file}: there is no such file.")
+    flavor = FLAVORS.get(file.suffix.lower())
+    if flavor is None:
+        raise ModelError(
+            f"{file}: {file.suffix or 'a file without an ending'} is no kind of model that can be taken; "
+            f"expected one of {', '.join(FLAVORS)}, or a folder with an MLmodel."
+        )
+    names = _names(file, flavor, trust=trust)
+    for folder in reversed(code):
+        if not folder.is_dir():
+            raise ModelError(
+                f"model.code: {folder} is no folder; name the one that holds the model's modules."
+            )
+        sys.path.insert(0, str(folder))
+    trusted = _untrusted(file) if flavor == "skops" else ()
+    spec = PythonModel(flavor=flavor, file=file.name, inputs=(), frame=False, method="", trusted=trusted)
+    try:
+        model = OPENERS[flavor](file, spec)
+    except ModuleNotFoundError as error:
+        raise ModelError(_lacks(file, error.name or "")) from None
+    except AttributeError as error:
+        raise ModelError(
+            f"{file} cannot be opened: {error}. Where a class of the model stands in a module of your "
+            f"own, name the "
+            'folder of that module: code = ["FOLDER"] in [model], or init --code FOLDER.'
+        ) from None
+    except Exception as error:  # noqa: BLE001 - whatever a library raises on a file
+        reason = str(error).splitlines()[0][:300] if str(error) else ""
+        raise ModelError(f"{file} cannot be opened: {type(error).__name__}: {reason}") from None
+    return Loaded(model, flavor, file, trusted, _versions(names, flavor))
+
+
+def _names(file: Path, flavor: Flavor, *, trust: bool) -> list[str]:
+    """What opening the file imports; refused where nobody has said that it may."""
+    if flavor == "pickle":
+        try:
+            names = imported_names(file)
+        except NotAPickleError as error:
+            raise ModelError(f"{error}.") from None
+        if not trust:
+            raise ModelError(_untrusted_pickle(file, names))
+        return names
+    if flavor == "skops":
+        names = list(_untrusted(file))
+        if names and not trust:
+            raise ModelError(
+                f"{file} holds types that skops does not trust by itself: {_listed(names)}. Opening it "
+                f"may run their "
+                "code. If you know where it comes from: trust = true in [model], or init --trust."
+            )
+        return ["sklearn", *names]
+    return []
+
+
+def _untrusted(file: Path) -> tuple[str, ...]:
+    import skops.io
+
+    try:
+        return tuple(sorted(skops.io.get_untrusted_types(file=file)))
+    except Exception as error:  # noqa: BLE001 - as above
+        raise ModelError(f"{file} is no skops file: {str(error).splitlines()[0][:200]}.") from None
+
+
+def _untrusted_pickle(file: Path, names: list[str]) -> str:
+    odd = suspicious(names)
+    marked = f" Of these a model of well-known packages needs none: {_listed(odd)}." if odd else ""
+    return (
+        f"{file} is a pickle, and opening it runs whatever it names: {_listed(names)}.{marked} "
+        "If you know where it comes from: trust = true in [model], or init --trust."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
+
+
+def _lacks(file: Path, module: str) -> str:
+    package = module.partition(".")[0]
+    if package in PACKAGES:
+        return (
+            f"{file} needs {PACKAGES[package]}, which is not installed here: pip install {PACKAGES[package]}."
+        )
+    return (
+        f'{file} needs the module {module!r}. Where it is your own, name its folder: code = ["FOLDER"] in '
+        f"[model], "
+        "or init --code FOLDER; else install the package that it is of."
+    )
+
+
+def _versions(names: list[str], flavor: Flavor) -> dict[str, str]:
+    packages = {name.partition(".")[0] for name in names} | ({flavor} if flavor in PACKAGES else set())
+    found = {}
+    for package in sorted(packages & PACKAGES.keys()):
+        try:
+            found[PACKAGES[package]] = version(PACKAGES[package])
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _of_mlmodel(folder: Path) -> Path:
+    """The file of the flavor by which a folder of MLflow is opened."""
+    described = folder / "MLmodel"
+    if not described.is_file():
+        raise ModelError(f"{folder} has no file MLmodel, so it is no model of MLflow.")
+    try:
+        flavors = yaml.safe_load(described.read_text("utf-8"))["flavors"]
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+        raise ModelError(f"{described} is damaged: it names no flavors.") from None
+    for name, key in (
+        ("sklearn", "pickled_model"),
+        ("xgboost", "data"),
+        ("lightgbm", "data"),
+        ("catboost", "data"),
+    ):
+        if name in flavors:
+            file = folder / str(flavors[name].get(key) or flavors[name].get("model_data") or "")
+            if not file.is_file():
+                raise ModelError(
+                    f"{described} names {file.name!r} for its flavor {name}, and {file} is not there."
+                )
+            return file
+    raise ModelError(
+        f"{described} has the flavors {', '.join(sorted(flavors))}; expected sklearn, xgboost, lightgbm "
+        f"or catboost."
+    )
