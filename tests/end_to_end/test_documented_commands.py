@@ -12,7 +12,7 @@ from artifact import manifest
 from artifact.manifest import MANIFEST
 from tests.end_to_end.documented import RUN
 from tests.serving.artifacts import iris
-from training.decide.promote import make_champion
+from training.decide.aliases import make_champion
 from training.registry.mlflow_registry import Registry
 
 if TYPE_CHECKING:
