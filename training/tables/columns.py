@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from artifact.encode import parse_date
 from artifact.signature import Kind
 from training.tables.cleaned import Cleaned, UnfitColumn
-from training.tables.dates import as_date, compact_dates, compact_format, epoch_dates
+from training.tables.dates import as_date, compact_dates, compact_format, epoch_dates, may_be_days
 from training.tables.durations import as_duration
 from training.tables.evidence import decide_from_cells, marks_of_file
 from training.tables.ids import (
@@ -145,6 +145,14 @@ def _numbers_as_dates(
         return Cleaned("date", dates, (form,), tuple(remarks), look_at=look_at)
     epoch = epoch_dates(values, name, wanted=wanted)
     if epoch is None:
+        if may_be_days(values, name):
+            text = "numbers that may be days since 1899-12-30, as spreadsheets count them, stay numbers"
+            return Cleaned(
+                "number",
+                pd.Series(values),
+                remarks=tuple(remarks),
+                look_at=(LookAt(name, f"{text}: write dates"),),
+            )
         return None
     dates, form = epoch
     text = f'whole numbers are read as {form} in UTC: where they are amounts, set the kind to "number"'
@@ -168,6 +176,8 @@ def _quick_numbers(cells: "pd.Series[Any]", missing: MissingWords, marks: Marks)
         return None
     listed = texts.tolist()
     if any(map(is_code, listed)) and has_codes([text for text in set(listed) if not missing.has(text)]):
+        return None
+    if any("e" in text.lower() for text in islice(listed, SCANNED_DOTS)):
         return None
     dotted = list(islice((text for text in listed if "." in text), SCANNED_DOTS))
     if dotted and (marks.decimal == "," or marks.given):
@@ -246,7 +256,8 @@ def _clean_text(cells: "pd.Series[Any]", name: str, wanted: Kind | None, reading
         return replace(found, look_at=(*found.look_at, *(LookAt(name, text) for text in open_)))
     kind: Kind = wanted or ("text" if is_prose(tokens, distinct) else "category")
     if kind == "text":
-        return Cleaned("text", tokens.spread(distinct, None, object))
+        look_at = tuple(LookAt(name, text) for text in open_)
+        return Cleaned("text", tokens.spread(distinct, None, object), look_at=look_at)
     tokens, more = _with_codes_for_missing(cells, tokens, missing)
     return _clean_category(tokens, name, wanted, [*open_, *more])
 

@@ -271,6 +271,11 @@ def _by_digits(
         if read.notna().any():
             parsed = parsed.fillna(read)
             found.formats.append(form)
+            if "%z" in form and found.clock is None:
+                found.clock = "+00:00"
+                found.look_at.append(
+                    "moments with offsets are brought to UTC: leave the offsets out where the hour matters"
+                )
     return parsed
 
 
@@ -610,3 +615,11 @@ def epoch_dates(
             texts[present] = iso(moments)
             return pd.Series(texts), form
     return None
+
+
+def may_be_days(values: NDArray[np.float64], name: str) -> bool:
+    """Whether whole numbers under a name of dates may be a spreadsheet's count of days, of 1970 to 2050."""
+    there = values[~np.isnan(values)]
+    if not len(there) or not NAMES_A_DATE.search(name) or (there != np.round(there)).any():
+        return False
+    return bool(there.min() >= 25_569 and there.max() <= 54_789)

@@ -19,6 +19,7 @@ SHORT_HOURS = 9  # of the longest, where the shortest is under MIN_HOURS: durati
 MIN_HOURS = 3
 WIDE_HOURS, MANY_HOURS = 17, 8  # an hour of the evening and so many different hours: times of a day
 _CLOCK = re.compile(r"(?P<sign>-)?(?P<h>\d+):(?P<m>[0-5]?\d):(?P<s>[0-5]?\d(?:[.,]\d+)?)")
+_LAP = re.compile(r"(\d+):([0-5]\d[.,]\d+)")
 _TWO = re.compile(r"(?P<sign>-)?(?P<h>\d+):(?P<m>[0-5]\d)")
 _DAYS = re.compile(
     r"(?P<sign>-)?(?P<d>\d+)(?:\s*(?:d|days?|tage?)?,?\s+|\.)(?P<rest>\d+:\d{2}:\d{2}(?:[.,]\d+)?)",
@@ -32,6 +33,10 @@ _PART = re.compile(r"(\d+(?:[.,]\d+)?)\s*([^\W\d_]+)\.?,?\s*(?:and|und|et|y)?\s*
 _DURATION_NAME = re.compile(
     r"durat|dauer|durée|duree|duraci|durata|elapsed|length|länge|laufzeit|lap|split|pace|took|wait|talk|call|spent|длит|时长|用时"
     r"|小时|time[_ ]?taken|runtime|uptime|race|finish|chip|gun",
+    re.IGNORECASE,
+)
+_TIME_NAME = re.compile(
+    r"(?:^|[\s_])(?:time|uhr|uhrzeit|zeit|clock|hora|heure|ora|hour|at|start|begin|departure|arrival)(?:$|[\s_])|время|时间",
     re.IGNORECASE,
 )
 _MINUTES_NAME = re.compile(r"song|track|pace|min|mm.?ss|lap|split", re.IGNORECASE)
@@ -49,6 +54,8 @@ def seconds(text: str) -> tuple[float, str] | None:
         return (-value if found["sign"] else value), "sure" if found["sign"] or int(
             found["h"]
         ) >= DAY_HOURS else "clock"
+    if found := _LAP.fullmatch(text):
+        return int(found[1]) * 60 + _number(found[2]), "sure"
     if found := _TWO.fullmatch(text):
         value = int(found["h"]) * 3600 + int(found["m"]) * 60
         return (-value if found["sign"] else value), "two"
@@ -64,7 +71,7 @@ def seconds(text: str) -> tuple[float, str] | None:
 
 
 def _in_words(text: str) -> tuple[float, str] | None:
-    """Read "1h 20m": at least two numbers with units of time, each smaller than the one before."""
+    """Read "1h 20m": numbers with units of time, each smaller than the one before; "one" if alone."""
     at, parts = 0, []
     while at < len(text):
         found = _PART.match(text, at)
@@ -73,12 +80,14 @@ def _in_words(text: str) -> tuple[float, str] | None:
         parts.append((_number(found[1]), found[2]))
         at = found.end()
     known = scales({unit for _, unit in parts} | {"s"})
-    if len(parts) < 2 or known is None or known["s"].family != "time":
+    if known is None or known["s"].family != "time":
         return None
     factors = [known[unit].factor for _, unit in parts]
     if factors != sorted(factors, reverse=True) or max(factors) > MAX_UNIT_SECONDS:
         return None
-    return float(sum(value * factor for (value, _), factor in zip(parts, factors, strict=True))), "sure"
+    return float(
+        sum(value * factor for (value, _), factor in zip(parts, factors, strict=True))
+    ), "sure" if len(parts) > 1 else "one"
 
 
 def as_duration(tokens: Tokens, distinct: Sequence[str], name: str) -> tuple[Cleaned | None, str]:
@@ -92,26 +101,20 @@ def as_duration(tokens: Tokens, distinct: Sequence[str], name: str) -> tuple[Cle
         return None, ""
     values = np.array([np.nan if found is None else found[0] for found in read])
     how = {found[1] for found in read if found is not None}
-    doubt, as_minutes = "", False
-    if "sure" not in how:
-        kind = _likely(values, how, name)
-        if kind == "time":
-            return None, _doubt_of_times(values, name)
-        if kind == "likely":
-            doubt = (
-                'read as durations, though times of a day fit as well: where they are, set the kind to "date"'
-            )
+    if how == {"one"}:  # numbers with one unit each
+        return None, ""
+    kind = "duration" if "sure" in how else _likely(values, how, name)
+    if kind == "time":
+        return None, _doubt_of_times(values, how, name)
+    doubt = ""
     if how == {"two"}:
-        as_minutes = _MINUTES_NAME.search(name) is not None
-        unit, other = ("minutes and seconds", "hours and minutes")[:: 1 if as_minutes else -1]
-        doubt = f'"{distinct[there[0]]}" is read as {unit}, and {other} fits too: write a third part'
-        if as_minutes:
-            values = values / 60
+        values, doubt = _of_two_parts(values, distinct[there[0]], name)
+    elif kind == "likely":
+        doubt = 'read as durations, though times of a day fit as well: where they are, set the kind to "date"'
     elif "two" in how:
         doubt = "some durations have two parts and others three: two are read as hours and minutes"
     look_at = [doubt] if doubt else []
-    lost = len(read) - len(there)
-    if lost:
+    if len(there) < len(read):
         bad = next(distinct[i] for i, found in enumerate(read) if found is None)
         look_at.append(f'cells that are no durations (such as "{bad[:30]}") are taken as missing')
     return Cleaned(
@@ -122,6 +125,14 @@ def as_duration(tokens: Tokens, distinct: Sequence[str], name: str) -> tuple[Cle
         read_as="durations",
         unit="seconds",
     ), ""
+
+
+def _of_two_parts(values: np.ndarray, shown: str, name: str) -> tuple[np.ndarray, str]:
+    """Seconds of durations such as "26:10", and what to tell of them."""
+    as_minutes = _MINUTES_NAME.search(name) is not None
+    unit, other = ("minutes and seconds", "hours and minutes")[:: 1 if as_minutes else -1]
+    doubt = f'"{shown}" is read as {unit}, and {other} fits too: write a third part'
+    return values / 60 if as_minutes else values, doubt
 
 
 def _likely(values: np.ndarray, how: set[str], name: str) -> str:
@@ -136,10 +147,10 @@ def _likely(values: np.ndarray, how: set[str], name: str) -> str:
     return "time"
 
 
-def _doubt_of_times(values: np.ndarray, name: str) -> str:
+def _doubt_of_times(values: np.ndarray, how: set[str], name: str) -> str:
     hours = values[~np.isnan(values)] // 3600
-    clear = hours.max() >= WIDE_HOURS and len(np.unique(hours)) >= MANY_HOURS
-    if clear or re.search(r"uhr|clock|o.clock|hora\b|heure|время|时间", name, re.IGNORECASE):
+    wide = hours.max() >= WIDE_HOURS and len(np.unique(hours)) >= MANY_HOURS
+    if _TIME_NAME.search(name) or (wide and how == {"two"}):
         return ""
     return (
         "read as times of a day, though durations fit as well: where they are, write them in seconds or "

@@ -118,5 +118,6 @@ def _order_of_column(cells: "pd.Series[Any]") -> Order | None:
         return None
     order = Order()
     for text in _different(cells):
-        order.add(plain(text))
+        if "." not in text[:3]:  # dots stand with the day first, whatever slashes in the next column do
+            order.add(plain(text))
     return order

@@ -34,6 +34,7 @@ LOUD_MULTIPLIERS = frozenset({"m", "b", "t", "g", "l", "cr", "mil", "bio"})  # t
 OTHER = {".": ",", ",": "."}
 _EITHER = re.compile(r"[-+]?[1-9]\d{0,2}[.,]\d{3}")
 _WHOLE = re.compile(r"[-+]?\d+")
+_POWER = re.compile(r"\d+[eE]\d+")  # a code as well as a number; programs write 1e+05 and 1.2e5
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,16 @@ def read_numbers(texts: Sequence[str], counts: NDArray[np.intp], marks: Marks) -
     values = plain(texts)
     rest = np.flatnonzero(~np.isfinite(values)).tolist()
     values[rest] = np.nan
+    powers = [i for i, text in enumerate(texts) if _POWER.fullmatch(text)]
     dotted = [i for i, text in enumerate(texts) if "." in text and either(text)]
     result = Numbers(values, rest)
+    if powers:
+        shown = texts[powers[0]]
+        result.open.append(
+            f'"{shown}" is read as {values[powers[0]]:g}, as {int(counts[powers].sum()):,} cells are '
+            f"written: where they are "
+            'codes, set the kind of the column to "category" under [kinds]'
+        )
     if not dotted and not rest:
         return result
     if rest and not dotted and not _some_numerals([texts[i] for i in rest[:: max(1, len(rest) // SAMPLED)]]):
@@ -318,16 +327,17 @@ def _settle_units(  # noqa: C901 - what may stand beside numbers, one kind after
     names = cells_of(lambda each: each.unit)
     total = cells.many(units) + bare_cells
     numbers = len({float(values[i]) for i in (*units, *bare)})
+    if {"dr", "cr"} <= {word.casefold() for word in (*names, *times)}:
+        result.open.append(
+            f"amounts are marked as debit and credit ({_listed(names + times)}), and which of them is "
+            f"negative is not said: "
+            "write them with a sign"
+        )
+        return False
     if names and "%" not in names and not money and not times and numbers < MIN_UNIT_NUMBERS:
         return False
     without = bare_cells + cells.many(i for i, each in units.items() if not each.unit)
-    if names:
-        odd = _rare(names, total)
-        for unit in odd:
-            del names[unit]
-        for i in [i for i, each in units.items() if each.unit in odd]:
-            values[i] = np.nan
-            del units[i]
+    _drop_rare(cells, units, names, total)
     if len(names) > MAX_UNITS and scales(names) is None:
         return False
     if len(names) > 1 and not _convert(values, units, names, result):
@@ -348,14 +358,24 @@ def _settle_units(  # noqa: C901 - what may stand beside numbers, one kind after
                 values[i] = float(Fraction(str(float(values[i]))) / 100)
         _beside_plain(names, without, result, fractions=fractions)
     elif len(names) == 1 and (unit := next(iter(names))):
-        result.remarks.append(f'numbers were read without their unit "{unit}"')
-        result.how.append(f'unit "{unit}"')
-        result.unit = unit
+        _one_unit(unit, result)
     if times:
         _multiply(values, units, times, result)
     if money:
         _tell_money(money, result)
     return True
+
+
+def _one_unit(unit: str, result: Numbers) -> None:
+    result.remarks.append(f'numbers were read without their unit "{unit}"')
+    result.how.append(f'unit "{unit}"')
+    result.unit = unit
+    if len(unit) == 1 and unit.isalpha() and unit.isupper():
+        result.open.append(
+            f'numbers are read without the "{unit}" behind them: where they are codes, such as of seats, '
+            f"set the "
+            'kind of the column to "category" under [kinds]'
+        )
 
 
 def _tally(
@@ -369,6 +389,16 @@ def _tally(
         return found
 
     return of
+
+
+def _drop_rare(cells: _Cells, units: dict[int, Beside], names: Counter[str], total: int) -> None:
+    """Take cells with a rare word behind their number for no numbers."""
+    odd = _rare(names, total)
+    for unit in odd:
+        del names[unit]
+    for i in [i for i, each in units.items() if each.unit in odd]:
+        cells.read[i] = np.nan
+        del units[i]
 
 
 def _rare(names: Counter[str], total: int) -> set[str]:

@@ -30,7 +30,9 @@ _ALIKE = (
     *((chr(ord(ascii_) + 0xFEE0), ascii_) for ascii_ in ",.()[]:/<>"),  # of full width
 )
 _ALIKE_PATTERNS = tuple((re.compile(pattern), plain) for pattern, plain in _ALIKE)
-_EXCEL_TEXT = re.compile(r'="(.*)"', re.DOTALL)
+_EXCEL_TEXT = re.compile(r'="(.*)"|\'(\d[\d.,]*)', re.DOTALL)
+_NO_CENTS = re.compile(r"(?<=\d)\s?[.,/](?:-{1,2}|=|\u2014)(?=[^\d]*$)")  # "13,-" and "13/-" are 13
+_FRACTION = re.compile(r"(\d*) ?([\u00bc-\u00be\u2150-\u215e])|(\d+) (\d)/(\d{1,2})(?!\d)")
 _BODY = re.compile(
     r"(?P<bound>[<>]=?|~|(?:ca|approx|about|circa|etwa|env)\b\.?)?\s*(?P<open>\()?\s*"
     r"(?P<before>[^\d.,'()<>=~·]*?)\s*(?P<inner>\()?\s*"
@@ -102,16 +104,32 @@ def as_ascii(text: str) -> str:
 
 
 def without_excel(text: str) -> str:
-    """`00123` of `="00123"`, as spreadsheets write a number that must stay a text."""
+    """`00123` of `="00123"` or `'00123`, as spreadsheets write a number that must stay a text."""
+    if text[:1] not in {"=", "'"}:
+        return text
     match = _EXCEL_TEXT.fullmatch(text)
-    return match[1] if match else text
+    return text if match is None else match[1] if match[1] is not None else match[2]
+
+
+def _without_fractions(text: str) -> str:
+    """`3.5` of `3½` and of `3 1/2`."""
+
+    def decimal(found: re.Match[str]) -> str:
+        if found[2]:
+            return f"{int(found[1] or 0) + unicodedata.numeric(found[2]):.10g}"
+        return f"{int(found[3]) + int(found[4]) / max(1, int(found[5])):.10g}"
+
+    return _FRACTION.sub(decimal, text)
 
 
 def numeral(text: str) -> Numeral | None:
     """Take a text apart; None for what is no number."""
     if len(text) > MAX_LETTERS:
         return None
-    found = _BODY.fullmatch(as_ascii(without_excel(text)))
+    written = as_ascii(without_excel(text))
+    found = _BODY.fullmatch(written)
+    if written[-1:] in "-=\u2014" or not written.isascii() or "/" in written:
+        found = _BODY.fullmatch(_without_fractions(_NO_CENTS.sub("", written)))
     if found is None:
         return None
     digits = found["digits"].strip()

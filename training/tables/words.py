@@ -15,6 +15,7 @@ MIN_LETTERS = 5  # of a text without spaces, on average; names have fewer
 RETURNING = 0.6  # different words (or pairs of letters) by all of them, below which a vocabulary comes back
 NEARLY_ID = 0.5  # different values by the row from which a category is nearly an id
 MIN_CATEGORY_ROWS = 100
+MEASURED_SHARE = 0.1  # different values by the row from which such as begin with numbers may be amounts
 
 
 def is_prose(tokens: Tokens, distinct: Sequence[str]) -> bool:
@@ -23,7 +24,7 @@ def is_prose(tokens: Tokens, distinct: Sequence[str]) -> bool:
         return False
     sample = distinct[:: max(1, len(distinct) // SAMPLED_TEXTS)]
     if units_of(sample) == "words":
-        found = [[word for word in terms_in(text, 1) if " " not in word] for text in sample]
+        found = [[word for word in terms_in(text, 1) if not word.isdigit()] for text in sample]
         least = MIN_WORDS
     else:
         found = [_pairs_and_words(text) for text in sample]
@@ -32,7 +33,7 @@ def is_prose(tokens: Tokens, distinct: Sequence[str]) -> bool:
     total = sum(map(len, found))
     if total < least * len(sample):
         return False
-    return len({word for words in found for word in words if not word.isdigit()}) < RETURNING * total
+    return len({word for words in found for word in words}) < RETURNING * total
 
 
 def _pairs_and_words(text: str) -> list[str]:
@@ -67,4 +68,13 @@ def odd_words(tokens: Tokens, distinct: Sequence[str], id_like: bool) -> list[st
             f"model learns "
             "little; leave it out, or say that it is text, under [kinds]"
         )
+    if len(distinct) >= MIN_TEXTS and len(distinct) >= MEASURED_SHARE * tokens.present:
+        begin = sum(word.lstrip("-+(<>~'\"#")[:1].isdecimal() for word in distinct)
+        digits = sum(any(letter.isdecimal() for letter in word) for word in distinct)
+        if digits >= 0.9 * len(distinct) and begin >= 0.6 * len(distinct):
+            found.append(
+                f'values that begin with numbers, such as "{distinct[0][:30]}", are taken as categories: '
+                f"where they are "
+                "amounts or dates, write them as plain numbers or in ISO 8601"
+            )
     return found

@@ -252,3 +252,58 @@ def test_ranges_are_no_numbers():
     column = read({"a": ["<18", "18-25", "25-40", ">40"] * 15})["a"]
     assert column.kind == "category"
     assert set(column.cells) == {"<18", "18-25", "25-40", ">40"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "first"),
+    [
+        (["13,-", "250,50", "1.400,-"], 13.0),
+        (["13/-", "250/-", "99/-"], 13.0),
+        (["3½", "4", "1¼"], 3.5),
+        (["3 1/2", "4", "1 3/4"], 3.5),
+        (["$(5.00)", "$7.00", "$(1.50)"], -5.0),
+        (["1:02.500", "1:03.250", "0:41.125"], 62.5),
+        (["1h 5m", "45m", "2h"], 3900.0),
+        (["0 days 00:05:00", "2 days 03:00:00", "1 days 00:00:01"], 300.0),
+        (["1.5 Mrd. €", "300 Mio. €", "2 Tsd. €"], 1.5e9),
+        (["3.6万", "1.2亿", "500"], 36_000.0),
+    ],
+)
+def test_a_way_of_writing(cells, first):
+    """Among others of its column, which are different enough to be amounts."""
+    more = [cells[i % len(cells)].replace("5", str(i % 10)) for i in range(3, ROWS)]
+    column = read({"a": [*cells, *more]}, ";" if "," in cells[0] else ",")["a"]
+    assert column.kind == "number"
+    assert column.cells.iloc[0] == first
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"{i}.50 {'CR' if i % 2 else 'DR'}" for i in range(ROWS)],
+        [f"{i}E{i % 5}" for i in range(10, ROWS)],
+        [f"{i}A" for i in range(ROWS)],
+        [f"{i}'{i % 50:02}\"" for i in range(ROWS)],
+        [f"minus {i}" if i % 3 == 0 else str(i) for i in range(ROWS)],
+        [f"{i % 25}:{i % 60:02}" for i in range(ROWS)],
+        [f"{i} kg" if i % 2 else f"{i} m" for i in range(ROWS)],
+    ],
+)
+def test_what_stays_open_is_told(cells):
+    assert read({"a": cells})["a"].look_at
+
+
+def test_dots_with_the_day_first_say_nothing_of_slashes_in_the_next_column():
+    dotted = [f"{i % 28 + 1:02}.{i % 12 + 1:02}.2023" for i in range(ROWS)]
+    slashed = [f"{i % 12 + 1:02}/{i * 5 % 12 + 1:02}/2023" for i in range(ROWS)]
+    found = read({"a": dotted, "b": slashed})
+    assert not found["a"].look_at
+    assert "set day_first" in found["b"].look_at[0].text
+
+
+def test_slashes_that_decide_one_column_decide_the_next():
+    clear = [f"{i % 28 + 1:02}/{i % 12 + 1:02}/2023" for i in range(ROWS)]
+    open_ = [f"{i % 12 + 1:02}/{i * 5 % 11 + 1:02}/2023" for i in range(ROWS)]
+    found = read({"a": clear, "b": open_})["b"]
+    assert found.formats == ("%d/%m/%Y",)
+    assert not found.look_at
