@@ -27,6 +27,7 @@ Fault = Literal[
     "unknown_column",
     "wrong_width",
     "bad_row",
+    "bad_option",
 ]
 """What kind of error it is: a name that stays, for logs and metrics, where no value of a cell may stand."""
 

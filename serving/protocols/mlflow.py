@@ -211,14 +211,26 @@ def _params(params: object, model: LiveModel) -> tuple[bool, float | None]:
     task = model.signature.task
     probabilities, threshold = params.get("probabilities"), params.get("threshold")
     if probabilities is not None and not isinstance(probabilities, bool):
-        raise Problem(422, f'"probabilities": expected true or false, got {kind(probabilities)}.')
+        raise Problem(
+            422, f'"probabilities": expected true or false, got {kind(probabilities)}.', reason="bad_option"
+        )
     if probabilities and task == "regression":
-        raise Problem(422, f'"probabilities": {model.name!r} is a regression, which has none.')
+        raise Problem(
+            422, f'"probabilities": {model.name!r} is a regression, which has none.', reason="bad_option"
+        )
     if threshold is not None:
         if task != "binary":
-            raise Problem(422, f'"threshold": only a binary model has one; {model.name!r} is {task}.')
+            raise Problem(
+                422,
+                f'"threshold": only a binary model has one; {model.name!r} is {task}.',
+                reason="bad_option",
+            )
         if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-            raise Problem(422, f'"threshold": expected a number from 0 to 1, got {kind(threshold)}.')
+            raise Problem(
+                422,
+                f'"threshold": expected a number from 0 to 1, got {kind(threshold)}.',
+                reason="bad_option",
+            )
         threshold = float(threshold)
     return bool(probabilities), threshold
 

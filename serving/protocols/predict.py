@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from artifact.encode import BadRows, CellError
+from artifact.encode import BadRows, CellError, Fault
 from artifact.signature import labels
 from serving.errors import Problem, bad_rows
 from serving.ids import PREFIX, SINCE_EPOCH, new_id, next_secret, now
@@ -165,7 +165,7 @@ def parse(body: bytes, model: LiveModel) -> Query:
         if key not in forms and key not in scalars:
             near = difflib.get_close_matches(key[:100], known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"expected one of {_or(FORMS)}"
-            raise _at(None, key[:100], f"unknown key; {hint}")
+            raise _at(key[:100], f"unknown key; {hint}", None)
     if len(forms) + len(scalars) != 1:
         got = " and ".join(map(repr, forms + scalars)) or "none of them"
         raise Problem(422, f"Expected exactly one of {_or([*FORMS, *known[len(FORMS) + 2 :]])}, got {got}.")
@@ -185,11 +185,11 @@ def _matrix(value: object, forms: list[str], request: dict[str, Any], model: Liv
     rows = request[form]
     if form == "columns":
         if not isinstance(rows, Mapping):
-            raise _at(None, form, f"expected an object of columns, got {kind(rows)}")
+            raise _at(form, f"expected an object of columns, got {kind(rows)}")
         model.check_rows(max((len(cells) for cells in rows.values() if isinstance(cells, list)), default=0))
         return model.encoder.columns(rows)
     if not isinstance(rows, list):
-        raise _at(None, form, f"expected a list of rows, got {kind(rows)}")
+        raise _at(form, f"expected a list of rows, got {kind(rows)}")
     model.check_rows(len(rows))
     return model.encoder.rows(rows) if form == "features" else model.encoder.records(rows)
 
@@ -197,9 +197,9 @@ def _matrix(value: object, forms: list[str], request: dict[str, Any], model: Liv
 def _probabilities(options: dict[str, Any], model: LiveModel) -> bool:
     wanted = options.get("probabilities", False)
     if not isinstance(wanted, bool):
-        raise _at(None, "probabilities", f"expected true or false, got {kind(wanted)}")
+        raise _at("probabilities", f"expected true or false, got {kind(wanted)}")
     if wanted and model.signature.task == "regression":
-        raise _at(None, "probabilities", f"{model.name!r} is a regression, which has no probabilities")
+        raise _at("probabilities", f"{model.name!r} is a regression, which has no probabilities")
     return wanted
 
 
@@ -208,10 +208,10 @@ def _threshold(options: dict[str, Any], model: LiveModel) -> float | None:
     if threshold is None:
         return None
     if model.signature.task != "binary":
-        raise _at(None, "threshold", f"only a binary model has one; {model.name!r} is {model.signature.task}")
+        raise _at("threshold", f"only a binary model has one; {model.name!r} is {model.signature.task}")
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
         shown = threshold if isinstance(threshold, float) else kind(threshold)
-        raise _at(None, "threshold", f"expected a number from 0 to 1, got {shown}")
+        raise _at("threshold", f"expected a number from 0 to 1, got {shown}")
     return float(threshold)
 
 
@@ -224,9 +224,9 @@ def _hot_decoder(rows: Any) -> Callable[[bytes], Any]:
 # ---- words
 
 
-def _at(row: int | None, column: str | None, reason: str) -> Problem:
-    place = f"{column!r}: " if column is not None else ""
-    return Problem(422, f"{place}{reason}", errors=[CellError(row, column, reason)])
+def _at(key: str, reason: str, fault: Fault | None = "bad_option") -> Problem:
+    """A problem with a key of the body; without a fault where the key is the client's own word."""
+    return Problem(422, f"{key!r}: {reason}", errors=[CellError(None, key, reason, fault)])
 
 
 def kind(value: object) -> str:

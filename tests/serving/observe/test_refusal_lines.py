@@ -220,6 +220,14 @@ CASES: dict[str, tuple[str, str, bytes, dict[str, str], dict[str, Any]]] = {
         {"status": 422, "reason": "wrong_width", "row": 0, "column": None},
     ),
     "no rows": ("POST", "/predict", b'{"features": []}', {}, {"status": 422, "reason": "no_rows"}),
+    "option": (
+        "POST",
+        "/predict",
+        records({}).replace(b"}]}", b'}], "threshold": 7}'),
+        {},
+        {"status": 422, "reason": "bad_option", "column": "threshold"},
+    ),
+    "unknown key": ("POST", "/predict", f'{{"{SECRET}": 1}}'.encode(), {}, {"status": 422, "column": None}),
     "not JSON": ("POST", "/predict", SECRET.encode(), {}, {"status": 400, "reason": "not_json"}),
     "media type": (
         "POST",
