@@ -57,7 +57,7 @@ def test_from_a_table_to_a_served_prediction(copy: Copy) -> None:
 
     lock = (copy.folder / "models.lock").read_text()
     with copy.make(*serve[:-1], "USECASES=prices.toml") as second:
-        said = second.wait_for("Ctrl-C stops the server.", seconds=60)
+        said = second.wait_for("Ctrl-C stops the server.")
         assert said.count("nothing to train") == 1
         assert "searching" not in said
         assert (copy.folder / "models.lock").read_text() == lock, "linear is kept for whoever serves all"
@@ -108,7 +108,7 @@ def bring_back_what_was_lost(copy: Copy, serve: Sequence[str], replies: list[dic
     assert done.returncode == 0, done.stdout + done.stderr
 
     with copy.make(*serve) as third:
-        said = third.wait_for("Ctrl-C stops the server.", seconds=60)
+        said = third.wait_for("Ctrl-C stops the server.")
         assert said.count("nothing to train") == 2
         lines = re.findall(r"^curl .*$", said, flags=re.MULTILINE)
         again = [json.loads(copy.run("/bin/sh", "-c", line).stdout) for line in lines]

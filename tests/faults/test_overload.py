@@ -117,7 +117,7 @@ def test_beyond_its_knee_a_slow_model_answers_what_it_can_and_refuses_the_rest(
         for _ in range(PARTS):
             found = offer(server, whole, times * peaks[-1], tmp_path)
             assert set(found["statuses"]) == {"200", "429"}, found
-            end = time.monotonic() + 5
+            end = time.monotonic() + (5 if FULL else 60)
             while time.monotonic() < end and one(server, whole).status != 200:
                 time.sleep(0.1)
             start = time.perf_counter()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -53,6 +55,26 @@ async def open_to(
     server: Server, tls: ssl.SSLContext | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection(*address(server), ssl=tls, limit=1 << 26)
+
+
+def unread(server: Server) -> list[int]:
+    """Bytes that have come to the server and that it has not read yet, for each connection that is open."""
+    port = f":{address(server)[1]:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [int(row[4].partition(":")[2], 16) for row in rows if row[1].endswith(port) and row[3] == "01"]
+
+
+async def all_read(server: Server, writers: Iterable[asyncio.StreamWriter]) -> None:
+    """Wait until the server has read, and so begun, all that was written to these connections."""
+    written = list(writers)
+    end = time.monotonic() + SECONDS
+    while True:
+        waiting = unread(server)
+        sent = not any(writer.transport.get_write_buffer_size() for writer in written)
+        if sent and len(waiting) >= len(written) and not any(waiting):
+            return
+        assert time.monotonic() < end, f"the server has not read {waiting} bytes"
+        await asyncio.sleep(0.01)
 
 
 async def read_reply(reader: asyncio.StreamReader) -> Reply:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.serving.artifacts import Made
 
 SECONDS = {"step": "6s"}
+SECONDS_AT_MOST = 120
 
 
 class Elements(HTMLParser):
@@ -166,14 +167,14 @@ def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def until(condition: Callable[[], Any]) -> Any:
     """What it gives, as soon as that is something."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + SECONDS_AT_MOST
     while time.monotonic() < end:
         with suppress(OSError):
             found = condition()
             if found:
                 return found
         time.sleep(0.1)
-    raise AssertionError("waited for 30 s in vain")
+    raise AssertionError(f"waited for {SECONDS_AT_MOST} s in vain")
 
 
 def predictions_of(server: Server, model: str) -> float:
