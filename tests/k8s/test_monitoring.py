@@ -201,6 +201,7 @@ def prometheus(
     made = {
         "iris": (iris.path, "1"),
         "linear": (artifacts.linear(folder / "linear").path, "2"),
+        "loans": (artifacts.loans(folder / "loans").path, "3"),  # in a process of its own
     }
     prepare(folder / "server", made)
     damaged = next((folder / "server" / "bentoml" / "models" / "okamochi-linear").rglob("model.onnx"))
