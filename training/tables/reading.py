@@ -46,7 +46,7 @@ class Reading:
     day_first
         Whether 01/02/2024 is in February, in every column that does not say otherwise itself.
     missing, not_missing
-        The words of `[read]`; the usual ones stand in `columns.MISSING_WORDS`.
+        The words of `[read]`; the usual ones stand in `tokens.MISSING_WORDS`.
     formats
         The `strptime` format of a column, from `[formats]`.
     look_at
