@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from artifact import manifest, models_lock, runtime, store
 from artifact.models_lock import LockError
 from training.interpreter import typed
+from training.owner import check_owner
 from training.registry.mlflow_registry import Registry, exists, read_alias
 from training.registry.records import CHAMPION
 from training.settings import load_use_case
@@ -142,6 +143,9 @@ def put_champion(name: str, asked_as: str) -> Bundled:
     version = read_alias(name, CHAMPION)
     if version is None:
         raise NoChampionError(no_champion(name, asked_as))
+    if asked_as.endswith(".toml"):
+        use_case = load_use_case(asked_as)
+        check_owner(use_case, use_case.kinds, version.tags, version.number)
     stored = store.find(name, version=version.number, run_id=version.run_id)
     if stored is not None:
         return Bundled(name, version.number, stored)

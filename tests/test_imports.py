@@ -45,7 +45,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"run"},
         {"imported"},
         {"facts"},
-        {"card", "freshness", "pending"},
+        {"card", "freshness", "owner", "pending"},
         {"job"},
         {"decide"},
         {"plots", "export"},

@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from training.job import Budget
     from training.settings import Read, UseCase
+    from training.tables.data import Table
 
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -414,7 +416,7 @@ def init(chosen: argparse.Namespace) -> int:
             chosen.data, chosen.table, chosen.target, trust=chosen.trust, code=chosen.code or (), **told
         )
     else:
-        path = write_use_case(chosen.data, chosen.target, **told)
+        path = write_use_case(chosen.data, chosen.target, taken=_taken, **told)
     print(f"{path} is written: look it over, then train with")
     print(f"  {typed(f'-m training run {path.name}')}")
     return DONE
@@ -449,6 +451,20 @@ def _read(chosen: argparse.Namespace) -> Read:
         "not_missing", "day_first",
     )  # fmt: skip
     return read_of_options({key: getattr(chosen, key) for key in keys}, _formats(chosen))
+
+
+def _taken(name: str, table: Table) -> bool:
+    """Whether a name is that of a model of another table; what cannot be asked now is asked by `run`."""
+    from training.owner import columns_of, is_of_another_table
+    from training.registry.mlflow_registry import read_alias
+    from training.registry.records import CHALLENGER, CHAMPION, RegistryError
+
+    with suppress(RegistryError):
+        for alias in (CHAMPION, CHALLENGER):
+            version = read_alias(name, alias)
+            if version and is_of_another_table(version.tags, table.use_case.target, columns_of(table)):
+                return True
+    return False
 
 
 def _formats(chosen: argparse.Namespace) -> dict[str, str]:

@@ -14,6 +14,7 @@ from training.card import card
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
 from training.metrics.metric import metrics
 from training.metrics.slices import slices
+from training.owner import tags_of_table
 from training.plots import plots
 from training.registry.records import SOURCE, DataInput, TrialRun
 from training.settings import Bundled, Csv, OpenML, Parquet, Sql, Synthetic, UseCase
@@ -105,6 +106,7 @@ def tags_of(job: Job, best: Trial, figures: Mapping[str, float], exported: Expor
         DATA: job.test.table.digest,
         SETTINGS: settings_digest(job.use_case),
         FORMAT: str(manifest.FORMAT),
+        **tags_of_table(job.test.table),
     }
     if exported.reason:
         tags["runtime.reason"] = exported.reason

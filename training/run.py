@@ -19,10 +19,11 @@ from training.imported.adopt import adopt
 from training.job import Job
 from training.metrics.importances import importances
 from training.metrics.metric import METRICS
+from training.owner import check_owner, columns_of
 from training.pending import Finished, only_run, pending, record, save
 from training.registry.mlflow_registry import Registry
 from training.registry.place import state_folder
-from training.registry.records import RegistryError, TrialRun
+from training.registry.records import CHALLENGER, CHAMPION, RegistryError, TrialRun
 from training.search.search import fit, search
 from training.search.search import tune as work_on_study
 from training.search.spec import SearchSpec
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from training.search.search import SearchResult
     from training.search.trial import Trial
     from training.settings import UseCase
+    from training.tables.data import Table
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def run(use_case: UseCase, budget: Budget, progress: Progress) -> Result:
         test = test_set_of(table)
         progress.stage("opening MLflow")
         registry = Registry()
+        _check_owner(registry, table)
         key = key_of(use_case, table.digest, budget)
         finished = pending(folder, key)
         resumed = finished is not None
@@ -90,6 +93,14 @@ def run(use_case: UseCase, budget: Budget, progress: Progress) -> Result:
         shutil.rmtree(folder)
         progress.done()
         return Result(finished, result, resumed)
+
+
+def _check_owner(registry: Registry, table: Table) -> None:
+    """Refuse a table whose use case has the name of another's before anything is trained."""
+    for alias in (CHAMPION, CHALLENGER):
+        version = registry.version(table.use_case.name, alias)
+        if version is not None:
+            check_owner(table.use_case, columns_of(table), version.tags, version.number)
 
 
 def tune(use_case: UseCase, budget: Budget, progress: Progress) -> int:

@@ -21,6 +21,7 @@ from tests.servers import CHECKOUT, free_port
 from tests.serving.artifacts import iris, linear
 from training.registry.mlflow_registry import Registry, read_alias
 from training.registry.records import CHAMPION, RegistryError
+from training.settings import UseCaseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +101,28 @@ def test_a_new_champion_gets_a_new_tag(tmp_path: Path) -> None:
     assert second.models[0].version == "2"
     assert second.models[0].tag != first.models[0].tag
     assert {str(model.tag) for model in bentoml.models.list()} == {first.models[0].tag, second.models[0].tag}
+
+
+@pytest.mark.usefixtures("state")
+def test_a_champion_of_another_table_is_not_bundled(tmp_path: Path) -> None:
+    """Two tables whose use cases have one name: the sentence has both."""
+    champion = read_alias("iris", CHAMPION)
+    assert champion is not None
+    tags = {
+        "okamochi.target": "species",
+        "okamochi.columns": '["petal", "sepal"]',
+        "okamochi.table": "a/iris.csv",
+    }
+    Registry().tag(champion, tags)
+    own = '[source]\nkind = "csv"\npath = "iris.csv"\n[kinds]\nage = "number"\ndebt = "number"\n'
+    for target in ("species", "paid"):
+        (tmp_path / "iris.toml").write_text(f'target = "{target}"\n{own}')
+        with pytest.raises(
+            UseCaseError, match=r'name "iris" belongs to version 1, .*"species" of a/iris\.csv'
+        ):
+            deploy.bundle([str(tmp_path / "iris.toml")], tmp_path / "models.lock")
+    (tmp_path / "iris.toml").write_text(f'target = "species"\n{own}'.replace("age", "petal"))
+    assert deploy.bundle([str(tmp_path / "iris.toml")], tmp_path / "models.lock").models[0].name == "iris"
 
 
 @pytest.mark.usefixtures("state")

@@ -56,6 +56,7 @@ def write_use_case(
     kinds: Mapping[str, KindSetting] = MappingProxyType({}),
     leave_out: tuple[str, ...] = (),
     task: Task | None = None,
+    taken: Callable[[str, Table], bool] = lambda _, __: False,
 ) -> Path:
     """Write `NAME.toml` for a person's data, NAME being the data file's own, and say in it what was guessed.
 
@@ -78,6 +79,8 @@ def write_use_case(
         Of the use case, instead of the data file's own.
     model, kinds, leave_out, task
         A model that was made elsewhere, and what it says of the columns.
+    taken
+        Whether a name belongs to another table already.
     """
     data = Path(data_path).expanduser().resolve()
     base = name or name_of(data)
@@ -102,6 +105,8 @@ def write_use_case(
         drop_classes, folds = _rare(raw, draft)
         draft = msgspec.structs.replace(draft, drop_classes=drop_classes, folds=folds)
     table = clean_table(raw, draft)
+    if not name and taken(draft.name, table):
+        draft = msgspec.structs.replace(draft, name=name_of(data, folder=True))
     draft = msgspec.structs.replace(draft, task=table.task, salt="" if model else _salt(table))
     table = dataclasses.replace(table, use_case=draft)
     if model is None:
@@ -124,9 +129,10 @@ def _unobvious(table: Table, width: int) -> list[str]:
     return [*lines, *([f"and {more} more: see the data report"] if more > 0 else []), ""]
 
 
-def name_of(data: Path) -> str:
-    """A use case name out of a file name: `Bank-Full (2).csv.gz` gives `bank_full_2`."""
+def name_of(data: Path, *, folder: bool = False) -> str:
+    """A use case name out of a file name, and the folder's: `Bank-Full (2).csv.gz` gives `bank_full_2`."""
     stem = re.sub(r"(\.(csv|tsv|txt|data|dat|tab|gz|parquet|pq))+$", "", data.name.lower())
+    stem = f"{data.parent.name.lower()}_{stem}" if folder else stem
     name = re.sub(r"[^a-z0-9]+", "_", stem).strip("_")
     if not name or not name[0].isalpha():
         name = f"data_{name}".rstrip("_")
