@@ -25,7 +25,7 @@ from training.tables.dialect import (
 )
 from training.tables.encoding import decode
 from training.tables.raw import DataError, Raw
-from training.tables.reading import UNDECIDED, Decided, LookAt, Reading
+from training.tables.reading import UNDECIDED, Decided, LookAt, Reading, number_of
 
 ROWS_AT_ONCE = 50_000
 MAX_FOOTER_LINES = 10
@@ -50,6 +50,7 @@ class _Odd:
     """Lines that are no rows: comments, and what stands below the table."""
 
     comments: list[tuple[int, list[str]]] = field(default_factory=list)
+    headers: list[int] = field(default_factory=list)
     footers: list[tuple[int, list[str]]] = field(default_factory=list)
 
 
@@ -98,6 +99,7 @@ class _Table:
     frame: pd.DataFrame
     dialect: Dialect
     layout: Layout
+    path: Path
     notes: list[tuple[str | None, str]] = field(default_factory=list)
     look_at: list[LookAt] = field(default_factory=list)
 
@@ -162,15 +164,15 @@ def _read_by(
             look_at.append(
                 LookAt(
                     None,
-                    f"{len(changed):,} lines (the first is line {changed[0]}) have quotes inside of quoted "
-                    "cells that are not doubled: a quote is taken to end a cell only where a delimiter "
+                    f"quotes inside of quoted cells are not doubled in some lines ({len(changed):,}; the "
+                    f"first is line {changed[0]}): a quote is taken to end a cell only where a delimiter "
                     "follows it; if that is wrong, mend the lines or set quote and escape under [read]",
                 )
             )
     if not parts:
         raise DataError(f"{path} has a header line and no rows.")
     frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
-    table = _Table(frame, dialect, layout, [], look_at)
+    table = _Table(frame, dialect, layout, path, [], look_at)
     _name_columns(table, columns)
     _say_titles(table, text, skip)
     _say_odd(table, odd)
@@ -181,6 +183,12 @@ def _read_by(
 def _name_columns(table: _Table, columns: tuple[str, ...] | None) -> None:
     frame, layout = table.frame, table.layout
     header = columns or layout.header
+    if header is None and layout.skip and len(layout.above) > 1:
+        raise DataError(
+            f"{table.path}, line {layout.skip}: the header has {len(layout.above)} values and the rows have "
+            f"{layout.width}. If a comma is the decimal mark, another delimiter or quotes must part the "
+            "cells; else mend the header, or name the columns by columns = [...] under [source]."
+        )
     if header and table.dialect.escape:
         header = tuple(unmasked(cell, table.dialect) for cell in header)
     if header is None:
@@ -213,7 +221,8 @@ def _say_titles(table: _Table, text: str, skip: int | None) -> None:
         table.look_at.append(
             LookAt(
                 None,
-                f'{len(above)} lines above the header are left out (the first is "{above[0][:SHOWN_LINE]}"), '
+                f"{number_of(len(above), 'line')} left out above the header "
+                f'(the first: "{above[0][:SHOWN_LINE]}"), '
                 f"and the header is line {table.layout.skip + 1}: if it is another, set skip_lines "
                 "under [read]",
             )
@@ -227,8 +236,16 @@ def _say_odd(table: _Table, odd: _Odd) -> None:
         table.look_at.append(
             LookAt(
                 None,
-                f"{len(odd.comments):,} lines that begin with # are left out as comments (the first is line "
-                f'{number}: "{delimiter.join(row)[:SHOWN_LINE]}")',
+                f"{number_of(len(odd.comments), 'line')} left out as comments after # "
+                f'(the first is line {number}: "{delimiter.join(row)[:SHOWN_LINE]}")',
+            )
+        )
+    if odd.headers:
+        table.look_at.append(
+            LookAt(
+                None,
+                f"{number_of(len(odd.headers), 'line')} left out among the rows, as it repeats the header or "
+                f"rules it off (the first is line {odd.headers[0]})",
             )
         )
     if odd.footers:
@@ -236,15 +253,15 @@ def _say_odd(table: _Table, odd: _Odd) -> None:
         table.look_at.append(
             LookAt(
                 None,
-                f"{len(odd.footers)} lines at the end of the file have fewer values than the rows and are "
-                f'left out (the first is line {number}: "{delimiter.join(row)[:SHOWN_LINE]}")',
+                f"{number_of(len(odd.footers), 'line')} left out at the end of the file, with fewer values "
+                f'than the rows (the first is line {number}: "{delimiter.join(row)[:SHOWN_LINE]}")',
             )
         )
 
 
 def _leave_totals_out(table: _Table) -> None:
-    """Take rows such as "Total, , 1234" off the end of the table."""
-    frame = table.frame
+    """Take rows such as "Total, , 1234" off the end of the table, and notes that stand in one cell."""
+    frame = _without_notes_below(table)
     taken: list[str] = []
     while len(taken) < MAX_TOTALS and len(frame) > 3:
         row = [str(cell).strip() for cell in frame.iloc[-1].tolist()]
@@ -274,10 +291,32 @@ def _leave_totals_out(table: _Table) -> None:
         table.look_at.append(
             LookAt(
                 None,
-                f"{len(taken)} rows at the end of the file are totals of the others and are left out "
+                f"{number_of(len(taken), 'row')} left out at the end of the file as totals of the others "
                 f"({taken[-1]})",
             )
         )
+
+
+def _without_notes_below(table: _Table) -> pd.DataFrame:
+    """The rows without those at the end that have one cell, as "Source: ..." in a spreadsheet's export."""
+    frame = table.frame
+    if frame.shape[1] < 3 or len(frame) < 4 * MAX_FOOTER_LINES:
+        return frame
+    end = frame.iloc[-MAX_FOOTER_LINES:].to_numpy().tolist()
+    single = [sum(bool(str(cell).strip()) for cell in row) == 1 for row in end]
+    count = next((i for i, each in enumerate(reversed(single)) if not each), len(single))
+    if not count or any(single[: len(single) - count]):
+        return frame
+    shown = " ".join(str(cell).strip() for cell in end[-count]).strip()[:SHOWN_LINE]
+    table.look_at.append(
+        LookAt(
+            None,
+            f"{number_of(count, 'row')} left out at the end of the file, with a single value where the "
+            f'others have {frame.shape[1]} (the first: "{shown}")',
+        )
+    )
+    table.frame = frame.iloc[:-count].reset_index(drop=True)
+    return table.frame
 
 
 def _sums(row: list[str], others: pd.DataFrame) -> bool:
@@ -295,6 +334,7 @@ def _sums(row: list[str], others: pd.DataFrame) -> bool:
     return False
 
 
+_RULE = re.compile(r"[-=+|:\s]*[-=]{2}[-=+|:\s]*")
 _SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=(.)"?\r?\n', re.IGNORECASE)
 
 
@@ -369,7 +409,26 @@ _OTHER_FORMATS = {
 }
 
 
-def _blocks(  # noqa: C901 - what a line may be, one after the other
+def _is_set_aside(line: tuple[int, list[str]], width: int, odd: _Odd, path: Path, dialect: Dialect) -> bool:
+    """Whether a line of another width is no row; one with blanks behind the last value is made one."""
+    _, row = line
+    if not row or (len(row) == 1 and not row[0].strip()) or _RULE.fullmatch("".join(row)):
+        return True
+    if row[0].startswith("#"):
+        odd.comments.append(line)
+        return True
+    if len(row) < width:
+        odd.footers.append(line)
+        if len(odd.footers) > MAX_FOOTER_LINES:
+            raise _ragged(path, odd.footers[0], width, dialect)
+        return True
+    if any(cell.strip() for cell in row[width:]):
+        raise _ragged(path, odd.footers[0] if odd.footers else line, width, dialect)
+    del row[width:]
+    return False
+
+
+def _blocks(
     text: str, dialect: Dialect, layout: Layout, odd: _Odd, path: Path, *, strict: bool
 ) -> Iterator[list[list[str]]]:
     """Rows in blocks, all of one width. Raises DataError for a line of another width, csv.Error."""
@@ -380,26 +439,20 @@ def _blocks(  # noqa: C901 - what a line may be, one after the other
     reader = cut(lines, dialect, strict=strict)
     if layout.header is not None:
         next(row for row in reader if any(cell.strip() for cell in row))
+    header = list(layout.header or ())
     block: list[list[str]] = []
     before = reader.line_num
     for row in reader:
         number, before = before + 1 + layout.skip, reader.line_num
-        if len(row) != width:
-            if not row or (len(row) == 1 and not row[0].strip()):
-                continue
-            if row[0].startswith("#"):
-                odd.comments.append((number, row))
-                continue
-            if len(row) < width:
-                odd.footers.append((number, row))
-                if len(odd.footers) > MAX_FOOTER_LINES:
-                    raise _ragged(path, odd.footers[0], width, dialect)
-                continue
-            if any(cell.strip() for cell in row[width:]):
-                raise _ragged(path, odd.footers[0] if odd.footers else (number, row), width, dialect)
-            del row[width:]
+        if len(row) != width and _is_set_aside((number, row), width, odd, path, dialect):
+            continue
         if odd.footers:
             raise _ragged(path, odd.footers[0], width, dialect)
+        if not row[0] and width > 1 and not any(map(str.strip, row)):
+            continue
+        if row == header or (not block and not odd.headers and _RULE.fullmatch("".join(row))):
+            odd.headers.append(number)
+            continue
         block.append(row)
         if len(block) == ROWS_AT_ONCE:
             yield block

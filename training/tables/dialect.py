@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Any
+from typing import Any, Literal
 
 SAMPLE_ROWS = 300
 MAX_TITLE_LINES = 30
@@ -55,12 +55,15 @@ class Layout:
         Its cells; None where the first line is a row like those below.
     row_names
         Whether the rows have one cell more than the header, in front.
+    above
+        The cells of the line above the first row, where there is no header.
     """
 
     width: int
     skip: int
     header: tuple[str, ...] | None
     row_names: bool = False
+    above: tuple[str, ...] = ()
 
 
 def lines_of(text: str) -> Iterator[str]:
@@ -235,6 +238,8 @@ def _cleanness(cell: str) -> float:
         return 0.0
     if cell[0] in "\"'" or cell[-1] in "\"'":
         return 0.1
+    if cell[-1] == "\\":
+        return 0.2
     if _WORDS.fullmatch(cell):
         return 1.0
     # In a sentence a space follows each comma, and quotes and apostrophes are few.
@@ -290,7 +295,7 @@ def find_layout(text: str, dialect: Dialect, skip: int | None = None) -> Layout:
             return Layout(width - 1, at, tuple(first))  # a delimiter at the end of each row
         return Layout(width, at, tuple(first), row_names=True)
     if skip is None and _is_row(first, following):
-        return Layout(width, at, None)
+        return Layout(width, at, None, above=tuple(rows[start - 1][1]) if start else ())
     return Layout(max(width, 1), at, tuple(first))
 
 
@@ -325,27 +330,31 @@ def _as_float(cell: str) -> float | None:
 
 def _is_row(first: Sequence[str], following: list[list[str]]) -> bool:
     """Whether the first line is a row like those below, so that the file has no header."""
-    if len(following) < 3 or any(not cell.strip() for cell in first):
+    if len(following) < 3 or any(not cell.strip() for cell in first) or _counts_up(first):
         return False
-    numbers = [_as_float(cell) for cell in first]
-    finite = [number for number in numbers if number is not None and math.isfinite(number)]
-    whole = [number for number in finite if number == round(number)]
-    if len(whole) >= 2 and all(b - a == 1 for a, b in pairwise(whole)):
-        return False  # 2019, 2020, 2021 or 0, 1, 2 are names of columns
-    alike = 0
-    for place, cell in enumerate(first):
-        below = [row[place].strip() for row in following]
-        filled = [other for other in below if other]
-        if not filled:
-            continue
-        if sum(_as_float(other) is not None for other in filled) >= 0.9 * len(filled):
-            if numbers[place] is None:
-                return False
-            alike += 1
-        elif sum(_MOMENT.fullmatch(other) is not None for other in filled) >= 0.9 * len(filled):
-            if not _MOMENT.fullmatch(cell.strip()):
-                return False
-            alike += 1
-        elif len(set(filled)) <= 0.5 * len(filled) and len(filled) >= 10 and cell.strip() not in filled:
-            return False  # the name of a column of a few words
-    return alike > 0
+    alike = Counter(
+        _like_below(cell.strip(), [row[place].strip() for row in following])
+        for place, cell in enumerate(first)
+    )
+    return not alike["no"] and (alike["number"] > 0 or alike["word"] > 1)
+
+
+def _counts_up(cells: Sequence[str]) -> bool:
+    """Whether the numbers among the cells are 2019, 2020, 2021 or 0, 1, 2: names of columns."""
+    numbers = [number for cell in cells if (number := _as_float(cell)) is not None and math.isfinite(number)]
+    whole = [number for number in numbers if number == round(number)]
+    return len(whole) >= 2 and all(b - a == 1 for a, b in pairwise(whole))
+
+
+def _like_below(cell: str, below: list[str]) -> Literal["number", "word", "no", "open"]:
+    """Whether a cell is a value of its column, by the kind of those below."""
+    filled = [other for other in below if other]
+    if not filled:
+        return "open"
+    if sum(_as_float(other) is not None for other in filled) >= 0.9 * len(filled):
+        return "no" if _as_float(cell) is None else "number"
+    if sum(_MOMENT.fullmatch(other) is not None for other in filled) >= 0.9 * len(filled):
+        return "number" if _MOMENT.fullmatch(cell) else "no"
+    if len(set(filled)) <= 0.5 * len(filled) and len(filled) >= 10:  # a column of a few words
+        return "word" if cell in filled else "no"
+    return "open"

@@ -12,7 +12,7 @@ import chardet
 
 from artifact.nfc import nfc
 from training.tables.raw import DataError
-from training.tables.reading import Decided, LookAt
+from training.tables.reading import Decided, LookAt, number_of
 
 SAMPLE_BYTES = 200_000
 SAMPLE_WORDS = 3
@@ -58,6 +58,7 @@ _OTHERS = (  # of other scripts; a detector knows more, and takes rare ones for 
 )  # fmt: skip
 _NAMES = {codecs.lookup(name).name: name for name in (*_LATIN, *_OTHERS)}
 _NAMES |= {"utf-8-sig": "utf-8", "ascii": "utf-8", "gb2312": "gb18030", "gbk": "gb18030", "tis-620": "cp874"}
+_COMMONER = {"cp949": "euc-kr", "cp932": "shift_jis", "big5hkscs": "big5", "euc_jis_2004": "euc_jp"}
 _TWICE = re.compile(
     "[\u00c2-\u00c5\u00d0\u00d1\u00e2][\u0080-\u00bf\u0152-\u0178\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
 )
@@ -185,9 +186,9 @@ def _mostly_utf8(content: bytes) -> Decoded | None:
     words = _sample_words(lines[number].decode() for number in odd)
     told = LookAt(
         None,
-        f"{len(odd):,} lines (the first is line {odd[0] + 1}) are not UTF-8 as the others are, and are read "
-        f"as windows-1252 ({words}): where these words are wrong, mend the lines or set encoding under "
-        "[read]",
+        f"{number_of(len(odd), 'line')} not in UTF-8 as the others are (the first is line {odd[0] + 1}), "
+        f"and read as windows-1252 ({words}): where these words are wrong, mend the lines or set "
+        "encoding under [read]",
     )
     text = b"\n".join(lines).decode("utf-8-sig")
     return Decoded(nfc(text), Decided("utf-8", "nearly all of its lines are UTF-8"), (told,))
@@ -198,7 +199,8 @@ def _encoded_twice(text: str) -> tuple[LookAt, ...]:
     found = _TWICE.search(text)
     if found is None:
         return ()
-    words = [word for word in _words(text[: 20 * SAMPLE_BYTES].splitlines()) if _TWICE.search(word)][:200]
+    words = [word for word in _words(text[: 20 * SAMPLE_BYTES].splitlines()) if _TWICE.search(word)]
+    words = list(dict.fromkeys(words))[:200]
     mended = []
     for word in words:
         try:
@@ -229,6 +231,9 @@ def _guessed(content: bytes, path: Path) -> Decoded:
         raise DataError(f"{path} is in no encoding that could be found: set encoding under [read].")
     encoding = fitting[0][0]
     text = content.decode(encoding)
+    commoner = _COMMONER.get(encoding)
+    if commoner and _fits(content, commoner) and content.decode(commoner) == text:
+        encoding = commoner  # by the name that more people know
     words = _sample_words(sample.decode(encoding, "replace").splitlines())
     told = f"the file is not UTF-8, and its encoding is a guess: it is read as {encoding} ({words})"
     other = next(

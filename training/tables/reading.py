@@ -90,3 +90,8 @@ def from_keys(read: Read, formats: Mapping[str, str]) -> Reading:
         not_missing=read.not_missing,
         formats=formats,
     )
+
+
+def number_of(count: int, thing: str) -> str:
+    """Count a thing, with its verb: "1 line is" or "2 lines are"."""
+    return f"{count:,} {thing} is" if count == 1 else f"{count:,} {thing}s are"

@@ -103,7 +103,7 @@ def test_each_cell_is_what_was_written_or_it_is_told(tmp_path, table, how, title
     raw = reading(tmp_path, title + written.getvalue())
     same = list(raw.frame.columns) == header and raw.frame.to_numpy().tolist() == body
     assert same or any(word in told(raw) for word in ("not doubled", "looks like a row", "total"))
-    assert not title or "lines above the header" in told(raw)
+    assert not title or "left out above the header" in told(raw)
 
 
 # ---------------------------------------------------------------------------------------------- one by one
@@ -151,9 +151,11 @@ def test_a_title_in_the_first_of_many_blanks(tmp_path):
     ("footer", "said"),
     [
         ("Total,293,\n", "totals"),
-        ("\nSumme,,\n", "totals"),
+        ("\nSumme,,\n", "a single value"),
         ("\nSource: the ministry\n", "fewer values"),
         ("# end\n", "comments"),
+        (",,\nSource: the ministry,,\n", "a single value"),
+        ("name,n,y\n", "repeats the header"),
     ],
 )
 def test_what_stands_below_the_table_is_left_out_and_told(tmp_path, footer, said):
@@ -258,3 +260,29 @@ def test_a_delimiter_at_the_end_of_each_row(tmp_path):
     """Is no column."""
     raw = reading(tmp_path, "a,b\n" + "1,2,\n" * 10)
     assert raw.frame.shape == (10, 2)
+
+
+def test_escaped_delimiters_without_quotes(tmp_path):
+    """As Hive and MySQL write them."""
+    raw = reading(tmp_path, "name,n\n" + "".join(f"Smith\\, J,{i}\n" for i in range(20)))
+    assert raw.frame.iloc[3].tolist() == ["Smith, J", "3"]
+
+
+def test_a_table_of_text_with_a_ruled_header(tmp_path):
+    """The rule is no row."""
+    raw = reading(tmp_path, "| a | b |\n|---|---|\n" + "".join(f"| {i} | x{i % 3} |\n" for i in range(20)))
+    assert raw.frame.shape == (20, 4)
+    assert "rules it off" in told(raw)
+
+
+def test_a_header_narrower_than_the_rows_is_an_error(tmp_path):
+    """As where a decimal comma parts cells."""
+    with pytest.raises(DataError, match=r"line 1: the header has 3 values and the rows have 5"):
+        reading(tmp_path, "a,b,y\n" + "".join(f"{i},5,{i * 2},25,{i % 2}\n" for i in range(40)))
+
+
+def test_words_alone_may_be_a_file_without_a_header(tmp_path):
+    """Where each of the first line is a value of its column."""
+    text = "".join(f"{'red' if i % 2 else 'blue'},{'xyz'[i % 3]}\n" for i in range(40))
+    assert reading(tmp_path, text).frame.shape == (40, 2)
+    assert reading(tmp_path, "colour,letter\n" + text).frame.shape == (40, 2)

@@ -96,7 +96,7 @@ def test_a_few_lines_of_another_encoding_are_read_and_told():
     content = b"\n".join(line.encode("cp1252" if i == 7 else "utf-8") for i, line in enumerate(lines))
     decoded = decode(content, HERE)
     assert decoded.text.splitlines() == lines
-    assert "1 lines (the first is line 8) are not UTF-8" in decoded.look_at[0].text
+    assert "1 line is not in UTF-8 as the others are (the first is line 8)" in decoded.look_at[0].text
 
 
 def test_utf8_that_was_written_twice_is_told():
