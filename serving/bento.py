@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from serving.http.asgi import App
 
     # What is heavy is imported where it is used: the arbiter, BentoML's parent process, imports this as well.
+    from serving.http.routes import Live
     from serving.scoring.catalog import Catalog
 
 logger = logging.getLogger("bentoml.okamochi")
@@ -204,7 +205,14 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
     """A BentoML service whose HTTP is ours: the gateway stands before BentoML's own application.
 
     The class that it decorates has `models`, names to tags.
+
+    Attributes
+    ----------
+    live
+        What is live, once there is an application.
     """
+
+    live: Live
 
     def __attrs_post_init__(self) -> None:
         claim_metrics_folder()
@@ -225,9 +233,8 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
     def settings(self) -> Settings:
         return settings()
 
-    @cached_property
-    def catalog(self) -> Catalog:
-        """The models, opened in the process that asks first."""
+    def _load(self) -> Catalog:
+        """Open the models."""
         from artifact import store
         from serving.scoring import catalog
 
@@ -249,17 +256,18 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
             logger.error("worker %d was killed; %d takes its place", pid, os.getpid())
         gateway = Gateway(
             super().to_asgi(is_main),
-            self.catalog,
+            self._load(),
             self.settings,
             passed_on={"/docs.json", "/schema.json"},
             score_path=SCORE_PATH,
             on_started=_on_started,
             tracer=tracer,
         )
+        self.live = gateway.live
         if guards.usable(guards.UVICORN):
             from serving.http import express
 
-            express.install(gateway.endpoints, self.settings, tracer)
+            express.install(gateway.live, gateway.observe_express, self.settings, tracer)
         return gateway
 
 
@@ -279,7 +287,7 @@ class Scoring:
         """Predictions of rows by position; null where the model gives no finite number."""
         import numpy as np
 
-        catalog = self.bento_service.catalog
+        catalog = self.bento_service.live.routes.catalog
         model = catalog.model(catalog.default)
         scores = model.score(model.encoder.rows(rows))
         finite: list[bool] = np.isfinite(scores).all(axis=1).tolist()  # type: ignore[assignment]

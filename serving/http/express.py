@@ -22,21 +22,20 @@ from serving.errors import Problem, server_failed
 from serving.http import access
 from serving.http.connection import Connection
 from serving.http.head import as_sent, name_request
-from serving.http.heads import Client, Heads
+from serving.http.heads import Client
 from serving.http.lane import lane
-from serving.http.plain import PlainReader
 from serving.observe.logs import RequestLog
 from serving.observe.metrics import Observer
-from serving.protocols import LARGE_BODY_BYTES, deadline
+from serving.protocols import deadline
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
 
     from serving.http.patience import Turn
     from serving.http.plain import Plain
+    from serving.http.routes import Live
     from serving.observe.traces import Tracer
-    from serving.protocols import Endpoint, Reply
+    from serving.protocols import Reply
     from serving.scoring.batcher import Scores, Ticket
     from serving.settings import Settings
 
@@ -45,20 +44,19 @@ logger = logging.getLogger("bentoml.okamochi")
 HELD_BYTES = 64 * 1024  # what a client may send ahead while its reply is due, before we stop reading
 
 
-def install(endpoints: Mapping[str, Endpoint], settings: Settings, tracer: Tracer | None = None) -> None:
+def install(live: Live, observe: Observer, settings: Settings, tracer: Tracer | None = None) -> None:
     """Have the worker's uvicorn, which is started next, make its connections here.
 
     Parameters
     ----------
-    endpoints
-        The prediction routes, by path.
+    live
+        The same as the gateway's.
+    observe
+        Counts what this lane answers.
     """
     lane.settings = settings
-    lane.observe, lane.observe_refused = Observer("express"), Observer("gateway")
-    most = min(LARGE_BODY_BYTES - 1, settings.max_body_bytes)
-    taken = endpoints if settings.express else {}
-    read = PlainReader(taken, lane.observe, max_head_bytes=settings.max_head_bytes, most_body_bytes=most)
-    lane.heads = Heads(read, most)
+    lane.live = live
+    lane.observe, lane.observe_refused = observe, Observer("gateway")
     lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
     lane.log = RequestLog("express", settings.log_sample, tracer)
     lane.looked_at, lane.traced = lane.log.looked_at, tracer is not None
@@ -126,8 +124,9 @@ class ExpressConnection(Connection):
         ):
             end = data.find(b"\r\n\r\n") + 4  # without an empty line: 3, and "POS" is no plain head
             head = data[:end]
-            seen = lane.heads.seen
-            plain = seen[head] if head in seen else lane.heads.unseen(head, self._client)
+            heads = lane.live.routes.heads
+            seen = heads.seen
+            plain = seen[head] if head in seen else heads.unseen(head, self._client)
             if plain is not None:
                 left = end + plain.length - len(data)
                 if left == 0:
@@ -264,7 +263,7 @@ class ExpressConnection(Connection):
     def _answered(self) -> None:
         """The connection is idle again."""
         self._due = False
-        self._ticket = self._query = None
+        self._ticket = self._query = self._plain = None  # an idle connection keeps no model
         self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
         if self._reaper is None:

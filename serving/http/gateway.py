@@ -7,7 +7,7 @@ all asked about at `access.admit`, whatever its path.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from serving.http import access, pages
 from serving.http.asgi import close_unless_read, read_body, send_reply, unless_left
 from serving.http.head import as_sent, is_request_id, name_request, read_head
 from serving.http.openapi import docs_page, document
+from serving.http.routes import Live, Page, Routes, heads_of
 from serving.observe import metrics
 from serving.observe.logs import RequestLog
 from serving.observe.scrapes import Scrapes
@@ -38,7 +39,7 @@ from serving.protocols import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
     from serving.http.asgi import App, Message, Receive, Scope, Send
     from serving.observe.traces import Tracer
@@ -49,14 +50,6 @@ if TYPE_CHECKING:
 PROTOCOLS = (predict, oip, mlflow)
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
-
-
-@dataclass(frozen=True)
-class Page:
-    """A route that is answered without a body being read: GET and HEAD."""
-
-    endpoint: str
-    answer: Callable[[], Reply | Awaitable[Reply]]
 
 
 class Gateway:
@@ -86,7 +79,6 @@ class Gateway:
         tracer: Tracer | None = None,
     ) -> None:
         self._bentoml = bentoml_app
-        self.catalog = catalog
         self.settings = settings
         self._on_started = on_started
         self._observe = metrics.Observer("gateway")
@@ -95,43 +87,67 @@ class Gateway:
         self._readers = Pool("reading", 2)
         self._scrapes = Scrapes()
         self._score_path = score_path
-        self.endpoints: dict[str, Endpoint] = {}
-        for protocol in PROTOCOLS:
-            self.endpoints.update(protocol.endpoints(catalog))
-        if score_path:
-            self.endpoints.update(score.endpoints(catalog, score_path))
         self.predictions = capture.open_log(settings)
+        self.observe_express = metrics.Observer("express")
+        self.live = Live(self.routes_of(catalog))
         if self.predictions is not None:
-            self.endpoints = self.predictions.logged(self.endpoints)
-            self.predictions.start()
-        self._feedback = feedback.Feedback(catalog, self.predictions)
+            self.predictions.start(self.live.versions)
+        self._feedback = feedback.Feedback(lambda: self.catalog, self.predictions)
         self._tellers = Pool("feedback", 2)
-        openapi = msgspec.json.encode(document(catalog, settings))
-        docs = pages.page(docs_page(catalog, settings))
-        self._pages: dict[str, Page] = {
-            "/livez": Page("health", lambda: Reply(200, TEXT, b"alive\n")),
-            "/readyz": Page("health", self._readyz),
+
+    # ---- what is live
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models that are live now."""
+        return self.live.routes.catalog
+
+    def routes_of(self, catalog: Catalog) -> Routes:
+        """A snapshot of these models; `live.routes = routes_of(other)` makes it what is live."""
+        settings = self.settings
+        endpoints: dict[str, Endpoint] = {}
+        for protocol in PROTOCOLS:
+            endpoints.update(protocol.endpoints(catalog))
+        if self._score_path:
+            endpoints.update(score.endpoints(catalog, self._score_path))
+        if self.predictions is not None:
+            endpoints = self.predictions.logged(endpoints)
+        heads = heads_of(endpoints, self.observe_express, settings)
+        return Routes(catalog, endpoints, self._pages_of(catalog), heads)
+
+    def _pages_of(self, catalog: Catalog) -> dict[str, Page]:
+        openapi = msgspec.json.encode(document(catalog, self.settings))
+        described = {name: model.description() for name, model in catalog.live.items()}
+        every = {"default": catalog.default, "models": list(described.values())}
+        docs = pages.page(docs_page(catalog, self.settings))
+        found = {
+            "/livez": _prepared("health", TEXT, b"alive\n"),
+            "/readyz": Page("health", lambda: _readyz(catalog)),
             "/metrics": Page("metrics", self._metrics),
-            "/models": Page("models", self._models),
-            "/openapi.json": Page("docs", lambda: Reply(200, JSON, openapi)),
+            "/models": _prepared("models", JSON, msgspec.json.encode(every)),
+            "/openapi.json": _prepared("docs", JSON, openapi),
             "/": Page("docs", pages.first),
             pages.FIRST: Page("docs", lambda: docs),
         }
-        self._pages |= {path: Page("v2", answer) for path, answer in oip.pages(catalog).items()}
-        self._pages |= {path: Page("mlflow", answer) for path, answer in mlflow.pages(catalog).items()}
-        for name in catalog.names:
-            self._pages[f"/models/{name}"] = Page("models", lambda name=name: self._model(name))  # type: ignore[misc]
+        found |= {path: Page("v2", answer) for path, answer in oip.pages(catalog).items()}
+        found |= {path: Page("mlflow", answer) for path, answer in mlflow.pages(catalog).items()}
+        for name, about in described.items():
+            found[f"/models/{name}"] = _prepared("models", JSON, msgspec.json.encode(about))
+        for name in catalog.refused:
+            found[f"/models/{name}"] = Page("models", partial(_refused_model, catalog, name))
+        return found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
         if scope["type"] == "http":
             if any(name == b"expect" for name, _ in scope["headers"]):
                 receive, send = close_unless_read(receive, send)
-            endpoint = self.endpoints.get(scope["path"])
+            routes = self.live.routes  # the request ends on what it began with
+            endpoint = routes.endpoints.get(scope["path"])
             if endpoint is not None and scope["method"] == "POST":
                 await self._predict(endpoint, scope, receive, send)
             else:
-                await self._other(endpoint, scope, receive, send)
+                await self._other(routes, endpoint, scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -212,10 +228,12 @@ class Gateway:
 
     # ---- all else
 
-    async def _other(self, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _other(
+        self, routes: Routes, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         asked = Asked(scope, endpoint.model if endpoint is not None else None)
         path, method = scope["path"], scope["method"]
-        page = self._pages.get(path)
+        page = routes.pages.get(path)
         name = endpoint.name if endpoint is not None else page.endpoint if page else "other"
         try:
             asked.principal = access.admit(_asking(scope))
@@ -231,7 +249,7 @@ class Gateway:
                     return
                 reply = found
             else:
-                reply = await self._page(page, path, method)
+                reply = await self._page(routes, page, path, method)
         except Problem as problem:
             reply = _refuse(path, asked.named(problem))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
@@ -241,46 +259,35 @@ class Gateway:
         self._tell(name, reply, asked)
         await send_reply(send, reply, asked.name)
 
-    async def _page(self, page: Page | None, path: str, method: str) -> Reply:
+    async def _page(self, routes: Routes, page: Page | None, path: str, method: str) -> Reply:
         if page is not None and method in ("GET", "HEAD"):
             reply = page.answer()
             return reply if isinstance(reply, Reply) else await reply
-        allowed = self._allowed(path)
+        allowed = self._allowed(routes, path)
         if not allowed:
-            raise self._not_found(path)
+            raise _not_found(routes.catalog, path)
         if method == "OPTIONS":
             return Reply(204, b"", b"", ((b"allow", ", ".join(allowed).encode()),))
-        name = self._refused(path)
+        name = self._refused(routes.catalog, path)
         if name and method == "POST":
-            self.catalog.model(name)  # raises the reason
+            routes.catalog.model(name)  # raises the reason
         raise method_not_allowed(method, path, allowed)
 
-    def _allowed(self, path: str) -> tuple[str, ...]:
-        if path in self.endpoints or path == feedback.ROUTE or self._refused(path):
+    def _allowed(self, routes: Routes, path: str) -> tuple[str, ...]:
+        if path in routes.endpoints or path == feedback.ROUTE or self._refused(routes.catalog, path):
             return ("POST", "OPTIONS")
-        if path in self._pages or path in self._passed_on:
+        if path in routes.pages or path in self._passed_on:
             return ("GET", "HEAD", "OPTIONS")
         return ("GET", "HEAD", "POST", "OPTIONS") if path == "*" else ()  # the server as a whole
 
-    def _refused(self, path: str) -> str:
+    def _refused(self, catalog: Catalog, path: str) -> str:
         """The name of a model whose endpoint this would be, had it not been refused."""
-        for name in self.catalog.refused:
-            unnamed = {"/predict", mlflow.ROUTE, self._score_path} if name == self.catalog.default else set()
+        for name in catalog.refused:
+            unnamed = {"/predict", mlflow.ROUTE, self._score_path} if name == catalog.default else set()
             routes = {predict.route_of(name)} | unnamed
             if path in routes:
                 return name
         return ""
-
-    def _not_found(self, path: str) -> Problem:
-        if oip.owns(path):
-            return oip.not_found(path, self.catalog)
-        parts = path.split("/")
-        if path.startswith("/models/") and len(parts) > 2 and parts[2] not in self.catalog.names:
-            try:
-                self.catalog.model(parts[2][:100])
-            except Problem as problem:
-                return problem
-        return Problem(404, f"There is no {path[:200]!r} here; /docs lists what there is.")
 
     async def _pass_on(self, name: str, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
         """Let BentoML answer; what it refuses or fails at has its line as well."""
@@ -325,21 +332,38 @@ class Gateway:
 
     # ---- pages
 
-    def _readyz(self) -> Reply:
-        reasons = self.catalog.not_ready
-        if reasons:
-            raise Problem(503, f"Not ready: {reasons}", error=reasons)
-        return Reply(200, TEXT, b"ready\n")
-
     async def _metrics(self) -> Reply:
         return Reply(200, metrics.CONTENT_TYPE, await self._scrapes.text())
 
-    def _models(self) -> Reply:
-        models = [model.description() for model in self.catalog.live.values()]
-        return Reply(200, JSON, msgspec.json.encode({"default": self.catalog.default, "models": models}))
 
-    def _model(self, name: str) -> Reply:
-        return Reply(200, JSON, msgspec.json.encode(self.catalog.model(name).description()))
+def _prepared(endpoint: str, content_type: bytes, body: bytes) -> Page:
+    """A page that says the same as long as it is live."""
+    reply = Reply(200, content_type, body)
+    return Page(endpoint, lambda: reply)
+
+
+def _readyz(catalog: Catalog) -> Reply:
+    reasons = catalog.not_ready
+    if reasons:
+        raise Problem(503, f"Not ready: {reasons}", error=reasons)
+    return Reply(200, TEXT, b"ready\n")
+
+
+def _refused_model(catalog: Catalog, name: str) -> Reply:
+    catalog.model(name)  # raises the reason
+    raise AssertionError(name)
+
+
+def _not_found(catalog: Catalog, path: str) -> Problem:
+    if oip.owns(path):
+        return oip.not_found(path, catalog)
+    parts = path.split("/")
+    if path.startswith("/models/") and len(parts) > 2 and parts[2] not in catalog.names:
+        try:
+            catalog.model(parts[2][:100])
+        except Problem as problem:
+            return problem
+    return Problem(404, f"There is no {path[:200]!r} here; /docs lists what there is.")
 
 
 class Asked:

@@ -6,6 +6,7 @@ with another value of one of these is another head.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from serving.errors import Problem
@@ -28,6 +29,9 @@ _LOOKED_AT = HEADERS | frozenset(
 )
 
 
+_keys = itertools.count(1)  # never given twice, not even by what is live next
+
+
 class Kind(NamedTuple):
     """Heads of one form, and what one of them was."""
 
@@ -35,15 +39,16 @@ class Kind(NamedTuple):
     plain: Plain
     single: tuple[tuple[bytes, bytes], ...]  # its headers that a protocol or a trace may look at
     looked_at: tuple[tuple[int, bytes], ...]  # which values of the form count, and for what
+    key: int  # of `Heads.kept`
 
 
 class Client:
-    """What one client's heads were."""
+    """What one client's heads were; without an endpoint, since its connection outlives what is live."""
 
-    __slots__ = ("kind", "previous")
+    __slots__ = ("key", "previous")
 
     def __init__(self) -> None:
-        self.kind: Kind | None = None
+        self.key = 0  # of the kind in `Heads.kept`
         self.previous = b""  # the last that was read, while it has no kind
 
 
@@ -61,6 +66,7 @@ class Heads:
         self._most_body_bytes = most_body_bytes
         self.seen: dict[bytes, Plain | None] = {}
         self.kinds: tuple[Kind, ...] = ()  # the last found; a new connection has most likely one of them
+        self.kept: dict[int, Kind] = {}  # of all clients
         self._previous = b""  # the last head that was read
 
     def unseen(self, head: bytes, client: Client) -> Plain | None:
@@ -75,15 +81,15 @@ class Heads:
         return plain
 
     def _by_kind(self, head: bytes, client: Client) -> Plain | None:
-        kind = client.kind
+        kind = known = self.kept.get(client.key)
         if kind is not None:
             plain = self.of_kind(kind, head)
             if plain is not None:
                 return plain
         for kind in self.kinds:
-            plain = self.of_kind(kind, head) if kind is not client.kind else None
+            plain = self.of_kind(kind, head) if kind is not known else None
             if plain is not None:
-                client.kind = kind
+                client.key = kind.key
                 return plain
         return None
 
@@ -92,7 +98,7 @@ class Heads:
         if plain is not None:
             kind = self.kind_of(client.previous or self._previous, head, plain)
             client.previous, self._previous = (b"" if kind else head), head
-            client.kind = kind or client.kind
+            client.key = kind.key if kind is not None else client.key
         return plain
 
     def kind_of(self, previous: bytes, head: bytes, plain: Plain) -> Kind | None:
@@ -108,13 +114,16 @@ class Heads:
         ):
             return None  # a header that stands twice: the gateway decides which one counts
         single = tuple(pair for pair in plain.head.headers if pair[0] not in form.names)
-        kind = Kind(form, plain, single, looked_at)
+        kind = Kind(form, plain, single, looked_at, next(_keys))
+        if len(self.kept) >= MOST_HEADS:
+            self.kept.clear()
+        self.kept[kind.key] = kind
         self.kinds = (kind, *self.kinds[: MOST_KINDS - 1])
         return kind
 
     def of_kind(self, kind: Kind, head: bytes) -> Plain | None:  # noqa: C901 - one header a branch
         """What a head is that has the form of others; None as well where the gateway says what is wrong."""
-        form, plain, headers, looked_at = kind
+        form, plain, headers, looked_at, _ = kind
         values = form.values(head)
         if values is None or not looked_at:
             return plain if values is not None else None

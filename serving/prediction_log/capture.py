@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from artifact.signature import Signature
     from serving.errors import Problem
     from serving.prediction_log.record import Store
     from serving.protocols import Endpoint, Head, Reply
@@ -68,7 +69,10 @@ class _Taken(NamedTuple):
     row: int
     rows: int
     at: float
-    endpoint: Endpoint
+    model: str
+    version: str
+    endpoint: str
+    signature: Signature
     cells: Any  # by position; a list, an array of the matrix, or what `batcher.packer` made
     sensitive: tuple[Any, ...]
     prediction: Any
@@ -107,11 +111,18 @@ class PredictionLog:
             reason: metrics.PREDICTION_LOG_DROPPED.labels(reason)
             for reason in ("sampled_out", "buffer_full", "store_failed")
         }
-        self._versions: dict[str, str] = {}  # of what is live here
+        self._versions: Callable[[], Mapping[str, str]] = dict  # of what is live here
         self._thread = Supervised("prediction_log", self._run)
 
-    def start(self) -> None:
-        """Begin to store."""
+    def start(self, versions: Callable[[], Mapping[str, str]] = dict) -> None:
+        """Begin to store.
+
+        Parameters
+        ----------
+        versions
+            Gives the version of each model that is live.
+        """
+        self._versions = versions
         self._thread.start()
 
     def logged(self, endpoints: Mapping[str, Endpoint]) -> dict[str, Endpoint]:
@@ -119,7 +130,6 @@ class PredictionLog:
         wrapped: dict[int, Endpoint] = {}
         for endpoint in endpoints.values():
             if id(endpoint) not in wrapped:
-                self._versions[endpoint.model.name] = endpoint.model.version
                 wrapped[id(endpoint)] = Logged(endpoint, self._logging(endpoint))
         return {path: wrapped[id(endpoint)] for path, endpoint in endpoints.items()}
 
@@ -158,7 +168,8 @@ class PredictionLog:
             # MLflow's protocol has no id in its replies, and that of a client need not be the only one.
             found = ids.new_id()
             reply = msgspec.structs.replace(reply, headers=(*reply.headers, (ID_HEADER, found.encode())))
-        signature = endpoint.model.signature
+        model = endpoint.model
+        signature = model.signature
         rows, at = query.rows, time.time()
         raw = getattr(rows, "raw", None)
         packed, width = isinstance(rows, bytes), 8 * signature.width
@@ -175,7 +186,10 @@ class PredictionLog:
                     row,
                     query.n,
                     at,
-                    endpoint,
+                    model.name,
+                    model.version,
+                    endpoint.name,
+                    signature,
                     cells,
                     sensitive,
                     _predicted(query, scores, first + row),
@@ -205,8 +219,9 @@ class PredictionLog:
 
     def show_verdicts(self) -> None:
         """Put into the metrics what training says of the versions that are live here."""
+        versions = self._versions()
         for said in self.store.verdicts():
-            if self._versions.get(said.model) == said.version:
+            if versions.get(said.model) == said.version:
                 labels = said.model, said.version
                 bounds = {"value": said.value, "low": said.low, "high": said.high}
                 for bound, figure in bounds.items():
@@ -254,8 +269,7 @@ class PredictionLog:
         return lines
 
     def _line(self, taken: _Taken) -> Line:
-        model = taken.endpoint.model
-        signature = model.signature
+        signature = taken.signature
         cells = taken.cells
         if isinstance(cells, bytes):
             cells = np.frombuffer(cells).tolist()
@@ -278,9 +292,9 @@ class PredictionLog:
             taken.row,
             taken.rows,
             f"{second(int(taken.at))}.{int(taken.at % 1 * 1000):03d}+00:00",
-            model.name,
-            model.version,
-            taken.endpoint.name,
+            taken.model,
+            taken.version,
+            taken.endpoint,
             columns,
             taken.prediction,
             taken.scores.tolist(),

@@ -23,6 +23,8 @@ from serving.protocols.json_body import decode
 from serving.protocols.predict import kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from artifact.signature import Signature
     from serving.prediction_log.capture import PredictionLog
     from serving.prediction_log.record import Found, Until
@@ -45,7 +47,7 @@ class Feedback:
         None where it is off: nothing can be joined, so everything is refused.
     """
 
-    def __init__(self, catalog: Catalog, log: PredictionLog | None) -> None:
+    def __init__(self, catalog: Callable[[], Catalog], log: PredictionLog | None) -> None:
         self._catalog = catalog
         self._log = log
 
@@ -107,7 +109,7 @@ class Feedback:
             elif item.get("row") is None and row.rows > 1:
                 wrong.append(CellError(i, "row", f"missing; that reply had {row.rows} rows, from 0"))
             else:
-                model = self._catalog.live.get(row.model)
+                model = self._catalog().live.get(row.model)
                 actual, reason = actual_of(item["actual"], model.signature if model else None)
                 if reason:
                     wrong.append(CellError(i, "actual", reason))

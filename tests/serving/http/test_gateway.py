@@ -175,7 +175,7 @@ def test_a_large_body_is_read_in_a_thread_and_answered_alike(
     gateway: Gateway, made: dict[str, Made], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = made["breast_cancer"].rows
-    endpoint = gateway.endpoints["/predict"]
+    endpoint = gateway.live.routes.endpoints["/predict"]
     threads: list[str] = []
     read = type(endpoint).read
 

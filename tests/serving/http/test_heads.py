@@ -28,7 +28,7 @@ def express_lane(gateway: Gateway) -> Iterator[None]:
     """The express lane of this process, as a worker has it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uvicorn.config, "HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
-        express.install(gateway.endpoints, Settings())
+        express.install(gateway.live, gateway.observe_express, Settings())
         yield
 
 
@@ -122,7 +122,7 @@ def test_a_head_is_remembered_unless_it_is_of_one_request_alone() -> None:
         heads = [head(line.replace(b"%s", n), length=n) for n in lengths.split()]
         found = [lane.heads.unseen(one, client) for one in heads]
         assert [plain is not None and plain.length for plain in found] == [int(n) for n in lengths.split()]
-        assert client.kind is not None
+        assert client.key
         assert [one in lane.heads.seen for one in heads] == [kept] * 3
 
 

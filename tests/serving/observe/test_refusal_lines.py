@@ -115,7 +115,7 @@ def test_a_bug_has_one_line_with_its_place_and_the_name_of_the_request(
 
     async def main() -> None:
         gateway = gateway_of(made)
-        endpoint = gateway.endpoints["/predict"]
+        endpoint = gateway.live.routes.endpoints["/predict"]
         path = {"page": "/models/loans", "feedback": "/feedback"}.get(where, "/predict")
         if where == "model":
             gateway.catalog.live["loans"].batcher._score = fail

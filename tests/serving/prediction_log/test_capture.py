@@ -254,7 +254,7 @@ def test_a_folder_that_takes_nothing_costs_lines_and_no_request(
 def test_nothing_is_wrapped_where_the_log_is_off(models: catalog.Catalog) -> None:
     gateway = Gateway(elsewhere, models, Settings())
     assert gateway.predictions is None
-    assert not any(isinstance(endpoint, Logged) for endpoint in gateway.endpoints.values())
+    assert not any(isinstance(endpoint, Logged) for endpoint in gateway.live.routes.endpoints.values())
 
 
 def test_a_target_that_is_no_log_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,7 +187,7 @@ def test_every_form_is_read_in_blocks_and_as_the_careful_way_reads_it(
     """The careful way is not asked at all."""
     some = large(made["breast_cancer"])
     bodies = [
-        (gateway.endpoints[path], json.dumps(form, separators=separators, indent=indent).encode())
+        (gateway.live.routes.endpoints[path], json.dumps(form, separators=separators, indent=indent).encode())
         for path, form in forms(list(made["breast_cancer"].signature.names), some)
         for separators, indent in ((None, None), ((",", ":"), None), (None, 1))
         if indent is None or path != "/invocations"
@@ -208,7 +208,7 @@ def test_a_slip_is_refused_in_the_words_of_the_careful_way(
 ) -> None:
     some = large(made["breast_cancer"])
     for path, form in forms(list(made["breast_cancer"].signature.names), some):
-        endpoint = gateway.endpoints[path]
+        endpoint = gateway.live.routes.endpoints[path]
         text = json.dumps(form)
         at = text.index(" ", place if place >= 0 else len(text) + place - 30)
         body = (text[: at + 1] + slip + text[at + 1 :]).encode()
