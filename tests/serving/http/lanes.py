@@ -60,7 +60,7 @@ def split(stream: bytes) -> list[Reply]:
         status = int(first.split()[1])
         if rest.startswith(b"HTTP/1.1 "):  # of a HEAD request, or 100
             length = 0
-        body = re.sub(rb'id":"[0-9a-f]+-[0-9a-f]+"', b'id":"*"', rest[:length])
+        body = re.sub(rb'id":"[0-9a-f]+(?:-[0-9a-f]+)+"', b'id":"*"', rest[:length])
         # A refusal is called by a name of ours where the client gave none.
         named = [
             (name, re.sub(rb"[0-9a-f]{12}-[0-9a-f]+", b"*", value) if name == b"x-request-id" else value)
