@@ -50,6 +50,10 @@ def encode_column(column: Column) -> Encode:
             return codes.get(nfc(name))
         if boolean:
             return codes.get(name.lower())
+        if (
+            name[:2] == '="' and name[-1:] == '"'
+        ):  # a text as spreadsheets write it, which training reads so too
+            return codes.get(name[2:-1])
         whole = _WHOLE.fullmatch(name)
         return codes.get(whole[1]) if whole else None
 

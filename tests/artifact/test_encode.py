@@ -327,3 +327,8 @@ def test_names_and_categories_are_compared_in_nfc():
             assert encoder.columns({name: [town]}).tolist() == [[1]]
             assert encoder.rows([[town]]).tolist() == [[1]]
     assert "unknown column" in refusals(encoder.records, [{"ville è": "Bern"}])[0, "ville è"]
+
+
+def test_a_code_as_spreadsheets_write_it_is_that_code():
+    encoder = Encoder(signature(Column(name="a", kind="category", categories=("00123",), unknown="missing")))
+    assert encoder.records([{"a": '="00123"'}])[0, 0] == 0

@@ -68,7 +68,7 @@ def odd_words(tokens: Tokens, distinct: Sequence[str], id_like: bool) -> list[st
             f"model learns "
             "little; leave it out, or say that it is text, under [kinds]"
         )
-    if len(distinct) >= MIN_TEXTS and len(distinct) >= MEASURED_SHARE * tokens.present:
+    if not id_like and len(distinct) >= MIN_TEXTS and len(distinct) >= MEASURED_SHARE * tokens.present:
         begin = sum(word.lstrip("-+(<>~'\"#")[:1].isdecimal() for word in distinct)
         digits = sum(any(letter.isdecimal() for letter in word) for word in distinct)
         if digits >= 0.9 * len(distinct) and begin >= 0.6 * len(distinct):

@@ -307,3 +307,18 @@ def test_slashes_that_decide_one_column_decide_the_next():
     found = read({"a": clear, "b": open_})["b"]
     assert found.formats == ("%d/%m/%Y",)
     assert not found.look_at
+
+
+@quick
+@given(
+    st.lists(
+        st.text("0123456789.,-+/: '’()%€$kKmMTZhsWQ½٣３年月äOctMaip\"=<>~", max_size=14),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_any_texts_are_read_or_kept(texts):
+    """Whatever stands in the cells: a kind, and as many cells."""
+    cells = texts * 6
+    column = read({"a": cells, "date": cells})["a"]
+    assert len(column.cells) == len(cells)
