@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from artifact.signature import Column
 
 MISSING_CODE = -1.0
-_WHOLE = re.compile(r"([+-]?\d+)\.0*")
+# A whole number with a fraction of zeros, and a text as spreadsheets write it: training reads both without.
+_OTHERWISE = re.compile(r'([+-]?\d+)\.0*|="(.+)"')
 
 
 def canonical(value: object) -> str:
