@@ -51,12 +51,8 @@ def encode_column(column: Column) -> Encode:
             return codes.get(nfc(name))
         if boolean:
             return codes.get(name.lower())
-        if (
-            name[:2] == '="' and name[-1:] == '"'
-        ):  # a text as spreadsheets write it, which training reads so too
-            return codes.get(name[2:-1])
-        whole = _WHOLE.fullmatch(name)
-        return codes.get(whole[1]) if whole else None
+        other = _OTHERWISE.fullmatch(name)
+        return codes.get(other[1] or other[2]) if other else None
 
     def encode(cells: Sequence[Any], errors: Errors | None) -> NDArray[np.float64]:
         known: dict[object, float] = {}
