@@ -77,7 +77,9 @@ def _show(
 ) -> tuple[ShownColumn, list[LookAt]]:
     column = clean_column(cells, name, reading=reading)
     open_ = [*column.look_at, *words_taken_for_missing(name, cells, column)]
-    if column.id_like and not left_out:
+    if left_out:
+        open_.append(LookAt(name, left_out))
+    elif column.id_like:
         left_out = f"looks like an id ({column.id_like}): left out"
         open_.append(LookAt(name, f"{left_out}; to use it, say what it is under [kinds]"))
     return show_column(name, cells, column, rows, left_out), open_

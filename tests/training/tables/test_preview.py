@@ -83,6 +83,7 @@ def test_the_first_column_without_a_name_numbers_the_rows():
     """It is left out, and said so."""
     found = shown(CASES / "index_of_a_sample.csv")
     assert "numbers the rows: left out" in found["columns"][0]["read_as"]
+    assert [each["column"] for each in found["look_at"]] == ["column_1"]
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
