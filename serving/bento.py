@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bentoml.okamochi")
 
-SCORE_PATH = "/score"
+SCORE_PATH = "/score"  # of `serving.protocols.score`, which is not imported here: the arbiter stays light
 DOC = """Predictions over HTTP are at [/docs](/docs): every route, each model's columns, an example to send.
 This document is BentoML's own: the API `score` for BentoML's clients, rows by position."""
 PARENT_EVERY_S = 1.0  # how often a worker looks whether its parent lives
@@ -259,7 +259,6 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
             self._load(),
             self.settings,
             passed_on={"/docs.json", "/schema.json"},
-            score_path=SCORE_PATH,
             on_started=_on_started,
             tracer=tracer,
         )

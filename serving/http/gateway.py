@@ -15,9 +15,10 @@ import msgspec
 
 from serving.errors import Problem, method_not_allowed, overloaded, server_failed
 from serving.http import access, pages
-from serving.http.asgi import close_unless_read, read_body, send_reply, unless_left
+from serving.http.asgi import close_unless_read, read_body, send_reply
+from serving.http.docs_page import docs_page
 from serving.http.head import as_sent, is_request_id, name_request, read_head
-from serving.http.openapi import docs_page, document
+from serving.http.openapi import document
 from serving.http.routes import Live, Page, Routes, heads_of
 from serving.observe import metrics
 from serving.observe.logs import RequestLog
@@ -25,21 +26,11 @@ from serving.observe.scrapes import Scrapes
 from serving.observe.supervised import Pool
 from serving.prediction_log import capture, feedback
 from serving.prediction_log.record import GivenUpError, NotYetError, Until
-from serving.protocols import (
-    LARGE_BODY_BYTES,
-    Endpoint,
-    Head,
-    Reply,
-    deadline,
-    mlflow,
-    oip,
-    predict,
-    problem_reply,
-    score,
-)
+from serving.protocols import Endpoint, Head, Protocol, Reply, data_plane, problem_reply
+from serving.protocols.registry import PROTOCOLS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from serving.http.asgi import App, Message, Receive, Scope, Send
     from serving.observe.traces import Tracer
@@ -47,7 +38,6 @@ if TYPE_CHECKING:
     from serving.scoring.catalog import Catalog, LiveModel
     from serving.settings import Settings
 
-PROTOCOLS = (predict, oip, mlflow)
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 
@@ -61,8 +51,6 @@ class Gateway:
         BentoML's own application, for the lifespan and for `passed_on`.
     passed_on
         Paths of BentoML's that GET and HEAD may reach.
-    score_path
-        Of the API that BentoML's clients use; empty for none.
     on_started
         Called once the application has started, before the first request.
     """
@@ -74,9 +62,9 @@ class Gateway:
         settings: Settings,
         *,
         passed_on: Iterable[str] = (),
-        score_path: str = "",
         on_started: Callable[[], None] = lambda: None,
         tracer: Tracer | None = None,
+        protocols: Sequence[Protocol] = PROTOCOLS,
     ) -> None:
         self._bentoml = bentoml_app
         self.settings = settings
@@ -86,7 +74,7 @@ class Gateway:
         self._passed_on = frozenset(passed_on)
         self._readers = Pool("reading", 2)
         self._scrapes = Scrapes()
-        self._score_path = score_path
+        self._protocols = protocols
         self.predictions = capture.open_log(settings)
         self.observe_express = metrics.Observer("express")
         self.live = Live(self.routes_of(catalog))
@@ -106,20 +94,19 @@ class Gateway:
         """A snapshot of these models; `live.routes = routes_of(other)` makes it what is live."""
         settings = self.settings
         endpoints: dict[str, Endpoint] = {}
-        for protocol in PROTOCOLS:
+        for protocol in self._protocols:
             endpoints.update(protocol.endpoints(catalog))
-        if self._score_path:
-            endpoints.update(score.endpoints(catalog, self._score_path))
         if self.predictions is not None:
             endpoints = self.predictions.logged(endpoints)
         heads = heads_of(endpoints, self.observe_express, settings)
         return Routes(catalog, endpoints, self._pages_of(catalog), heads)
 
     def _pages_of(self, catalog: Catalog) -> dict[str, Page]:
-        openapi = msgspec.json.encode(document(catalog, self.settings))
+        document_of = document(catalog, self.settings, self._protocols)
+        openapi = msgspec.json.encode(document_of)
         described = {name: model.description() for name, model in catalog.live.items()}
         every = {"default": catalog.default, "models": list(described.values())}
-        docs = pages.page(docs_page(catalog, self.settings))
+        docs = pages.page(docs_page(catalog, document_of["paths"]))
         found = {
             "/livez": _prepared("health", TEXT, b"alive\n"),
             "/readyz": Page("health", lambda: _readyz(catalog)),
@@ -129,8 +116,8 @@ class Gateway:
             "/": Page("docs", pages.first),
             pages.FIRST: Page("docs", lambda: docs),
         }
-        found |= {path: Page("v2", answer) for path, answer in oip.pages(catalog).items()}
-        found |= {path: Page("mlflow", answer) for path, answer in mlflow.pages(catalog).items()}
+        for protocol in self._protocols:
+            found |= {path: Page(protocol.name, own) for path, own in protocol.pages(catalog).items()}
         for name, about in described.items():
             found[f"/models/{name}"] = _prepared("models", JSON, msgspec.json.encode(about))
         for name in catalog.refused:
@@ -164,7 +151,9 @@ class Gateway:
             body = await read_body(receive, asked.head.length, self.settings.max_body_bytes)
             if body is None:
                 return  # the client left before it had sent all
-            reply = await self._answer(endpoint, body, asked, receive)
+            reply = await data_plane.answer(
+                endpoint, body, asked.head, asked, settings=self.settings, readers=self._readers, left=receive
+            )
             if reply is None:
                 return
         except Problem as problem:
@@ -191,41 +180,6 @@ class Gateway:
             principal=asked.principal.name if asked.principal is not None else "",
         )
 
-    async def _answer(self, endpoint: Endpoint, body: bytes, asked: Asked, receive: Receive) -> Reply | None:
-        """The reply, or None for a client that has left."""
-        loop = asyncio.get_running_loop()
-        head = asked.head
-        large = len(body) >= LARGE_BODY_BYTES
-        if large:
-            query = await loop.run_in_executor(self._readers, endpoint.read, body, head)
-        else:
-            query = endpoint.read(body, head)
-        future: asyncio.Future[tuple[Scores, int]] = loop.create_future()
-
-        def scored(scores: Scores | None, first: int, problem: Problem | None) -> None:
-            if future.done():
-                return
-            if scores is None:
-                future.set_exception(problem or Problem(500, "There are no scores."))
-            else:
-                future.set_result((scores, first))
-
-        batcher = endpoint.model.batcher
-        due, explicit = deadline(head, query, asked.started, self.settings)
-        asked.queued = perf_counter()
-        ticket = batcher.submit(query.rows, query.n, scored, due, explicit=explicit)
-        try:
-            if not large and not batcher.slow:
-                found: tuple[Scores, int] | None = await future
-            else:
-                found = await unless_left(future, receive)
-        finally:
-            batcher.cancel(ticket)
-        if found is None:
-            return None
-        asked.scores = found[0]
-        return endpoint.answer(query, *found)
-
     # ---- all else
 
     async def _other(
@@ -251,9 +205,9 @@ class Gateway:
             else:
                 reply = await self._page(routes, page, path, method)
         except Problem as problem:
-            reply = _refuse(path, asked.named(problem))
+            reply = self._refuse(path, asked.named(problem))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
-            reply = _refuse(path, asked.named(server_failed(error)))
+            reply = self._refuse(path, asked.named(server_failed(error)))
         model = asked.model.name if asked.model is not None else ""
         self._observe(model, name, reply.status, perf_counter() - asked.started, reply.reason)
         self._tell(name, reply, asked)
@@ -265,7 +219,7 @@ class Gateway:
             return reply if isinstance(reply, Reply) else await reply
         allowed = self._allowed(routes, path)
         if not allowed:
-            raise _not_found(routes.catalog, path)
+            raise self._not_found(routes.catalog, path)
         if method == "OPTIONS":
             return Reply(204, b"", b"", ((b"allow", ", ".join(allowed).encode()),))
         name = self._refused(routes.catalog, path)
@@ -282,12 +236,17 @@ class Gateway:
 
     def _refused(self, catalog: Catalog, path: str) -> str:
         """The name of a model whose endpoint this would be, had it not been refused."""
-        for name in catalog.refused:
-            unnamed = {"/predict", mlflow.ROUTE, self._score_path} if name == catalog.default else set()
-            routes = {predict.route_of(name)} | unnamed
-            if path in routes:
-                return name
-        return ""
+        names = (protocol.refused(path, catalog) for protocol in self._protocols)
+        return next(filter(None, names), "")
+
+    def _refuse(self, path: str, problem: Problem) -> Reply:
+        """A problem in the shape of the protocol that the path belongs to."""
+        owner = next((protocol for protocol in self._protocols if protocol.owns(path)), None)
+        return problem_reply(problem) if owner is None else owner.refuse(problem)
+
+    def _not_found(self, catalog: Catalog, path: str) -> Problem:
+        own = (protocol.not_found(path, catalog) for protocol in self._protocols)
+        return next(filter(None, own), None) or _not_found(catalog, path)
 
     async def _pass_on(self, name: str, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
         """Let BentoML answer; what it refuses or fails at has its line as well."""
@@ -355,8 +314,6 @@ def _refused_model(catalog: Catalog, name: str) -> Reply:
 
 
 def _not_found(catalog: Catalog, path: str) -> Problem:
-    if oip.owns(path):
-        return oip.not_found(path, catalog)
     parts = path.split("/")
     if path.startswith("/models/") and len(parts) > 2 and parts[2] not in catalog.names:
         try:
@@ -409,10 +366,3 @@ class Asked:
 
 def _asking(scope: Scope) -> access.Asking:
     return access.Asking(scope["method"], scope["path"], access.credentials_of(scope["headers"]))
-
-
-def _refuse(path: str, problem: Problem) -> Reply:
-    """A problem in the shape of the protocol that the path belongs to."""
-    if mlflow.owns(path):
-        return mlflow.refusal(problem)
-    return oip.refusal(problem) if oip.owns(path) else problem_reply(problem)

@@ -20,7 +20,7 @@ from serving.prediction_log.capture import FLUSH_S
 from serving.prediction_log.record import NEW, NotYetError, StoreError, Told
 from serving.protocols import Reply
 from serving.protocols.json_body import decode
-from serving.protocols.predict import kind
+from serving.protocols.wording import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +145,7 @@ def actual_of(value: Any, signature: Signature | None) -> tuple[Any, str]:
     longer live here) any text, number or bool is taken.
     """
     if isinstance(value, (list, dict)) or value is None:
-        return None, f"expected one value, got {kind(value)}"
+        return None, f"expected one value, got {described(value)}"
     if isinstance(value, (int, float)) and not -sys.float_info.max <= value <= sys.float_info.max:
         return None, "expected a number within float64"
     if signature is None:
@@ -175,7 +175,7 @@ def _items(body: Any) -> list[dict[str, Any]]:
     errors: list[CellError] = []
     for i, item in enumerate(items):
         if not isinstance(item, dict):
-            errors.append(CellError(i, None, f'expected {{"id", "row", "actual"}}, got {kind(item)}'))
+            errors.append(CellError(i, None, f'expected {{"id", "row", "actual"}}, got {described(item)}'))
             continue
         errors += [
             CellError(i, key[:100], f"unknown key; expected {', '.join(KEYS)}")
@@ -186,7 +186,7 @@ def _items(body: Any) -> list[dict[str, Any]]:
         if not isinstance(item.get("id"), str) or not ids.FORM.fullmatch(item["id"]):
             errors.append(CellError(i, "id", "expected the id of a reply"))
         if row is not None and (not isinstance(row, int) or isinstance(row, bool) or not 0 <= row < 2**31):
-            errors.append(CellError(i, "row", f"expected a whole number from 0, got {kind(row)}"))
+            errors.append(CellError(i, "row", f"expected a whole number from 0, got {described(row)}"))
         if "actual" not in item:
             errors.append(CellError(i, "actual", "missing"))
     _refuse(422, errors)

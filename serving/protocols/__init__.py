@@ -1,19 +1,22 @@
-"""One module a protocol: bytes to rows, scores to bytes. Both lanes call the same endpoints.
+"""What a protocol is: bytes to rows, scores to bytes. It knows neither sockets nor threads.
 
-A module has a class of `Endpoint` and `endpoints(catalog)`, which gives its routes; `PROTOCOLS` in
-`serving.http.gateway` lists the modules.
+Each one is a class that satisfies `Protocol`, in a module or folder of its own, and a line in `registry`.
+Both lanes of HTTP, and any other transport, call its endpoints; see `data_plane`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import typing
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from serving.errors import Headers, Problem
     from serving.scoring.batcher import Scores
-    from serving.scoring.catalog import LiveModel
+    from serving.scoring.catalog import Catalog, LiveModel
     from serving.settings import Settings
 
 # A larger body is decoded in a thread, so that the loop goes on answering others; a thread costs 0.1 ms, the
@@ -61,7 +64,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     credentials: Headers = ()
 
 
-class Query(Protocol):
+class Query(typing.Protocol):
     """A request that was understood.
 
     `rows` is what `Batcher.submit` takes, `n` of them. `within_s` is how long an answer is of use, where the
@@ -73,7 +76,7 @@ class Query(Protocol):
     within_s: float | None
 
 
-class Endpoint(Protocol):
+class Endpoint(typing.Protocol):
     """A prediction route of one model in one protocol."""
 
     name: str  # its value of the metric label `endpoint`
@@ -94,6 +97,40 @@ class Endpoint(Protocol):
 
     def refuse(self, problem: Problem) -> Reply:
         """A problem in the shape of this protocol."""
+
+
+class Described(typing.NamedTuple):
+    """A part of the OpenAPI document: operations by path, and the schemas that they name."""
+
+    paths: dict[str, Any]
+    schemas: dict[str, Any]
+
+
+class Protocol(typing.Protocol):
+    """A way to ask the models: its routes, its pages, its words for a refusal, its part of OpenAPI."""
+
+    name: str  # the value of the metric label `endpoint` of its pages
+
+    def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
+        """The prediction routes of the live models, by path."""
+
+    def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:
+        """What is answered to GET without a body, by path; a page may raise a `Problem`."""
+
+    def owns(self, path: str) -> bool:
+        """Whether a refusal at a path is made by `refuse`."""
+
+    def refuse(self, problem: Problem) -> Reply:
+        """A problem in the shape of this protocol."""
+
+    def refused(self, path: str, catalog: Catalog) -> str:
+        """The name of the refused model that the path is the prediction route of; "" for none."""
+
+    def not_found(self, path: str, catalog: Catalog) -> Problem | None:
+        """Why nothing is at a path; None where this protocol has no more to say than others."""
+
+    def document(self, catalog: Catalog) -> Described:
+        """Its part of the OpenAPI document."""
 
 
 def deadline(head: Head, query: Query, started: float, settings: Settings) -> tuple[float, bool]:

@@ -89,20 +89,15 @@ def _with_keys_in_nfc(found: object) -> Any:
 def same_as_decoded(body: bytes, brackets: int) -> bool:
     """Whether `decode` would take a body in which msgspec has skipped the values of unknown keys.
 
-    What msgspec skips may be nested to any depth and need not be UTF-8. Costs 0.1 us for 400 bytes.
+    What msgspec skips may be of any depth, need not be UTF-8, and may be a known key that is not in NFC.
 
     Parameters
     ----------
     brackets
         How many lists and objects the known keys have.
-
-    Raises
-    ------
-    UnicodeDecodeError
-        The body is not UTF-8.
     """
-    if not body.isascii():
-        body.decode()
+    if not body.isascii() or b"\\u" in body:
+        return False
     return body.count(b"[") + body.count(b"{") == brackets
 
 

@@ -6,22 +6,27 @@ deadline, and went on scoring for clients that had left (docs/decisions/0011).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from artifact.encode import BadRows
 from serving.errors import Problem, bad_rows
-from serving.protocols import Reply, problem_reply
+from serving.protocols import Described, Reply, problem_reply
 from serving.protocols.json_body import decode
-from serving.protocols.predict import Query
+from serving.protocols.openapi import HEADERS, PROBLEMS, problem, request
+from serving.protocols.options import Query
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from serving.protocols import Endpoint, Head
     from serving.scoring.batcher import Scores
     from serving.scoring.catalog import Catalog, LiveModel
 
 JSON = b"application/json"
+ROUTE = "/score"
+
 _encode = msgspec.json.encode
 
 
@@ -55,7 +60,67 @@ class ScoreEndpoint:
         return problem_reply(problem)
 
 
-def endpoints(catalog: Catalog, path: str) -> dict[str, Endpoint]:
-    """The one route, if the default model is live."""
-    model = catalog.live.get(catalog.default)
-    return {path: ScoreEndpoint(model)} if model is not None else {}
+class Score:
+    """See `serving.protocols.Protocol`."""
+
+    name = "score"
+
+    def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
+        """The default model's."""
+        model = catalog.live.get(catalog.default)
+        return {ROUTE: ScoreEndpoint(model)} if model is not None else {}
+
+    def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:  # noqa: ARG002 - it has none
+        """It has none."""
+        return {}
+
+    def owns(self, path: str) -> bool:
+        """Its route."""
+        return path == ROUTE
+
+    def refuse(self, problem: Problem) -> Reply:
+        """As `application/problem+json`."""
+        return problem_reply(problem)
+
+    def refused(self, path: str, catalog: Catalog) -> str:
+        """The default model, where it was refused."""
+        return catalog.default if path == ROUTE and catalog.default in catalog.refused else ""
+
+    def not_found(self, path: str, catalog: Catalog) -> Problem | None:  # noqa: ARG002 - the gateway's words do
+        """The gateway's own words do."""
+        return None
+
+    def document(self, catalog: Catalog) -> Described:
+        """Its route."""
+        model = catalog.live.get(catalog.default)
+        return Described({} if model is None else {ROUTE: {"post": _operation(model)}}, {})
+
+
+def _operation(model: LiveModel) -> dict[str, Any]:
+    signature = model.signature
+    forms = (form["properties"] for form in request(model)["oneOf"])
+    rows = next(form["features"] for form in forms if "features" in form)
+    body = {
+        "type": "object",
+        "properties": {"rows": rows},
+        "required": ["rows"],
+        "additionalProperties": False,
+    }
+    example = {"value": {"rows": [list(signature.example.values())]}}
+    label: dict[str, Any] = {"enum": list(signature.classes)} if signature.classes else {"type": "number"}
+    return {
+        "operationId": "score",
+        "summary": f"What BentoML's clients call: predict {signature.target} with {model.name}.",
+        "parameters": HEADERS,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": body, "examples": {"rows": example}}},
+        },
+        "responses": {
+            "200": {
+                "description": "The predictions, in the order of the rows.",
+                "content": {"application/json": {"schema": {"type": "array", "items": label}}},
+            },
+            **{str(status): problem(status) for status in PROBLEMS},
+        },
+    }

@@ -108,7 +108,7 @@ async def elsewhere(_scope: Any, _receive: Any, send: Any) -> None:
 
 @pytest.fixture(scope="session")
 def gateway(models: Catalog) -> Gateway:
-    return Gateway(elsewhere, models, Settings(), passed_on={"/docs.json"}, score_path="/score")
+    return Gateway(elsewhere, models, Settings(), passed_on={"/docs.json"})
 
 
 @pytest.fixture(scope="session")

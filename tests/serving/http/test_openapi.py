@@ -68,10 +68,9 @@ def test_every_documented_route_answers_and_every_example_works_when_sent(gatewa
 
 
 def test_every_route_is_documented(gateway: Gateway) -> None:
-    """But for `/score` of BentoML's clients, which have a document of their own."""
     paths = json.loads(asyncio.run(ask(gateway, "GET", "/openapi.json")).body)["paths"]
     routes = gateway.live.routes
-    assert set(paths) == {*routes.endpoints, *routes.pages} - {"/score"}
+    assert set(paths) == {*routes.endpoints, *routes.pages}
 
 
 def test_columns_are_the_models_own(models: Catalog) -> None:

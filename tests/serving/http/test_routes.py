@@ -125,7 +125,7 @@ def test_what_is_live_is_replaced_by_one_assignment(
 ) -> None:
     settings = Settings(prediction_log=str(tmp_path / "log") if logged else "")
     monkeypatch.setattr(uvicorn.config, "HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
-    gateway = Gateway(elsewhere, opened(made["linear"], "1", 111.0, settings), settings, score_path="/score")
+    gateway = Gateway(elsewhere, opened(made["linear"], "1", 111.0, settings), settings)
     express.install(gateway.live, gateway.observe_express, settings)
 
     async def client(port: int) -> None:

@@ -59,7 +59,7 @@ def gateway_of(made: dict[str, Made], settings: Settings | None = None) -> Gatew
         [("loans", "loans")], lambda tag: (made[tag].path, {"version": VERSIONS[tag]}), settings
     )
     refused = {"wine": "model.onnx is not the file that was promoted"}
-    return Gateway(elsewhere, Catalog(found.live, refused, "loans"), settings, score_path="/score")
+    return Gateway(elsewhere, Catalog(found.live, refused, "loans"), settings)
 
 
 def records(*changes: dict[str, Any]) -> bytes:

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from serving.errors import Problem
-from serving.protocols import LARGE_BODY_BYTES, Head, mlflow, oip, predict
+from serving.protocols import LARGE_BODY_BYTES, Head
 from serving.protocols.blocks import Blocks, Number, StandIn
+from serving.protocols.mlflow import endpoint as mlflow
+from serving.protocols.oip import endpoint as oip
+from serving.protocols.predict import endpoint as predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

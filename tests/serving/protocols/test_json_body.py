@@ -92,7 +92,7 @@ WRAPPED = {
 def gateways(models: Catalog) -> dict[str, Gateway]:
     """A gateway for each model, which is the default of its own."""
     return {
-        name: Gateway(elsewhere, Catalog({name: model}, default=name), Settings(), score_path="/score")
+        name: Gateway(elsewhere, Catalog({name: model}, default=name), Settings())
         for name, model in models.live.items()
         if name in ("iris", "loans", "linear")
     }

@@ -24,8 +24,9 @@ from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from artifact import manifest
 from artifact.signature import Column
 from serving.http.gateway import Gateway
-from serving.protocols import csv_table
-from serving.protocols import mlflow as protocol
+from serving.protocols.mlflow import VERSION, csv_table
+from serving.protocols.mlflow.endpoint import InvocationsEndpoint, parse
+from serving.protocols.mlflow.frames import FORMS
 from serving.settings import Settings
 from tests.servers import CHECKOUT, mlflow_models_serve
 from tests.serving.conftest import ask, elsewhere
@@ -394,7 +395,7 @@ def test_the_small_routes(gateways: dict[str, Gateway], theirs: dict[str, Server
         yours = httpx.get(theirs["linear"].url + path)
         assert (mine.status, mine.body) == (yours.status_code, yours.content) == (200, mine.body)
         assert mine.headers["content-type"] == yours.headers["content-type"]
-    assert version("mlflow") == protocol.VERSION, "read the scoring server's source again, then raise VERSION"
+    assert version("mlflow") == VERSION, "read the scoring server's source again, then raise VERSION"
 
 
 def test_a_default_that_is_refused_is_not_ready(models: Catalog) -> None:
@@ -561,9 +562,9 @@ def test_the_quick_way_and_the_careful_way_agree(gateways: dict[str, Gateway], m
         ]
         for form in forms:
             for body in (json.dumps(form), json.dumps(form, separators=(",", ":"))):
-                assert isinstance(endpoint, protocol.InvocationsEndpoint)
+                assert isinstance(endpoint, InvocationsEndpoint)
                 hot = endpoint._hot[next(iter(form)).encode()](body.encode())
-                careful = protocol.parse(body.encode(), endpoint.model)
+                careful = parse(body.encode(), endpoint.model)
                 assert np.array_equal(np.array(hot, np.float32), careful.rows)
                 answer = ours(gateways["breast_cancer"], body)
                 assert answer.json() == {"predictions": made["breast_cancer"].labels(some)}
@@ -639,7 +640,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(KEYS, inner, max_size=5),
     max_leaves=20,
 )
-BODIES = st.dictionaries(st.sampled_from([*protocol.FORMS, "params", "param", "x"]), VALUES, max_size=3)
+BODIES = st.dictionaries(st.sampled_from([*FORMS, "params", "param", "x"]), VALUES, max_size=3)
 MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

@@ -22,8 +22,8 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from artifact.encode import canonical
 from artifact.signature import Column, Signature
 from serving.http.gateway import Gateway
-from serving.protocols.oip import Labels
-from serving.protocols.tensors import _column
+from serving.protocols.oip.labels import Labels
+from serving.protocols.oip.tensors import _column
 from serving.settings import Settings
 from tests.serving.conftest import VERSIONS, Answer, ask, elsewhere
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.errors import Problem
-from serving.protocols.predict import PredictEndpoint, parse
+from serving.protocols.predict.endpoint import PredictEndpoint, parse
 from tests.serving.conftest import ask
 
 if TYPE_CHECKING:

@@ -15,8 +15,12 @@ import pytest
 from artifact.encode import MAX_NUMBER
 from artifact.signature import Column, Signature
 from serving.errors import Problem
-from serving.protocols import Head, csv_table, mlflow, oip, predict, score
-from serving.protocols.tensors import DTYPES
+from serving.protocols import Head, score
+from serving.protocols.mlflow import csv_table
+from serving.protocols.mlflow.endpoint import InvocationsEndpoint
+from serving.protocols.oip.endpoint import InferEndpoint
+from serving.protocols.oip.tensors import DTYPES
+from serving.protocols.predict.endpoint import PredictEndpoint
 from serving.scoring import catalog
 from serving.settings import Settings
 from tests.serving import artifacts
@@ -99,9 +103,9 @@ def matrix(model: LiveModel, form_path: str, body: bytes, head: Head | None = No
     """The rows that an endpoint reads, as float32, or "refused"."""
     try:
         module = {
-            "/pre": predict.PredictEndpoint,
-            "/v2/": oip.InferEndpoint,
-            "/inv": mlflow.InvocationsEndpoint,
+            "/pre": PredictEndpoint,
+            "/v2/": InferEndpoint,
+            "/inv": InvocationsEndpoint,
             "/sco": score.ScoreEndpoint,
         }
         kind = "/pre" if form_path.endswith("/predict") else form_path[:4]

@@ -15,6 +15,8 @@ from serving.ids import PREFIX, SINCE_EPOCH, new_id, next_secret, now
 from serving.protocols import LARGE_BODY_BYTES, Reply, problem_reply
 from serving.protocols.blocks import Blocks, StandIn, rows_of
 from serving.protocols.json_body import decode
+from serving.protocols.options import OPTIONS, Query, probabilities_of, threshold_of, with_options
+from serving.protocols.wording import described, one_of
 from serving.scoring.batcher import packer
 
 if TYPE_CHECKING:
@@ -22,11 +24,10 @@ if TYPE_CHECKING:
 
     from serving.protocols import Head
     from serving.scoring.batcher import Scores
-    from serving.scoring.catalog import Catalog, LiveModel
+    from serving.scoring.catalog import LiveModel
 
 JSON = b"application/json"
 FORMS = ("features", "records", "columns")
-OPTIONS = ("probabilities", "threshold")
 
 _encode = msgspec.json.encode
 
@@ -35,7 +36,7 @@ class PredictEndpoint:
     """`/predict` of one model."""
 
     name = "predict"
-    content_types = ("application/json",)
+    content_types: tuple[str, ...] = ("application/json",)
 
     def __init__(self, model: LiveModel) -> None:
         self.model = model
@@ -109,40 +110,6 @@ class PredictEndpoint:
         return problem_reply(problem)
 
 
-def endpoints(catalog: Catalog) -> dict[str, PredictEndpoint]:
-    """The routes of the protocol: one a live model, and the default's without a name."""
-    routes = {f"/models/{name}/predict": PredictEndpoint(model) for name, model in catalog.live.items()}
-    if catalog.default in catalog.live:
-        routes["/predict"] = routes[f"/models/{catalog.default}/predict"]
-    return routes
-
-
-def route_of(name: str) -> str:
-    """The route of a model."""
-    return f"/models/{name}/predict"
-
-
-class Query(msgspec.Struct, frozen=True, gc=False):
-    """A request that was understood: its rows, and the options unless they are the usual ones.
-
-    `rows` is what `Batcher.submit` takes, `n` of them.
-    """
-
-    rows: Any
-    n: int
-    plain: bool = True  # no option is another than usual
-    probabilities: bool = False
-    threshold: float | None = None
-    scalar: bool = False
-    within_s: float | None = None
-
-
-def with_options(rows: Any, *, probabilities: bool, threshold: float | None, scalar: bool = False) -> Query:
-    """What was understood of a request that may have options."""
-    plain = not (probabilities or scalar) and threshold is None
-    return Query(rows, len(rows), plain, probabilities, threshold, scalar)
-
-
 def parse(body: bytes, model: LiveModel) -> Query:
     """Any body of `/predict` to encoded rows.
 
@@ -153,10 +120,9 @@ def parse(body: bytes, model: LiveModel) -> Query:
     """
     request = decode(body)
     if not isinstance(request, dict):
-        raise Problem(422, f"Expected a JSON object with one of {_or(FORMS)}, got {kind(request)}.")
+        raise Problem(422, f"Expected a JSON object with one of {one_of(FORMS)}, got {described(request)}.")
     signature = model.signature
     one = signature.columns[0].name if len(signature.columns) == 1 else None
-    options = {key: request[key] for key in OPTIONS if key in request}
     given = [key for key in request if key not in OPTIONS]
     forms = [key for key in given if key in FORMS]
     scalars = [key for key in given if one is not None and key in ("x", one) and key not in FORMS]
@@ -164,13 +130,15 @@ def parse(body: bytes, model: LiveModel) -> Query:
     for key in given:
         if key not in forms and key not in scalars:
             near = difflib.get_close_matches(key[:100], known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {_or(FORMS)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {one_of(FORMS)}"
             raise _at(key[:100], f"unknown key; {hint}", None)
     if len(forms) + len(scalars) != 1:
         got = " and ".join(map(repr, forms + scalars)) or "none of them"
-        raise Problem(422, f"Expected exactly one of {_or([*FORMS, *known[len(FORMS) + 2 :]])}, got {got}.")
-    probabilities = _probabilities(options, model)
-    threshold = _threshold(options, model)
+        raise Problem(
+            422, f"Expected exactly one of {one_of([*FORMS, *known[len(FORMS) + 2 :]])}, got {got}."
+        )
+    probabilities = probabilities_of(request.get("probabilities"), model)
+    threshold = threshold_of(request.get("threshold"), model)
     try:
         matrix = _matrix(request[scalars[0]] if scalars else None, forms, request, model)
     except BadRows as error:
@@ -185,34 +153,13 @@ def _matrix(value: object, forms: list[str], request: dict[str, Any], model: Liv
     rows = request[form]
     if form == "columns":
         if not isinstance(rows, Mapping):
-            raise _at(form, f"expected an object of columns, got {kind(rows)}")
+            raise _at(form, f"expected an object of columns, got {described(rows)}")
         model.check_rows(max((len(cells) for cells in rows.values() if isinstance(cells, list)), default=0))
         return model.encoder.columns(rows)
     if not isinstance(rows, list):
-        raise _at(form, f"expected a list of rows, got {kind(rows)}")
+        raise _at(form, f"expected a list of rows, got {described(rows)}")
     model.check_rows(len(rows))
     return model.encoder.rows(rows) if form == "features" else model.encoder.records(rows)
-
-
-def _probabilities(options: dict[str, Any], model: LiveModel) -> bool:
-    wanted = options.get("probabilities", False)
-    if not isinstance(wanted, bool):
-        raise _at("probabilities", f"expected true or false, got {kind(wanted)}")
-    if wanted and model.signature.task == "regression":
-        raise _at("probabilities", f"{model.name!r} is a regression, which has no probabilities")
-    return wanted
-
-
-def _threshold(options: dict[str, Any], model: LiveModel) -> float | None:
-    threshold = options.get("threshold")
-    if threshold is None:
-        return None
-    if model.signature.task != "binary":
-        raise _at("threshold", f"only a binary model has one; {model.name!r} is {model.signature.task}")
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-        shown = threshold if isinstance(threshold, float) else kind(threshold)
-        raise _at("threshold", f"expected a number from 0 to 1, got {shown}")
-    return float(threshold)
 
 
 def _hot_decoder(rows: Any) -> Callable[[bytes], Any]:
@@ -227,21 +174,6 @@ def _hot_decoder(rows: Any) -> Callable[[bytes], Any]:
 def _at(key: str, reason: str, fault: Fault | None = "bad_option") -> Problem:
     """A problem with a key of the body; without a fault where the key is the client's own word."""
     return Problem(422, f"{key!r}: {reason}", errors=[CellError(None, key, reason, fault)])
-
-
-def kind(value: object) -> str:
-    """What a client sent, in a sentence."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    names: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
-    return names.get(type(value)) or f"the number {str(value)[:40]}"
-
-
-def _or(names: list[str] | tuple[str, ...]) -> str:
-    quoted = [f'"{name}"' for name in names]
-    return ", ".join(quoted[:-1]) + f" or {quoted[-1]}"
 
 
 def _json(text: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from artifact.encode import BadRows
 from artifact.nfc import nfc
 from serving.errors import Problem, bad_rows
+from serving.protocols.wording import cut, described, listed, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +62,7 @@ class Tensor(NamedTuple):
 
     @property
     def shape(self) -> str:
-        return _cut(f"[{self.rows}]" if self.width is None else f"[{self.rows}, {self.width}]")
+        return cut(f"[{self.rows}]" if self.width is None else f"[{self.rows}, {self.width}]")
 
     @property
     def place(self) -> str:
@@ -108,9 +109,10 @@ def read_tensors(inputs: object, binary: memoryview | None, model: LiveModel) ->
         if not isinstance(each, dict):
             raise Problem(422, f"inputs[{i}]: expected an object with a name, got {described(each)}.")
         tensor = _claimed(f"inputs[{i}]", each)
-        if tensor.name in names:
+        name = nfc(tensor.name)
+        if name in names:
             raise Problem(422, f"inputs[{i}]: {short(tensor.name)} stands twice.")
-        names.add(tensor.name)
+        names.add(name)
         model.check_rows(tensor.rows)
         size = _binary_size(tensor, each, binary, used)
         if size is None:
@@ -383,35 +385,3 @@ def parameters_of(holder: dict[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Problem(422, f"{where}: parameters: expected an object, got {described(found)}.")
     return found
-
-
-# ---- words
-
-
-def described(value: object) -> str:
-    """A client's value in a sentence."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"the text {short(value)}"
-    if isinstance(value, int) and value.bit_length() > 200:
-        return f"a number of {value.bit_length()} bits"
-    names: dict[type, str] = {dict: "an object", list: "a list"}
-    return names.get(type(value)) or _cut(str(value))
-
-
-def short(text: str) -> str:
-    """A client's name, in quotes."""
-    return repr(_cut(text))
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first eight names, in quotes."""
-    shown = ", ".join(map(short, names[:8]))
-    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,98 @@
+"""From a message to its answer, whatever carried it: HTTP's gateway and any other transport call this.
+
+The express lane alone does the same in callbacks, without a future and a task for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
+
+from serving.errors import Problem
+from serving.protocols import LARGE_BODY_BYTES, deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from concurrent.futures import Executor
+
+    from serving.protocols import Endpoint, Head, Reply
+    from serving.scoring.batcher import Scores
+    from serving.settings import Settings
+
+
+class Course(Protocol):
+    """What is noted of a request on its way, for its line in the log and its spans."""
+
+    started: float
+    queued: float | None  # when its rows were read
+    scores: Scores | None
+
+
+async def answer(
+    endpoint: Endpoint,
+    body: bytes,
+    head: Head,
+    course: Course,
+    *,
+    settings: Settings,
+    readers: Executor,
+    left: Callable[[], Awaitable[object]],
+) -> Reply | None:
+    """The reply to one message, or None for a client that has left.
+
+    Parameters
+    ----------
+    readers
+        Threads for large bodies.
+    left
+        Returns once the client has left; asked only where the answer takes long.
+
+    Raises
+    ------
+    Problem
+        Why there is no answer.
+    """
+    loop = asyncio.get_running_loop()
+    large = len(body) >= LARGE_BODY_BYTES
+    if large:
+        query = await loop.run_in_executor(readers, endpoint.read, body, head)
+    else:
+        query = endpoint.read(body, head)
+    future: asyncio.Future[tuple[Scores, int]] = loop.create_future()
+
+    def scored(scores: Scores | None, first: int, problem: Problem | None) -> None:
+        if future.done():
+            return
+        if scores is None:
+            future.set_exception(problem or Problem(500, "There are no scores."))
+        else:
+            future.set_result((scores, first))
+
+    batcher = endpoint.model.batcher
+    due, explicit = deadline(head, query, course.started, settings)
+    course.queued = perf_counter()
+    ticket = batcher.submit(query.rows, query.n, scored, due, explicit=explicit)
+    try:
+        if not large and not batcher.slow:
+            found: tuple[Scores, int] | None = await future
+        else:
+            found = await _unless_left(future, left)
+    finally:
+        batcher.cancel(ticket)
+    if found is None:
+        return None
+    course.scores = found[0]
+    return endpoint.answer(query, *found)
+
+
+async def _unless_left(
+    future: asyncio.Future[tuple[Scores, int]], left: Callable[[], Awaitable[object]]
+) -> tuple[Scores, int] | None:
+    """Wait for the scores; None as soon as the client leaves."""
+    leaving = asyncio.ensure_future(left())
+    try:
+        await asyncio.wait((future, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return future.result() if future.done() else None
+    finally:
+        leaving.cancel()

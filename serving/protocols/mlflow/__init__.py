@@ -1,0 +1,70 @@
+"""MLflow's scoring protocol, as `mlflow models serve` speaks it, of the default model.
+
+Where the two differ, docs/protocols.md says how and why; a test asks both servers. MLflow itself is not
+imported: its own server builds a data frame for each request, which takes 2 ms.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from serving.errors import Problem
+from serving.protocols import Reply
+from serving.protocols.mlflow import document
+from serving.protocols.mlflow.endpoint import JSON, InvocationsEndpoint, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from serving.protocols import Described, Endpoint
+    from serving.scoring.catalog import Catalog
+
+ROUTE = "/invocations"
+PAGES = ("/ping", "/health", "/version")
+VERSION = "3.17.2"
+"""The MLflow whose protocol this is: what `/version` says of a model that does not say its own."""
+
+
+class MLflow:
+    """See `serving.protocols.Protocol`."""
+
+    name = "mlflow"
+
+    def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
+        """The default model's."""
+        model = catalog.live.get(catalog.default)
+        return {} if model is None else {ROUTE: InvocationsEndpoint(model)}
+
+    def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:
+        """Whether the default model is there, and of which MLflow it is."""
+        model = catalog.live.get(catalog.default)
+
+        def ping() -> Reply:
+            if model is None:
+                reason = catalog.refused.get(catalog.default, "no model is live")
+                raise Problem(503, f"Not ready: {reason}", error=reason, model=catalog.default)
+            return Reply(200, JSON, b"\n")
+
+        said = "" if model is None else model.artifact.manifest.libraries.get("mlflow", "")
+        version = Reply(200, JSON, (said or VERSION).encode())
+        return dict(zip(PAGES, (ping, ping, lambda: version), strict=True))
+
+    def owns(self, path: str) -> bool:
+        """Its route and its pages."""
+        return path == ROUTE or path in PAGES
+
+    def refuse(self, problem: Problem) -> Reply:
+        """In MLflow's shape, with the places beside it in `errors`."""
+        return refusal(problem)
+
+    def refused(self, path: str, catalog: Catalog) -> str:
+        """The default model, where it was refused."""
+        return catalog.default if path == ROUTE and catalog.default in catalog.refused else ""
+
+    def not_found(self, path: str, catalog: Catalog) -> Problem | None:  # noqa: ARG002 - the gateway's words do
+        """The gateway's own words do."""
+        return None
+
+    def document(self, catalog: Catalog) -> Described:
+        """Its route and its pages."""
+        return document.of(catalog, ROUTE, PAGES)

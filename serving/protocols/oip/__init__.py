@@ -1,0 +1,109 @@
+"""Open Inference Protocol v2 over REST: tensors in JSON, or in binary behind a JSON header.
+
+The rules of the protocol are the KServe project's, those of binary tensors Triton's (its extension
+`binary_tensor_data`). A request is one tensor of shape (rows, columns), or one tensor a column.
+docs/protocols.md has what a client needs to know.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from artifact import __version__
+from serving.errors import Problem
+from serving.protocols import Reply
+from serving.protocols.oip import document
+from serving.protocols.oip.endpoint import JSON, InferEndpoint, refusal
+from serving.protocols.oip.metadata import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from serving.protocols import Described, Endpoint
+    from serving.scoring.catalog import Catalog, LiveModel
+
+ROOT = "/v2"
+SERVER = "okamochi"
+EXTENSIONS = ("binary_tensor_data",)
+
+_encode = msgspec.json.encode
+
+
+class OpenInference:
+    """See `serving.protocols.Protocol`."""
+
+    name = "v2"
+
+    def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
+        """Of each live model, and of its version."""
+        routes: dict[str, InferEndpoint] = {}
+        for model in catalog.live.values():
+            endpoint = InferEndpoint(model)
+            routes.update({f"{path}/infer": endpoint for path in _paths(model)})
+        return routes
+
+    def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:
+        """Server, health and metadata."""
+
+        def ready() -> Reply:
+            status, reason = (200, "") if catalog.ready else (503, "not_ready")
+            return Reply(status, JSON, _encode({"ready": catalog.ready}), reason=reason)
+
+        server = {"name": SERVER, "version": __version__, "extensions": EXTENSIONS}
+        found = {
+            ROOT: _page(server),
+            f"{ROOT}/health/live": _page({"live": True}),
+            f"{ROOT}/health/ready": ready,
+        }
+        for model in catalog.live.values():
+            for path in _paths(model):
+                found[path] = _page(metadata(model))
+                found[f"{path}/ready"] = _page({"name": model.name, "ready": True})
+        return found
+
+    def owns(self, path: str) -> bool:
+        """All below `/v2`."""
+        return path == ROOT or path.startswith(f"{ROOT}/")
+
+    def refuse(self, problem: Problem) -> Reply:
+        """All in one text."""
+        return refusal(problem)
+
+    def refused(self, path: str, catalog: Catalog) -> str:  # noqa: ARG002 - see `not_found`
+        """None: a refused model has no version, so its paths are not known; `not_found` says why."""
+        return ""
+
+    def not_found(self, path: str, catalog: Catalog) -> Problem | None:
+        """404, or 503 for a model that was refused."""
+        if not self.owns(path):
+            return None
+        parts = path.split("/")
+        if path.startswith(f"{ROOT}/models/") and parts[3]:
+            try:
+                model = catalog.model(parts[3][:100])
+            except Problem as problem:
+                return problem
+            if len(parts) > 5 and parts[4] == "versions" and parts[5] != model.version:
+                return Problem(
+                    404,
+                    f"There is no version {parts[5][:40]!r} of {model.name!r} here; it is {model.version!r}.",
+                )
+        return Problem(
+            404, f"There is no {path[:200]!r} here; the only supported extension is {EXTENSIONS[0]}."
+        )
+
+    def document(self, catalog: Catalog) -> Described:
+        """Its pages, and an operation a route."""
+        return document.of(catalog, ROOT, _paths)
+
+
+def _page(content: object) -> Callable[[], Reply]:
+    reply = Reply(200, JSON, _encode(content))
+    return lambda: reply
+
+
+def _paths(model: LiveModel) -> tuple[str, str]:
+    path = f"{ROOT}/models/{model.name}"
+    return path, f"{path}/versions/{model.version}"

@@ -1,0 +1,138 @@
+"""`/v2` in the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from serving.protocols import Described
+from serving.protocols.oip.labels import output_names
+from serving.protocols.oip.metadata import example
+from serving.protocols.oip.tensors import DATATYPES
+from serving.protocols.openapi import HEADERS, PROBLEMS, page, schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from serving.scoring.catalog import Catalog, LiveModel
+
+
+def of(catalog: Catalog, root: str, paths_of: Callable[[LiveModel], Sequence[str]]) -> Described:
+    """The pages of the server, and those and the route of each model and its version."""
+    paths: dict[str, Any] = {
+        root: {"get": _page_of("v2", "The server's name, version and extensions.", {"type": "object"})},
+        f"{root}/health/live": {"get": _page_of("v2_live", "The process answers.", {"type": "object"})},
+        f"{root}/health/ready": {"get": _page_of("v2_ready", "Every model is ready.", {"type": "object"})},
+    }
+    paths[f"{root}/health/ready"]["get"]["responses"]["503"] = {"description": "Not ready."}
+    for model in catalog.live.values():
+        name = model.name
+        operations = (f"v2_{name}", f"v2_{name}_versions_{model.version}")
+        for path, operation in zip(paths_of(model), operations, strict=True):
+            about = _page_of(f"{operation}_metadata", f"The tensors of {name}.", schema("V2Metadata"))
+            ready = _page_of(f"{operation}_ready", f"{name} is ready.", {"type": "object"})
+            infer = _infer(model, f"{operation}_infer")
+            paths |= {path: {"get": about}, f"{path}/ready": {"get": ready}, f"{path}/infer": {"post": infer}}
+    return Described(paths, _schemas())
+
+
+def _page_of(operation: str, summary: str, content: dict[str, Any]) -> dict[str, Any]:
+    found = page(operation, summary, content)
+    found["responses"]["400"] = _error(400)
+    return found
+
+
+def _infer(model: LiveModel, operation: str) -> dict[str, Any]:
+    names = list(output_names(model.signature))
+    columns = example(model, one_tensor=False)
+    examples: dict[str, Any] = {"columns": {"value": columns}}
+    if model.signature.numeric:
+        examples = {"matrix": {"value": example(model, one_tensor=True)}} | examples
+    binary = {"type": "string", "description": "the JSON, and behind it the binary tensors"}
+    header = {
+        "name": "Inference-Header-Content-Length",
+        "in": "header",
+        "description": "The bytes of JSON in a body with binary tensors.",
+        "schema": {"type": "integer", "minimum": 0},
+    }
+    return {
+        "operationId": operation,
+        "summary": f"Predict {model.signature.target} with {model.name}: outputs {' and '.join(names)}.",
+        "parameters": [*HEADERS, header],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": schema("V2Request"), "examples": examples},
+                "application/octet-stream": {"schema": binary},
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The outputs, as JSON or behind it.",
+                "content": {
+                    "application/json": {"schema": schema("V2Reply")},
+                    "application/octet-stream": {"schema": binary},
+                },
+            },
+            **{str(status): _error(status) for status in PROBLEMS},
+        },
+    }
+
+
+def _error(status: int) -> dict[str, Any]:
+    return {
+        "description": PROBLEMS[status],
+        "content": {"application/json": {"schema": schema("V2Error")}},
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    text: dict[str, Any] = {"type": "string"}
+    parameters: dict[str, Any] = {"type": "object"}
+    size: dict[str, Any] = {"type": "integer", "minimum": -1}
+    about: dict[str, Any] = {
+        "name": text,
+        "datatype": {"enum": list(DATATYPES)},
+        "shape": {"type": "array", "minItems": 1, "maxItems": 2, "items": size},
+        "parameters": parameters,
+    }
+    tensor = {
+        "type": "object",
+        "required": ["name", "datatype", "shape"],
+        "properties": about
+        | {"data": {"type": "array", "items": {}, "description": "flat, row by row, or nested"}},
+    }
+    described = {"type": "object", "required": ["name", "datatype", "shape"], "properties": about}
+    output = {"type": "object", "required": ["name"], "properties": {"name": text, "parameters": parameters}}
+
+    def some(items: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "array", "items": items}
+
+    return {
+        "V2Error": {"type": "object", "required": ["error"], "properties": {"error": text}},
+        "V2Metadata": {
+            "type": "object",
+            "required": ["name", "versions", "platform", "inputs", "outputs"],
+            "properties": {
+                "name": text,
+                "versions": some(text),
+                "platform": text,
+                "inputs": some(described),
+                "outputs": some(described),
+            },
+        },
+        "V2Request": {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {
+                "id": text,
+                "parameters": parameters,
+                "inputs": some(tensor) | {"minItems": 1},
+                "outputs": some(output),
+            },
+        },
+        "V2Reply": {
+            "type": "object",
+            "required": ["model_name", "model_version", "id", "outputs"],
+            "properties": {"model_name": text, "model_version": text, "id": text, "outputs": some(tensor)},
+        },
+    }

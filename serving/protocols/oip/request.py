@@ -1,0 +1,186 @@
+"""An infer request to rows and what is asked for: its JSON, and the tensors behind it."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from serving.errors import Problem
+from serving.protocols.json_body import decode
+from serving.protocols.oip.labels import output_names
+from serving.protocols.oip.tensors import Tensor, encode_rows, parameters_of, read_tensors
+from serving.protocols.options import threshold_of
+from serving.protocols.wording import described, listed, short
+
+if TYPE_CHECKING:
+    from serving.protocols import Head
+    from serving.scoring.catalog import LiveModel
+
+KEYS = ("id", "inputs", "outputs", "parameters")
+HEADER_LENGTH = b"inference-header-content-length"
+MATRIX = "features"  # what the one tensor of an all-number model is called; any name will do
+MAX_HINTS = 20  # keys that are compared with those that may be meant
+MAX_KEY = 40  # characters of them
+
+
+class Wanted(NamedTuple):
+    """An output that a request asks for, and whether as bytes behind the JSON."""
+
+    name: str
+    binary: bool
+
+
+class Query(msgspec.Struct, frozen=True, gc=False):
+    """A request that was understood. `rows` is what `Batcher.submit` takes, `n` of them.
+
+    Parameters
+    ----------
+    id
+        The client's own; empty for ours.
+    outputs
+        None for all of them in JSON by the signature's own threshold.
+    within_s
+        How long an answer is of use; None where the request does not say.
+    """
+
+    rows: Any
+    n: int
+    id: str = ""
+    outputs: tuple[Wanted, ...] | None = None
+    threshold: float | None = None
+    within_s: float | None = None
+
+
+def parse(header: bytes, binary: memoryview | None, model: LiveModel) -> Query:
+    """Any infer request to encoded rows.
+
+    Parameters
+    ----------
+    header
+        The JSON.
+    binary
+        What stands behind it; None where the request does not say how long its JSON is.
+
+    Raises
+    ------
+    Problem
+        400 for what is not JSON or binary tensors that do not fill the body, 413 for too many rows, 422 for
+        what contradicts itself or the signature.
+    """
+    request = decode(header)
+    if not isinstance(request, dict):
+        raise Problem(422, f'Expected a JSON object with "inputs", got {described(request)}.')
+    for key in list(request)[:MAX_HINTS]:  # keys of other extensions count for nothing, slips are told
+        near = difflib.get_close_matches(key[:MAX_KEY], KEYS, 1, cutoff=0.8)
+        if key not in KEYS and near:
+            raise Problem(422, f"Unknown key {short(key)}; did you mean {near[0]!r}?")
+    own_id = request.get("id")
+    if own_id is not None and not (isinstance(own_id, str) and _is_text(own_id)):
+        raise Problem(422, f'"id": expected a text, got {described(own_id)}.')
+    parameters = parameters_of(request, "the request")
+    outputs = _outputs(request.get("outputs"), parameters, model)
+    threshold = threshold_of(parameters.get("threshold"), model)
+    within_s = _timeout(parameters.get("timeout"))
+    rows = encode_rows(read_tensors(request.get("inputs"), binary, model), model)
+    return Query(rows, len(rows), own_id or "", outputs=outputs, threshold=threshold, within_s=within_s)
+
+
+def parse_raw(body: bytes, model: LiveModel) -> Query:
+    """A body without any JSON: the one tensor of an all-number model, row by row."""
+    width = len(model.signature.columns)
+    if not model.signature.numeric:
+        raise Problem(
+            422,
+            f"Inference-Header-Content-Length is 0, but {model.name!r} takes one tensor a column, in JSON.",
+        )
+    if not body or len(body) % (8 * width):
+        raise Problem(
+            400, f"The body has {len(body)} bytes; expected rows of {width} FP64, {8 * width} bytes each."
+        )
+    n = len(body) // (8 * width)
+    model.check_rows(n)
+    cells = np.frombuffer(body, "<f8")
+    outputs = tuple(Wanted(name, binary=True) for name in output_names(model.signature))
+    return Query(encode_rows([(Tensor(MATRIX, "FP64", n, width), cells)], model), n, outputs=outputs)
+
+
+def header_length(head: Head, size: int) -> int | None:
+    """How long the JSON before the binary tensors is; None where the request does not say."""
+    found: bytes | None = None
+    for name, value in head.headers:
+        if name == HEADER_LENGTH:
+            if found is not None and found != value:
+                raise Problem(400, "Inference-Header-Content-Length stands twice, with different values.")
+            found = value
+    if found is None:
+        return None
+    if not found.isdigit() or len(found) > 18 or int(found) > size:
+        shown = found[:40].decode("latin-1")
+        raise Problem(
+            400,
+            f"Inference-Header-Content-Length: expected how many of {size} bytes are JSON, got {shown!r}.",
+        )
+    return int(found)
+
+
+def _timeout(timeout: object) -> float | None:
+    """Triton's parameter, in microseconds; 0 for none."""
+    if timeout is None or timeout == 0:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int) or not 0 < timeout < 2**63:
+        raise Problem(
+            422, f"parameter 'timeout': expected whole microseconds from 0, got {described(timeout)}."
+        )
+    return timeout / 1e6
+
+
+def _outputs(outputs: object, parameters: dict[str, Any], model: LiveModel) -> tuple[Wanted, ...] | None:
+    known = output_names(model.signature)
+    binary = _flag(parameters.get("binary_data_output"), "parameter 'binary_data_output'")
+    if outputs is None or outputs == []:
+        return tuple(Wanted(name, binary=True) for name in known) if binary else None
+    if not isinstance(outputs, list):
+        raise Problem(422, f'"outputs": expected a list of objects, got {described(outputs)}.')
+    wanted: dict[str, Wanted] = {}
+    for i, output in enumerate(outputs):
+        where = f"outputs[{i}]"
+        if not isinstance(output, dict):
+            raise Problem(422, f"{where}: expected an object with a name, got {described(output)}.")
+        name = output.get("name")
+        if name not in known if isinstance(name, str) else True:
+            shown = short(name) if isinstance(name, str) else described(name)
+            raise Problem(422, f"{where}: no output {shown}; {model.name!r} has {listed(known)}.")
+        assert isinstance(name, str)  # noqa: S101 - the line above
+        if name in wanted:
+            raise Problem(422, f"{where}: output {name!r} stands twice.")
+        own = parameters_of(output, where)
+        for key in own:
+            if key == "classification" or key.startswith("shared_memory"):
+                raise Problem(
+                    422, f"{where}: parameter {short(key)} belongs to an extension that is not here."
+                )
+        flag = own.get("binary_data")
+        wanted[name] = Wanted(
+            name, binary if flag is None else _flag(flag, f"{where}: parameter 'binary_data'")
+        )
+    return tuple(wanted.values())
+
+
+def _flag(value: object, where: str) -> bool:
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise Problem(422, f"{where}: expected true or false, got {described(value)}.")
+    return value
+
+
+def _is_text(text: str) -> bool:
+    """Whether JSON in UTF-8 can say it: half a surrogate pair cannot be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,173 @@
+"""What the protocols' parts of the OpenAPI document have in common."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from artifact.signature import Column
+    from serving.scoring.catalog import LiveModel
+
+PROBLEMS = {
+    400: "Not JSON, a NaN literal, nested too deep, or a malformed header.",
+    413: "The body is too large, or has too many rows.",
+    415: "Neither JSON in UTF-8 nor another media type of this route, or compressed.",
+    422: "The model's signature refuses the rows; `errors` has the places.",
+    429: "The queue is full, or the deadline cannot be kept; see `Retry-After`.",
+    500: "The model failed.",
+    503: "The model is not ready.",
+}
+HEADERS = [
+    {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": "Echoed in the reply.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]+$"},
+    },
+    {
+        "name": "X-Deadline-Ms",
+        "in": "header",
+        "description": "How long an answer is of use; a longer one than the server's limit is cut to that.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 10**17},
+    },
+]
+
+
+def problem_schema() -> dict[str, Any]:
+    nullable: dict[str, Any] = {"row": {"type": ["integer", "null"]}, "column": {"type": ["string", "null"]}}
+    return {
+        "type": "object",
+        "required": ["type", "title", "status", "detail", "request_id", "errors"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "request_id": {"type": "string"},
+            "errors": {
+                "type": "array",
+                "maxItems": 20,
+                "items": {
+                    "type": "object",
+                    "required": ["row", "column", "reason"],
+                    "properties": nullable | {"reason": {"type": "string"}},
+                },
+            },
+        },
+    }
+
+
+def problem(status: int) -> dict[str, Any]:
+    return {
+        "description": PROBLEMS[status],
+        "content": {"application/problem+json": {"schema": schema("Problem")}},
+    }
+
+
+def page(operation: str, summary: str, content: str | dict[str, Any]) -> dict[str, Any]:
+    text: dict[str, Any] = {"type": "string"}
+    media = (
+        {content: {"schema": text}} if isinstance(content, str) else {"application/json": {"schema": content}}
+    )
+    bad = {"400": problem(400)}
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "parameters": HEADERS,
+        "responses": {"200": {"description": HTTPStatus(200).phrase, "content": media}, **bad},
+    }
+
+
+def schema(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def row_of(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Cells by position; `items`, which says nothing here, since generators of clients stumble without."""
+    many = {"minItems": len(cells), "maxItems": len(cells)}
+    return {"type": "array", "prefixItems": cells, "items": {}, **many}
+
+
+def record(model: LiveModel) -> dict[str, Any]:
+    signature = model.signature
+    ignored: dict[str, Any] = {name: {} for name in signature.ignored}
+    return {
+        "type": "object",
+        "properties": ignored | {column.name: cell(column) for column in signature.columns},
+        "required": [column.name for column in signature.columns if column.missing == "refuse"],
+        "additionalProperties": False,
+        "example": signature.example,
+    }
+
+
+def cell(column: Column) -> dict[str, Any]:
+    """One value of a column. Bounds of the training data describe; no request is refused for them."""
+    missing = ["null"] if column.missing == "allow" else []
+    if column.kind == "number":
+        shown = f"{column.minimum} to {column.maximum} in training" if column.minimum is not None else ""
+        return {"type": ["number", *missing], "description": shown, "minimum": -3.4e38, "maximum": 3.4e38}
+    if column.kind == "category":
+        if column.unknown == "refuse":
+            known: list[Any] = [*column.categories, *([None] if missing else [])]
+            return {"enum": known, "description": 'as text; 1, 1.0 and "1" are one'}
+        return {
+            "type": ["string", "number", "boolean", *missing],
+            "description": f"known: {', '.join(column.categories[:50])}; others count as missing",
+        } | ({} if missing else {"minLength": 1, "pattern": r"\S"})
+    if column.kind == "date":
+        return {"type": ["string", *missing], "format": "date", "description": f"such as {column.middle}"}
+    return {"type": ["string", *missing]} | ({} if missing else {"minLength": 1, "pattern": r"\S"})
+
+
+def request(model: LiveModel) -> dict[str, Any]:
+    signature = model.signature
+    cells = [cell(column) for column in signature.columns]
+    rows = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": model.most_rows,
+        "items": row_of(cells),
+    }
+    columns = {
+        column.name: {"type": "array", "minItems": 1, "maxItems": model.most_rows, "items": cell}
+        for column, cell in zip(signature.columns, cells, strict=True)
+    }
+    columns_form = {
+        "type": "object",
+        "properties": columns | {name: {"type": "array", "items": {}} for name in signature.ignored},
+        "required": [column.name for column in signature.columns if column.missing == "refuse"],
+        "minProperties": 1,
+        "additionalProperties": False,
+    }
+    records = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": model.most_rows,
+        "items": schema(f"{model.name}_record"),
+    }
+    options: dict[str, Any] = {}
+    if signature.task != "regression":
+        # No `default`: generators take a property that has one for one that is always sent.
+        options["probabilities"] = {"type": "boolean", "description": "false unless given"}
+    if signature.task == "binary":
+        options["threshold"] = {
+            "type": ["number", "null"],
+            "minimum": 0,
+            "maximum": 1,
+            "description": f"From this probability of {signature.positive!r} on it is predicted.",
+        }
+    forms: dict[str, Any] = {"records": records, "features": rows, "columns": columns_form}
+    if len(cells) == 1:
+        forms["x"] = forms[signature.columns[0].name] = cells[0]
+    return {
+        "oneOf": [
+            {
+                "type": "object",
+                "properties": {name: form} | options,
+                "required": [name],
+                "additionalProperties": False,
+            }
+            for name, form in forms.items()
+        ]
+    }

@@ -1,0 +1,61 @@
+"""`/predict`, the shortest way to ask: rows as JSON, errors as problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from serving.protocols import problem_reply
+from serving.protocols.predict import document
+from serving.protocols.predict.endpoint import PredictEndpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from serving.errors import Problem
+    from serving.protocols import Described, Endpoint, Reply
+    from serving.scoring.catalog import Catalog
+
+ROUTE = "/predict"
+
+
+class Predict:
+    """See `serving.protocols.Protocol`."""
+
+    name = "predict"
+
+    def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
+        """One route a live model, and the default's without a name."""
+        routes = {_route_of(name): PredictEndpoint(model) for name, model in catalog.live.items()}
+        if catalog.default in catalog.live:
+            routes[ROUTE] = routes[_route_of(catalog.default)]
+        return routes
+
+    def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:  # noqa: ARG002 - it has none
+        """It has none."""
+        return {}
+
+    def owns(self, path: str) -> bool:
+        """Its routes; what belongs to no protocol is refused in the same shape."""
+        return path == ROUTE or (path.startswith("/models/") and path.endswith("/predict"))
+
+    def refuse(self, problem: Problem) -> Reply:
+        """As `application/problem+json`."""
+        return problem_reply(problem)
+
+    def refused(self, path: str, catalog: Catalog) -> str:
+        """The model of the path, where it was refused."""
+        if path == ROUTE:
+            return catalog.default if catalog.default in catalog.refused else ""
+        return next((name for name in catalog.refused if path == _route_of(name)), "")
+
+    def not_found(self, path: str, catalog: Catalog) -> Problem | None:  # noqa: ARG002 - the gateway's words do
+        """The gateway's own words do."""
+        return None
+
+    def document(self, catalog: Catalog) -> Described:
+        """An operation a route."""
+        return document.of(catalog, ROUTE, _route_of)
+
+
+def _route_of(name: str) -> str:
+    return f"/models/{name}/predict"
