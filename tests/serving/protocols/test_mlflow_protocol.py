@@ -546,7 +546,7 @@ def test_threshold(gateways: dict[str, Gateway]) -> None:
 def test_the_quick_way_and_the_careful_way_agree(gateways: dict[str, Gateway], made: dict[str, Made]) -> None:
     """Each form that is decoded in one pass gives what the general reader gives."""
     names, rows = list(made["breast_cancer"].signature.names), made["breast_cancer"].rows
-    endpoint = gateways["breast_cancer"].endpoints["/invocations"]
+    endpoint = gateways["breast_cancer"].live.routes.endpoints["/invocations"]
     for some in (rows[:1], rows[:3], rows[:200]):
         records = [dict(zip(names, row, strict=True)) for row in some]
         forms: list[dict[str, Any]] = [
@@ -573,7 +573,9 @@ def test_the_quick_way_and_the_careful_way_agree(gateways: dict[str, Gateway], m
 @pytest.mark.parametrize("cell", ["null", "true", '"5"', "1e39", "-1e400", "NaN", "[1]", "{}"])
 def test_the_quick_way_takes_numbers_only(gateways: dict[str, Gateway], cell: str) -> None:
     """A cell that is no number is 400 and named, in every form."""
-    names = json.dumps(list(gateways["breast_cancer"].endpoints["/invocations"].model.signature.names))
+    names = json.dumps(
+        list(gateways["breast_cancer"].live.routes.endpoints["/invocations"].model.signature.names)
+    )
     row = f"[{cell}{', 1' * 29}]"
     record = json.dumps(dict.fromkeys(json.loads(names), 1)).replace("1", cell, 1)
     columns = json.dumps({key: [1] for key in json.loads(names)}).replace("1", cell, 1)
