@@ -116,13 +116,13 @@ def test_a_bug_has_one_line_with_its_place_and_the_name_of_the_request(
     async def main() -> None:
         gateway = gateway_of(made)
         endpoint = gateway.live.routes.endpoints["/predict"]
-        path = {"page": "/models/loans", "feedback": "/feedback"}.get(where, "/predict")
+        path = {"page": "/readyz", "feedback": "/feedback"}.get(where, "/predict")
         if where == "model":
             gateway.catalog.live["loans"].batcher._score = fail
         elif where in ("reading", "answer"):
             monkeypatch.setattr(type(endpoint), "read" if where == "reading" else "answer", fail)
         elif where == "page":
-            monkeypatch.setattr(type(gateway.catalog.live["loans"]), "description", fail)
+            monkeypatch.setattr(type(gateway.catalog), "not_ready", property(fail))
         else:
             monkeypatch.setattr(type(gateway._feedback), "answer", fail)
         method = "GET" if where == "page" else "POST"
