@@ -101,14 +101,22 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             "--study", metavar="STUDY", help="its name in the storage (default: okamochi-NAME)"
         )
 
-    budget(command("run", run, "train, register, and promote what the gate accepts"))
-    budget(command("ensure", ensure, "as run, but only if the table or the use case has changed"))
+    def gated(found: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        found.add_argument(
+            "--anyway",
+            action="store_true",
+            help="promote a first model though it may be no better than guessing",
+        )
+        return found
+
+    budget(gated(command("run", run, "train, register, and promote what the gate accepts")))
+    budget(gated(command("ensure", ensure, "as run, but only if the table or the use case has changed")))
     budget(command("tune", tune, "help a search that processes share through --storage; registers nothing"))
     command("list", list_use_cases, "the use cases and the champion of each", takes_name=False)
     command("show", show, "champion and challenger side by side").add_argument(
         "--json", action="store_true", help="print JSON, for a program to read"
     )
-    command("promote", promote, "let the challenger meet the champion again").add_argument(
+    gated(command("promote", promote, "let the challenger meet the champion again")).add_argument(
         "--force", action="store_true", help="promote it even if the gate refuses it"
     )
     command("rollback", rollback, "make the previous champion live again").add_argument(
@@ -203,7 +211,7 @@ def run(chosen: argparse.Namespace) -> int:
 
     progress = Progress()
     try:
-        result = train(use_case, _budget(chosen), progress)
+        result = train(use_case, _budget(chosen), progress, anyway=chosen.anyway)
     finally:
         progress.done()
     # `make serve` asks with `ensure`, and goes on by itself.
@@ -237,7 +245,8 @@ def tune(chosen: argparse.Namespace) -> int:
     use_case = _use_case(chosen)
     if chosen.storage is None:
         raise UseCaseError(
-            "tune helps a search that processes share: name its database with --storage postgresql+psycopg://..."
+            "tune helps a search that processes share: name its database with --storage "
+            "postgresql+psycopg://..."
         )
     from training.progress import Progress
     from training.run import tune as help_search
@@ -309,7 +318,8 @@ def promote(chosen: argparse.Namespace) -> int:
     if challenger is None:
         raise NothingToPromoteError(f"{use_case.name} has no challenger to promote: {_run(chosen)}")
     print(f"Comparing version {challenger.number} with the champion on the test rows", file=sys.stderr)
-    result = challenge(registry, test_set_of(load_table(use_case)), challenger, force=chosen.force)
+    test = test_set_of(load_table(use_case))
+    result = challenge(registry, test, challenger, force=chosen.force, anyway=chosen.anyway)
     print(gate_of(use_case.name, result))
     return DONE if result.accepted else REFUSED
 

@@ -54,10 +54,11 @@ class Result:
     resumed: bool
 
 
-def run(use_case: UseCase, budget: Budget, progress: Progress) -> Result:
+def run(use_case: UseCase, budget: Budget, progress: Progress, *, anyway: bool = False) -> Result:
     """Train a use case, register what came of it, and promote it if it is better.
 
-    A run that was cut off after the training starts from there.
+    A run that was cut off after the training starts from there. With `anyway` a first model is promoted
+    though it may be no better than guessing.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def run(use_case: UseCase, budget: Budget, progress: Progress) -> Result:
             progress.stage("registering in MLflow")
             version = record(registry, finished, folder)
             progress.stage("the gate")
-            result = challenge(registry, test, version)
+            result = challenge(registry, test, version, anyway=anyway)
         except RegistryError as error:
             kept = f"The trained model is kept in {folder}; that run will not train again."
             raise RegistryError(f"{error} {kept}") from error

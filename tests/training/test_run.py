@@ -314,3 +314,26 @@ def test_a_persons_own_table(cli: Callable[..., Said], tmp_path: Path) -> None:
     assert listed.code == 0
     assert "breast_cancer" in listed.out
     assert cli("show", "petals.toml").code == 2
+
+
+def test_a_first_model_of_noise_is_refused_until_a_person_says_anyway(
+    cli: Callable[..., Said], tmp_path: Path, mlflow_url: str
+) -> None:
+    """Nothing is live then; exit code 3 says so, and one option promotes it."""
+    lines = "\n".join(
+        f"{i * 7919 % 1009},{i * 104729 % 997},{'yes' if i * 31337 % 13 < 6 else 'no'}" for i in range(300)
+    )
+    (tmp_path / "noise.csv").write_text("a,b,y\n" + lines + "\n")
+    path = tmp_path / "noise.toml"
+    path.write_text(
+        'target = "y"\nmetric = "roc_auc"\nfolds = 3\ntrials = 2\n[source]\nkind = "csv"\npath = '
+        '"noise.csv"\n'
+    )
+
+    refused = cli("run", path)
+
+    assert refused.code == 3
+    assert "not measurably better than guessing" in refused.out
+    assert Registry(mlflow_url).version("noise", CHAMPION) is None
+    assert cli("promote", path, "--anyway").code == 0
+    assert Registry(mlflow_url).version("noise", CHAMPION) is not None

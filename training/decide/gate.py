@@ -84,6 +84,10 @@ class Figures:
         test rows, for the reason in `champion_problem`.
     row_ms
         What one row costs alone, in milliseconds.
+    baseline_value, baseline_gain
+        Of a baseline that looks at no column, and how much better the challenger is; null with a champion.
+    anyway
+        A first model may be no better than the baseline.
     """
 
     metric: str
@@ -99,6 +103,9 @@ class Figures:
     champion_value: float | None = None
     champion_problem: str | None = None
     gain: Gain | None = None
+    baseline_value: float | None = None
+    baseline_gain: Gain | None = None
+    anyway: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,8 @@ def _against_champion(figures: Figures) -> list[Finding]:
             )
         ]
     if figures.champion_version is None:
-        return [(True, f"It is the first: {metric} {figures.value:.4g} on {figures.test_rows} test rows.")]
+        first = f"It is the first: {metric} {figures.value:.4g} on {figures.test_rows} test rows."
+        return [(True, first), *_against_guessing(figures)]
     champion = f"the champion (version {figures.champion_version})"
     if figures.gain is None or figures.champion_value is None:
         why = figures.champion_problem or "it gave no scores"
@@ -152,6 +160,23 @@ def _against_champion(figures: Figures) -> list[Finding]:
     demand = "its lower end must be above " + ("0" if needed == 0 else f"min_gain = {needed:g}")
     verdict = "It may be better, but that could be chance" if gain.mean > needed else "It is no better"
     return [(False, f"{verdict}: {sides} on {rows} ({interval}; {demand}).")]
+
+
+def _against_guessing(figures: Figures) -> list[Finding]:
+    """A first model has no champion to beat, but the baseline, which gives every row the same answer."""
+    gain, value = figures.baseline_gain, figures.baseline_value
+    if gain is None or value is None or not math.isfinite(gain.low):
+        return []
+    sides = f"{figures.metric} {figures.value:.4g} against {value:.4g} of the same answer for every row"
+    interval = f"gain {gain.mean:+.3g}, 95 % between {gain.low:+.3g} and {gain.high:+.3g}"
+    if gain.low > 0:
+        return [(True, f"It is better than guessing: {sides} ({interval}).")]
+    if figures.anyway:
+        return [(True, f"It may be no better than guessing, and is promoted anyway: {sides} ({interval}).")]
+    look = "the data report shows what each column says about the target"
+    rows = f"{figures.test_rows} test rows"
+    refusal = f"It is not measurably better than guessing: {sides} on {rows} ({interval}); {look}."
+    return [(False, f"{refusal} `promote --anyway` promotes it all the same.")]
 
 
 def _floor(floor: Floor) -> Finding:

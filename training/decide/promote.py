@@ -22,13 +22,16 @@ from training.decide.test_set import (
     time_of_row_ms,
 )
 from training.interpreter import typed
+from training.metrics.baseline import same_for_all
 from training.metrics.intervals import paired_gain
-from training.metrics.metric import METRICS
+from training.metrics.metric import METRICS, metrics
 from training.metrics.slices import slices
 from training.registry.records import CHALLENGER, CHAMPION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from training.decide.test_set import TestSet
     from training.registry.mlflow_registry import Registry
@@ -64,13 +67,17 @@ class GateResult:
         return self.decision.accepted
 
 
-def challenge(registry: Registry, test: TestSet, challenger: Version, *, force: bool = False) -> GateResult:
+def challenge(
+    registry: Registry, test: TestSet, challenger: Version, *, force: bool = False, anyway: bool = False
+) -> GateResult:
     """Let a version meet the champion, write the result to its tags, and move the aliases if it is better.
 
     Parameters
     ----------
     force
         Promote even if the gate refuses it; its reasons are kept.
+    anyway
+        Promote a first model though it may be no better than guessing.
 
     Raises
     ------
@@ -80,7 +87,7 @@ def challenge(registry: Registry, test: TestSet, challenger: Version, *, force: 
         The challenger's files are not what training wrote.
     """
     with TemporaryDirectory(prefix="okamochi-") as folder:
-        result = _judge(registry, test, challenger, Path(folder))
+        result = _judge(registry, test, challenger, Path(folder), anyway=anyway)
     decision = result.decision
     if result.champion is not None and result.champion.number == challenger.number:
         make_champion(registry, challenger)
@@ -97,7 +104,9 @@ def challenge(registry: Registry, test: TestSet, challenger: Version, *, force: 
     return result
 
 
-def _judge(registry: Registry, test: TestSet, challenger: Version, folder: Path) -> GateResult:
+def _judge(
+    registry: Registry, test: TestSet, challenger: Version, folder: Path, *, anyway: bool
+) -> GateResult:
     name = challenger.name
     found = registry.download(challenger, folder / "challenger")
     scored = score_test_set(manifest.load(found, name=name), test)
@@ -108,7 +117,10 @@ def _judge(registry: Registry, test: TestSet, challenger: Version, folder: Path)
         already = Decision(accepted=True, reasons=("It is the champion already.",))
         return GateResult(challenger, champion, figures, already, own, own)
     theirs: dict[str, float] = {}
-    if champion is not None:
+    if champion is None:
+        value, gain = _over_baseline(scored, test)
+        figures = replace(figures, baseline_value=value, baseline_gain=gain, anyway=anyway)
+    else:
         rival, problem = _champion(registry, champion, test, folder / "champion")
         theirs = {} if rival is None else metrics_of(rival, test)
         figures = replace(
@@ -134,18 +146,35 @@ def _champion(
         return None, f"its files cannot be used ({error}); {way}"
 
 
+def _over_baseline(scored: Scored, test: TestSet) -> tuple[float, Gain]:
+    """The metric of a baseline that gives every row the same scores, and the gain over it."""
+    table, threshold = test.table, scored.artifact.signature.threshold
+    seen = table.target[~test.rows] if not test.rows.all() else test.truth
+    scores = same_for_all(seen, table.classes, len(test.truth))
+    value = metrics(table.task, test.truth, scores, table.classes, table.positive, threshold)[test.metric]
+    return value, _paired(test, (scored.scores, scores), (threshold, threshold))
+
+
 def _gain(scored: Scored, rival: Scored, test: TestSet) -> Gain:
+    thresholds = (scored.artifact.signature.threshold, rival.artifact.signature.threshold)
+    return _paired(test, (scored.scores, rival.scores), thresholds)
+
+
+def _paired(
+    test: TestSet,
+    scores: tuple[NDArray[np.float64], NDArray[np.float64]],
+    thresholds: tuple[float | None, float | None],
+) -> Gain:
     truth = test.truth
     resamples = int(np.clip(MAX_RESAMPLED_CELLS // len(truth), MIN_RESAMPLES, MAX_RESAMPLES))
     mean, low, high = paired_gain(
         test.metric,
         truth,
-        scored.scores,
-        rival.scores,
+        *scores,
         n=resamples,
         classes=test.table.classes,
         positive=test.table.positive,
-        thresholds=(scored.artifact.signature.threshold, rival.artifact.signature.threshold),
+        thresholds=thresholds,
     )
     return Gain(mean, low, high)
 

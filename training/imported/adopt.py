@@ -30,6 +30,7 @@ from training.imported.contract import (
 )
 from training.imported.describe import describe
 from training.imported.load import ModelError, load
+from training.metrics.baseline import same_for_all
 from training.metrics.metric import metrics
 from training.onnx.parity import tolerance_of
 from training.pending import Finished, save
@@ -144,7 +145,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
     assert use_case.model is not None  # noqa: S101 - as in `adopt`
     figures, baseline = (
         metrics(table.task, test.truth, each, signature.classes, signature.positive, signature.threshold)
-        for each in (scores, _baseline(signature, test.truth))
+        for each in (scores, same_for_all(test.truth, signature.classes, len(scores)))
     )
     algorithm = type(loaded.model).__name__
     if hasattr(loaded.model, "steps"):
@@ -235,11 +236,3 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         ),
         job.folder,
     )
-
-
-def _baseline(signature: Signature, truth: NDArray[Any]) -> NDArray[np.float64]:
-    """Scores that look at no column: the shares of the classes, or the mean."""
-    if not signature.classes:
-        return np.full((len(truth), 1), float(np.mean(truth.astype(np.float64))))
-    shares = np.array([sum(label == each for each in truth) for label in signature.classes], np.float64)
-    return np.tile(shares / shares.sum(), (len(truth), 1))

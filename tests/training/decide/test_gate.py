@@ -158,3 +158,35 @@ def test_broken_floors_always_refuse(case: Figures) -> None:
     decision = decide(below)
     assert not decision.accepted
     assert any("recall is 0.1" in reason for reason in decision.reasons)
+
+
+BASELINE = 0.5
+
+
+def first(low: float, *, anyway: bool = False) -> Decision:
+    """A first model whose gain over the baseline has this lower end."""
+    gain = Gain(low + 0.1, low, low + 0.2)
+    return decide(
+        Figures(
+            metric="roc_auc", higher_is_better=True, value=0.55, test_rows=60, size_mb=1.0,
+            row_ms=1.0, baseline_value=BASELINE, baseline_gain=gain, anyway=anyway,
+        )
+    )  # fmt: skip
+
+
+def test_a_first_model_that_is_no_better_than_guessing_is_refused() -> None:
+    """With the figures, what to look at, and the option that promotes it all the same."""
+    refused = first(-0.05)
+
+    assert not refused.accepted
+    assert "not measurably better than guessing: roc_auc 0.55 against 0.5" in refused.reasons[0]
+    assert "data report" in refused.reasons[0]
+    assert "promote --anyway" in refused.reasons[0]
+    assert not first(0.0).accepted
+    assert first(0.01).accepted
+    assert first(-0.05, anyway=True).accepted
+
+
+def test_a_baseline_that_has_no_figure_refuses_nothing() -> None:
+    """Where the metric is undefined for the same answer to every row, the floors alone decide."""
+    assert first(float("nan")).accepted

@@ -1,0 +1,34 @@
+"""Scores that look at no column: the same for every row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from artifact.signature import Label
+
+
+def same_for_all(
+    seen: Sequence[Any] | NDArray[Any], classes: Sequence[Label], rows: int
+) -> NDArray[np.float64]:
+    """How often each class was seen, or for a regression the mean, once for each of `rows`.
+
+    Parameters
+    ----------
+    seen
+        The data's own labels, or values.
+
+    Returns
+    -------
+    Shape (rows, k), in the order of `classes`; (rows, 1) without classes.
+    """
+    if not classes:
+        return np.full((rows, 1), float(np.mean(np.asarray(seen, np.float64))))
+    counts = np.array([sum(label == each for each in seen) for label in classes], np.float64)
+    return np.tile(counts / max(counts.sum(), 1.0), (rows, 1))
