@@ -43,7 +43,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     categories
         For categories: canonical spellings; a category's code is its index.
     mode
-        For categories: the most frequent one.
+        For categories: the most frequent one. For texts: a made one, of terms that tell the classes apart.
     offset
         For numbers: what is taken off each value before the matrix, whose float32 would not tell large values
         apart that lie near each other. The bounds and the median are those of values as sent.
@@ -108,7 +108,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def example(self) -> float | str | None:
-        """A made value that the model accepts: the median, the mode, frequent words, a middle date."""
+        """A made value that the model accepts: the median, the mode, words that decide, a middle date."""
         if self.kind == "number":
             if self.median is None:
                 return None if self.missing == "allow" else 0.0
@@ -117,7 +117,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return self.mode
         if self.kind == "text":
             commonest = sorted(range(len(self.terms)), key=lambda i: self.idf[i])[:4]
-            return " ".join(self.terms[i] for i in commonest) or "text"
+            return self.mode or " ".join(self.terms[i] for i in commonest) or "text"
         return self.middle
 
 

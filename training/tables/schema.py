@@ -3,12 +3,13 @@
 from collections import Counter
 from typing import Any, Literal, get_args
 
+import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from artifact.encode import learn_text
-from artifact.kinds.text import units_of
+from artifact.kinds.text import terms_in, units_of
 from artifact.signature import Column, DatePart, Signature
 from training.tables.data import Table
 from training.tables.float32 import offset_of
@@ -18,6 +19,8 @@ MAX_TEXT_TERMS = 2_000  # of one column; artifact.encode allows 5,000, trees cra
 MAX_PLAIN_CATEGORIES = 200  # beyond these, one that was seen once has no code of its own
 WORD_NGRAMS = 2
 CHARACTER_NGRAMS = 3
+MAX_EXAMPLE_TEXTS = 2_000  # that a made text is learnt from
+EXAMPLE_TERMS = 4
 
 
 def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
@@ -51,7 +54,8 @@ def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
             case "category":
                 column = _category(seen, common, use_case.unknown.get(name))
             case "text":
-                column = _text(seen, common, max_terms=MAX_TEXT_CELLS // (table.rows * texts))
+                said = table.target[train][values[train].notna().to_numpy()]
+                column = _text(seen, said, common, max_terms=MAX_TEXT_CELLS // (table.rows * texts))
             case "date":
                 column = _date(seen, common, table.date_formats.get(name, ()))
         columns.append(column)
@@ -91,7 +95,7 @@ def _category(
     return Column(**common, unknown=policy, categories=tuple(ordered), mode=ordered[0] if ordered else None)
 
 
-def _text(seen: "pd.Series[Any]", common: dict[str, Any], max_terms: int) -> Column:
+def _text(seen: "pd.Series[Any]", target: NDArray[Any], common: dict[str, Any], max_terms: int) -> Column:
     documents = max(2, len(seen) // 1_000)
     units = units_of(seen)
     ngrams = CHARACTER_NGRAMS if units == "characters" else WORD_NGRAMS
@@ -104,7 +108,48 @@ def _text(seen: "pd.Series[Any]", common: dict[str, Any], max_terms: int) -> Col
     )
     if not terms:
         terms, idf = learn_text(seen, ngrams=1, units=units, max_terms=100, min_documents=1)
-    return Column(**common, terms=terms, idf=idf, ngrams=ngrams, units=units)
+    column = Column(**common, terms=terms, idf=idf, ngrams=ngrams, units=units)
+    return msgspec.structs.replace(column, mode=_example(column, seen, target))
+
+
+def _example(column: Column, seen: "pd.Series[Any]", target: NDArray[Any]) -> str:
+    """A text that nobody wrote, as a person might send it: a few terms that tell the target's values apart.
+
+    A regression's target counts as two classes, above and below its median.
+    """
+    texts, values = seen.to_numpy()[:MAX_EXAMPLE_TEXTS], target[:MAX_EXAMPLE_TEXTS]
+    if values.dtype.kind == "f":
+        values = values > np.median(values)
+    parts = set if column.units == "characters" else _words
+    found = [set(terms_in(text, column.ngrams, column.units)) for text in texts]
+    counts: dict[Any, Counter[str]] = {}
+    for value, terms in zip(values.tolist(), found, strict=True):
+        counts.setdefault(value, Counter()).update(terms)
+    everywhere: Counter[str] = sum(counts.values(), Counter())
+    best: tuple[float, list[str]] = (0.0, [])
+    for value, own in counts.items():
+        rows = int((values == value).sum())
+        others = max(1, len(values) - rows)
+        tells = {
+            term: count / rows - (everywhere[term] - count) / others
+            for term, count in own.items()
+            if len(term) > 1
+        }
+        ordered = sorted(tells, key=lambda term: (-tells[term], -len(term), term))
+        chosen: list[str] = []
+        for term in ordered:
+            if not any(parts(term) & parts(other) for other in chosen):
+                chosen.append(term)
+            if len(chosen) == EXAMPLE_TERMS:
+                break
+        strength = sum(tells[term] for term in chosen)
+        if strength > best[0]:
+            best = (strength, chosen)
+    return (" " if column.units == "words" else "，").join(best[1])
+
+
+def _words(term: str) -> set[str]:
+    return set(term.split())
 
 
 def _date(seen: "pd.Series[Any]", common: dict[str, Any], formats: tuple[str, ...]) -> Column:

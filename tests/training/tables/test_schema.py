@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from artifact.encode import BadRows, Encoder
@@ -142,3 +143,26 @@ def test_a_server_takes_the_marks_for_missing_that_the_table_has(tmp_path):
     for row in ({"built": "?", "job": "a", "n": 1}, {"built": 1, "job": "c", "n": 1}, {"built": 1, "n": "?"}):
         with pytest.raises(BadRows):
             Encoder(made).records([row])
+
+
+def test_the_example_of_a_text_is_made_of_terms_that_decide(tmp_path: Path) -> None:
+    """Neither of the commonest words, which say nothing, nor a row of the table."""
+    random = np.random.default_rng(2)
+    good, bad = ("wonderful acting", "great fun"), ("boring plot", "awful sound")
+    rows = []
+    for i in range(200):
+        words = random.choice(good if i % 2 else bad, 2)
+        rows.append(
+            (f"the film it is and my {words[0]} of the {words[1]}, number {i}", "yes" if i % 2 else "no")
+        )
+    frame = pd.DataFrame(rows, columns=["review", "liked"])
+    frame.to_csv(tmp_path / "films.csv", index=False)
+    use_case = UseCase(name="films", target="liked", source=Csv(path=str(tmp_path / "films.csv")))
+    table = load_table(use_case)
+    column = signature_of(table, np.ones(table.rows, bool)).columns[0]
+
+    assert column.kind == "text"
+    example = str(column.example)
+    assert set(example.split()) & {"wonderful", "acting", "great", "fun", "boring", "plot", "awful", "sound"}
+    assert not set(example.split()) & {"the", "it", "is", "and", "my", "of", "film"}
+    assert example not in set(frame["review"])
