@@ -35,9 +35,9 @@ class Settings:
     """What an operator may set. The variable of a field is `OKAMOCHI_` and its name in capitals."""
 
     models: tuple[str, ...] = _setting(
-        (), is_="names of the models to serve, of those in models.lock; the first is the default"
+        (), is_="names of the models of models.lock to serve; the first is the default"
     )
-    workers: int = _setting(1, 1, 64, is_="worker processes; in a cluster one, and more pods instead")
+    workers: int = _setting(1, 1, 64, is_="worker processes; on a cluster keep 1 and add pods")
     max_body_bytes: int = _setting(
         16 * MIB, 1024, 2**31, is_="the largest request body; a larger one is refused with 413"
     )
@@ -45,11 +45,11 @@ class Settings:
         128 * MIB,
         1024,
         2**36,
-        is_="memory for the encoded rows of one model, 8 bytes a value; where columns are many this bounds "
-        "the rows of a request (413) and of the queue (429)",
+        is_="memory for the encoded rows of one model, 8 bytes per value; for models of many columns this "
+        "limits the rows of a request (413) and of the queue (429)",
     )
     queue_rows: int = _setting(
-        100_000, 1, 10**8, is_="the most rows that wait for one model; more are refused with 429"
+        100_000, 1, 10**8, is_="the maximum number of rows that wait for one model; more are refused with 429"
     )
     default_deadline_ms: int = _setting(
         3_000,
@@ -61,17 +61,17 @@ class Settings:
         60_000, 1, 3_600_000, is_="the longest deadline that `X-Deadline-Ms` can ask for"
     )
     batch_objective_ms: float = _setting(
-        10.0, 0.1, 60_000, is_="how long one call of a model may take; bounds the rows of a batch"
+        10.0, 0.1, 60_000, is_="how long one call of a model may take; limits the rows of a batch"
     )
     model_call_s: float = _setting(
         10.0,
         0.1,
         3_600,
-        is_="how long one call of a model in a process of its own (`runtime: python`) may take; then the "
+        is_="how long one call of a model in its own process (`runtime: python`) may take; then the "
         "process is ended and replaced",
     )
     model_memory_mb: int = _setting(
-        2_048, 0, 10**6, is_="what such a process may allocate, in MiB; 0: no limit but the machine's"
+        2_048, 0, 10**6, is_="memory that the process of such a model may allocate, in MiB; 0: no limit"
     )
     max_head_bytes: int = _setting(
         64 * 1024,
@@ -83,47 +83,60 @@ class Settings:
         60.0,
         0.1,
         86_400,
-        is_="how long a client may take for a head, or say nothing within a body (408), or take nothing of a "
+        is_="how long a client may take to send a head, pause within a body (408), or read nothing of a "
         "reply; then its connection is closed",
     )
     keep_alive_s: int = _setting(
         75,
         1,
         86_400,
-        is_="how many seconds a connection that idles is kept: longer than clients and proxies keep theirs "
-        "(60 s), or they send into one that is being closed; `bentoml serve --timeout-keep-alive` comes "
-        "first, unless it is uvicorn's own 5",
+        is_="how many seconds an idle connection is kept; choose more than clients and proxies do (60 s), "
+        "or they send requests on a connection that is being closed; `bentoml serve "
+        "--timeout-keep-alive` overrides it, unless its value is uvicorn's default 5",
     )
     express: int = _setting(
         1, 0, 1, is_="1: plain prediction requests take the express lane; 0: the gateway answers them all"
     )
     log_sample: float = _setting(
-        0.0, 0, 1, is_="share of the answered requests with a line in the log; those that failed have one"
+        0.0,
+        0,
+        1,
+        is_="fraction of the answered requests that have a log line; failed requests have one anyway",
     )
     drift_rows_per_s: float = _setting(
-        20.0, 0, 10_000, is_="the most rows a second, of each model, that are looked at for drift; 0: none"
+        20.0,
+        0,
+        10_000,
+        is_="the maximum number of rows per second and model that drift detection samples; 0: none",
     )
     drift_window_rows: int = _setting(
-        2_000, 100, 10**6, is_="rows that are compared with the training data: the last so many of them"
+        2_000, 100, 10**6, is_="the number of latest rows that are compared with the training data"
     )
-    drift_window_s: float = _setting(3_600.0, 1, 10**7, is_="how old such a row may be")
-    drift_every_s: float = _setting(15.0, 0.1, 86_400, is_="how often they are compared")
+    drift_window_s: float = _setting(3_600.0, 1, 10**7, is_="the maximum age of these rows")
+    drift_every_s: float = _setting(15.0, 0.1, 86_400, is_="how often these rows are compared")
     drift_psi: float = _setting(
-        0.2, 0, 100, is_="the population stability index below which no shift is an alarm, however sure it is"
+        0.2,
+        0,
+        100,
+        is_="the population stability index below which a shift raises no alarm, even if it is significant",
     )
     prediction_log: str = _setting(
-        "", is_="where predictions are logged: a folder, which pods may share, or a `postgresql://` URL"
+        "", is_="where predictions are logged: a folder (pods may share it) or a `postgresql://` URL"
     )
     prediction_log_rows_per_s: float = _setting(
-        200.0, 0.1, 100_000, is_="the most rows a second that a worker logs, drawn evenly of all"
+        200.0, 0.1, 100_000, is_="the maximum number of rows per second that a worker logs, sampled uniformly"
     )
-    prediction_log_file_mb: int = _setting(64, 1, 10_000, is_="a file of the log is ended at this size")
-    prediction_log_file_s: float = _setting(3_600.0, 0.1, 10**7, is_="and at this age")
+    prediction_log_file_mb: int = _setting(
+        64, 1, 10_000, is_="a file of the prediction log is closed at this size"
+    )
+    prediction_log_file_s: float = _setting(
+        3_600.0, 0.1, 10**7, is_="a file of the prediction log is closed at this age"
+    )
     prediction_log_days: float = _setting(
         30.0, 0, 36_500, is_="how long logged predictions and their feedback are kept"
     )
     hash_key: str = _setting(
-        "", is_="the key that sensitive columns are hashed with in the log; without it they are left out"
+        "", is_="the key that hashes sensitive columns in the prediction log; without it they are left out"
     )
 
 
