@@ -59,7 +59,7 @@ def install(live: Live, observe: Observer, settings: Settings, tracer: Tracer | 
     lane.observe, lane.observe_refused = observe, Observer("gateway")
     lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
     lane.log = RequestLog("express", settings.log_sample, tracer)
-    lane.looked_at, lane.traced = lane.log.looked_at, tracer is not None
+    lane.sample_rate, lane.traced = lane.log.sample_rate, tracer is not None
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{ExpressConnection.__name__}"
 
 
@@ -221,10 +221,10 @@ class ExpressConnection(Connection):
                 b"%s%s\r\ncontent-length: %d\r\nx-request-id: %s\r\n\r\n%s"
                 % (self._ok(), content_type, len(body), request_id, body)
             )
-        if lane.looked_at is not None:
+        if lane.sample_rate is not None:
             draw = random()  # noqa: S311 - no secret
             trace = plain.head.trace
-            if draw < lane.looked_at or (trace is not None and lane.log.follows(trace)):
+            if draw < lane.sample_rate or (trace is not None and lane.log.follows(trace)):
                 self._tell(reply, scores, draw)
         self._answered()
 

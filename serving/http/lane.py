@@ -27,7 +27,7 @@ class Lane:
         self.log = RequestLog("express", 0)
         self.log_refused = RequestLog("gateway", 0)
         self.traced = False
-        self.looked_at: float | None = None  # share of the usual replies that `log` is asked about
+        self.sample_rate: float | None = None  # share of the usual replies that `log` is asked about
 
     @property
     def heads(self) -> Heads:

@@ -1,7 +1,7 @@
-"""What a worker logs: a JSON object a line, written by a thread, so that no request waits for whoever reads.
+"""The log of a worker: one JSON object a line, written by a thread, so that no request waits for the reader.
 
-A request has a line when it failed, or when it is one of the share that `OKAMOCHI_LOG_SAMPLE` names. A line
-never holds a value of a cell: neither what a client sent nor the words of an error that may quote it.
+A failed request has a line; of the others, the fraction `OKAMOCHI_LOG_SAMPLE` is drawn. A line never holds a
+value of a cell: it has neither the client's data nor the message of an exception, which may quote them.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from serving.errors import Problem
-    from serving.observe.traces import Tracer
+    from serving.observe.traces import Traced, Tracer
     from serving.protocols import Endpoint, Head, Reply
     from serving.scoring.batcher import Scores
     from serving.scoring.catalog import LiveModel
 
 REQUESTS = "bentoml.okamochi.request"
-MAX_LINES = 2_000  # that wait for the thread; more are dropped and counted
+MAX_LINES = 2_000  # in the thread's queue; further lines are dropped and counted
 MAX_LINE_BYTES = 8_192
 MAX_WRITE_BYTES = 65_536
 GATHER_S = 0.1  # each time that the thread wakes costs the event loop some 50 us
-FLUSH_S = 1.0  # what a worker that ends gives the lines that wait
-FAILURES_PER_S = 10.0  # lines about requests that were refused; a bug of ours always has its line
+FLUSH_S = 1.0  # a worker that ends waits this long for the queued lines to be written
+FAILURES_PER_S = 10.0  # lines about refused requests; a status 500 always has its line
 FAILURES_AT_ONCE = 50.0
-COUNT_S = 0.1  # lines that are left out are counted in one step, as `metrics.Observer` counts requests
+COUNT_S = 0.1  # omitted lines are counted in one step, as `metrics.Observer` counts requests
 
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -73,7 +73,7 @@ def _line(record: logging.LogRecord) -> bytes:
 
 @lru_cache(2)
 def second(when: int) -> str:
-    """A whole second since 1970 as ISO 8601 has it, in UTC and without saying so."""
+    """A whole second since 1970 in ISO 8601, in UTC and without the time zone."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when))
 
 
@@ -85,7 +85,7 @@ def _shown(when: float) -> str:
 
 
 class BoundedHandler(logging.Handler):
-    """Hands lines to a thread that writes them; drops and counts what the reader is too slow for.
+    """Hands lines to a thread that writes them; drops and counts lines when the reader is too slow.
 
     A pipe that nobody reads holds 64 KB, and then a write to it never returns: on the event loop that would
     stop the worker.
@@ -104,7 +104,7 @@ class BoundedHandler(logging.Handler):
         """Queue a record, never wait."""
         try:
             line = _line(record)
-        except Exception:  # noqa: BLE001 - a line that cannot be made is no reason to fail its request
+        except Exception:  # noqa: BLE001 - a request does not fail because its log line cannot be made
             line = _encode(
                 {"level": "error", "message": "a log line could not be made", "logger": record.name}
             )
@@ -120,7 +120,7 @@ class BoundedHandler(logging.Handler):
         self._lines.put(line)
 
     def flush(self) -> None:
-        """Give the thread a little time, at the end of the process."""
+        """Wait up to `FLUSH_S` until the thread has written all lines; called when the process ends."""
         self._idle.wait(FLUSH_S)
 
     def _write_all(self) -> None:
@@ -134,7 +134,7 @@ class BoundedHandler(logging.Handler):
                 raise
 
     def _gather(self, lines: list[bytes]) -> None:
-        """Wait for a line, and a moment for more."""
+        """Wait for a line, then `GATHER_S` for further ones."""
         try:
             lines.append(self._lines.get_nowait())
         except Empty:
@@ -195,11 +195,11 @@ def write(level: str, message: str, fields: dict[str, Any]) -> None:
 
 
 class Allowance:
-    """So many a second, and so many at once: a flood of bad requests fills no disk."""
+    """A rate limit for log lines (a token bucket), so that a flood of bad requests does not fill the disk."""
 
     def __init__(self, per_s: float, at_once: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_s = per_s
-        self._most = at_once
+        self._max = at_once
         self._left = at_once
         self._clock = clock
         self._then = clock()
@@ -208,7 +208,7 @@ class Allowance:
     def take(self) -> bool:
         """Whether one more may pass."""
         now = self._clock()
-        self._left = min(self._most, self._left + (now - self._then) * self._per_s)
+        self._left = min(self._max, self._left + (now - self._then) * self._per_s)
         self._then = now
         if self._left < 1:
             self.refused += 1
@@ -218,34 +218,34 @@ class Allowance:
 
 
 class RequestLog:
-    """Tells of single requests: a line of the log, and spans where there is a tracer.
+    """Logs single requests, and traces them if there is a tracer.
 
     Parameters
     ----------
     lane
-        The lane that answers them.
-    share
-        Of the requests that are answered with less than 400, those that have a line, from 0 to 1.
+        The lane that answers the requests.
+    fraction
+        Fraction of the requests answered with a status below 400 that have a line, from 0 to 1.
     """
 
     allowance = Allowance(FAILURES_PER_S, FAILURES_AT_ONCE)  # one for both lanes
 
-    def __init__(self, lane: str, share: float, tracer: Tracer | None = None) -> None:
+    def __init__(self, lane: str, fraction: float, tracer: Tracer | None = None) -> None:
         self.lane = lane
-        self.share = share
+        self.fraction = fraction
         self.tracer = tracer
-        self._left_out = 0  # that are not in the metrics yet
-        # Of the usual requests, those that are looked at further; None where all pass by.
-        self.looked_at = max(share, tracer.share if tracer is not None else 0.0) or None
-        if tracer is not None and self.looked_at is None:
-            self.looked_at = 0.0  # a parent may have its requests traced
+        self._left_out = 0  # omitted lines that the metrics do not count yet
+        # Fraction of the successful requests for which the log is called; None: it is never called.
+        self.sample_rate = max(fraction, tracer.fraction if tracer is not None else 0.0) or None
+        if tracer is not None and self.sample_rate is None:
+            self.sample_rate = 0.0  # a request with a sampled parent may be traced
 
     def follows(self, trace: bytes) -> bool:
-        """Whether a request with this `traceparent` may be traced whatever is drawn."""
+        """Whether a request with this `traceparent` may be traced whatever number is drawn."""
         tracer = self.tracer
         return tracer is not None and (not tracer.parents or trace[54:55] in _ODD)
 
-    def __call__(  # noqa: C901, PLR0912 - one line, key by key
+    def __call__(
         self,
         name: str,
         reply: Reply,
@@ -261,26 +261,27 @@ class RequestLog:
         problem: Problem | None = None,
         principal: str = "",
     ) -> None:
-        """Tell of a request that has just been answered, if it is to be told of.
+        """Log and trace a request that has just been answered, if it is drawn or failed.
 
         Parameters
         ----------
         name
-            Of the endpoint, as in the metrics.
+            Name of the endpoint, as in the metrics.
         model
-            Whose route it is, where that is no prediction route.
+            The model of the route, where the route is not a prediction route.
         started, queued
-            When it came and when its rows were read, by `time.perf_counter`.
+            When the request came and when its rows were read, by `time.perf_counter`.
         draw
-            From 0 to 1, if one was drawn: what is logged is traced where both take the same share.
+            A random number from 0 to 1, if the caller drew one: with equal fractions, the same requests are
+            logged and traced.
         scores
-            What it was answered from.
+            The scores that the reply was made from.
         request_id
-            What the reply calls the request, where it was refused.
+            The id of the request in the reply, where the request was refused.
         problem
-            Why it was refused.
+            The reason of a refusal.
         principal
-            Who asked, where that is known.
+            The authenticated caller, if known.
         """
         now = perf_counter()
         draw = random() if draw is None else draw  # noqa: S311 - no secret
@@ -289,7 +290,7 @@ class RequestLog:
             span = self.tracer(endpoint, head, reply.status, self.lane, draw, (started, queued, now), scores)
         status = reply.status
         if status < 400:
-            if draw >= self.share:
+            if draw >= self.fraction:
                 return
         elif status != 500 and not self.allowance.take():
             if not self._left_out:
@@ -309,16 +310,9 @@ class RequestLog:
             fields["principal"] = principal
         if status >= 400:
             fields |= _why(reply, problem)
-        if status < 400 and endpoint is not None:
+        elif endpoint is not None:
             fields["id"] = id_of(reply.body)
-        if head is not None and head.request_id is not None:
-            fields["request_id"] = head.request_id.decode("latin-1")
-        elif request_id:
-            fields["request_id"] = request_id
-        if span is not None:
-            fields |= {"trace_id": span.trace_id.hex(), "span_id": span.span_id.hex()}
-        elif head is not None and head.trace is not None and (parent := traces.parse(head.trace)) is not None:
-            fields |= {"trace_id": parent.trace_id.hex(), "span_id": parent.span_id.hex()}
+        fields |= _ids(head, request_id, span)
         if status >= 400 and self.allowance.refused:
             fields["lines_left_out"], self.allowance.refused = self.allowance.refused, 0
         level = "info" if status < 400 else "error" if status >= 500 else "warning"
@@ -329,11 +323,25 @@ class RequestLog:
         self._left_out = 0
 
 
-def _why(reply: Reply, problem: Problem | None) -> dict[str, Any]:
-    """The reason of a refusal and the first place that is wrong: never a value of a cell.
+def _ids(head: Head | None, request_id: str, span: Traced | None) -> dict[str, str]:
+    """The ids by which the request is found elsewhere: in the client's log, and in traces."""
+    found: dict[str, str] = {}
+    if head is not None and head.request_id is not None:
+        found["request_id"] = head.request_id.decode("latin-1")
+    elif request_id:
+        found["request_id"] = request_id
+    if span is not None:
+        found |= {"trace_id": span.trace_id.hex(), "span_id": span.span_id.hex()}
+    elif head is not None and head.trace is not None and (parent := traces.parse(head.trace)) is not None:
+        found |= {"trace_id": parent.trace_id.hex(), "span_id": parent.span_id.hex()}
+    return found
 
-    A column is named where its name is the model's own. That of an unknown one is the client's: it may be a
-    value, as where the header of a CSV file is missing.
+
+def _why(reply: Reply, problem: Problem | None) -> dict[str, Any]:
+    """The reason of a refusal and the first wrong place, without the value of the cell.
+
+    A column is named only if the model has it. An unknown column's name comes from the client: it may be a
+    value, for example where the header of a CSV file is missing.
     """
     found: dict[str, Any] = {"reason": reply.reason or usual_reason(reply.status)}
     if problem is None:
@@ -351,11 +359,13 @@ def _why(reply: Reply, problem: Problem | None) -> dict[str, Any]:
     return found
 
 
-_ODD = frozenset(b"%x" % digit for digit in range(1, 16, 2))  # last digits of the flags of what is sampled
+_ODD = frozenset(
+    b"%x" % digit for digit in range(1, 16, 2)
+)  # last hexadecimal digits of the flags of a sampled parent
 _ID = re.compile(rb'"id":"([^"\\]{1,128})"')
 
 
 def id_of(body: bytes) -> str | None:
-    """The id that a reply names, in its first or last bytes; None for a protocol without one."""
+    """The id in the first or last bytes of a reply; None where the protocol has no id."""
     found = _ID.search(body[:512]) or _ID.search(body[-160:])
     return found[1].decode("utf-8", "replace") if found else None

@@ -1,8 +1,8 @@
 """The files in which workers share their metrics, on a disk that may be full.
 
-`prometheus_client` maps a file of holes into memory, and who writes to a hole for which the disk has no block
-left is ended by SIGBUS. Here the blocks are taken when a file is made or grows. Where there are none, the
-values stay in the worker's own memory: it serves, and `/metrics` is of whichever worker is asked.
+`prometheus_client` mmaps a sparse file; writing an unallocated page on a full disk raises SIGBUS. Here the
+blocks are allocated when a file is made or grows. When the disk is full, the values stay in the worker's
+own memory: the worker goes on serving, and `/metrics` shows only the worker that answers it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _in_memory: list[str] = []
 
 
 class AllocatedFile(MmapedDict):
-    """One file, whose bytes are on the disk before anybody writes to them."""
+    """One file, whose blocks are allocated before anything is written to them."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         if not read_mode:
@@ -57,18 +57,18 @@ class AllocatedFile(MmapedDict):
 
 
 def install() -> None:
-    """Have every file of metrics of this process made so, BentoML's included; before the first is opened."""
+    """Allocate every metric file of this process, BentoML's included; call it before the first is opened."""
     if hasattr(os, "posix_fallocate"):  # not on macOS
         vars(values)["MmapedDict"] = AllocatedFile
 
 
 def shared() -> bool:
-    """Whether all that this process counts is where other workers read it."""
+    """Whether every value of this process is in a file that the other workers can read."""
     return not _in_memory
 
 
 def _make(path: Path) -> None:
-    """Make a file in one step: an empty one would fail whoever adds them up at that moment."""
+    """Make a file in one step: a worker that adds the files up would fail on an empty one."""
     if path.exists() and path.stat().st_size:
         return
     unfinished = path.with_suffix(".new")
@@ -88,14 +88,14 @@ def _take(descriptor: int, size: int) -> None:
 
 
 def _most_bytes(key: str) -> int:
-    """Of an entry: a length, the key filled up to eight bytes, a value and a time."""
+    """The largest size of an entry: a length, the key padded to eight bytes, a value and a time."""
     return 4 + len(key.encode()) + 8 + 16
 
 
 def _hold(filename: str, error: OSError) -> str:
     if not _in_memory:
         logger.warning(
-            "%s has no room (%s): /metrics shows this worker alone until it is started anew",
+            "%s cannot be allocated (%s): until a restart, /metrics shows only the worker that answers it",
             filename,
             error.strerror,
         )

@@ -1,7 +1,8 @@
 """What a server says about itself to Prometheus: names begin with `okamochi_`, labels have bounded values.
 
-`bentoml serve` sets `PROMETHEUS_MULTIPROC_DIR` for its workers: each writes its own files there and the one
-that is asked adds them up. Children are looked up once, since `labels()` costs more than the increment.
+`bentoml serve` sets `PROMETHEUS_MULTIPROC_DIR` for its workers: each writes its own files there, and the
+worker that answers `/metrics` adds them up. Children are looked up once, since `labels()` costs more than the
+increment.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _IN_ONE_STEP = guards.usable(guards.HISTOGRAMS)
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 
 FLUSH_S = 0.002
-"""What was answered is in the files that workers share after so long at the latest."""
+"""The longest time from a reply to its count in the files that the workers share, in seconds."""
 
 SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -63,7 +64,7 @@ REJECTED = Counter(
 )
 BATCH_ROWS = Histogram("okamochi_batch_rows", "Rows of one call of a model.", ["model"], buckets=ROWS)
 QUEUE_ROWS = Gauge(
-    "okamochi_queue_rows", "Rows that wait for a model.", ["model"], multiprocess_mode="livesum"
+    "okamochi_queue_rows", "Rows in the queue of a model.", ["model"], multiprocess_mode="livesum"
 )
 INFERENCE = Histogram(
     "okamochi_inference_seconds", "One call of a model, for one batch.", ["model"], buckets=SECONDS
@@ -89,7 +90,7 @@ MODEL_PROCESS_BYTES = Gauge(
     multiprocess_mode="livesum",
 )
 
-# Each worker has its own window; the worst of them is shown.
+# Each worker has its own window; the metric shows the largest value.
 DRIFT_PSI = Gauge(
     "okamochi_drift_psi",
     'Population stability index of the last rows against training, by column; column "" is the scores.',
@@ -103,7 +104,7 @@ DRIFT_ALARM = Gauge(
     multiprocess_mode="livemax",
 )
 DRIFT_ROWS = Gauge(
-    "okamochi_drift_rows", "Different rows in the window of drift.", ["model"], multiprocess_mode="livemax"
+    "okamochi_drift_rows", "Distinct rows in the drift window.", ["model"], multiprocess_mode="livemax"
 )
 
 PREDICTION_LOG_ROWS = Counter("okamochi_prediction_log_rows", "Rows written to the prediction log.")
@@ -127,7 +128,7 @@ LIVE_PROMISE = Gauge(
 )
 LIVE_BROKEN = Gauge(
     "okamochi_live_promise_broken",
-    "1 while live quality is short of the promise by more than noise.",
+    "1 while live quality is below the promise by more than noise.",
     ["model", "version"],
     multiprocess_mode="livemostrecent",
 )
@@ -145,9 +146,11 @@ LIVE_JUDGED = Gauge(
 )
 
 LOG_LEFT_OUT = Counter(
-    "okamochi_log_lines_left_out", "Refused requests without a line of the log, since too many were refused."
+    "okamochi_log_lines_left_out", "Refused requests without a log line, because too many were refused."
 )
-LOG_DROPPED = Counter("okamochi_log_lines_dropped", "Lines of the log that their reader was too slow for.")
+LOG_DROPPED = Counter(
+    "okamochi_log_lines_dropped", "Log lines that were dropped because their reader was too slow."
+)
 TRACES_DROPPED = Counter("okamochi_traces_dropped", "Traced requests whose spans were not sent.")
 THREAD_FAILURES = Counter(
     "okamochi_thread_failures", "Background threads that raised and were started again.", ["thread"]
@@ -158,7 +161,7 @@ Tally = Callable[[float], None]
 
 
 class _Values:
-    """What a child of a histogram has still to observe."""
+    """Values that a child of a histogram has not observed yet."""
 
     __slots__ = ("bounds", "child", "values")
 
@@ -168,7 +171,7 @@ class _Values:
         self.values: list[float] = []
 
     def flush(self) -> int:
-        """Do what `Histogram.observe` does for one value, for all of them; a test compares the two."""
+        """Observe all of them as `Histogram.observe` observes one; a test compares the two."""
         values = self.values
         count = len(values)
         if not _IN_ONE_STEP:
@@ -215,9 +218,9 @@ class Batches:
 class Observer:
     """Counts the answered requests of one lane.
 
-    What is answered within `FLUSH_S` goes into the metrics in one step a counter: an increment in a file that
-    processes share costs 1 to 2 us, and a request has four. Not at the end of each turn of the event loop,
-    since a turn for that alone costs a lone request more than all else.
+    All requests answered within `FLUSH_S` are added in one increment of each counter: an increment in a file
+    that processes share costs 1 to 2 us, and a request needs four. It does not happen at the end of each turn
+    of the event loop, because an extra turn costs a lone request more than everything else.
     """
 
     def __init__(self, lane: str) -> None:
@@ -227,7 +230,7 @@ class Observer:
         self._rejected: Counted[tuple[str, str]] = Counted()
 
     def __call__(self, model: str, endpoint: str, status: int, seconds: float, reason: str = "") -> None:
-        """Count one request, and why it was refused if it was."""
+        """Count one request, and the reason of its refusal if it was refused."""
         kind = self._kind(model, endpoint, status)
         if not kind.seconds.values:
             self._wait(kind)
@@ -272,7 +275,7 @@ class Observer:
 
 
 def exposition() -> bytes:
-    """The text of `/metrics`: of every worker of this server, or of this one where the disk is full."""
+    """The text of `/metrics`: of all workers of this server, or of this worker alone if the disk is full."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or not _shared():
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
@@ -281,7 +284,7 @@ def exposition() -> bytes:
 
 
 def forget_dead_workers() -> set[int]:
-    """Drop the gauges of workers that are gone, as a killed one cannot take its own away; their pids."""
+    """Drop the gauges of workers that have ended, since a killed worker cannot; return their pids."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     dead: set[int] = set()
     if not folder:

@@ -1,4 +1,4 @@
-"""The text of `/metrics` for everybody who asks for it at once, made one at a time."""
+"""The text of `/metrics`, made once for all clients that ask for it at the same time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import asyncio
 from serving.observe import metrics
 from serving.observe.supervised import Pool
 
-FRACTION = 0.2  # of the time may go into making it: a thread that does holds up the event loop
+FRACTION = 0.2  # largest fraction of the time that may go into making it: that thread holds up the event loop
 MAX_PAUSE_S = 1.0
 
 
 class Scrapes:
     """Makes the text in a thread, which reads a file for each worker that ever was.
 
-    With 20 models, 8 workers and 30,000 samples that takes 75 ms of processor time. Who asks while one is
-    being made gets the next, together with all others who asked by then: a crowd of clients costs no more
-    than one does.
+    With 20 models, 8 workers and 30,000 samples that takes 75 ms of processor time. All clients that ask
+    while one text is being made get the next one, so many clients cost no more than one.
     """
 
     def __init__(self) -> None:

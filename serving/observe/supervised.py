@@ -1,7 +1,7 @@
 """Background threads of a worker: one that raises is logged, counted and started again.
 
 docs/operations.md lists them. `Supervised` is one thread with one piece of work; `Pool` is a few threads that
-run calls. A thread of somebody else that ends by an exception is told of and counted by `watch_the_rest`.
+run calls. `watch_the_rest` logs and counts a thread of another library that ends by an exception.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ logger = logging.getLogger("bentoml.okamochi")
 
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 30.0
-SETTLED_S = 60.0  # work that lasted so long before it raised is started again after the first pause
+SETTLED_S = 60.0  # work that ran for this long before it raised is restarted after the first pause
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Supervised:
     work
         Returns when `ended` is set.
     of
-        What it works for, such as the name of a model: told in the log.
+        What the thread works for, such as the name of a model; it appears in the log.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ class _Call:
             return
         try:
             result = self.work()
-        except BaseException as error:  # noqa: BLE001 - who asked is told, as by the executors of Python
+        except BaseException as error:  # noqa: BLE001 - the caller gets it, as from Python's executors
             self.future.set_exception(error)
         else:
             self.future.set_result(result)
@@ -149,7 +149,7 @@ class _Caller:
                     self._calls.put(None)  # for the next thread
                     return
                 self._in_hand.run()
-                self._in_hand = None  # or it would be kept until the next one comes
+                self._in_hand = None  # else the thread would keep it alive until the next call
         except BaseException:
             call, self._in_hand = self._in_hand, None
             if call is not None and not call.future.done():
@@ -223,7 +223,7 @@ class Pool(Executor):
 
 
 def watch_the_rest() -> None:
-    """Have every other thread that ends by an exception, such as one of a library, told of and counted."""
+    """Log and count every other thread that ends by an exception, such as one of a library."""
     failures = metrics.THREAD_FAILURES.labels("other")
 
     def tell(arguments: threading.ExceptHookArgs) -> None:

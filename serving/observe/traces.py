@@ -47,7 +47,7 @@ PROTOCOL = "http/protobuf"
 EVERY_S = 1.0
 COMPLAIN_EVERY_S = 60.0
 
-# https://www.w3.org/TR/trace-context/: a later version may add parts behind a dash. All zeros is none.
+# https://www.w3.org/TR/trace-context/: a later version may add parts behind a dash; zeros are invalid.
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 
@@ -78,29 +78,29 @@ class TraceSampler(NamedTuple):
 
     Parameters
     ----------
-    share
-        Of the requests that have no say of a parent's.
+    fraction
+        Fraction of the requests without a parent that are traced, from 0 to 1.
     parents
-        A request with a parent is traced when that is.
+        Whether a request with a parent is traced exactly when its parent is.
     """
 
-    share: float
+    fraction: float
     parents: bool
 
     def takes(self, parent: Parent | None, draw: float) -> bool:
-        """Decide: by the trace's id where there is one, so that every service of a trace decides alike."""
+        """Decide by the trace's id if there is one, so that all services of a trace decide alike."""
         if parent is None:
-            return draw < self.share
+            return draw < self.fraction
         if self.parents:
             return parent.sampled
-        return int.from_bytes(parent.trace_id[8:]) < self.share * 2**64
+        return int.from_bytes(parent.trace_id[8:]) < self.fraction * 2**64
 
 
 _SAMPLERS = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}
 
 
 def sampler(environment: Mapping[str, str]) -> TraceSampler:
-    """By OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG, as OpenTelemetry has them.
+    """The sampler that OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG name, as OpenTelemetry defines them.
 
     Raises
     ------
@@ -112,16 +112,16 @@ def sampler(environment: Mapping[str, str]) -> TraceSampler:
     if root not in _SAMPLERS:
         expected = ", ".join([*_SAMPLERS, *(f"parentbased_{known}" for known in _SAMPLERS)])
         raise SettingsError(f"OTEL_TRACES_SAMPLER={name!r}: expected one of {expected}")
-    share = _SAMPLERS[root]
-    if share is None:
+    fraction = _SAMPLERS[root]
+    if fraction is None:
         text = environment.get("OTEL_TRACES_SAMPLER_ARG", "").strip() or "1"
         try:
-            share = float(text)
+            fraction = float(text)
         except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
+            fraction = -1.0
+        if not 0 <= fraction <= 1:
             raise SettingsError(f"OTEL_TRACES_SAMPLER_ARG={text!r}: expected a number from 0 to 1")
-    return TraceSampler(share, parents=name != root)
+    return TraceSampler(fraction, parents=name != root)
 
 
 # ---- spans
@@ -163,7 +163,7 @@ class Tracer:
 
     def __init__(self, to: Destination) -> None:
         self._to = to
-        self.share = to.sampler.share
+        self.fraction = to.sampler.fraction
         self.parents = to.sampler.parents
         self._headers = {**to.headers, "Content-Type": "application/x-protobuf"}
         resource = to.resource | {"process.pid": str(os.getpid())}
@@ -175,7 +175,7 @@ class Tracer:
         self._thread.start()
         atexit.register(self._send_waiting)
 
-    def __call__(  # noqa: PLR0917 - of each request
+    def __call__(  # noqa: PLR0917 - called for each traced request
         self,
         endpoint: Endpoint,
         head: Head,
@@ -231,7 +231,7 @@ class Tracer:
                 self._send(found)
 
     def _send(self, found: Sequence[Traced]) -> None:
-        # The wall clock may step; a span's times are told by what it shows now.
+        # The wall clock may be adjusted; a span's times are converted by what it shows now.
         offset = time.time() - perf_counter()
         scope = _field(1, _field(1, b"okamochi"))
         try:
@@ -240,7 +240,7 @@ class Tracer:
             request = urllib.request.Request(self._to.url, body, self._headers)  # noqa: S310 - the operator's
             with urllib.request.urlopen(request, timeout=self._to.timeout_s) as reply:  # noqa: S310 - the same
                 reply.read(65_536)
-        # HTTPException: what answers there does not speak HTTP.
+        # HTTPException: the collector's reply is not HTTP.
         except (OSError, ValueError, HTTPException) as error:
             metrics.TRACES_DROPPED.inc(len(found))
             now = time.monotonic()
@@ -259,7 +259,7 @@ def destination(environment: Mapping[str, str]) -> Destination | None:
     Raises
     ------
     SettingsError
-        A variable holds what it does not take here.
+        A variable has a value that is not supported.
     """
 
     def value(*names: str, default: str = "") -> tuple[str, str]:
@@ -278,7 +278,9 @@ def destination(environment: Mapping[str, str]) -> Destination | None:
         url = url.rstrip("/") + "/v1/traces"
     name, protocol = value("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
     if protocol not in ("", PROTOCOL):
-        raise SettingsError(f"{name}={protocol!r}: expected {PROTOCOL}, which collectors take on port 4318")
+        raise SettingsError(
+            f"{name}={protocol!r}: the only supported protocol is {PROTOCOL} (collectors: port 4318)"
+        )
     name, ms = value("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT", default="10000")
     if not (ms.isascii() and ms.isdigit() and len(ms) <= 8 and int(ms)):
         raise SettingsError(f"{name}={ms[:MAX_SHOWN]!r}: expected a whole number of milliseconds from 1")
@@ -289,7 +291,7 @@ def destination(environment: Mapping[str, str]) -> Destination | None:
     headers = _pairs(name, text)
     for key, content in headers.items():
         if not _HEADER_NAME.fullmatch(key) or not _HEADER_VALUE.fullmatch(content):
-            raise SettingsError(f"{name}: {key[:MAX_SHOWN]!r} and its value are no header of HTTP")
+            raise SettingsError(f"{name}: {key[:MAX_SHOWN]!r} and its value are not a valid HTTP header")
     return Destination(url, sampler(environment), headers, resource, int(ms) / 1000)
 
 
@@ -297,7 +299,7 @@ def _check_url(name: str, url: str) -> None:
     try:
         parts = urllib.parse.urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
-    except ValueError:  # a port that is no number, or brackets that are no IPv6 address
+    except ValueError:  # a port that is not a number, or brackets without an IPv6 address
         usable = False
     if not usable or not re.fullmatch("[!-~]+", url):
         raise SettingsError(f"{name}={url[:MAX_SHOWN]!r}: expected an http or https address")
@@ -317,7 +319,7 @@ def _pairs(name: str, text: str) -> dict[str, str]:
         except UnicodeDecodeError:
             equals = ""
         if not equals or not key.strip():
-            # Not shown: the value of a header is often a secret.
+            # The value is not shown: a header is often a secret.
             raise SettingsError(f"{name}: expected key=value,key=value with values percent-encoded")
     return found
 
@@ -350,7 +352,7 @@ def _attribute(key: str, value: str | int) -> bytes:
 
 
 def _attributes(endpoint: Endpoint, lane: str, status: int) -> bytes:
-    """What a request's span says; a few per endpoint, so they are made once."""
+    """The attributes of a request's span; there are few for each endpoint, so each is encoded once."""
     model = endpoint.model
     found: dict[str, str | int] = {
         "http.request.method": "POST",
@@ -364,21 +366,21 @@ def _attributes(endpoint: Endpoint, lane: str, status: int) -> bytes:
 
 
 def _span(name: str, kind: int) -> bytes:
-    """What spans of one name have in common."""
+    """The part that all spans of one name have in common."""
     return _field(5, name.encode()) + b"\x30" + _varint(kind)
 
 
 _requests = lru_cache(64)(_span)  # by the name of an endpoint
 _PARTS = [_span(name, INTERNAL) for name in ("receive", "queue", "infer")]
 _TIMES = struct.Struct("<BQBQ")  # start and end, each behind its tag
-# The parts of one request differ from those of another in ids and times only: all of them in one call.
+# The parts of two requests differ in ids and times only, so one call packs them all.
 _LAYOUTS = [f"4s16s2s8s2s8s{len(part)}sBQBQ" for part in _PARTS]
 _HEADS = [b"\x12%c\x0a\x10" % (struct.calcsize(f"<{layout}") - 2) for layout in _LAYOUTS]
 _pack_parts = struct.Struct("<" + "".join(_LAYOUTS)).pack
 
 
 def _spans(traced: Traced, offset: float) -> bytes:
-    """The spans of one request, one after the other: itself, and of one that was scored its parts."""
+    """The spans of one request: the request itself and, if it was scored, its parts."""
     trace_id, span_id = traced.trace_id, traced.span_id
     started, queued, ended = traced.times
     first = int(1e9 * (started + offset))

@@ -126,11 +126,11 @@ def request(model: LiveModel) -> dict[str, Any]:
     rows = {
         "type": "array",
         "minItems": 1,
-        "maxItems": model.most_rows,
+        "maxItems": model.max_rows,
         "items": row_of(cells),
     }
     columns = {
-        column.name: {"type": "array", "minItems": 1, "maxItems": model.most_rows, "items": cell}
+        column.name: {"type": "array", "minItems": 1, "maxItems": model.max_rows, "items": cell}
         for column, cell in zip(signature.columns, cells, strict=True)
     }
     columns_form = {
@@ -143,7 +143,7 @@ def request(model: LiveModel) -> dict[str, Any]:
     records = {
         "type": "array",
         "minItems": 1,
-        "maxItems": model.most_rows,
+        "maxItems": model.max_rows,
         "items": schema(f"{model.name}_record"),
     }
     options: dict[str, Any] = {}

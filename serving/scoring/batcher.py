@@ -1,13 +1,13 @@
 """One queue a model: batch while busy.
 
 What arrives in one turn of the event loop is scored in one call: a busy loop finds the requests that the
-sockets held meanwhile (of a crowd, the first are scored before the last are read). Where requests keep coming
+sockets held meanwhile (in a crowd, the first are scored before the last are read). If requests keep coming
 one by one, each is scored in the turn that brought it. A call expected to last over a millisecond runs in a
 thread, and what arrives while it runs is the next batch. Callbacks instead of futures: a lane below asyncio's
-tasks submits and is answered by plain calls.
+tasks submits rows and gets its answer by plain calls.
 
-How many rows go into a call, and whether a request still can be answered in time, is decided by the pure
-functions at the top from what calls cost so far.
+The pure functions at the top decide, from the measured cost of calls, how many rows go into a call and
+whether a request can still be answered in time.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ MAX_BATCH_ROWS = 16_384
 WARM_UP_BYTES = 4 * 1024 * 1024  # what warming up may add to a worker's memory
 MAX_ERRORS = 20
 LONE_AFTER = 16  # turns in a row that brought one request, after which the next ones are not waited for
-CROWD_ROWS = 128  # so many are scored before the turn of the loop that brings more has ended
-FORGET_EVERY = 256  # decisions about the limits, after which what was too large is tried again
+CROWD_ROWS = 128  # this many rows are scored before the loop's turn that brings more has ended
+FORGET_EVERY = 256  # decisions about the limits, after which batch sizes that were too slow are tried again
 EXPIRE_EVERY_S = 0.005  # how often at most the queue is searched for requests whose deadline has passed
 
 
@@ -54,13 +54,13 @@ EXPIRE_EVERY_S = 0.005  # how often at most the queue is searched for requests w
 
 
 class Costs:
-    """What calls cost: for each power of two of rows, running means of rows and seconds, and the least."""
+    """The cost of calls: by power of two of rows, running means of rows and seconds, and least seconds."""
 
     def __init__(self) -> None:
         self._seen: dict[int, list[float]] = {}  # bits of rows: [rows, seconds, least seconds]
 
     def observe(self, rows: int, seconds: float) -> None:
-        """Take in one call; one that was held up (by a busy machine) counts as at most four times."""
+        """Record one call; a call that a busy machine held up counts as at most four times the mean."""
         seen = self._seen.get(rows.bit_length())
         if seen is None:
             self._seen[rows.bit_length()] = [rows, seconds, seconds]
@@ -70,15 +70,15 @@ class Costs:
         seen[2] = min(seen[2], seconds)
 
     def points(self) -> list[tuple[float, float]]:
-        """Rows and the seconds that they take of late, by rows; seconds never fall."""
+        """Rows and their recent seconds, sorted by rows; the seconds never decrease."""
         return _rising((rows, seconds) for rows, seconds, _ in sorted(self._seen.values()))
 
     def best(self) -> list[tuple[float, float]]:
-        """Rows and the fewest seconds that they ever took: what a call costs where nothing holds it up."""
+        """Rows and the fewest seconds that they took: the cost of a call that nothing holds up."""
         return _rising((rows, least) for rows, _, least in sorted(self._seen.values()))
 
     def forget(self, rows: int) -> None:
-        """Forget what calls of more rows cost, so that they are tried again: they may have been held up."""
+        """Forget the cost of larger calls, which a busy machine may have held up, so they are retried."""
         self._seen = {bits: seen for bits, seen in self._seen.items() if bits <= rows.bit_length()}
 
     def least(self) -> float:
@@ -94,7 +94,7 @@ def _rising(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def expected_seconds(points: Sequence[tuple[float, float]], rows: float) -> float:
-    """What a call of so many rows should cost: between two points a line, beyond the last in proportion."""
+    """Expected seconds of a call of `rows` rows: linear between two points, proportional beyond the last."""
     if not points:
         return 0.0
     if rows <= points[0][0]:
@@ -108,16 +108,16 @@ def expected_seconds(points: Sequence[tuple[float, float]], rows: float) -> floa
 
 @dataclass(frozen=True)
 class Limits:
-    """What a batcher may do, from what calls cost.
+    """The limits of a batcher, derived from the cost of calls.
 
     Parameters
     ----------
     inline_rows
-        The most rows that are scored on the event loop; 0 where even one takes too long.
+        The largest number of rows scored on the event loop; 0 if one row takes too long.
     batch_rows
-        The most rows of one call.
+        The largest number of rows of one call.
     row_s
-        Seconds a row, in full batches.
+        Seconds for each row, in full batches.
     """
 
     inline_rows: int
@@ -134,14 +134,14 @@ def limits(
 ) -> Limits:
     """Decide the limits.
 
-    What runs on the loop is decided by the best cost: a call in a thread waits for the interpreter's lock
-    behind a busy loop, some milliseconds, so by its running mean a quick model that once went there on a busy
-    machine would never come back.
+    The best cost decides which calls run on the loop. A call in a thread waits some milliseconds for the
+    interpreter's lock behind a busy loop. By the running mean, a quick model that was once moved to the
+    thread on a busy machine would never return to the loop.
 
-    A call may last as long as the objective, or twice a lone row's where that alone exceeds it: for a model
-    that scores a hundred rows in the time of one, batches of one would waste nearly all of it. Twice the rows
-    of the largest call so far are tried where its rows cost little each: what warming up measured on a busy
-    machine must not stay the limit for good.
+    A call may last as long as the objective, or twice the time of a lone row if that exceeds the objective: a
+    model may score a hundred rows in the time of one, and batches of one row would waste nearly all of it.
+    Twice the rows of the largest call so far are tried if its rows are cheap: a measurement on a busy machine
+    while warming up must not remain the limit.
     """
     allowed = max(objective_s, 2 * expected_seconds(points, 1))
     sizes = [1 << bits for bits in range(MAX_BATCH_ROWS.bit_length())]
@@ -159,13 +159,13 @@ def wait_s(limits: Limits, queued_rows: int, rows: int) -> float:
     return (queued_rows + rows) * limits.row_s
 
 
-# ---- what passes through
+# ---- requests and scores
 
 
 class Scores:
     """The scores of one call, for the requests that were in it.
 
-    `values` has shape (rows, outputs). What every reply of a batch needs is made once for all of them.
+    `values` has shape (rows, outputs). Values that all replies of a batch need are computed once.
     """
 
     __slots__ = ("_chosen", "_numbers", "began", "ended", "signature", "values")
@@ -199,7 +199,7 @@ class Scores:
         return [classes[i] for i in self.chosen[start:stop]]
 
 
-# Scores and the first row that is the request's, or the reason why there are none.
+# The scores and the request's first row in them, or the problem if there are no scores.
 Done = Callable[["Scores | None", int, "Problem | None"], None]
 
 
@@ -214,7 +214,7 @@ class Ticket(msgspec.Struct, eq=False):
     taken: int = 0  # rows that went into a call
     scored: int = 0  # rows that came back
     out: NDArray[np.float64] | None = None  # of a request that needs several calls
-    open: bool = True  # neither answered nor given up
+    open: bool = True  # neither answered nor cancelled
     began: float = 0.0  # of the first of several calls
 
 
@@ -230,17 +230,17 @@ class Batcher:
         Matrix (n, width) to scores (n, outputs).
     objective_s
         How long one call may take.
-    most_rows
-        The most rows that wait.
+    max_rows
+        The largest number of rows in the queue.
     observe_batch
         Called with the rows and seconds of each call.
     observe_queue
-        Called with the rows that wait, whenever a batch is taken.
+        Called with the number of queued rows, whenever a batch is taken.
     inline
-        Whether a quick call may run on the event loop. One that waits for another process may not, since
+        Whether a quick call may run on the event loop. A call that waits for another process may not, since
         that process may hang.
     name
-        Of the model, for the log.
+        Name of the model, for the log.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class Batcher:
         signature: Signature,
         *,
         objective_s: float,
-        most_rows: int,
+        max_rows: int,
         observe_batch: Callable[[int, float], None] = lambda _rows, _seconds: None,
         observe_queue: Callable[[int], None] = lambda _rows: None,
         inline: bool = True,
@@ -259,7 +259,7 @@ class Batcher:
         self._signature = signature
         self._row_bytes = 8 * signature.width
         self._objective_s = objective_s
-        self.most_rows = most_rows
+        self.max_rows = max_rows
         self._observe_batch = observe_batch
         self._observe_queue = observe_queue
         self._costs = Costs()
@@ -279,7 +279,7 @@ class Batcher:
         self._expires = math.inf  # when the timer is due, by perf_counter
 
     def warm_up(self, row: NDArray[np.float64]) -> None:
-        """Measure calls of 1, 4, 16, ... copies of a row of shape (1, width), as far as a batch may go.
+        """Measure calls of 1, 4, 16, ... copies of a row of shape (1, width), up to the largest batch.
 
         A model whose lone row takes longer than the objective is measured further, since a hundred rows may
         cost it no more.
@@ -310,7 +310,7 @@ class Batcher:
 
     @property
     def failed(self) -> bool:
-        """Whether its thread has failed and is not at work again yet, so that slow batches wait."""
+        """Whether the scoring thread has failed and has not been restarted yet, so that slow batches wait."""
         return self._pool.failed
 
     @property
@@ -328,11 +328,11 @@ class Batcher:
         Parameters
         ----------
         rows
-            A matrix of the encoder, or what `packer` makes of floats that float32 holds.
+            A matrix of the encoder, or the bytes that `packer` makes of floats within float32.
         deadline
             By `time.perf_counter`.
         explicit
-            The client asked for this deadline, so a late answer is none.
+            Whether the client sent this deadline: its reply is then 429 if the answer is late.
 
         Raises
         ------
@@ -340,12 +340,12 @@ class Batcher:
             429: the queue is full, or the deadline cannot be kept.
         """
         queued = self.queued_rows
-        if queued + n > self.most_rows and queued:
-            raise self._refusal(f"{queued} rows wait for this model already", "queue_full")
+        if queued + n > self.max_rows and queued:
+            raise self._refusal(f"the queue of this model already has {queued} rows", "queue_full")
         if queued or self._running or explicit:
             left = deadline - perf_counter()
-            # An idle model is never judged by an estimate, only by the best that it ever did: an estimate
-            # that went wrong would refuse everything and so never be corrected.
+            # An idle model is judged by its fastest call, never by an estimate: a wrong estimate would refuse
+            # every request and so never be corrected.
             busy = queued or self._running
             needed = wait_s(self.limits, queued, n) if busy else self._costs.least()
             if needed > left:
@@ -359,8 +359,8 @@ class Batcher:
             if self._lone < LONE_AFTER or self._lone % LONE_AFTER == 0:
                 asyncio.get_running_loop().call_soon(self._flush)
             else:
-                # Nobody to wait for: an empty turn of the loop costs a lone request 10 to 30 us. Every
-                # LONE_AFTERth still waits, to see whether others come with it by now.
+                # No other request is expected: an empty turn of the loop costs a lone request 10 to 30 us.
+                # Every LONE_AFTER-th still waits, to find out whether others come with it by now.
                 self._flush()
         elif self._running:
             if deadline < self._expires:
@@ -370,7 +370,7 @@ class Batcher:
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
-        """Give up the place of a request whose client has left; `done` is not called any more."""
+        """Remove the request of a client that has left; `done` is not called any more."""
         if ticket.open:
             ticket.open = False
             self.queued_rows -= ticket.n - ticket.taken
@@ -378,18 +378,18 @@ class Batcher:
                 ticket.rows = None
 
     def close(self) -> None:
-        """End the thread; what is in the queue is not scored."""
+        """End the thread; queued requests are not scored."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     # ---- through
 
     def _flush_crowd(self) -> None:
-        """Score what waits; the flush at the end of the turn, which is due all the same, does the rest.
+        """Score the queued rows; the flush that is due at the end of the turn scores the rest.
 
         With 1,024 connections this answers 20,500 requests a second instead of 17,000: their bytes are still
         in the processor's cache, and the first clients read their replies while the last are being read.
         """
-        self._crowded = True  # by what its own replies bring, it would be called from within
+        self._crowded = True  # else the requests that its own replies bring would call it recursively
         self._flush()
         self._crowded = False
         self._flushing = True
@@ -413,7 +413,7 @@ class Batcher:
             return
         self._start(parts, rows)
         if self.queued_rows >= self.limits.batch_rows and self._running < 2:
-            # Under pressure the thread finds its next call waiting: it need not idle until the loop turns.
+            # Under load the thread's next call is already queued, so it does not idle until the loop turns.
             ahead = self._next_batch()
             if ahead:
                 self._start(ahead, _rows(ahead))
@@ -432,7 +432,7 @@ class Batcher:
             self._expire_at(min(ticket.deadline for ticket in self._queue))
 
     def _call_without_thread(self, parts: list[Part], error: RuntimeError) -> Future[Any]:
-        """The call that the system has no thread for: a slow answer is better than none."""
+        """Score on the event loop when no thread can be started: a slow answer is better than none."""
         future: Future[Any] = Future()
         if not self._inline:
             future.set_exception(thread_failed())
@@ -453,7 +453,7 @@ class Batcher:
     def _next_batch(self) -> list[Part]:
         """Rows for one call, the oldest first.
 
-        A request of more rows than a call takes goes to the end after each call: it holds up no small one.
+        A request that needs several calls goes to the end after each call, so it does not hold up small ones.
         """
         room = most = self.limits.batch_rows
         if self.queued_rows <= most:
@@ -485,7 +485,7 @@ class Batcher:
         return parts
 
     def _whole_queue(self) -> list[Part]:
-        """The usual case of `_next_batch`, that all fits into one call: 0.7 us less for each request."""
+        """The usual case of `_next_batch`: the queue fits into one call. It saves 0.7 us a request."""
         parts: list[Part] = []
         queue, self._queue = self._queue, deque()
         now = perf_counter()
@@ -501,7 +501,7 @@ class Batcher:
         return parts
 
     def _matrix(self, parts: list[Part]) -> Any:
-        """The rows of a batch; what is packed as float32, which is exact for what it may hold."""
+        """The rows of a batch; packed rows become float32, which is exact for the values they may hold."""
         packed: list[bytes] = []
         arrays: list[Any] = []
         for ticket, start, stop in parts:
@@ -601,7 +601,7 @@ class Batcher:
             self._again.extend((parts[:middle], parts[middle:]))
             return
         ticket = parts[0][0]
-        if not ticket.open:  # nobody waits for it, so no line of a request will tell
+        if not ticket.open:  # no client waits for it, so no request line will report it
             logger.error("a model raised on %d valid rows: %s", ticket.n, raised_at(error))
             return
         self.queued_rows -= ticket.n - ticket.taken
@@ -614,7 +614,7 @@ class Batcher:
         self._reply(ticket, None, 0, problem)
 
     def _lost(self, parts: list[Part], problem: Problem) -> None:
-        """The thread failed with these rows in hand: nothing is known against them."""
+        """Refuse the requests whose call was lost with its thread; their rows are not at fault."""
         for ticket, _, _ in parts:
             if ticket.open:
                 self.queued_rows -= ticket.n - ticket.taken
@@ -630,7 +630,7 @@ class Batcher:
             done = ticket.done  # called as an attribute, Python 3.11 would look it up anew each time
             done(scores, first, problem)
         except Exception as error:  # noqa: BLE001 - the other requests of the batch get their replies
-            logger.error("a reply could not be made: %s", raised_at(error))  # noqa: TRY400 - no words of it
+            logger.error("a reply could not be made: %s", raised_at(error))  # noqa: TRY400 - its message may quote a cell
 
     def _refusal(self, what: str, reason: Reason) -> Problem:
         after = max(1, math.ceil(wait_s(self.limits, self.queued_rows, 1)))
@@ -658,10 +658,10 @@ class Batcher:
 
 
 def packer(width: int) -> Callable[[Sequence[Sequence[float]]], bytes]:
-    """A function from rows of `width` floats to what `Batcher.submit` takes: their bytes, row by row.
+    """A function that packs rows of `width` floats into the bytes that `Batcher.submit` takes, row by row.
 
-    Packed as they come, the rows that wait take a fifth of the memory of floats and lists: those of a crowd
-    stay in the processor's cache.
+    Packed rows take a fifth of the memory of floats and lists, so the queue of a crowd stays in the
+    processor's cache.
     """
     pack = struct.Struct(f"{width}d").pack
 
@@ -676,7 +676,7 @@ def _rows(parts: list[Part]) -> int:
 
 
 def _not_finite(scores: NDArray[np.float64]) -> Problem | None:
-    """422 for rows so extreme that the model has no number for them; the server itself is well."""
+    """422 for rows with values so extreme that the model's score is not finite."""
     rows = np.flatnonzero(~np.isfinite(scores).all(axis=1)).tolist()
     if not rows:
         return None

@@ -1,4 +1,4 @@
-"""Which models are live, in which version, and why the others are not."""
+"""The live models and their versions, and the reasons why other models are not live."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ Locate = Callable[[str], tuple[Path, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class LiveModel:
-    """A verified model with all that answering for it takes.
+    """A verified model with everything that is needed to answer requests.
 
     Parameters
     ----------
     version
-        The registry's, a decimal string.
-    most_rows
-        The most rows of one request.
+        Version in the registry, a decimal string.
+    max_rows
+        The largest number of rows of one request.
     """
 
     name: str
@@ -50,7 +50,7 @@ class LiveModel:
     encoder: Encoder
     score: runtime.Score
     batcher: Batcher
-    most_rows: int
+    max_rows: int
     drift: Drift | None = None
     process: ModelProcess | None = None  # of a model that onnxruntime does not run
 
@@ -66,9 +66,9 @@ class LiveModel:
         Problem
             413.
         """
-        if rows > self.most_rows:
+        if rows > self.max_rows:
             # As a tensor's shape, the number may be of any length.
-            raise too_many_rows(min(rows, 10**18), self.most_rows)
+            raise too_many_rows(min(rows, 10**18), self.max_rows)
 
     def description(self) -> dict[str, Any]:
         """What `GET /models/{name}` shows."""
@@ -104,14 +104,14 @@ class LiveModel:
             },
             "metric": found.metric,
             "metrics": found.metrics,
-            "max_rows": self.most_rows,
+            "max_rows": self.max_rows,
             "example": signature.example,
         }
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The live models, in the order of the lock; for each that was refused the reason that clients get."""
+    """The live models, in the order of models.lock, and the reason that clients get for each refused one."""
 
     live: dict[str, LiveModel]
     refused: dict[str, str] = field(default_factory=dict)
@@ -123,7 +123,7 @@ class Catalog:
         Raises
         ------
         Problem
-            404 for a name that nobody declared, 503 for a model that was refused.
+            404 for an unknown name, 503 for a refused model.
         """
         found = self.live.get(name)
         if found is not None:
@@ -135,7 +135,7 @@ class Catalog:
             )
         raise Problem(
             404,
-            f"There is no model {name!r} here; there is {', '.join(map(repr, self.names))}.",
+            f"unknown model {name!r}; this server has {', '.join(map(repr, self.names))}.",
             reason="unknown_model",
         )
 
@@ -149,7 +149,7 @@ class Catalog:
 
     @property
     def not_ready(self) -> str:
-        """Which models cannot serve now, and why; "" where all can."""
+        """The models that cannot serve now, and the reasons; "" if all can serve."""
         reasons = dict(self.refused) | {
             name: "its scoring thread failed and is being started again"
             for name, model in self.live.items()
@@ -160,7 +160,7 @@ class Catalog:
         return "; ".join(f"model {name!r}: {reason}" for name, reason in reasons.items())
 
     def close(self) -> None:
-        """End the models' threads and processes."""
+        """End the threads and processes of the models."""
         for model in self.live.values():
             model.batcher.close()
             if model.drift is not None:
@@ -175,7 +175,7 @@ def load(declared: Iterable[tuple[str, str]], locate: Locate, settings: Settings
     Parameters
     ----------
     declared
-        Name and tag of each, the default first. One that is refused leaves the others live.
+        Name and tag of each model, the default first. A refused model leaves the others live.
     """
     live: dict[str, LiveModel] = {}
     refused: dict[str, str] = {}
@@ -189,9 +189,9 @@ def load(declared: Iterable[tuple[str, str]], locate: Locate, settings: Settings
             live[name] = open_model(name, path, metadata, settings)
         except ArtifactError as error:
             refused[name] = without_paths(str(error), folder)
-            logger.error("model %s (%s) is refused: %s", name, tag, error)  # noqa: TRY400 - the reason is whole
+            logger.error("model %s (%s) is refused: %s", name, tag, error)  # noqa: TRY400 - the reason needs no traceback
         except Exception as error:
-            # What its words may hold nobody knows, and clients read this.
+            # Clients read the reason, and the exception's message may hold anything.
             refused[name] = f"it could not be opened ({type(error).__name__})"
             words = str(error)
             logger.exception("model %s (%s) could not be opened: %s", name, tag, words)
@@ -206,7 +206,7 @@ def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Set
     Raises
     ------
     ArtifactError
-        Why it must not serve.
+        The reason why the model must not serve.
     """
     found = manifest.load(path, name=name)
     version = str(metadata.get("version", ""))
@@ -215,13 +215,13 @@ def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Set
     score, process = _opened(found, name, settings)
     encoder = remembering.encoder(found.signature, settings)
     rows_in_memory = max(1, settings.max_matrix_bytes // (8 * found.signature.width))
-    most_rows = min(settings.queue_rows, rows_in_memory)
+    max_rows = min(settings.queue_rows, rows_in_memory)
     drift = Drift.of(found, settings)
     batcher = Batcher(
         drift.watching(score) if drift is not None else score,
         found.signature,
         objective_s=settings.batch_objective_ms / 1000,
-        most_rows=most_rows,
+        max_rows=max_rows,
         observe_batch=metrics.Batches(name),
         observe_queue=metrics.QUEUE_ROWS.labels(name).set,
         inline=process is None,
@@ -231,11 +231,11 @@ def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Set
     if drift is not None:
         drift.start()
     metrics.MODEL_INFO.labels(name, version, found.manifest.runtime).set(1)
-    return LiveModel(name, version, found, encoder, score, batcher, most_rows, drift, process)
+    return LiveModel(name, version, found, encoder, score, batcher, max_rows, drift, process)
 
 
 def _opened(found: Artifact, name: str, settings: Settings) -> tuple[runtime.Score, ModelProcess | None]:
-    """What scores, its golden rows checked, and the process that it runs in if that is not the worker."""
+    """The scoring function, checked on its golden rows, and its process if it does not run in the worker."""
     if found.manifest.runtime == "onnx":
         return runtime.load(found), None
     process = ModelProcess(

@@ -1,10 +1,10 @@
-"""How far the rows that come now are from those that training saw, and when that is an alarm.
+"""Drift: the distance of the current rows from the training rows, and when it is an alarm.
 
 The population stability index of a histogram against another, PSI = sum (p - q) ln (p / q), by column and of
 the scores, over a sliding window of sampled rows. PSI has noise: two samples of one distribution differ by
 about (bins - 1) (1/n + 1/m), with n rows in the window and m in the reference, 0.1 and more where both are a
-hundred. So there are fewer bins where rows are few, and each part's alarm has a limit of its own that noise
-exceeds once in so many windows; it is simulated from the reference itself.
+hundred. So there are fewer bins if there are few rows, and each part has its own alarm limit, which noise
+exceeds once in a given number of windows; the limit is simulated from the reference.
 
 Rows that come again and again (a client that retries, a test that sends few) say no more than they did the
 first time: n is the number of distinct rows, unless the columns can hold only a few different ones.
@@ -60,7 +60,7 @@ def psi(expected: NDArray[Any], found: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def group(counts: NDArray[np.int64], bins: int) -> NDArray[np.intp]:
-    """Which of at most `bins` groups each bin goes to: neighbours together, rows spread evenly."""
+    """The group of each bin, of at most `bins` groups: neighbours together, rows spread evenly."""
     middles = counts.cumsum() - counts / 2
     places = np.minimum(middles * bins // max(1, counts.sum()), bins - 1)
     groups: NDArray[np.intp] = np.unique(places, return_inverse=True)[1]
@@ -71,12 +71,12 @@ def noise_limit(counts: NDArray[Any], rows: int, chance: float) -> float:
     """The PSI that a window of `rows` drawn from the reference's own distribution exceeds with this chance.
 
     Gamma-shaped with the mean and variance of some simulated pairs of reference and window; its tail by
-    Wilson and Hilferty (1931). What the reference itself happened to draw is part of the noise.
+    Wilson and Hilferty (1931). The sampling of the reference is part of the noise.
     """
     random = np.random.default_rng(0)
-    shares = (counts + SMOOTHING) / (counts + SMOOTHING).sum()
-    reference = random.multinomial(int(counts.sum()), shares, SIMULATIONS)
-    window = random.multinomial(rows, shares, SIMULATIONS)
+    fractions = (counts + SMOOTHING) / (counts + SMOOTHING).sum()
+    reference = random.multinomial(int(counts.sum()), fractions, SIMULATIONS)
+    window = random.multinomial(rows, fractions, SIMULATIONS)
     found = psi(reference, window)
     mean, shape = float(found.mean()), float(found.mean() ** 2 / max(found.var(), 1e-300))
     z = NormalDist().inv_cdf(1 - chance)
@@ -84,7 +84,7 @@ def noise_limit(counts: NDArray[Any], rows: int, chance: float) -> float:
     return max(tail, float(found.max()))
 
 
-# ---- what a row is reduced to
+# ---- histograms of the reference
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class Part:
     code
         Values of the part's own columns of the matrix, shape (rows,) or (rows, width), to bins.
     alarms
-        Dates only by what is missing: rows of today are never spread over the calendar as a table's are.
+        Whether the part can raise an alarm. Dates do so by their missing values only: today's rows are never
+        spread over the calendar as a table's are.
     """
 
     name: str
@@ -192,14 +193,14 @@ def _text(name: str, terms: Sequence[str], place: slice, held: dict[str, Any], r
 
     yield Part(name, np.array([rows - held["missing"], held["missing"]]), empty, place)
     index = {term: i for i, term in enumerate(terms)}
-    for term, share in held["terms"].items():
+    for term, fraction in held["terms"].items():
         at = place.start + index[term]
-        with_it = round(share * rows)
+        with_it = round(fraction * rows)
         yield Part(name, np.array([rows - with_it, with_it, 0]), holds, slice(at, at + 1))
 
 
 def combinations(signature: Signature) -> float:
-    """How many different rows the columns can hold; infinite where one of them is a measure."""
+    """The number of distinct rows that the columns can hold; infinite if a column is continuous."""
     found = 1.0
     for column in signature.columns:
         if column.kind == "category":
@@ -216,14 +217,14 @@ def combinations(signature: Signature) -> float:
 
 @dataclass(frozen=True)
 class DriftVerdict:
-    """What a window came to.
+    """The result for one window.
 
     Parameters
     ----------
     rows
-        Rows that count, as many as are different.
+        Number of distinct rows.
     psi
-        By column, the most of its parts.
+        By column, the largest PSI of its parts.
     alarms
         Column, PSI and limit of each part that has moved.
     """
@@ -234,16 +235,16 @@ class DriftVerdict:
 
 
 class Window:
-    """The last rows of one model, as bins, and what they say.
+    """The last rows of one model, as bins, and their comparison with the reference.
 
     Parameters
     ----------
     rows, seconds
-        What the window holds at most.
+        The largest number of rows and the largest age in the window.
     least_psi
-        No alarm below it, however sure a small shift is.
+        The PSI below which there is no alarm, however significant a small shift is.
     tests
-        Windows that are judged for one alarm: of so many workers.
+        Number of windows that are judged for one alarm: the number of workers.
     """
 
     def __init__(
@@ -266,7 +267,7 @@ class Window:
         self._limits: dict[Any, float] = {}
 
     def add(self, matrix: NDArray[Any], scores: NDArray[np.float64], now: float) -> None:
-        """Take in rows of shape (n, width) and their scores."""
+        """Add rows of shape (n, width) and their scores."""
         codes = np.empty((len(matrix), len(self.parts)), np.uint16)
         for i, part in enumerate(self.parts):
             values = scores if i >= len(self._columns) else matrix
@@ -274,7 +275,7 @@ class Window:
         self._chunks.append((now, codes, [hash(row.tobytes()) for row in np.ascontiguousarray(matrix)]))
 
     def judge(self, now: float) -> DriftVerdict:
-        """Forget what is too old or too much, and compare the rest with the reference."""
+        """Drop rows that are too old or too many, and compare the rest with the reference."""
         chunks = self._chunks
         held = sum(len(codes) for _, codes, _ in chunks)
         while chunks and (chunks[0][0] < now - self._seconds or held - len(chunks[0][1]) >= self._rows):
@@ -360,7 +361,7 @@ class Drift:
         return cls(name, window, rows_per_s=settings.drift_rows_per_s, every_s=settings.drift_every_s)
 
     def watching(self, score: Score) -> Score:
-        """`score`, with its rows and scores looked at; not for two threads at once, as a batcher is not."""
+        """`score`, with its rows and scores sampled; like a batcher, it is not thread-safe."""
         take, waiting = self._sampler.take, self._waiting
 
         def watched(matrix: Any) -> NDArray[np.float64]:
@@ -374,7 +375,7 @@ class Drift:
         return watched
 
     def start(self) -> None:
-        """Begin: what was scored before, to warm up, does not count."""
+        """Begin; rows that were scored before, to warm up, do not count."""
         self._thread.start()
         self._watching = True
         metrics.DRIFT_ALARM.labels(self.name).set(0)
@@ -389,7 +390,7 @@ class Drift:
             self.look(monotonic())
 
     def look(self, now: float) -> DriftVerdict:
-        """Judge what has come, and tell metrics and the log."""
+        """Judge the window, and update the metrics and the log."""
         self._sampler.wake()
         waiting = self._waiting
         taken = [waiting.popleft() for _ in range(len(waiting))]
@@ -413,10 +414,14 @@ class Drift:
             worst = sorted(verdict.alarms, key=lambda alarm: alarm[2] - alarm[1])
             told = dict.fromkeys(_said(*alarm) for alarm in worst[:10])
             logger.warning(
-                "model %s drifts: what comes is not what it was trained on: %s", self.name, "; ".join(told)
+                "model %s drifts: the current rows differ from its training rows: %s",
+                self.name,
+                "; ".join(told),
             )
         elif self._alarmed and not alarmed:
-            logger.warning("model %s drifts no more: what comes is again what it was trained on", self.name)
+            logger.warning(
+                "model %s drifts no more: the current rows agree with its training rows again", self.name
+            )
         self._alarmed = alarmed
 
 

@@ -2,8 +2,8 @@
 
 The model's memory, its imports and its crashes stay out of the worker. A process that dies is replaced within
 milliseconds by a fork of the one that holds the open model (`artifact.keeper`), and the call is made once
-more; a call that kills three of them, or that takes longer than it may, fails, and the batcher finds the row
-that is guilty.
+more; a call that kills three of them, or that exceeds its time limit, fails, and the batcher finds the row
+that causes it.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ logger = logging.getLogger("bentoml.okamochi")
 
 ROOT = Path(__file__).resolve().parents[2]
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-"""What of the worker's environment a model may see: no password, no key, no address."""
+"""The variables of the worker that a model may see: no password, no key, no address."""
 MEMORY_EVERY_S = 5.0
 TRIES = 3
-"""Of a call whose process ended, and of opening the model again: one end may come from outside."""
+"""Tries of a call whose process ended, and of reopening the model: one end may have an outside cause."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class ModelProcessError(Exception):
-    """A call that got no scores, and why; without a value of a cell."""
+    """A call without scores, and the reason, which has no value of a cell."""
 
 
 class _LostError(Exception):
@@ -58,13 +58,13 @@ class ModelProcess:
     Parameters
     ----------
     artifact
-        Its digests were checked.
+        The artifact, whose digests were checked.
     open_s
-        How long it may take to open the model.
+        Time limit for opening the model, in seconds.
     call_s
-        How long one call may take, in seconds; its process is then killed and replaced.
+        Time limit of one call, in seconds; a process that exceeds it is killed and replaced.
     memory_bytes
-        What the process may allocate; 0 for no limit.
+        Memory limit of the process; 0 for no limit.
     on_restart
         Called each time a process was replaced.
     on_memory
@@ -87,7 +87,7 @@ class ModelProcess:
         self._memory_bytes = memory_bytes
         self._on_restart = on_restart
         self._on_memory = on_memory
-        self._measured = -math.inf  # when its memory was, by time.monotonic
+        self._measured = -math.inf  # when its memory was last measured, by time.monotonic
         self._calling = threading.Lock()
         self._closed = False
         self._outputs = artifact.signature.outputs
@@ -96,7 +96,7 @@ class ModelProcess:
         self._control: socket.socket | None = None
         self._scorer: socket.socket | None = None
         self.pid = 0
-        """Of the process that scores now."""
+        """The process that scores now."""
         try:
             self._open()
         except BaseException:
@@ -109,7 +109,7 @@ class ModelProcess:
         Raises
         ------
         ModelProcessError
-            The model raised, took too long, or ended its process twice.
+            The model raised, took too long, or ended its process `TRIES` times.
         """
         numbers, objects = apart(matrix)
         with self._calling:
@@ -148,7 +148,7 @@ class ModelProcess:
     # ---- processes
 
     def _drop_keeper(self) -> None:
-        """End the keeper, which ends with its socket, if there is one."""
+        """End the keeper, if there is one; it ends when its socket is closed."""
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -161,7 +161,7 @@ class ModelProcess:
             self._keeper = None
 
     def _open(self) -> None:
-        """Start the keeper, wait until it has the model, and have the first scorer."""
+        """Start the keeper, wait until it has opened the model, and fork the first scorer."""
         self._drop_keeper()
         ours, theirs = socket.socketpair()
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
@@ -185,7 +185,7 @@ class ModelProcess:
             text = received(ours, OPENED.unpack(head)[0]) if head is not None else None
         except TimeoutError:
             raise ArtifactError(
-                f"{self._artifact.path}: its model was not open after {self._open_s:g} s"
+                f"{self._artifact.path}: the model was not open after {self._open_s:g} s"
             ) from None
         except OSError:
             text = None
@@ -206,7 +206,7 @@ class ModelProcess:
             return "it hung up"
 
     def _fork(self) -> str:
-        """Have a new scorer, and give how the one before has ended.
+        """Fork a new scorer, and return how the previous one ended.
 
         Raises
         ------
@@ -234,7 +234,7 @@ class ModelProcess:
         return _how(os.waitstatus_to_exitcode(status)) if status else ""
 
     def _replace(self, why: str) -> None:
-        """Have a new scorer, and a new keeper where that one is gone too."""
+        """Fork a new scorer; start a new keeper first if the keeper has ended too."""
         if self._closed:
             raise ModelProcessError("the model is closed")
         started = time.monotonic()

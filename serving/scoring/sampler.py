@@ -1,4 +1,4 @@
-"""Which of the rows that pass are looked at: evenly, and at most so many a second."""
+"""Samples the rows that pass: evenly, and at most a given number a second."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SPARE = 0.9  # of the rate is aimed at, so that a busy moment seldom reaches the limit
+SPARE = 0.9  # fraction of the rate that is aimed at, so that a busy moment seldom reaches the limit
 
 
 class Sampler:
-    """Takes every row while they are few, else every so manieth.
+    """Takes every row while there are few, else every n-th.
 
-    How many pass is measured from second to second: in the first busy second after a quiet one rows are taken
-    until the limit is reached, from then on evenly. Gaps are drawn, so that traffic which alternates is not
-    seen by one half. Not for two threads at once.
+    The rate is measured each second: in the first busy second after a quiet one, rows are taken until the
+    limit is reached, from then on evenly. Gaps are random, so that alternating traffic is not sampled by one
+    half only. It is not thread-safe.
 
     Parameters
     ----------
     rows_per_s
-        The most rows that are taken in any one second.
+        The largest number of rows taken in one second.
 
     Attributes
     ----------
     left
-        Rows that pass before the next one that is taken. `take` need not be called for as many at most: a
-        caller that counts them off itself saves a call a request.
+        Rows that pass before the next one is taken. A caller may subtract up to this many rows itself instead
+        of calling `take`, which saves a call for each request.
     """
 
     __slots__ = ("_clock", "_from", "_random", "_room", "_seen", "_skipped", "_stride", "left", "rows_per_s")
@@ -46,7 +46,7 @@ class Sampler:
         self._skipped = 0
 
     def take(self, rows: int) -> range | None:
-        """Which of `rows` rows to look at; None for none, nearly always the answer where rows are many."""
+        """The rows to sample among the next `rows`; None for no row, the usual result under load."""
         left = self.left
         if rows <= left:
             self.left = left - rows
@@ -67,7 +67,7 @@ class Sampler:
             found = found[:: math.ceil(len(found) / room)] if room else range(0)
             self._stride = 2 * stride  # so that the rest of this second costs next to nothing
         self._room -= len(found)
-        after = (rows - 1 - first) // stride * stride + first + 1  # past the last row that its turn came to
+        after = (rows - 1 - first) // stride * stride + first + 1  # behind the last row that was due
         gap = self._random.randrange(2 * stride - 1)
         self.left = max(0, gap - (rows - after))
         passed = rows - first + self.left  # what is before `first` was counted when the gap was drawn
@@ -76,7 +76,7 @@ class Sampler:
         return found or None
 
     def wake(self) -> None:
-        """Take the next row, whatever gap was drawn; to be called now and then, from any thread.
+        """Take the next row, whatever gap was drawn; call it now and then, from any thread.
 
         A gap that was drawn in a busy second would last for hours in a quiet one.
         """
@@ -85,6 +85,6 @@ class Sampler:
         self._skipped -= left
 
     def skipped(self) -> int:
-        """Rows passed over since this was last asked; those up to the next one taken are among them."""
+        """Rows skipped since the last call, including those up to the next row that is taken."""
         skipped, self._skipped = self._skipped, 0
         return skipped

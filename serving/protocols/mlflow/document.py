@@ -42,7 +42,7 @@ def _invocations(model: LiveModel) -> dict[str, Any]:
     for form in own["oneOf"]:
         own_forms |= form["properties"]
     features, columns = own_forms["features"], own_forms["columns"] | {"additionalProperties": True}
-    records = {"type": "array", "minItems": 1, "maxItems": model.most_rows}
+    records = {"type": "array", "minItems": 1, "maxItems": model.max_rows}
     records["items"] = record(model) | {"additionalProperties": True}
     split = {
         "type": "object",

@@ -168,7 +168,7 @@ def test_a_length_over_the_limit_is_413_before_the_body_is_sent(gateway: Gateway
 def test_memory_bounds_the_rows_of_a_wide_model(made: dict[str, Made]) -> None:
     """Thirty columns of 8 bytes in 24,000 bytes: a hundred rows."""
     models = gateway_of(made, "breast_cancer", settings=Settings(max_matrix_bytes=24_000)).catalog
-    assert models.live["breast_cancer"].most_rows == 100
+    assert models.live["breast_cancer"].max_rows == 100
 
 
 def test_a_large_body_is_read_in_a_thread_and_answered_alike(

@@ -594,7 +594,7 @@ def test_the_quick_way_takes_numbers_only(gateways: dict[str, Gateway], cell: st
 
 def test_limits(models: Catalog, client: httpx.Client) -> None:
     """Too many rows and too many bytes are 413, a late answer 429, in MLflow's shape."""
-    small = dataclasses.replace(models.live["linear"], most_rows=3)
+    small = dataclasses.replace(models.live["linear"], max_rows=3)
     gateway = Gateway(
         elsewhere, dataclasses.replace(models, live={"linear": small}, default="linear"), Settings()
     )

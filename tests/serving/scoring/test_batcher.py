@@ -39,7 +39,7 @@ def double(matrix: Any) -> Any:
 
 
 def batcher(score: Callable[[Any], Any] = double, **options: Any) -> Batcher:
-    return Batcher(score, ONE, **({"objective_s": 0.01, "most_rows": 1000} | options))
+    return Batcher(score, ONE, **({"objective_s": 0.01, "max_rows": 1000} | options))
 
 
 async def ask(
@@ -119,7 +119,7 @@ def test_calls_that_were_held_up_while_warming_up_limit_no_batch_for_good(
     monkeypatch.setattr("serving.scoring.batcher.perf_counter", lambda: now)
 
     async def main() -> None:
-        queue = batcher(forest, objective_s=0.001, most_rows=100_000)
+        queue = batcher(forest, objective_s=0.001, max_rows=100_000)
         for rows, seconds in ((1, 0.0022), (4, 0.0043), (16, 0.01)):
             queue._costs.observe(rows, seconds)
         queue._decide_limits()
@@ -255,7 +255,7 @@ def test_a_request_of_many_rows_is_scored_in_parts_with_others_in_between() -> N
     order: list[str] = []
 
     async def main() -> None:
-        queue = batcher(most_rows=10_000)
+        queue = batcher(max_rows=10_000)
         queue.limits = limits([(1, 1e-3), (16, 1e-2)], 0.01)
         assert queue.limits.batch_rows == 8
 
@@ -332,7 +332,7 @@ def test_a_reply_that_raises_costs_the_others_nothing() -> None:
 
 def test_a_full_queue_refuses_with_retry_after() -> None:
     async def main() -> None:
-        queue = batcher(most_rows=10)
+        queue = batcher(max_rows=10)
         found = await asyncio.gather(*(ask(queue, 1, 2, 3, 4) for _ in range(3)))
         assert found[:2] == [[2, 4, 6, 8]] * 2
         assert isinstance(found[2], Problem)
@@ -468,7 +468,7 @@ def test_queued_rows_add_up_whatever_happens() -> None:
         return double(matrix)
 
     async def main() -> None:
-        queue = batcher(score, most_rows=400)
+        queue = batcher(score, max_rows=400)
         queue.limits = limits([(1, 0.002), (16, 0.01)], 0.01)
         open_: list[Ticket] = []
         outcomes: list[str] = []
@@ -534,7 +534,7 @@ def test_the_first_of_a_crowd_are_answered_before_the_last_are_read() -> None:
         return double(matrix)
 
     async def main() -> None:
-        queue = batcher(quick, objective_s=1.0, most_rows=100_000)
+        queue = batcher(quick, objective_s=1.0, max_rows=100_000)
         queue.warm_up(np.ones((1, 1)))
         sizes.clear()
 
