@@ -24,7 +24,7 @@ from serving import guards, signals
 from serving.settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from serving.http.asgi import App
 
@@ -106,6 +106,30 @@ def claim_metrics_folder() -> None:
     with suppress(OSError):  # a full disk: the lock holds without a name in it
         file.truncate(0)
         file.write(f"process {os.getpid()}, in {Path.cwd()}".encode(errors="replace"))
+
+
+def check_stored(models: Mapping[str, str]) -> None:
+    """Refuse to start where BentoML's model store has not got a model: BentoML would ask its cloud for it.
+
+    Only `bentoml serve` itself looks: a worker that is replaced refuses that model and serves the others.
+
+    Raises
+    ------
+    BentoMLException
+        Names the model, the store and what brings it back.
+    """
+    command = click.get_current_context(silent=True)
+    if command is None or command.info_name != "serve":
+        return
+    for name, tag in models.items():
+        if BentoModel(tag).stored is None:
+            from artifact.store import bentoml_home
+
+            raise BentoMLException(
+                f"{models_lock.FILE} names {tag} for {name}, but BentoML's model store in {bentoml_home()} "
+                f"has no such model; `python -m deploy bundle {name}` puts the champion there and renews the "
+                "line, or set BENTOML_HOME to the folder whose store has it."
+            )
 
 
 def use_quick_parent() -> None:
@@ -222,6 +246,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         # pipe that is full, and so no killed worker would be replaced.
         if os.environ.get("BENTOML_VERBOSITY", "0") == "0":
             os.environ["BENTOML_VERBOSITY"] = "-1"
+        check_stored(self.inner.models)
         self.models.extend(BentoModel(tag) for tag in self.inner.models.values())
 
     @property

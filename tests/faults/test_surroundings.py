@@ -315,7 +315,10 @@ def test_make_serve_says_that_mlflow_is_gone(tmp_path: Path, registry: str) -> N
         (b"\niris okamochi-iris:1 more\n", "line 2: found a third word 'more'"),
         (b"\xff\xfe\x00 okamochi-\xff:1\n", "line 1: found the byte 0xff, expected text in UTF-8"),
         (b"iris okamochi-iris:\xc3\xa9\n", "expected an exact tag of BentoML's model store"),
-        (b"iris okamochi-iris:9-absent\n", "okamochi-iris:9-absent could not be found"),
+        (
+            b"iris okamochi-iris:9-absent\n",
+            "models.lock names okamochi-iris:9-absent for iris, but BentoML's model store in ",
+        ),
     ],
 )
 def test_a_lock_that_names_no_models_is_one_sentence(tmp_path: Path, lock: bytes | None, said: str) -> None:
