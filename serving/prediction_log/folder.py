@@ -150,13 +150,16 @@ class Folder:
 
     def _list(self, until: Until) -> None:
         files: dict[str, list[File]] = defaultdict(list)
-        with suppress(FileNotFoundError):
+        try:
             for entry in os.scandir(self.path):
                 until.check()
                 parts = _NAME.fullmatch(entry.name)
                 if parts:
                     first = int(parts[3], 16) if parts[3] else -1
                     files[parts[1]].append(File(first, int(parts[2]), self.path / entry.name))
+        except FileNotFoundError:
+            if self._count or self._files:  # it was there: a volume that is away, whose rows will be back
+                raise
         for several in files.values():
             several.sort()
         self._files = dict(files)

@@ -17,7 +17,7 @@ import pytest
 from serving.ids import PREFIX
 from serving.prediction_log.answers import LOCK, SLOT_BYTES, feedback_file, index_file
 from serving.prediction_log.folder import Folder
-from serving.prediction_log.record import NEW, GivenUpError, NotYetError, Told, Until
+from serving.prediction_log.record import NEW, GivenUpError, NotYetError, StoreError, Told, Until
 from tests.serving.prediction_log.rows import FOREVER, find, id_of, line, old_id_of, tell, whole
 
 if TYPE_CHECKING:
@@ -198,6 +198,20 @@ def test_a_file_that_is_begun_after_the_folder_was_listed_is_found(tmp_path: Pat
     next(tmp_path.glob("*-1.jsonl")).unlink()
     assert find(there, id_of(1)) is None
     assert find(there, id_of(2)) is not None
+
+
+def test_a_folder_that_was_there_and_is_away_is_an_error_and_not_an_empty_log(tmp_path: Path) -> None:
+    """Or a client would take 404 for an answer, and never send the value again."""
+    path = tmp_path / "log"
+    one = folder(path)
+    assert find(one, id_of(5)) is None, "nothing was logged yet"
+    one.write([line(id_of(5))])
+    assert find(one, id_of(5)) is not None
+    path.rename(tmp_path / "away")
+    with pytest.raises(StoreError, match="No such file"):
+        find(one, id_of(6))
+    (tmp_path / "away").rename(path)
+    assert find(one, id_of(5)) is not None
 
 
 def test_rows_of_a_reply_may_be_parted_by_the_end_of_a_file(tmp_path: Path) -> None:
