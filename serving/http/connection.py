@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
 from serving.errors import Problem
-from serving.http.head import name_request
+from serving.http.head import name_request, request_id_of
 from serving.http.lane import lane
 from serving.http.patience import Patience
 from serving.http.plain import one_host, without_offer
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from serving.http.patience import Turn
+    from serving.protocols import Endpoint
 
 UVICORN_KEEP_ALIVE_S = 5  # its default, where `--timeout-keep-alive` was not given
 
@@ -59,6 +60,8 @@ class Connection(HttpToolsProtocol):
         "_in_head",
         "_in_message",
         "_last",
+        "_last_endpoint",
+        "_last_head",
         "_patience",
         "_refusal",
         "ended",
@@ -78,6 +81,8 @@ class Connection(HttpToolsProtocol):
         self._half_closed = False
         self.ended = False  # nothing more is read; it closes once all requests before have their replies
         self._last: Problem | None = None  # the reply to the request that ended it
+        self._last_head = Head()  # of that request: what its line in the log says of it
+        self._last_endpoint: Endpoint | None = None
         self._patience = Patience(self, lane.settings.receive_s, self._refuse_late)
         if self.timeout_keep_alive == UVICORN_KEEP_ALIVE_S:
             self.timeout_keep_alive = lane.settings.keep_alive_s
@@ -223,6 +228,10 @@ class Connection(HttpToolsProtocol):
             own.disconnected = True  # whatever the gateway says of it goes nowhere
             own.message_event.set()
             self._active = None
+        if self._in_message:
+            self._last_head = Head(request_id=request_id_of(self.headers))
+            if self.scope.get("method") == "POST":  # its head was whole
+                self._last_endpoint = lane.live.routes.endpoints.get(self.scope["path"])
         self.ended = self._in_message = True
         self._last = problem
         if self._answering():
@@ -238,11 +247,21 @@ class Connection(HttpToolsProtocol):
         """Close after what `_end_with` has left to say."""
         problem, self._last = self._last, None
         if problem is not None and not self.transport.is_closing():
-            problem.request_id = name_request(Head())
+            problem.request_id = name_request(self._last_head)
             reply = problem_reply(problem)
             self.transport.write(self._whole(reply, problem.request_id.encode(), close=True))
-            lane.observe_refused("", "other", reply.status, 0.0, reply.reason)
-            lane.log_refused("other", reply, perf_counter(), request_id=problem.request_id, problem=problem)
+            endpoint, self._last_endpoint = self._last_endpoint, None
+            name = endpoint.name if endpoint is not None else "other"
+            model = endpoint.model.name if endpoint is not None else ""
+            lane.observe_refused(model, name, reply.status, 0.0, reply.reason)
+            lane.log_refused(
+                name,
+                reply,
+                perf_counter(),
+                endpoint=endpoint,
+                request_id=problem.request_id,
+                problem=problem,
+            )
         self.transport.close()
 
     # ---- the client

@@ -300,6 +300,12 @@ class ExpressConnection(Connection):
         idle = not self._in_message and not math.isinf(self._idle_since)
         return "" if idle else super().turn()
 
+    def _refuse_late(self, turn: Turn) -> None:
+        if self._partial:  # its refusal and its line name the request by what its head says
+            partial, self._partial = self._partial, b""
+            super().data_received(partial)
+        super()._refuse_late(turn)
+
     def _reap(self) -> None:
         """Close a connection that was idle for the keep-alive time, or look again when it will have been."""
         self._reaper = None

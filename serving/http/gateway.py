@@ -17,7 +17,7 @@ from serving.errors import Problem, method_not_allowed, overloaded, server_faile
 from serving.http import access, pages
 from serving.http.asgi import close_unless_read, read_body, send_reply
 from serving.http.docs_page import docs_page
-from serving.http.head import as_sent, is_request_id, name_request, read_head
+from serving.http.head import as_sent, name_request, read_head, request_id_of
 from serving.http.openapi import document
 from serving.http.routes import Live, Page, Routes, heads_of
 from serving.observe import metrics
@@ -204,6 +204,8 @@ class Gateway:
                 reply = found
             else:
                 reply = await self._page(routes, page, path, method)
+                if reply.status >= 400:  # a protocol's own way to say that the server is not ready
+                    asked.named(Problem(reply.status, "", error=routes.catalog.not_ready))
         except Problem as problem:
             reply = self._refuse(path, asked.named(problem))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
@@ -358,8 +360,7 @@ class Asked:
         """The problem with the name by which the log has this request."""
         self.problem = problem = as_sent(problem, self.head)
         if not self.head.headers:  # refused in its head, whose X-Request-Id may be well
-            own = [value for name, value in self.scope["headers"] if name == b"x-request-id"]
-            self.head = Head(request_id=own[-1] if own and is_request_id(own[-1]) else None)
+            self.head = Head(request_id=request_id_of(self.scope["headers"]))
         self.request_id = problem.request_id = name_request(self.head)
         return problem
 

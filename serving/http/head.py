@@ -75,6 +75,12 @@ def is_request_id(value: bytes) -> bool:
     return value.isascii() and value.decode().isprintable() and 0 < len(value) <= MOST_REQUEST_ID
 
 
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The `X-Request-Id` of a head that was refused or is not whole, if a reply and the log can repeat it."""
+    own = [value for name, value in headers if name == b"x-request-id"]
+    return own[-1] if own and is_request_id(own[-1]) else None
+
+
 def _request_id(value: bytes) -> bytes:
     if not is_request_id(value):
         raise Problem(

@@ -14,7 +14,7 @@ import msgspec
 
 from artifact.encode import CellError, canonical
 from serving import ids
-from serving.errors import Problem
+from serving.errors import Problem, usual_reason
 from serving.observe import metrics
 from serving.prediction_log.capture import FLUSH_S
 from serving.prediction_log.record import NEW, NotYetError, StoreError, Told
@@ -81,7 +81,7 @@ class Feedback:
         _refuse(
             409,
             [
-                CellError(i, "actual", CONTRADICTS)
+                _wrong(i, "actual", CONTRADICTS)
                 for i, (each, known) in enumerate(zip(told, before, strict=True))
                 if known is not NEW and known != each.actual
             ],
@@ -104,15 +104,15 @@ class Feedback:
         for i, (item, row) in enumerate(zip(items, _rows(items, log, until), strict=True)):
             if row is None:
                 place = "" if item.get("row") is None else f" row {item['row']}"
-                absent.append(CellError(i, "id", f"the log has no{place} {item['id']!r}"))
+                absent.append(_wrong(i, "id", f"the log has no{place} {item['id']!r}"))
                 fresh.append(-1 < ids.age_s(item["id"]) < FRESH_S)
             elif item.get("row") is None and row.rows > 1:
-                wrong.append(CellError(i, "row", f"missing; that reply had {row.rows} rows, from 0"))
+                wrong.append(_wrong(i, "row", f"missing; that reply had {row.rows} rows, from 0"))
             else:
                 model = self._catalog().live.get(row.model)
                 actual, reason = actual_of(item["actual"], model.signature if model else None)
                 if reason:
-                    wrong.append(CellError(i, "actual", reason))
+                    wrong.append(_wrong(i, "actual", reason))
                 told.append(Told(row, actual))
         _refuse(422, wrong)
         if fresh and all(fresh):
@@ -184,11 +184,11 @@ def _items(body: Any) -> list[dict[str, Any]]:
         ]
         row = item.get("row")
         if not isinstance(item.get("id"), str) or not ids.FORM.fullmatch(item["id"]):
-            errors.append(CellError(i, "id", "expected the id of a reply"))
+            errors.append(_wrong(i, "id", "expected the id of a reply"))
         if row is not None and (not isinstance(row, int) or isinstance(row, bool) or not 0 <= row < 2**31):
-            errors.append(CellError(i, "row", f"expected a whole number from 0, got {described(row)}"))
+            errors.append(_wrong(i, "row", f"expected a whole number from 0, got {described(row)}"))
         if "actual" not in item:
-            errors.append(CellError(i, "actual", "missing"))
+            errors.append(_wrong(i, "actual", "missing"))
     _refuse(422, errors)
     return items
 
@@ -202,11 +202,16 @@ def _refuse_contradictions(told: list[Told]) -> None:
     _refuse(
         409,
         [
-            CellError(i, "actual", "the list has another value for this row")
+            _wrong(i, "actual", "the list has another value for this row")
             for i, (row, actual) in enumerate(told)
             if first.setdefault((row.id, row.row), actual) != actual
         ],
     )
+
+
+def _wrong(item: int, key: str, reason: str) -> CellError:
+    """What is wrong with one of `KEYS`, whose name the log may have."""
+    return CellError(item, key, reason, "bad_option")
 
 
 def _refuse(status: int, errors: list[CellError], more: str = "") -> None:
@@ -218,6 +223,7 @@ def _refuse(status: int, errors: list[CellError], more: str = "") -> None:
             status,
             f"row {first.row} of the feedback{column}: {first.reason}{others}; nothing was stored.{more}",
             errors=errors[:MOST_ERRORS],
+            reason=usual_reason(status),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -165,7 +166,9 @@ def test_every_reason_is_in_the_docs_and_no_other() -> None:
 def served(made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder: Path = tmp_path_factory.mktemp("refusals") / "work"
     prepare(folder, {"loans": (made["loans"].path, VERSIONS["loans"])})
-    with bento_server(folder, settings={"OKAMOCHI_MAX_BODY_BYTES": "5000"}) as started:
+    with bento_server(
+        folder, settings={"OKAMOCHI_MAX_BODY_BYTES": "5000", "OKAMOCHI_RECEIVE_S": "2"}
+    ) as started:
         yield started
 
 
@@ -295,6 +298,20 @@ CASES: dict[str, tuple[str, str, bytes, dict[str, str], dict[str, Any]]] = {
         {},
         {"status": 400, "reason": "not_json", "endpoint": "feedback", "model": None},
     ),
+    "feedback without a value": (
+        "POST",
+        "/feedback",
+        b'[{"id": "0123456789ab-1", "actual": 1}, {"id": "0123456789ab-1"}]',
+        {},
+        {"status": 422, "reason": "bad_input", "row": 1, "column": "actual"},
+    ),
+    "feedback with a key that is none": (
+        "POST",
+        "/feedback",
+        f'{{"id": "0123456789ab-1", "actual": 1, "{SECRET}": 1}}'.encode(),
+        {},
+        {"status": 422, "reason": "bad_input", "row": 0, "column": None},
+    ),
 }
 
 
@@ -330,3 +347,46 @@ def line_of(server: Server, request_id: str) -> dict[str, Any]:
             return dict(line)
         time.sleep(0.05)
     raise AssertionError(f"no line about {request_id}: {server.log.read_text()[-2000:]}")
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+CUT_SHORT: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "body-stays-away": (b"Content-Length: 9\r\n\r\n", {"status": 408, "model": "loans"}),
+    "body-stops": (b"Content-Length: 9\r\n\r\n{", {"status": 408, "model": "loans"}),
+    "chunks-stop": (CHUNKED + b"\r\n5\r\n{", {"status": 408, "model": "loans"}),
+    "chunk-is-broken": (CHUNKED + b"\r\nzz\r\n", {"status": 400, "model": "loans"}),
+    "head-stops": (b"Content-Le", {"status": 408, "model": None}),
+    "head-is-broken": (b"Content-Length: 2\r\n" + CHUNKED + b"\r\n", {"status": 400, "model": None}),
+}
+
+
+@pytest.mark.parametrize("case", CUT_SHORT)
+def test_a_request_that_http_refuses_is_named_by_what_its_head_says(served: Server, case: str) -> None:
+    sent, expected = CUT_SHORT[case]
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-Id: {case}\r\n".encode()
+    host, port = served.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(head + sent)
+        reply = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert f"\r\nx-request-id: {case}\r\n".encode() in reply
+    line = line_of(served, case)
+    assert {key: line.get(key) for key in expected} == expected
+    assert line["endpoint"] == ("predict" if expected["model"] else "other")
+    assert (line["version"] is None) == (line["model"] is None)
+
+
+def test_a_server_that_is_not_ready_says_why_in_the_line_of_its_probe(
+    made: dict[str, Made], lines: Lines
+) -> None:
+    async def main() -> None:
+        gateway = gateway_of(made)
+        for path in ("/readyz", "/v2/health/ready"):
+            reply = await ask(gateway, "GET", path, headers={"x-request-id": "probe"})
+            assert reply.status == 503
+            assert reply.headers["x-request-id"] == "probe"
+        gateway.catalog.close()
+
+    asyncio.run(main())
+    for line in lines():
+        assert (line["request_id"], line["reason"]) == ("probe", "not_ready")
+        assert "wine" in line["error"]
