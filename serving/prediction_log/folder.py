@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -28,7 +29,6 @@ from serving.prediction_log.record import StoreError
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from io import BufferedWriter
-    from pathlib import Path
 
     from artifact.verdict import LiveVerdict
     from serving.prediction_log.record import Found, Line, Told, Until
@@ -82,6 +82,8 @@ class Folder:
             raise StoreError(f"{self.path}: {error.strerror or error}") from error
 
     def _open(self, first: Line) -> BufferedWriter:
+        if self._file is not None and not self._stands(self._file):
+            self.close()
         if self._file is None:
             self.path.mkdir(parents=True, exist_ok=True)
             self._count += 1
@@ -91,6 +93,14 @@ class Folder:
             self._file = (self.path / name).open("xb")
             self._opened = time.monotonic()
         return self._file
+
+    @staticmethod
+    def _stands(file: BufferedWriter) -> bool:
+        """Whether a file is still where it was made: rows in one that was deleted are lost in silence."""
+        try:
+            return os.path.samestat(Path(file.name).stat(), os.fstat(file.fileno()))
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """See `Store`."""

@@ -214,6 +214,25 @@ def test_a_folder_that_was_there_and_is_away_is_an_error_and_not_an_empty_log(tm
     assert find(one, id_of(5)) is not None
 
 
+def test_rows_after_the_folder_was_deleted_or_moved_are_in_a_new_file(tmp_path: Path) -> None:
+    """And not in the one that is still open, which nobody can read."""
+    path = tmp_path / "log"
+    one = folder(path)
+    for number, away in enumerate(("deleted", "moved", "replaced"), 1):
+        one.write([line(number)])
+        if away == "deleted":
+            for file in path.iterdir():
+                file.unlink()
+            path.rmdir()
+        else:
+            path.rename(tmp_path / away)
+        if away == "replaced":
+            path.mkdir()
+        one.write([line(number + 10)])
+        assert find(one, id_of(number + 10)) == (id_of(number + 10), 0, 1)
+    one.close()
+
+
 def test_rows_of_a_reply_may_be_parted_by_the_end_of_a_file(tmp_path: Path) -> None:
     store = folder(tmp_path, 1)
     store.write([line(1), line(2, 0, 4)])
