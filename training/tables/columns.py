@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from artifact.encode import parse_date
 from artifact.signature import Kind
 from training.tables.cleaned import Cleaned, UnfitColumn
-from training.tables.dates import as_date, compact_dates, compact_format, epoch_dates, may_be_days
+from training.tables.dates import (
+    as_date,
+    compact_dates,
+    compact_format,
+    epoch_dates,
+    may_be_days,
+    short_dates,
+)
 from training.tables.durations import as_duration
 from training.tables.evidence import decide_from_cells, marks_of_file
 from training.tables.ids import (
@@ -26,7 +33,15 @@ from training.tables.ids import (
     names_things,
 )
 from training.tables.labels import clean_labels
-from training.tables.numbers import EXACT, NUMBER_SHARE, Marks, either, read_numbers, too_large
+from training.tables.numbers import (
+    EXACT,
+    NUMBER_SHARE,
+    Marks,
+    either,
+    may_be_codes,
+    read_numbers,
+    too_large,
+)
 from training.tables.reading import UNDECIDED, LookAt, Reading
 from training.tables.tokens import MissingWords, Tokens, is_a_code_among_codes, marks_of, tokenised
 from training.tables.typed import as_text, beyond_float, canonical_numbers, iso, objects, one_clock, typed
@@ -145,8 +160,11 @@ def _numbers_as_dates(
         return Cleaned("date", dates, (form,), tuple(remarks), look_at=look_at)
     epoch = epoch_dates(values, name, wanted=wanted)
     if epoch is None:
-        if may_be_days(values, name):
-            text = "numbers that may be days since 1899-12-30, as spreadsheets count them, stay numbers"
+        text = "numbers that may be days since 1899-12-30, as spreadsheets count them, stay numbers"
+        short = short_dates(values, name)
+        if short:
+            text = f"numbers that may be dates written as {short} stay numbers"
+        if short or may_be_days(values, name):
             return Cleaned(
                 "number",
                 pd.Series(values),
@@ -181,6 +199,8 @@ def _quick_numbers(cells: "pd.Series[Any]", missing: MissingWords, marks: Marks)
         return None
     dotted = list(islice((text for text in listed if "." in text), SCANNED_DOTS))
     if dotted and (marks.decimal == "," or marks.given):
+        return None
+    if may_be_codes(list({text.strip() for text in dotted})) is not None:
         return None
     if sum(either(text.strip()) for text in dotted) > (1 - CLEAR_DOTS) * len(dotted):
         return None

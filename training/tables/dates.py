@@ -26,6 +26,8 @@ MAX_LETTERS = 60
 MAX_NUMBERS, MAX_WORDS = 3, 6  # of one date
 SOON = 10  # years from now that a date of two-digit year may lie ahead
 FIRST_YEAR, LAST_YEAR = 1800, 2100
+EARLIEST = 1500  # the year before which dates are rather of another calendar
+MIN_SHORT_DATES = 20
 
 _CLOCK = re.compile(
     r"(?P<gap>T|,? +|:)(?P<h>\d{1,2}):\d{2}(?P<s>:\d{2})?(?P<f>[.]\d{1,9})?"
@@ -116,6 +118,7 @@ def as_date(
             raise UnfitColumn(f'holds no dates that can be read, but such as "{distinct[0][:40]}"')
         return None
     parsed = _with_centuries(texts, parsed, name, found)
+    _tell_years(texts, tokens, parsed, found)
     if lost:
         bad = distinct[int(np.flatnonzero(parsed.isna())[0])]
         found.look_at.append(
@@ -124,6 +127,25 @@ def as_date(
             f"format of the column under [formats]"
         )
     return _cleaned(tokens, distinct, name, parsed, found)
+
+
+def _tell_years(texts: "pd.Series[Any]", tokens: Tokens, parsed: "pd.Series[Any]", found: _Dates) -> None:
+    """Tell of years that no date of today has, and of school years such as "2009-10"."""
+    years = parsed.dt.year
+    odd = np.flatnonzero(((years > LAST_YEAR) | (years < EARLIEST)).to_numpy())
+    if len(odd):
+        found.look_at.append(
+            f'{int(tokens.counts[odd].sum()):,} dates such as "{texts[odd[0]]}" are in years before '
+            f"{EARLIEST} or after {LAST_YEAR}: where they stand for a missing value, set missing under "
+            "[read]; where they are of another calendar, write them in the usual one"
+        )
+    if set(found.formats) <= {"%Y-%m", "%Y/%m"} and found.formats:
+        split = [re.split("[-/]", text) for text in texts]
+        if all(len(parts) == 2 and int(parts[1]) == (int(parts[0]) + 1) % 100 for parts in split):
+            found.look_at.append(
+                f'"{texts.iloc[0]}" is read as a month, and each may be two years as well: where '
+                'they are seasons, set the kind of the column to "category" under [kinds]'
+            )
 
 
 def _cleaned(
@@ -439,21 +461,26 @@ def _by_words(
             f"{', '.join(others[:5])}: write "
             "them as numbers, or set the format under [formats]"
         )
+    offsets = {line.split()[-1] for line in written.values() if re.search(r"[+-]\d{4}$", line)}
+    one = offsets.pop() if len(offsets) == 1 and all("%z" in form for form in counts) else None
+    found_clock = _offset(one) if one else "+00:00"
     zoned = []
     for form in [form for form, _ in counts.most_common(MAX_FORMATS)]:
         zoned.append("%z" in form)
         places = [i for i, line in written.items() if _format_of_tokens(line) == form]
-        clock = UTC if "%z" in form else None
+        clock = clock_of(found_clock) if "%z" in form else None
         moments = [parse_date(written[i], (form,), clock=clock) for i in places]
         read = _series(moments, places)
         if read.notna().any():
             parsed = parsed.fillna(read)
             found.formats.append(form)
     if any(zoned):
-        found.clock = "+00:00"
-        offsets = {line.split()[-1] for line in written.values() if re.search(r"[+-]\d{4}$", line)}
-        text = f"moments with the offsets {', '.join(sorted(offsets)[:5])} are brought to UTC"
-        (found.look_at if len(offsets) > 1 or not all(zoned) else found.remarks).append(text)
+        found.clock = found_clock
+        if one:
+            found.remarks.append(f"moments are on the clock of their one offset, {found_clock}")
+        else:
+            listed = ", ".join(sorted(offsets)[:5])
+            found.look_at.append(f"moments with the offsets {listed} are brought to UTC")
     return parsed
 
 
@@ -615,6 +642,37 @@ def epoch_dates(
             texts[present] = iso(moments)
             return pd.Series(texts), form
     return None
+
+
+def short_dates(values: NDArray[np.float64], name: str) -> str | None:
+    """How dates may be written in whole numbers alone, by the column's name, or None."""
+    there = values[~np.isnan(values)]
+    if len(there) < MIN_SHORT_DATES or not NAMES_A_DATE.search(name) or (there != np.round(there)).any():
+        return None
+    if there.min() / 315_532_800e6 >= 1 and there.max() < 4_102_444_800e6:
+        return "microseconds since 1970"
+    if there.min() > 18e10:
+        texts = [f"{int(value)}" for value in np.unique(there)]
+        for form, written in (("%Y%m%d%H%M", "YYYYMMDDhhmm"), ("%Y%m%d%H%M%S", "YYYYMMDDhhmmss")):
+            if all(len(text) == len(written) and _fits(text, form) for text in texts):
+                return written
+        return None
+    if there.min() < 10_101 or there.max() > 999_999:
+        return None
+    texts = [f"{int(value):06}" for value in np.unique(there)]
+    for form, written in (
+        ("%Y%m", "YYYYMM"),
+        ("%y%m%d", "YYMMDD"),
+        ("%d%m%y", "DDMMYY"),
+        ("%m%d%y", "MMDDYY"),
+    ):
+        if all(_fits(text, form) for text in texts) and (form != "%Y%m" or _all_years(texts)):
+            return written
+    return None
+
+
+def _all_years(texts: Sequence[str]) -> bool:
+    return all(FIRST_YEAR <= int(text[:4]) <= LAST_YEAR for text in texts)
 
 
 def may_be_days(values: NDArray[np.float64], name: str) -> bool:

@@ -27,6 +27,7 @@ RARE_DELIMITERS = (
     ":",
 )  # only where none of the usual ones parts anything
 MIN_CONSISTENT = 0.5  # of the rows that must have one width
+MIN_CLOSED = 0.5  # of the single quotes that begin a cell, that must have an end: names such as 's-Gravenhage
 BETTER_BY = 1.02  # a rarer delimiter must fit so many times better than a commoner one
 QUOTED_BETTER_BY = 1.0005  # a rarer way of quoting than a commoner one; a few cells may tell
 _ESCAPED = "\ue000\ue001"  # stand for an escaped quote and an escaped delimiter until the text is cut
@@ -180,11 +181,21 @@ def _quotes(lines: list[str], given: Dialect | None, known: frozenset[str]) -> t
     if given and "quote" in known:
         return (given.quote,)
     quotes = ['"']
-    if any("'" in line for line in lines):
+    if _single_quoted(lines):
         quotes.append("'")
     if any('"' in line for line in lines):
         quotes.append("")
     return tuple(quotes)
+
+
+def _single_quoted(lines: list[str]) -> bool:
+    """Whether cells may stand in single quotes: most that begin with one end with one."""
+    if not any("'" in line for line in lines):
+        return False
+    edge = r"[,;|\t^~]" if any(map(_PARTED.search, lines)) else r"\s"
+    opened = sum(len(re.findall(rf"(?:^|{edge}) *'", line)) for line in lines)
+    closed = sum(len(re.findall(rf"' *(?={edge}|\s*$)", line)) for line in lines)
+    return closed >= MIN_CLOSED * opened > 0
 
 
 def _escapes(escaped: set[str], given: Dialect | None, known: frozenset[str]) -> tuple[str, ...]:
@@ -218,10 +229,11 @@ def _rating(lines: list[str], dialect: Dialect) -> float:
 
 
 _NUMBER = re.compile(
-    r"[-+(<>~]?\s?[^\w\s,;|\"']{0,3}\s?\d[\d.,'’\u00a0\u202f _]*(?:[eE][-+]?\d+)?\s?[^\d,;|\"\t]{0,8}"
+    r"[-+(<>~]?\s?[^\w\s,;|\"']{0,3}\s?\d[\d.,'’\u00a0\u202f _]*(?:[eE][-+]?\d+)?[^\S\t]?[^\d,;|\"\t]{0,8}"
 )
 _MOMENT = re.compile(r"\d{1,4}[-/.:]\d{1,2}[-/.:]\d{1,4}[T ]?[\d:.,+Zz -]*(?:[ap]\.?m\.?)?", re.IGNORECASE)
 _TWO_NUMBERS = re.compile(r"\d+ (?!\d{3}\b)\d")
+_PARTED = re.compile(r"[,;|\t^~]")
 _AT_AN_EDGE = re.compile(r"[\"'][,;|\t]|[,;|\t][\"']")
 _STUCK = re.compile(r"[,;|][^\s,;|]|\t")
 _WORDS = re.compile(r"[^,;|\t\"']*")

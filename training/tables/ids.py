@@ -10,15 +10,16 @@ from training.tables.numbers import NUMBER_SHARE, plain
 
 ID_SHARE = 0.95  # distinct values per row from which a column is an id
 MIN_ID_ROWS = 20
+MIN_TELEPHONE_DIGITS = 8
 _ID_WORD = re.compile(
     r"(?:.*[\s_.-])?(?:id|ids|idx|uuid|guid|index|key|rownames?|row|rownum|rowid|no|nr|num|number|sno|serial|instant"
     r"|record|case|seq|sequence)|unnamed.*|s\.?\s?no\.?"
 )
-_NAMES_THINGS = re.compile(r"(?:.*[\s_.-])?(?:[iI][dD]s?|ID)|.*[a-z](?:ID|Id)")
+_NAMES_THINGS = re.compile(r"(?:.*[\s_.-])?(?:[iI][dD]s?|ID)|.*[a-z](?:ID|Id)|[iI][dD][\s_.-].+")
 
 
 def names_things(name: str) -> bool:
-    """Whether a column of this name says which thing a row is about, as `patient_id` does."""
+    """Whether a column of this name says which thing a row is about, as `patient_id` and `id_paciente` do."""
     return _NAMES_THINGS.fullmatch(name) is not None
 
 
@@ -35,15 +36,19 @@ def counts_rows(values: NDArray[np.float64], name: str) -> bool:
 
 
 def is_code(word: str) -> bool:
-    """Digits with a zero in front."""
+    """Digits with a zero in front, or a telephone number such as "+393401234567"."""
+    if word[:1] == "+":
+        return len(word) > MIN_TELEPHONE_DIGITS and word[1:].isdigit()
     return word[:1] == "0" and len(word) > 1 and word.isdigit()
 
 
 def has_codes(distinct: Sequence[str]) -> bool:
-    """Whether they are digits with zeros in front, which a number would lose."""
+    """Whether they are digits with zeros or all with a plus in front, which a number would lose."""
+    if sum(word[:1] == "+" and is_code(word) for word in distinct) >= NUMBER_SHARE * len(distinct):
+        return True
     others = [word for word in distinct if not word.isdigit()]
     if len(others) > (1 - NUMBER_SHARE) * len(distinct):
         return False
-    return any(map(is_code, distinct)) and bool(
+    return any(is_code(word) and word[0] == "0" for word in distinct) and bool(
         np.isnan(plain(others)).all()
     )  # "unknown" or "02134-1234", but no "1.5"

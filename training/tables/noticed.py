@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from training.tables.cleaned import Cleaned
 from training.tables.float32 import MERGED_SHARE, merged_share, offset_of
+from training.tables.ids import ID_SHARE
 from training.tables.reading import LookAt
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ ABOVE_ZERO = 0.15  # of the median, above which every other number lies
 SAME_FACTOR = 1e-3
 PAIRED_COLUMNS, PAIRED_ROWS = 80, 2_000
 MANY_COPIES = 0.2  # of the rows
+ID_DIGITS = 9  # of whole numbers that are all as long and all different
 MAX_CODES = 2_000
 _NINES = re.compile(r"-?(?:9{2,}|8{2,}|77+)")
 _CODE_NAME = re.compile(
-    r"(?:^|[\s_.-])(?:code|codes|zip|zipcode|postcode|postal|plz|cp|naics|sic|icd|isco|fips|area_?code|branch|sector|type"
+    r"(?:^|[\s_.-])(?:code|codes|zip|zipcode|postcode|postal|plz|cp|cep|pin_?code|isbn|ean|gtin|upc|barcode|imei|naics|sic|icd|isco|fips|area_?code|branch|sector|type"
     r"|typ|kategorie|category|class|klasse|status|region|district|store|shop|dept|department)(?:$|[\s_.-])",
     re.IGNORECASE,
 )
@@ -85,6 +87,13 @@ def _numbers(name: str, values: NDArray[np.float64]) -> list[LookAt]:
             f"{len(distinct):,} different whole numbers that may be codes, whose order means nothing: "
             f"where they are, set "
             'the kind of the column to "category" under [kinds]'
+        )
+    digits = {len(f"{value:.0f}") for value in (distinct[0], distinct[-1])}
+    whole = bool((there == np.round(there)).all()) and distinct[0] > 0
+    if whole and len(digits) == 1 and min(digits) >= ID_DIGITS and len(distinct) >= ID_SHARE * len(there):
+        texts.append(
+            f"{len(distinct):,} different whole numbers of {min(digits)} digits each may be ids, and are "
+            "kept as amounts: where they are, leave the column out"
         )
     share = merged_share(there, offset_of(there)) if len(distinct) > MIN_NUMBERS else 0.0
     if share >= MERGED_SHARE and bool((there == np.round(there)).all()):

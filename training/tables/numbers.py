@@ -29,11 +29,14 @@ EXACT = 2**53  # whole numbers up to here are exact as float64
 SCANNED = 4_000  # texts with a mark, of one column, that are asked what its marks mean for the whole file
 SURE_CELLS = 20
 SAMPLED = 200
+MAX_LEVELS = 100  # different numbers among which "1.1" and "1.10" may be two versions
 SHORT_WHOLE = 3  # digits of the largest whole number beside "66.723" that suggests thousands
 LOUD_MULTIPLIERS = frozenset({"m", "b", "t", "g", "l", "cr", "mil", "bio"})  # that are units or words as well
 OTHER = {".": ",", ",": "."}
 _EITHER = re.compile(r"[-+]?[1-9]\d{0,2}[.,]\d{3}")
 _WHOLE = re.compile(r"[-+]?\d+")
+_ZERO_AHEAD = re.compile(r"0\d+[.,]\d+")
+_SHORTENED = re.compile(r"\d\.\d+E\+1\d")  # as a spreadsheet shows a whole number of 11 digits and more
 _POWER = re.compile(r"\d+[eE]\d+")  # a code as well as a number; programs write 1e+05 and 1.2e5
 
 
@@ -176,6 +179,7 @@ def read_numbers(texts: Sequence[str], counts: NDArray[np.intp], marks: Marks) -
             f"written: where they are "
             'codes, set the kind of the column to "category" under [kinds]'
         )
+    result.open += _lost_as_numbers(texts, counts)
     if not dotted and not rest:
         return result
     if rest and not dotted and not _some_numerals([texts[i] for i in rest[:: max(1, len(rest) // SAMPLED)]]):
@@ -201,6 +205,37 @@ def read_numbers(texts: Sequence[str], counts: NDArray[np.intp], marks: Marks) -
     values[~np.isfinite(values)] = np.nan
     result.left = np.flatnonzero(np.isnan(values)).tolist()
     return result
+
+
+def may_be_codes(texts: Sequence[str]) -> tuple[str, str] | None:
+    """A text among few that a number may lose something of, and why: "1.10" beside "1.1", or "038.9"."""
+    if len(texts) > MAX_LEVELS:
+        return None
+    known = set(texts)
+    for text in texts:
+        if _ZERO_AHEAD.fullmatch(text):
+            return text, "a zero stands in front of it"
+        short = text.rstrip("0")
+        if short != text and short[-1:].isdigit() and short in known and re.search(r"[.,]", short):
+            return text, f'"{short}" is the same number'
+    return None
+
+
+def _lost_as_numbers(texts: Sequence[str], counts: NDArray[np.intp]) -> list[str]:
+    """What texts lose as numbers: the zero by which versions differ, digits that a spreadsheet cut off."""
+    key = 'set the kind of the column to "category" under [kinds]'
+    found = []
+    if (code := may_be_codes(texts)) is not None:
+        found.append(
+            f'"{code[0]}" is read as a number, and {code[1]}: where it is a code or a version, {key}'
+        )
+    short = [i for i, text in enumerate(texts) if _SHORTENED.fullmatch(text)]
+    if short and (cells := int(counts[short].sum())) > 0.5 * int(counts.sum()):
+        found.append(
+            f'{cells:,} cells such as "{texts[short[0]]}" may be ids whose last digits a spreadsheet has cut '
+            f"off: where they are, take them from where they are whole, or {key}"
+        )
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------- marks
@@ -361,6 +396,8 @@ def _settle_units(  # noqa: C901 - what may stand beside numbers, one kind after
         _one_unit(unit, result)
     if times:
         _multiply(values, units, times, result)
+        if set(times) == {"K"} and any(cells.texts[i].endswith(" K") for i in units):
+            result.open.append('numbers with "K" are read as thousands: where it is kelvin, take it off')
     if money:
         _tell_money(money, result)
     return True

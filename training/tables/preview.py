@@ -6,11 +6,15 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from training.settings import Read, UseCase
+from training.tables.cleaned import Cleaned
 from training.tables.columns import clean_column, clean_labels, decide_from_cells
 from training.tables.data import NUMBERS_ROWS, check_named_columns, is_unnamed, named, numbers_rows
+from training.tables.noticed import MIN_NUMBERS, noticed
 from training.tables.reading import LookAt, Reading
 from training.tables.shown import (
     SHOWN_ROWS,
@@ -21,9 +25,6 @@ from training.tables.shown import (
     words_taken_for_missing,
 )
 from training.tables.sources import read_source, source_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CELL = 16
 INDENT = 9
@@ -58,23 +59,26 @@ def preview(
     reading = decide_from_cells(frame, raw.reading)
     look_at = [*reading.look_at, *renamed]
     columns = []
+    features: dict[str, Cleaned | None] = {}
     for place, name in enumerate(frame.columns):
         cells = frame[name]
         if name == target:
-            shown, open_ = _show_target(name, cells, reading, rows)
+            shown, open_, features[name] = _show_target(name, cells, reading, rows)
         else:
             left_out = (
                 NUMBERS_ROWS if not place and is_unnamed(raw.frame.columns[0]) and numbers_rows(cells) else ""
             )
-            shown, open_ = _show(name, cells, reading, rows, left_out)
+            shown, open_, features[name] = _show(name, cells, reading, rows, left_out)
         columns.append(shown)
         look_at += open_
+    kept = {name: column for name, column in features.items() if column is not None}
+    look_at += noticed(kept, int(frame.duplicated().sum()), len(frame))
     return Preview(reading, len(frame), tuple(columns), tuple(look_at))
 
 
 def _show(
     name: str, cells: "pd.Series[Any]", reading: Reading, rows: int, left_out: str
-) -> tuple[ShownColumn, list[LookAt]]:
+) -> tuple[ShownColumn, list[LookAt], Cleaned | None]:
     column = clean_column(cells, name, reading=reading)
     open_ = [*column.look_at, *words_taken_for_missing(name, cells, column)]
     if left_out:
@@ -82,12 +86,12 @@ def _show(
     elif column.id_like:
         left_out = f"looks like an id ({column.id_like}): left out"
         open_.append(LookAt(name, f"{left_out}; to use it, say what it is under [kinds]"))
-    return show_column(name, cells, column, rows, left_out), open_
+    return show_column(name, cells, column, rows, left_out), open_, None if left_out else column
 
 
 def _show_target(
     name: str, cells: "pd.Series[Any]", reading: Reading, rows: int
-) -> tuple[ShownColumn, list[LookAt]]:
+) -> tuple[ShownColumn, list[LookAt], Cleaned | None]:
     labels, remarks = clean_labels(cells, reading)
     distinct = {type(label) for label in labels if label is not None}
     if distinct <= {int, float} or len(set(labels)) <= 2 or len(set(labels)) < 0.5 * len(labels):
@@ -95,10 +99,12 @@ def _show_target(
         shown = ShownColumn(
             name, kind, "the target", raw_cells(cells.head(rows)), tuple(map(plain, labels[:rows]))
         )
-        return shown, [LookAt(name, text) for text in remarks]
+        measured = kind == "number" and len(set(labels)) >= MIN_NUMBERS
+        column = Cleaned("number", pd.Series(labels).astype("float64")) if measured else None
+        return shown, [LookAt(name, text) for text in remarks], column
     column = clean_column(cells, name, reading=reading)
     shown = show_column(name, cells, column, rows, "the target")
-    return shown, [*column.look_at, *(LookAt(name, text) for text in remarks)]
+    return shown, [*column.look_at, *(LookAt(name, text) for text in remarks)], None
 
 
 def as_json(found: Preview) -> str:

@@ -211,8 +211,10 @@ def _parts(text: str) -> list[str]:
             if unicodedata.category(letter) == "Sc" and (i in {0, len(word) - 1}):
                 words.append(letter)
                 rest = rest.replace(letter, "", 1)
-        if rest:
-            words.append(rest)
+        cut = next(
+            (i for i in (1, 2) if rest[:i] in _TIMES and not rest.isascii() and is_currency(rest[i:])), 0
+        )
+        words += [part for part in (rest[:cut], rest[cut:]) if part]  # "万円" is "万" and "円"
     return words
 
 

@@ -286,3 +286,18 @@ def test_words_alone_may_be_a_file_without_a_header(tmp_path):
     text = "".join(f"{'red' if i % 2 else 'blue'},{'xyz'[i % 3]}\n" for i in range(40))
     assert reading(tmp_path, text).frame.shape == (40, 2)
     assert reading(tmp_path, "colour,letter\n" + text).frame.shape == (40, 2)
+
+
+def test_names_that_begin_with_an_apostrophe_are_not_quoted(tmp_path):
+    """A single quote that nothing closes is a letter of a name, as in 's-Gravenhage."""
+    towns = ["O'Brien", "'s-Gravenhage", "rock 'n' roll", "Bern"]
+    raw = reading(tmp_path, "town,n\n" + "".join(f"{towns[i % 4]},{i}\n" for i in range(80)))
+    assert raw.frame["town"].tolist() == towns * 20
+
+
+def test_decimal_commas_of_the_first_column_are_no_delimiters(tmp_path):
+    """Where a tab parts them from words, and the header has no comma."""
+    raw = reading(tmp_path, "wert\tart\n" + "".join(f"{i % 9},{i * 7 % 900 + 100}\tja\n" for i in range(40)))
+    assert raw.frame.shape == (40, 2)
+    assert raw.reading.delimiter.value == "\t"
+    assert raw.frame.columns.tolist() == ["wert", "art"]

@@ -59,6 +59,14 @@ def test_a_column_that_is_another_times_a_number(tmp_path):
     assert '"metres" times 3.28084' in told(table, "feet")
 
 
+def test_whole_numbers_as_long_as_ids(tmp_path):
+    """All different and of eleven digits; amounts are of several lengths."""
+    random = np.random.default_rng(0)
+    table = table_of(tmp_path, pesel=random.integers(10**10, 10**11, ROWS), a=some(random, 0, 10**11))
+    assert "of 11 digits each may be ids" in told(table, "pesel")
+    assert "digits each" not in told(table, "a")
+
+
 def test_whole_numbers_that_may_be_codes(tmp_path):
     table = table_of(tmp_path, branch_code=some(np.random.default_rng(0), 100, 160))
     assert "may be codes" in told(table, "branch_code")

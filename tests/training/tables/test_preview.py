@@ -124,6 +124,18 @@ def test_a_parquet_file(tmp_path):
     assert column(found, "id")["parsed"] == [str(2**60 + 1), None]
 
 
+@pytest.mark.parametrize("target", [None, "level"])
+def test_what_init_notices_in_the_values_is_told_here_too(tmp_path, target):
+    """Numbers that may stand for a missing value, and codes; of a target that is an amount as well."""
+    rows = "".join(
+        f"{-999 if i % 9 == 0 else i * 37 % 101 / 4},{90210 + i % 7},{i % 2}\n" for i in range(200)
+    )
+    (tmp_path / "t.csv").write_text("level,zip,y\n" + rows)
+    told = {each["column"]: each["text"] for each in shown(tmp_path / "t.csv", target=target)["look_at"]}
+    assert 'missing = ["-999"]' in told["level"]
+    assert "may be codes" in told["zip"]
+
+
 # ----------------------------------------------------------------------- whatever is written is read, or told
 
 NUMBER = st.decimals(-9999, 99999, places=2, allow_nan=False, allow_infinity=False)

@@ -267,6 +267,7 @@ def test_ranges_are_no_numbers():
         (["0 days 00:05:00", "2 days 03:00:00", "1 days 00:00:01"], 300.0),
         (["1.5 Mrd. €", "300 Mio. €", "2 Tsd. €"], 1.5e9),
         (["3.6万", "1.2亿", "500"], 36_000.0),
+        (["3万円", "52億円", "5百万円"], 30_000.0),
     ],
 )
 def test_a_way_of_writing(cells, first):
@@ -287,10 +288,51 @@ def test_a_way_of_writing(cells, first):
         [f"minus {i}" if i % 3 == 0 else str(i) for i in range(ROWS)],
         [f"{i % 25}:{i % 60:02}" for i in range(ROWS)],
         [f"{i} kg" if i % 2 else f"{i} m" for i in range(ROWS)],
+        [f"{i + 220}.5 K" for i in range(ROWS)],
+        ["1.1", "1.10", "1.2", "1.9"] * (ROWS // 4),
+        ["401.1", "038.9", "250.0", "401.9"] * (ROWS // 4),
+        [f"{i / 97:.4f}E+11".replace("0.", "4.", 1) for i in range(1, ROWS)],
+        ["2009-10", "2010-11", "2011-12", "2008-09"] * (ROWS // 4),
+        [f"{i % 28 + 1:02}/{i % 12 + 1:02}/{2550 + i % 9}" for i in range(ROWS)],
     ],
 )
 def test_what_stays_open_is_told(cells):
-    assert read({"a": cells})["a"].look_at
+    column = read({"a": cells})["a"]
+    assert column.look_at or column.id_like
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"{i % 9 + 15:02}{i % 12 + 1:02}{i % 28 + 1:02}" for i in range(ROWS)],
+        [f"{2015 + i % 9}{i % 12 + 1:02}" for i in range(ROWS)],
+        [f"202{i % 4}{i % 12 + 1:02}{i % 28 + 1:02}{i % 24:02}{i % 60:02}" for i in range(ROWS)],
+        [f"202{i % 4}{i % 12 + 1:02}{i % 28 + 1:02}{i % 24:02}{i % 60:02}07" for i in range(ROWS)],
+        [f"{1_676_270_126_000_000 + i * 86_400_000_000}" for i in range(ROWS)],
+    ],
+)
+def test_numbers_under_a_name_of_dates_that_may_be_dates_are_told(cells):
+    """YYMMDD, YYYYMM, microseconds since 1970; the same under another name are numbers."""
+    assert "may be dates written as" in read({"event_date": cells})["event_date"].look_at[0].text
+    assert not read({"amount": cells})["amount"].look_at
+
+
+def test_telephone_numbers_with_a_plus_are_codes():
+    """A plus before all of so many digits is no sign; before amounts it is."""
+    cells = [f"+39{3_401_234_567 + i % 30}" for i in range(ROWS)]
+    assert read({"a": cells})["a"].cells.tolist() == cells
+    assert read({"a": [f"+{i}" for i in range(ROWS)]})["a"].kind == "number"
+
+
+def test_words_with_one_offset_keep_the_clock_on_the_wall():
+    """As dates of digits do."""
+    cells = [f"{i % 28 + 1:02}/Aug/2021:07:{i % 60:02}:22 +0200" for i in range(ROWS)]
+    column = read({"a": cells})["a"]
+    assert (column.clock, column.cells[0]) == ("+02:00", "2021-08-01T07:00:22")
+    mixed = [cell.replace("+0200", "+0100") if i % 2 else cell for i, cell in enumerate(cells)]
+    column = read({"a": mixed})["a"]
+    assert (column.clock, column.cells[1]) == ("+00:00", "2021-08-02T06:01:22")
+    assert column.look_at
 
 
 def test_dots_with_the_day_first_say_nothing_of_slashes_in_the_next_column():
