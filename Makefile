@@ -1,4 +1,4 @@
-# Okamochi's commands. `make` alone lists them; each target's purpose stands after its `##`.
+# Okamochi's commands. `make` alone lists them; each target's purpose is after its `##`.
 # For GNU make 3.81 and later (macOS ships 3.81).
 
 # ---- what a user may set: make serve PORT=8080 USECASES="digits wine my.toml"
@@ -8,18 +8,18 @@ MLFLOW_PORT = 5001
 PYTHON =
 TRIALS =
 ARGS =
-# of load and soak: docs/loadtests.md
+# for load and soak: docs/loadtests.md
 SHAPE = steady
 USERS =
 DURATION =
 OBJECTIVES =
 PROCESSES =
 HOST =
-# of test: the suite waits more than it computes, so two processes take half the time; ARGS=-n0 is one, as for --pdb
+# for test: the suite waits more than it computes, so two processes halve its time; ARGS=-n0 uses one, which --pdb needs
 AT_ONCE = -n 2 --dist loadfile --no-loadscope-reorder
-# of backup and restore: docs/operations.md
+# for backup and restore: docs/operations.md
 BACKUP =
-# of image, cluster and rollout: docs/kubernetes.md
+# for image, cluster and rollout: docs/kubernetes.md
 IMAGE =
 BASE_IMAGE = python:3.11-slim
 BUILD_ARGS =
@@ -31,7 +31,7 @@ SHELL = /bin/sh
 .DEFAULT_GOAL = help
 RUN = .venv/bin/python
 
-# Nobody's laptop reports home because of us.
+# No tool that make starts sends usage statistics.
 export BENTOML_DO_NOT_TRACK = True
 export MLFLOW_DISABLE_TELEMETRY = true
 export ORT_DISABLE_TELEMETRY = 1
