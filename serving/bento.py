@@ -275,6 +275,8 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         logs.install()
         guards.tell_again()
         supervised.watch_the_rest()
+        # Uvicorn lets whoever comes from 127.0.0.1 say who the client is; we, only proxies that are named.
+        os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
         destination = traces.destination(os.environ)
         tracer = traces.Tracer(destination) if destination is not None else None
         for pid in metrics.forget_dead_workers():

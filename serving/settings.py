@@ -135,6 +135,23 @@ class Settings:
     prediction_log_days: float = _setting(
         30.0, 0, 36_500, is_="how long logged predictions and their feedback are kept"
     )
+    feedback_requests: int = _setting(
+        64,
+        1,
+        100_000,
+        is_="requests to `/feedback` that are received, wait, or are worked on; more are refused with 429, "
+        "of the caller who has the most of them",
+    )
+    feedback_body_bytes: int = _setting(
+        MIB, 1024, 2**31, is_="the largest body of feedback; a larger one is refused with 413"
+    )
+    feedback_bytes: int = _setting(
+        16 * MIB,
+        1024,
+        2**36,
+        is_="memory for the bodies of all feedback that is received, waits, or is worked on; more is refused "
+        "with 429",
+    )
     hash_key: str = _setting(
         "", is_="the key that hashes sensitive columns in the prediction log; without it they are left out"
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from serving.errors import Problem
 
@@ -15,10 +16,24 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Found = TypeVar("Found")
 
 
-async def read_body(receive: Receive, length: int | None, most: int) -> bytes | None:
+async def read_body(
+    receive: Receive,
+    length: int | None,
+    most: int,
+    hold: Callable[[int], None] = lambda _size: None,
+    setting: str = "MAX_BODY_BYTES",
+) -> bytes | None:
     """The whole body, counted as it streams; None if the client leaves before its end.
+
+    Parameters
+    ----------
+    hold
+        Called with the bytes of each part, which are in memory from then on.
+    setting
+        Which one `most` is.
 
     Raises
     ------
@@ -26,31 +41,37 @@ async def read_body(receive: Receive, length: int | None, most: int) -> bytes | 
         413, at the first byte too many or before the first one where the length says so.
     """
     if length is not None and length > most:
-        raise _too_large(most)
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        return None
-    body: bytes = message.get("body", b"")
-    if len(body) > most:
-        raise _too_large(most)
-    if not message.get("more_body", False):
-        return body
-    chunks, size = [body], len(body)
-    while message.get("more_body", False):
+        raise _too_large(most, setting)
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > most:
-            raise _too_large(most)
-    return b"".join(chunks)
+            raise _too_large(most, setting)
+        hold(len(chunks[-1]))
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _too_large(most: int) -> Problem:
+def _too_large(most: int, setting: str) -> Problem:
     return Problem(
-        413, f"The body is larger than {most} bytes (OKAMOCHI_MAX_BODY_BYTES).", reason="body_too_large"
+        413, f"The body is larger than {most} bytes (OKAMOCHI_{setting}).", reason="body_too_large"
     )
+
+
+async def unless_left(future: asyncio.Future[Found], receive: Receive) -> Found | None:
+    """Wait for a result; None as soon as the client leaves, and then nobody waits for it."""
+    left = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((future, left), return_when=asyncio.FIRST_COMPLETED)
+        return future.result() if future.done() else None
+    finally:
+        left.cancel()
+        future.cancel()
 
 
 def close_unless_read(receive: Receive, send: Send) -> tuple[Receive, Send]:

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
 from serving.errors import Problem
+from serving.http.caller import PRESENCE, Presence
 from serving.http.head import name_request, request_id_of
 from serving.http.lane import lane
 from serving.http.patience import Patience
@@ -63,7 +64,9 @@ class Connection(HttpToolsProtocol):
         "_last_endpoint",
         "_last_head",
         "_patience",
+        "_presence",
         "_refusal",
+        "_shutting_down",
         "ended",
     )
 
@@ -78,7 +81,9 @@ class Connection(HttpToolsProtocol):
         self._refusal: Problem | None = None  # of a request that llhttp would take
         # Of the connection:
         self._active: httptools_impl.RequestResponseCycle | None = None  # that the gateway is answering
+        self._presence = Presence()  # of the request that the gateway is answering
         self._half_closed = False
+        self._shutting_down = False
         self.ended = False  # nothing more is read; it closes once all requests before have their replies
         self._last: Problem | None = None  # the reply to the request that ended it
         self._last_head = Head()  # of that request: what its line in the log says of it
@@ -179,6 +184,8 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
         self._active = cycle
+        self._presence = cycle.scope[PRESENCE] = Presence()  # type: ignore[literal-required]
+        self._presence.may_have_left = self._half_closed
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -283,10 +290,25 @@ class Connection(HttpToolsProtocol):
         """The client will send no more; it still gets what it asked for."""
         if is_ssl(self.transport):
             return False  # asyncio's TLS has no half-closed connections
-        self._half_closed = True
+        self._half_closed = self._presence.may_have_left = True
         if not self.ended:
             self._end_with(None)
+        if self._abandoned():
+            self.transport.close()
         return not self.transport.is_closing()
+
+    def _abandoned(self) -> bool:
+        """Whether the server, which ends, need not wait for the request that the gateway has."""
+        presence = self._presence
+        return self._shutting_down and presence.dispensable and presence.may_have_left and self._answering()
+
+    def shutdown(self) -> None:
+        """Close when idle, else once the replies are written; at once where nobody may read them."""
+        self._shutting_down = True
+        if self._abandoned():
+            self.transport.close()
+        else:
+            super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left."""

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from serving.errors import Problem, method_not_allowed, overloaded, server_failed
+from serving.errors import Problem, method_not_allowed, server_failed
 from serving.http import access, pages
-from serving.http.asgi import close_unless_read, read_body, send_reply
+from serving.http.asgi import close_unless_read, read_body, send_reply, unless_left
+from serving.http.caller import caller_of, presence_of
 from serving.http.docs_page import docs_page
+from serving.http.fair_queue import FairQueue, Place
 from serving.http.head import as_sent, name_request, read_head, request_id_of
 from serving.http.openapi import document
 from serving.http.routes import Live, Page, Routes, heads_of
@@ -25,9 +27,9 @@ from serving.observe.logs import RequestLog
 from serving.observe.scrapes import Scrapes
 from serving.observe.supervised import Pool
 from serving.prediction_log import capture, feedback
-from serving.prediction_log.record import GivenUpError, NotYetError, Until
 from serving.protocols import Endpoint, Head, Protocol, Reply, data_plane, problem_reply
 from serving.protocols.registry import PROTOCOLS
+from serving.waiting import Until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -81,7 +83,12 @@ class Gateway:
         if self.predictions is not None:
             self.predictions.start(self.live.versions)
         self._feedback = feedback.Feedback(lambda: self.catalog, self.predictions)
-        self._tellers = Pool("feedback", 2)
+        self._feedback_queue = FairQueue(
+            "feedback",
+            threads=2,
+            max_requests=settings.feedback_requests,
+            max_bytes=settings.feedback_bytes,
+        )
 
     # ---- what is live
 
@@ -198,7 +205,7 @@ class Gateway:
                 return
             if path == feedback.ROUTE and method == "POST":
                 name = "feedback"
-                found = await self._take_feedback(scope, receive)
+                found = await self._take_feedback(asked, scope, receive)
                 if found is None:
                     return
                 reply = found
@@ -263,21 +270,25 @@ class Gateway:
 
         await self._bentoml(scope, receive, noted)
 
-    async def _take_feedback(self, scope: Scope, receive: Receive) -> Reply | None:
-        head = read_head(scope["headers"], ("application/json",))
-        body = await read_body(receive, head.length, self.settings.max_body_bytes)
-        if body is None:
-            return None
-        until = Until(perf_counter() + self.settings.default_deadline_ms / 1000)
-        while True:
-            try:
-                return await asyncio.get_running_loop().run_in_executor(
-                    self._tellers, self._feedback.answer, body, until
-                )
-            except NotYetError as error:
-                await asyncio.sleep(error.after_s)
-            except GivenUpError:
-                raise overloaded("Too busy: the feedback waited until its deadline.", "deadline", 1) from None
+    async def _take_feedback(self, asked: Asked, scope: Scope, receive: Receive) -> Reply | None:
+        """The reply to feedback, or None for a client that has left."""
+        settings = self.settings
+        asked.head = read_head(scope["headers"], ("application/json",))
+        wait_ms = min(asked.head.deadline_ms or settings.default_deadline_ms, settings.max_deadline_ms)
+        until = Until(asked.started + wait_ms / 1000)
+        presence = presence_of(scope)
+        presence.dispensable = True
+
+        async def work(place: Place) -> Reply | None:
+            most = min(settings.feedback_body_bytes, settings.max_body_bytes)
+            body = await read_body(receive, asked.head.length, most, place.hold, "FEEDBACK_BODY_BYTES")
+            if body is None:
+                return None
+            answered = asyncio.ensure_future(place.run(self._feedback.answer, body, until))
+            return await unless_left(answered, receive)
+
+        caller = caller_of(scope, asked.principal)
+        return await self._feedback_queue.answer(caller, until, work, presence)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def tell(message: Message) -> None:

@@ -115,6 +115,7 @@ def _feedback() -> dict[str, Any]:
     told = {
         "404": "The id is unknown, was not logged or has expired.",
         "409": "Another value was given for the row before.",
+        "429": "Too much feedback is on its way, or it waited until its deadline.",
         "503": "The prediction log cannot be used now.",
     }
     return {

@@ -23,13 +23,15 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from serving.prediction_log.lines import line_of
-from serving.prediction_log.record import NEW, NotYetError
+from serving.prediction_log.record import NEW
+from serving.waiting import NotYetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from serving.prediction_log.record import Found, Told, Until
+    from serving.prediction_log.record import Found, Told
+    from serving.waiting import Until
 
 LOCK = "feedback.lock"
 LOCKED_S = 0.02  # after which a folder that another process has locked is asked for again

@@ -17,18 +17,20 @@ from serving import ids
 from serving.errors import Problem, usual_reason
 from serving.observe import metrics
 from serving.prediction_log.capture import FLUSH_S
-from serving.prediction_log.record import NEW, NotYetError, StoreError, Told
+from serving.prediction_log.record import NEW, StoreError, Told
 from serving.protocols import Reply
 from serving.protocols.json_body import decode
 from serving.protocols.wording import described
+from serving.waiting import NotYetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from artifact.signature import Signature
     from serving.prediction_log.capture import PredictionLog
-    from serving.prediction_log.record import Found, Until
+    from serving.prediction_log.record import Found
     from serving.scoring.catalog import Catalog
+    from serving.waiting import Until
 
 ROUTE = "/feedback"
 KEYS = ("id", "row", "actual")

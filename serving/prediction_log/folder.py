@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from io import BufferedWriter
 
     from artifact.verdict import LiveVerdict
-    from serving.prediction_log.record import Found, Line, Told, Until
+    from serving.prediction_log.record import Found, Line, Told
+    from serving.waiting import Until
 
 _NAME = re.compile(r"predictions-[^-]+-[^-]+-\d+-([0-9a-f]{12})-(\d+)(?:-([0-9a-f]+))?\.jsonl")
 _encode = msgspec.json.encode

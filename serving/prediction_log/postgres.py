@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from artifact.verdict import LiveVerdict
-    from serving.prediction_log.record import Line, Told, Until
+    from serving.prediction_log.record import Line, Told
+    from serving.waiting import Until
 
 CONNECT_S = 5
 STATEMENT_S = 30.0  # the most of any statement; deleting a day of rows takes some seconds

@@ -7,7 +7,8 @@ from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from serving.ids import PREFIX
-from serving.prediction_log.record import Line, NotYetError, Told, Until
+from serving.prediction_log.record import Line, Told
+from serving.waiting import NotYetError, Until
 
 if TYPE_CHECKING:
     from serving.prediction_log.record import Found, Store

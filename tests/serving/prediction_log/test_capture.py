@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from tests.serving.artifacts import Made
 
+PATIENT: dict[str, Any] = {"default_deadline_ms": 60_000, "drift_rows_per_s": 0}  # on a busy machine too
 LOAN = {"age": 40, "income": 0.1, "job": "cook", "city": "Ulm", "since": "2020-05-17", "note": "paid late"}
 
 
@@ -55,7 +56,14 @@ def start(sealed: dict[str, Made], tmp_path: Path) -> Iterator[Callable[..., Gat
     started: list[Gateway] = []
 
     def make(names: tuple[str, ...] = ("loans", "iris", "linear"), **settings: Any) -> Gateway:
-        found = Settings(**{"prediction_log": str(tmp_path / "log"), "drift_rows_per_s": 0, **settings})
+        found = Settings(
+            **{
+                "prediction_log": str(tmp_path / "log"),
+                "default_deadline_ms": 60_000,
+                "drift_rows_per_s": 0,
+                **settings,
+            }
+        )
         models = catalog.load(
             [(name, name) for name in names], lambda name: (sealed[name].path, {"version": "4"}), found
         )
@@ -274,7 +282,11 @@ def test_two_servers_share_a_folder(made: dict[str, Made], tmp_path: Path) -> No
     verdict.leave(folder, said)
     for pod in ("a", "b"):
         prepare(tmp_path / pod, {"iris": (made["iris"].path, "1")})
-    settings = {"OKAMOCHI_PREDICTION_LOG": str(folder), "OKAMOCHI_PREDICTION_LOG_ROWS_PER_S": "10000"}
+    settings = {
+        "OKAMOCHI_PREDICTION_LOG": str(folder),
+        "OKAMOCHI_DEFAULT_DEADLINE_MS": "60000",
+        "OKAMOCHI_PREDICTION_LOG_ROWS_PER_S": "10000",
+    }
     with (
         bento_server(tmp_path / "a", settings=settings) as first,
         bento_server(tmp_path / "b", settings=settings) as second,
@@ -330,6 +342,7 @@ def test_two_workers_of_a_server_share_a_folder(made: dict[str, Made], tmp_path:
     folder = tmp_path / "log"
     settings = {
         "OKAMOCHI_PREDICTION_LOG": str(folder),
+        "OKAMOCHI_DEFAULT_DEADLINE_MS": "60000",
         "OKAMOCHI_WORKERS": "2",
         "OKAMOCHI_PREDICTION_LOG_ROWS_PER_S": "10000",
     }

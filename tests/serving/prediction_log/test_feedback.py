@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.serving.artifacts import Made
 
 SETOSA = [5.1, 3.5, 1.4, 0.2]
+PATIENT: dict[str, Any] = {"default_deadline_ms": 60_000, "drift_rows_per_s": 0}  # on a busy machine too
 
 
 @pytest.fixture(params=["folder", "postgresql"])
@@ -39,7 +40,7 @@ def start(made: dict[str, Made], target: str) -> Iterator[Callable[..., Gateway]
     started: list[Gateway] = []
 
     def make(**settings: Any) -> Gateway:
-        found = Settings(**{"prediction_log": target, "drift_rows_per_s": 0, **settings})
+        found = Settings(**{"prediction_log": target, **PATIENT, **settings})
         versions = {"iris": "12", "linear": "1", "loans": "2"}
         models = catalog.load(
             [(name, name) for name in versions],
@@ -190,7 +191,7 @@ def test_without_a_log_every_row_is_unknown_and_how_to_turn_it_on_is_said(models
 def test_what_is_malformed_is_refused(
     made: dict[str, Made], tmp_path: Path, body: Any, status: int, reason: str
 ) -> None:
-    settings = Settings(prediction_log=str(tmp_path), drift_rows_per_s=0)
+    settings = Settings(prediction_log=str(tmp_path), **PATIENT)
     models = catalog.load([("iris", "iris")], lambda _: (made["iris"].path, {"version": "1"}), settings)
     gateway = Gateway(elsewhere, models, settings)
     found, problem = told(gateway, body)

@@ -17,7 +17,8 @@ import pytest
 from serving.ids import PREFIX
 from serving.prediction_log.answers import LOCK, SLOT_BYTES, feedback_file, index_file
 from serving.prediction_log.folder import Folder
-from serving.prediction_log.record import NEW, GivenUpError, NotYetError, StoreError, Told, Until
+from serving.prediction_log.record import NEW, StoreError, Told
+from serving.waiting import GivenUpError, NotYetError, Until
 from tests.serving.prediction_log.rows import FOREVER, find, id_of, line, old_id_of, tell, whole
 
 if TYPE_CHECKING:

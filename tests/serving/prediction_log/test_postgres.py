@@ -7,7 +7,8 @@ from time import perf_counter
 import pytest
 
 from serving.prediction_log.postgres import Postgres
-from serving.prediction_log.record import NEW, StoreError, Until
+from serving.prediction_log.record import NEW, StoreError
+from serving.waiting import Until
 from tests.serving.prediction_log.rows import FOREVER, find, id_of, line, old_id_of, tell
 
 

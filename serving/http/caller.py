@@ -1,0 +1,60 @@
+"""Who asks, for limits that callers share, and whether that client is still there."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from serving.http.access import Principal
+    from serving.http.asgi import Scope
+
+PRESENCE = "okamochi.presence"
+"""Where a scope has its `Presence`, where the server is ours."""
+
+
+class Presence:
+    """What the connection knows of the client of one request.
+
+    Attributes
+    ----------
+    may_have_left
+        It sends no more. A client that waits for its answer may do that, and one that has closed its side of
+        the connection looks the same.
+    dispensable
+        Nobody need wait for this request when the server ends, if the client may have left.
+    """
+
+    __slots__ = ("dispensable", "may_have_left")
+
+    def __init__(self) -> None:
+        self.may_have_left = False
+        self.dispensable = False
+
+
+def presence_of(scope: Scope) -> Presence:
+    """The client of a request; of another server than ours, one that never leaves."""
+    presence: Presence = scope.get(PRESENCE) or Presence()
+    return presence
+
+
+def caller_of(scope: Scope, principal: Principal | None) -> str:
+    """Who asks: the principal, else the address at the other end of the connection.
+
+    Of an IPv6 address the first 64 bits count, since one client has all addresses that begin with them.
+    `X-Forwarded-For` counts where the other end is a proxy that `FORWARDED_ALLOW_IPS` names: then uvicorn has
+    put the client's own address here.
+    """
+    if principal is not None:
+        return f"principal {principal.name}"
+    client = scope.get("client")
+    host = str(client[0]) if client else ""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(IPv6Network((int(address) >> 64 << 64, 64)))
+    return str(address)
