@@ -169,7 +169,7 @@ def _candidates(
     for delimiter in delimiters:
         if not any(delimiter in line for line in lines):
             continue
-        if delimiter == " " and all("\t" in line for line in lines):
+        if delimiter == " " and 2 * sum("\t" in line for line in lines) > len(lines):
             continue
         for quote in _quotes(lines, given, known):
             escapes = _escapes(escaped & {quote, delimiter}, given, known)

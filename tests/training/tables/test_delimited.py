@@ -301,3 +301,9 @@ def test_decimal_commas_of_the_first_column_are_no_delimiters(tmp_path):
     assert raw.frame.shape == (40, 2)
     assert raw.reading.delimiter.value == "\t"
     assert raw.frame.columns.tolist() == ["wert", "art"]
+
+
+def test_spaces_inside_of_cells_that_tabs_part_are_no_delimiters(tmp_path):
+    """Where every name has two words, and a title above has no tab."""
+    raw = reading(tmp_path, "Report 2024\n\nGröße 0\tGröße 1\ty\n" + "Smith, J\tSmith, J\tja\n" * 12)
+    assert raw.frame.columns.tolist() == ["Größe 0", "Größe 1", "y"]
