@@ -7,9 +7,11 @@ each model.
 from __future__ import annotations
 
 import getpass
+import importlib.util
 import json
 import logging
 import os
+import re
 import shutil
 import sqlite3
 import time
@@ -40,6 +42,20 @@ DEFAULT_NOTE = (
 )
 MAX_NOTE, MAX_DESCRIPTION, MAX_PARAM, MAX_TAG = 8_000, 5_000, 6_000, 8_000
 """Characters that MLflow's tables hold of a run's note, a version's description, a parameter and a tag."""
+
+_CLIENTS = {
+    "s3": ("boto3", "boto3"),
+    "gs": ("google.cloud.storage", "google-cloud-storage"),
+    "wasbs": ("azure.storage.blob", "azure-storage-blob azure-identity"),
+    "abfss": ("azure.storage.filedatalake", "azure-storage-file-datalake azure-identity"),
+}
+"""What MLflow reads and writes a store of files with, by the scheme of its address: module and package."""
+
+_UNAUTHORISED = re.compile(r"\b401\b|Unauthorized", re.IGNORECASE)
+_CREDENTIALS = (
+    "It asks for credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+    "MLFLOW_TRACKING_TOKEN."
+)
 
 SHOWN_DIGEST = 8
 """Characters of a data set's digest that its name in MLflow carries; the whole of it is a tag."""
@@ -95,6 +111,11 @@ class Registry:
         with self._asked("begin a run"):
             experiment = self._experiment(name, description, about or {})
             run = self._client.create_run(experiment, run_name=title, tags=self._tags(tags))
+            try:
+                check_store(str(run.info.artifact_uri))
+            except RegistryError:
+                self._client.set_terminated(run.info.run_id, "FAILED")
+                raise
             return str(run.info.run_id)
 
     def has_run(self, run_id: str) -> bool:
@@ -367,7 +388,8 @@ class Registry:
         except Exception as error:
             # Whatever it is (an HTTP status, a socket, SQLAlchemy, a full disk), the caller's choice is one.
             where = f"The MLflow registry {shown_uri(self.uri)}"
-            raise RegistryError(f"{where} could not {what}: {_reason(error)} {self._advice()}") from error
+            advice = _CREDENTIALS if _UNAUTHORISED.search(str(error)) else self._advice()
+            raise RegistryError(f"{where} could not {what}: {_reason(error)} {advice}") from error
 
     @contextmanager
     def _current(self) -> Iterator[None]:
@@ -539,6 +561,30 @@ _PLAIN_REASONS = (
     "Name or service not known",
     "Invalid Host header",
 )
+
+
+def check_store(uri: str) -> None:
+    """Refuse a store of files that this Python has no client for: before hours of training, not after them.
+
+    Raises
+    ------
+    RegistryError
+        Names the package to install.
+    """
+    scheme = uri.partition(":")[0]
+    module, package = _CLIENTS.get(scheme, ("", ""))
+    if not module:
+        return
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # a package above it
+        found = None
+    if found is None:
+        raise RegistryError(
+            f"MLflow keeps the files of this experiment at {shown_uri(uri)}, and this Python has no "
+            f"client for "
+            f"{scheme}: pip install {package}. Nothing was trained."
+        )
 
 
 def _is_lost(error: Exception) -> bool:

@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -350,3 +352,46 @@ def test_a_hanging_registry_is_given_up(own_mlflow: Server, monkeypatch: pytest.
 def test_a_password_is_not_shown() -> None:
     """A URI in a message keeps its password to itself."""
     assert door.shown_uri("postgresql://me:secret@db/x") == "postgresql://me:***@db/x"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "package"), [("s3", "boto3"), ("gs", "google-cloud-storage"), ("wasbs", "azure-storage-blob")]
+)
+def test_a_store_without_its_client_is_said_before_training(
+    tmp_path: Path, scheme: str, package: str
+) -> None:
+    """The run that was begun is ended, and the sentence names what to install."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    registry = Registry(uri)
+    client = mlflow.MlflowClient(uri)
+    experiment = client.create_experiment("okamochi/far", artifact_location=f"{scheme}://bucket/files")
+
+    with pytest.raises(RegistryError, match=rf"no client for {scheme}: pip install {package}"):
+        registry.start("far", "a run", {})
+
+    (run,) = client.search_runs([experiment])
+    assert run.info.status == "FAILED"
+
+
+def test_a_server_that_asks_for_credentials_is_answered_with_the_variables() -> None:
+    """As MLflow behind a proxy with basic authentication."""
+
+    class Asks(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server calls
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Asks)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(RegistryError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"):
+            Registry(f"http://127.0.0.1:{server.server_port}").start("far", "a run", {})
+    finally:
+        server.shutdown()
+        server.server_close()
