@@ -1,5 +1,6 @@
 """What a person would notice in the values of a table: told with counts and a key, never changed."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ ABOVE_ZERO = 0.15  # of the median, above which every other number lies
 SAME_FACTOR = 1e-3
 PAIRED_COLUMNS, PAIRED_ROWS = 80, 2_000
 MANY_COPIES = 0.2  # of the rows
+WAYS_BY_ROW = 10  # in which rows can differ, by the number of rows, from which copies are no chance
 ID_DIGITS = 9  # of whole numbers that are all as long and all different
 MAX_CODES = 2_000
 _NINES = re.compile(r"-?(?:9{2,}|8{2,}|77+)")
@@ -50,7 +52,7 @@ def noticed(cleaned: Mapping[str, Cleaned], copies: int, rows: int) -> list[Look
         elif column.kind == "number":
             found += _numbers(name, column.cells.to_numpy("float64"))
     found += _factors({n: c.cells.to_numpy("float64") for n, c in cleaned.items() if c.kind == "number"})
-    if copies > MANY_COPIES * rows:
+    if copies > MANY_COPIES * rows and _ways(cleaned) > WAYS_BY_ROW * rows:
         found.append(
             LookAt(
                 None,
@@ -60,6 +62,11 @@ def noticed(cleaned: Mapping[str, Cleaned], copies: int, rows: int) -> list[Look
             )
         )
     return found
+
+
+def _ways(cleaned: Mapping[str, Cleaned]) -> float:
+    """In how many ways rows can differ: few columns of few values make copies by chance."""
+    return math.prod(float(max(1, column.cells.nunique())) for column in cleaned.values())
 
 
 def _words(name: str, cells: "pd.Series[Any]") -> list[LookAt]:
