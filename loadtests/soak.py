@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 64
 RUN_S = 15.0
-MOST_MB = 2.0
+MAX_MB = 2.0
 """Of growth for a million requests."""
 LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -99,17 +99,17 @@ def conclude(samples: Sequence[Sample], warm_up_s: float, out: Path) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     found = {
         "mb_per_million_requests": growth,
-        "allowed": MOST_MB,
+        "allowed": MAX_MB,
         "samples": [asdict(one) for one in samples],
     }
     out.write_text(json.dumps(found, indent=1) + "\n")
     if growth is None:
         print("FAILED: the soak was too short to be judged; it needs four runs after the warm-up.")
         return 1
-    met = growth < MOST_MB
+    met = growth < MAX_MB
     verdict = "PASSED" if met else "FAILED"
     print(
-        f"{verdict}: {growth:+.3f} MB a million requests, wanted < {MOST_MB:g}; {samples[-1].requests:,} sent"
+        f"{verdict}: {growth:+.3f} MB a million requests, wanted < {MAX_MB:g}; {samples[-1].requests:,} sent"
     )
     return 0 if met else 1
 

@@ -9,14 +9,14 @@ from loadtests.shapes.shape import Shape
 if TYPE_CHECKING:
     from loadtests.shapes.shape import Stages
 
-MOST_STEPS = 10
+MAX_STEPS = 10
 LEAST_S = 3
 """Of a step: its first second is the users' coming."""
 
 
 def stages(users: int, seconds: float) -> Stages:
     """Up to ten equal steps."""
-    steps = max(1, min(MOST_STEPS, int(seconds // LEAST_S), users))
+    steps = max(1, min(MAX_STEPS, int(seconds // LEAST_S), users))
     return [(seconds / steps, round(users * step / steps)) for step in range(1, steps + 1)]
 
 

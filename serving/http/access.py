@@ -1,8 +1,8 @@
-"""Who may ask for what: the one question that every request is asked, on either lane and of every route.
+"""Access: `admit` authorizes every request, on both lanes and for every route.
 
-Today everybody may. What will look at keys stands in `admit`, which is asked for each request anew. What the
-express lane remembers of a head includes the headers named here, and `admit` is given no others, so that a
-remembered head never stands for another caller.
+Today it admits every request. A check of keys belongs in `admit`, which is called for each request. The
+express lane caches heads together with the headers named here, and `admit` gets no other headers, so that a
+cached head never stands for another caller.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from serving.errors import Headers
 
 HEADERS = frozenset((b"authorization", b"x-api-key"))
-"""The headers that say who asks; a connection's client certificate would be the third way."""
+"""The headers with credentials; a client certificate would be another source."""
 
 
-class Asking(msgspec.Struct, frozen=True, gc=False):
-    """What is to be decided upon.
+class AccessRequest(msgspec.Struct, frozen=True, gc=False):
+    """The part of a request that access is decided by.
 
     Parameters
     ----------
@@ -37,25 +37,25 @@ class Asking(msgspec.Struct, frozen=True, gc=False):
 
 
 class Principal(msgspec.Struct, frozen=True, gc=False):
-    """Who asks, by the name that the log may have."""
+    """The authenticated caller, by a name that may be logged."""
 
     name: str
 
 
 def credentials_of(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The headers that `admit` is given."""
+    """The headers that `admit` gets."""
     return tuple(pair for pair in headers if pair[0] in HEADERS)
 
 
-def admit(_asking: Asking) -> Principal | None:
-    """Let a request pass, and say who asks where that is known.
+def admit(_request: AccessRequest) -> Principal | None:
+    """Admit a request; return its caller if known.
 
     Both lanes look this function up in its module for each request, before its body is read.
 
     Raises
     ------
     Problem
-        401 without valid credentials (with `WWW-Authenticate`), 403 where they do not suffice. The lane
-        answers it in the shape of the route's protocol.
+        401 (with `WWW-Authenticate`) without valid credentials, 403 if they do not suffice. The lane answers
+        it in the shape of the route's protocol.
     """
     return None

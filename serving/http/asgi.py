@@ -38,7 +38,7 @@ async def read_body(
     Raises
     ------
     Problem
-        413, at the first byte too many or before the first one where the length says so.
+        413, before the first byte if Content-Length exceeds the limit, else at the first byte beyond it.
     """
     if length is not None and length > most:
         raise _too_large(most, setting)
@@ -77,7 +77,7 @@ async def unless_left(future: asyncio.Future[Found], receive: Receive) -> Found 
 def close_unless_read(receive: Receive, send: Send) -> tuple[Receive, Send]:
     """Close the connection of a client that waits for `100 Continue` and is refused before that.
 
-    It may send the body or not: what comes next on that connection could be either (RFC 9110, 10.1.1).
+    The client may send the body or not: the next bytes could be the body or a new request (RFC 9110, 10.1.1).
     """
     read = False
 

@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1 with what a server needs: limits, patience, and replies that keep their order.
 
 A refusal of the parser waits for the replies to the requests before it; a client's offer of another protocol
-is declined, not dropped; a client that sends no more still gets what it asked for.
+is declined, not dropped; a client that sends no more still gets the replies that are due.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ UVICORN_KEEP_ALIVE_S = 5  # its default, where `--timeout-keep-alive` was not gi
 
 
 class Flow(flow_control.FlowControl):
-    """Reads on only when every request that was pipelined is being answered.
+    """Resumes reading only when every pipelined request is being answered.
 
-    uvicorn's own reads on after each reply, so that a client which sends without reading could pile up
-    requests in the worker without end: 200 MB of them in 20 s.
+    uvicorn's own resumes after each reply, so a client that sends without reading could pile up requests in
+    the worker without limit: 200 MB in 20 s.
     """
 
     def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
@@ -44,7 +44,7 @@ class Flow(flow_control.FlowControl):
         self._connection = connection
 
     def resume_reading(self) -> None:
-        """Read on, unless requests wait; after the last one, what comes is dropped."""
+        """Resume reading unless requests are queued; bytes after the last request are dropped."""
         if not self._connection.pipeline or self._connection.ended:
             super().resume_reading()
 
@@ -77,8 +77,8 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0  # fed since the bytes that it began in
         self._header_bytes = 0
-        self._declined = False  # it offers another protocol, where llhttp stops
-        self._refusal: Problem | None = None  # of a request that llhttp would take
+        self._declined = False  # it offers another protocol (Upgrade), at which llhttp stops
+        self._refusal: Problem | None = None  # the refusal of a request that llhttp would accept
         # Of the connection:
         self._active: httptools_impl.RequestResponseCycle | None = None  # that the gateway is answering
         self._presence = Presence()  # of the request that the gateway is answering
@@ -120,10 +120,10 @@ class Connection(HttpToolsProtocol):
         self._parse(data)
 
     def _parse(self, data: bytes) -> None:
-        """Do uvicorn's `data_received`; but what offers another protocol is answered in this one.
+        """Do uvicorn's `data_received`, except that an offer of another protocol is declined.
 
-        llhttp, as httptools sets it, ends such a request with its head: its body would be lost, and whatever
-        follows. So it is read once more without the offer, which is how RFC 9110 (7.8) has it declined.
+        llhttp, as httptools configures it, ends such a request after its head: its body and all later bytes
+        would be lost. So it is parsed again without the offer, which declines the offer (RFC 9110, 7.8).
         """
         self._unset_keepalive_if_required()
         while data:
@@ -135,7 +135,7 @@ class Connection(HttpToolsProtocol):
                 self._declined = False
                 data = without_offer(self.parser, self.url, self.headers) + data[offer.args[0] :]
                 self.parser = httptools.HttpRequestParser(self)
-                with suppress(AttributeError):  # as uvicorn, which has an older httptools without
+                with suppress(AttributeError):  # as in uvicorn: older versions of httptools lack it
                     self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             except httptools.HttpParserError:
                 self.send_400_response("Invalid HTTP request received.")
@@ -161,17 +161,19 @@ class Connection(HttpToolsProtocol):
         """The parser has read the head."""
         self._header_bytes = 0
         tunnel = self.parser.get_method() == b"CONNECT"
-        # Whatever is offered, as `h2c` is by Java's HttpClient, is a protocol that we do not speak.
+        # No offered protocol is supported, such as the `h2c` of Java's HttpClient.
         self._declined = self.parser.should_upgrade() and not tunnel
         if self.parser.get_http_version() == "1.0":
-            self.expect_100_continue = False  # which no such client understands (RFC 9110, 10.1.1)
+            self.expect_100_continue = False  # HTTP/1.0 clients do not understand it (RFC 9110, 10.1.1)
         elif not one_host(self.headers):
-            self._refusal = Problem(400, "A request of HTTP/1.1 has one header Host.", reason="host")
+            self._refusal = Problem(
+                400, "An HTTP/1.1 request must have exactly one Host header.", reason="host"
+            )
             raise _RefusedError
         if not self._declined:
             super().on_headers_complete()
             if tunnel:
-                self.cycle.keep_alive = False  # nobody knows what follows
+                self.cycle.keep_alive = False  # the bytes that follow cannot be parsed
             self._in_head = False  # from here on the request has a cycle
 
     def on_message_complete(self) -> None:
@@ -197,7 +199,7 @@ class Connection(HttpToolsProtocol):
             self._close()
 
     def _whole(self, reply: Reply, request_id: bytes | None, *, close: bool) -> bytes:
-        """Any reply, its headers in the gateway's order."""
+        """Any reply, with its headers in the gateway's order."""
         headers = [*self.server_state.default_headers, (b"content-type", reply.content_type)]
         headers.append((b"content-length", b"%d" % len(reply.body)))
         if request_id is not None:
@@ -211,15 +213,15 @@ class Connection(HttpToolsProtocol):
     # ---- the last request
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what llhttp or a callback of its refuses, in the shape of our other refusals, and close."""
+        """Answer a request that llhttp or one of its callbacks refuses, as a problem, and close."""
         self._end_with(self._refusal or Problem(400, msg, reason="bad_http"))
 
     def _refuse_late(self, turn: Turn) -> None:
         waited = f"{lane.settings.receive_s:g} s (OKAMOCHI_RECEIVE_S)"
-        self._end_with(Problem(408, f"The rest of the {turn} did not come within {waited}."))
+        self._end_with(Problem(408, f"The rest of the {turn} did not arrive within {waited}."))
 
     def _end_with(self, problem: Problem | None) -> None:
-        """Read no more; close when the requests before this one have their replies, and this one has its own.
+        """Stop reading; close once the requests before this one, and this one, have their replies.
 
         Parameters
         ----------
@@ -232,7 +234,7 @@ class Connection(HttpToolsProtocol):
         elif own is not None and own.response_started:
             problem = None  # it was refused before its body had ended
         elif own is not None:
-            own.disconnected = True  # whatever the gateway says of it goes nowhere
+            own.disconnected = True  # the gateway's reply to it is discarded
             own.message_event.set()
             self._active = None
         if self._in_message:
@@ -242,7 +244,7 @@ class Connection(HttpToolsProtocol):
         self.ended = self._in_message = True
         self._last = problem
         if self._answering():
-            self.flow.resume_reading()  # to see the client leave; a close with bytes unread is a reset
+            self.flow.resume_reading()  # to notice a client that leaves; else closing sends a reset
         else:
             self._close()
 
@@ -251,7 +253,7 @@ class Connection(HttpToolsProtocol):
         return bool(self.pipeline) or (self._active is not None and not self._active.response_complete)
 
     def _close(self) -> None:
-        """Close after what `_end_with` has left to say."""
+        """Close after the last reply of `_end_with`."""
         problem, self._last = self._last, None
         if problem is not None and not self.transport.is_closing():
             problem.request_id = name_request(self._last_head)
@@ -274,7 +276,7 @@ class Connection(HttpToolsProtocol):
     # ---- the client
 
     def turn(self) -> Turn:
-        """See `Patience`: of a head, it is the client's turn once the reply before it is written."""
+        """See `Patience`: the client's turn to send a head begins when the previous reply is written."""
         if self.ended or self.pipeline or self.flow.read_paused:
             return ""
         cycle = self.cycle
@@ -287,7 +289,7 @@ class Connection(HttpToolsProtocol):
         return "silent" if cycle.response_started else "body"
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client will send no more; it still gets what it asked for."""
+        """The client sends no more; it still gets the replies that are due."""
         if is_ssl(self.transport):
             return False  # asyncio's TLS has no half-closed connections
         self._half_closed = self._presence.may_have_left = True
@@ -315,7 +317,7 @@ class Connection(HttpToolsProtocol):
         self._patience.end()
         active = self._active
         if active is not None and not active.response_complete:
-            # uvicorn tells the last of pipelined requests alone; the one that is being answered would write
+            # uvicorn notifies the last pipelined request only; the request being answered would write
             # to a transport that is gone, which raises.
             active.disconnected = True
             active.message_event.set()
@@ -323,19 +325,19 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The transport holds more than the client takes: a client that reads nothing is read no further."""
+        """The write buffer is full: the client does not read, so nothing more is read from it."""
         super().pause_writing()
         if self.cycle is None or self.cycle.response_complete:
             self.flow.pause_reading()
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """The write buffer has drained."""
         super().resume_writing()
         self.flow.resume_reading()
 
 
 class _RefusedError(Exception):
-    """Stops the parser; the connection's `_refusal` says why."""
+    """Stops the parser; the reason is the connection's `_refusal`."""
 
 
 def _head_too_large() -> Problem:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bentoml.okamochi")
 
-HELD_BYTES = 64 * 1024  # what a client may send ahead while its reply is due, before we stop reading
+HELD_BYTES = 64 * 1024  # bytes that a client may send ahead while its reply is due, before reading pauses
 
 
 def install(live: Live, observe: Observer, settings: Settings, tracer: Tracer | None = None) -> None:
@@ -52,7 +52,7 @@ def install(live: Live, observe: Observer, settings: Settings, tracer: Tracer | 
     live
         The same as the gateway's.
     observe
-        Counts what this lane answers.
+        Counts the requests that this lane answers.
     """
     lane.settings = settings
     lane.live = live
@@ -97,7 +97,7 @@ class ExpressConnection(Connection):
         self._query: Any = None
         self._started = 0.0
         self._queued: float | None = None
-        self._held = b""  # came while a reply was due
+        self._held = b""  # bytes that came while a reply was due
         self._partial = b""  # a plain head whose body is still to come
         self._closing = False
         # The keep-alive timer of this lane runs on and looks when it is due, instead of being set and
@@ -108,7 +108,7 @@ class ExpressConnection(Connection):
     # ---- in
 
     def data_received(self, data: bytes) -> None:
-        """Take what is a whole plain request, hand the rest to uvicorn."""
+        """Take a whole plain request; hand other bytes to uvicorn."""
         if self._due:
             self._hold(data)
             return
@@ -157,7 +157,7 @@ class ExpressConnection(Connection):
         self._started = started = perf_counter()
         endpoint, head = plain.endpoint, plain.head
         try:
-            self._principal = access.admit(plain.asking)
+            self._principal = access.admit(plain.access_request)
             self._query = query = endpoint.read(body, head)
             if head.deadline_ms is None and query.within_s is None:
                 due, explicit = started + lane.deadline_s, False
@@ -263,7 +263,7 @@ class ExpressConnection(Connection):
     def _answered(self) -> None:
         """The connection is idle again."""
         self._due = False
-        self._ticket = self._query = self._plain = None  # an idle connection keeps no model
+        self._ticket = self._query = self._plain = None  # an idle connection holds no reference to a model
         self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
         if self._reaper is None:
@@ -283,7 +283,7 @@ class ExpressConnection(Connection):
         return _ok_head[1]  # type: ignore[no-any-return]
 
     def _release(self) -> None:
-        """Go on with what came while the reply was due."""
+        """Process the bytes that came while the reply was due."""
         held, self._held = self._held, b""
         if not self.flow.write_paused:
             self.flow.resume_reading()
@@ -328,14 +328,14 @@ class ExpressConnection(Connection):
         super().shutdown()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client will send no more; what is due is written first."""
+        """The client sends no more; the reply that is due is written first."""
         if self._due and not is_ssl(self.transport):
             self._half_closed = True
             return True
         return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has left: its place in the queue is free."""
+        """The client has left: its request leaves the queue."""
         if self._ticket is not None:
             assert self._plain is not None  # noqa: S101 - set with the ticket
             self._plain.endpoint.model.batcher.cancel(self._ticket)
@@ -347,7 +347,7 @@ class ExpressConnection(Connection):
         super().connection_lost(exc)
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """The write buffer has drained."""
         self.flow.resume_writing()
         if not self._due:
             self.flow.resume_reading()

@@ -1,8 +1,8 @@
-"""Heads of one client differ in a few values only: they are compared with a form instead of parsed anew.
+"""Heads of one client differ in a few values only, so a head is compared with a form instead of parsed again.
 
 Clients, proxies and meshes put something new into each request: `X-Request-Id`, `traceparent`, `x-b3-*`,
-`x-datadog-*`, `x-amzn-trace-id`, a date. A form is made of two heads that llhttp
-has read, whose lines are the same but for values; what a third is that fits it costs a tenth of reading it.
+`x-datadog-*`, `x-amzn-trace-id`, a date. A form is made of two heads that llhttp has parsed and whose lines
+are equal except for values. Matching a third head with the form costs a tenth of parsing it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST_VALUES = 24
-MOST_HEAD_BYTES = 4096  # a longer head is not worth remembering
+MAX_VALUES = 24
+MAX_HEAD_BYTES = 4096  # a longer head is not worth remembering
 
-# A line whose value may be another each time is a part of what RFC 9110 takes, all of which llhttp takes: no
+# The grammar of a line with a variable value: a part of RFC 9110's, all of which llhttp accepts. It has no
 # folding, no space around the value, no byte below 32 or above 126.
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): [!-~](?:[ -~]*[!-~])?")
 _VALUE: Callable[[bytes], object] = re.compile(rb"[!-~](?:[ -~]*+(?<! ))?").fullmatch
 _LENGTH: Callable[[bytes], object] = re.compile(rb"[0-9]{1,9}").fullmatch
-# These say what is to be done with the connection or the body, or are decided upon by the whole head.
+# These control the connection or the body, or are decided by the whole head.
 _FIXED = frozenset(
     b"connection content-encoding content-type expect keep-alive proxy-connection te trailer".split()
     + b"transfer-encoding upgrade".split()
@@ -30,18 +30,18 @@ _FIXED = frozenset(
 
 
 class Form(NamedTuple):
-    """What heads have in common: fixed parts, around values.
+    """The template of heads that differ in values only: fixed parts around the values.
 
     Parameters
     ----------
     start
-        What stands before the first value.
+        The bytes before the first value.
     fields
-        For each value what says whether it is one, and the fixed part behind it.
+        For each value a function that checks it, and the fixed part behind it.
     names
-        Of the values' headers, in lower case.
+        Names of the values' headers, in lower case.
     lines
-        Which lines the values stand in.
+        Indices of the lines with the values.
     """
 
     start: bytes
@@ -50,9 +50,9 @@ class Form(NamedTuple):
     lines: tuple[int, ...]
 
     def values(self, head: bytes) -> list[bytes] | None:
-        """The values of a head that has this form; None for any other.
+        """The values of a head that has this form; None for any other head.
 
-        llhttp would take it, and find these values and else what it found in the heads that the form is of.
+        llhttp would accept the head and, apart from these values, parse it like the heads the form came from.
         """
         if not head.startswith(self.start):
             return None
@@ -69,12 +69,12 @@ class Form(NamedTuple):
 
 
 def form_of(one: bytes, other: bytes, known: Form | None = None) -> Form | None:
-    """What two heads have in common, which llhttp has read; None where they differ in more than values.
+    """The form of two heads that llhttp has parsed; None if they differ in more than values.
 
     Parameters
     ----------
     known
-        A form whose values stay values, though these two may not differ in them.
+        A form whose values stay values even if these two heads do not differ in them.
     """
     befores, lines = one.split(b"\r\n"), other.split(b"\r\n")
     if len(befores) != len(lines):
@@ -86,7 +86,7 @@ def form_of(one: bytes, other: bytes, known: Form | None = None) -> Form | None:
             for i, name in zip(known.lines, known.names, strict=True)
             if i < len(lines) and lines[i].lower().startswith(name + b": ")
         )
-    if not 0 < len(places) <= MOST_VALUES or 0 in places:
+    if not 0 < len(places) <= MAX_VALUES or 0 in places:
         return None
     begins = list(accumulate((len(line) + 2 for line in lines), initial=0))
     parts, checks, names, start = [], [], [], 0

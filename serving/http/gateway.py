@@ -1,7 +1,7 @@
-"""The ASGI application: every route, and whatever the express lane does not take.
+"""The ASGI application: every route, and every request that the express lane does not take.
 
-It is outermost, so a path that it does not know never reaches BentoML's own stack. Each request is first of
-all asked about at `access.admit`, whatever its path.
+It is outermost, so an unknown path never reaches BentoML's own stack. Each request first passes
+`access.admit`, whatever its path.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Gateway:
     bentoml_app
         BentoML's own application, for the lifespan and for `passed_on`.
     passed_on
-        Paths of BentoML's that GET and HEAD may reach.
+        BentoML's paths that GET and HEAD may reach.
     on_started
         Called once the application has started, before the first request.
     """
@@ -98,7 +98,7 @@ class Gateway:
         return self.live.routes.catalog
 
     def routes_of(self, catalog: Catalog) -> Routes:
-        """A snapshot of these models; `live.routes = routes_of(other)` makes it what is live."""
+        """A snapshot of these models; the assignment `live.routes = routes_of(other)` makes it live."""
         settings = self.settings
         endpoints: dict[str, Endpoint] = {}
         for protocol in self._protocols:
@@ -136,7 +136,7 @@ class Gateway:
         if scope["type"] == "http":
             if any(name == b"expect" for name, _ in scope["headers"]):
                 receive, send = close_unless_read(receive, send)
-            routes = self.live.routes  # the request ends on what it began with
+            routes = self.live.routes  # the request ends with the snapshot that it began with
             endpoint = routes.endpoints.get(scope["path"])
             if endpoint is not None and scope["method"] == "POST":
                 await self._predict(endpoint, scope, receive, send)
@@ -151,40 +151,48 @@ class Gateway:
     # ---- predictions
 
     async def _predict(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = Asked(scope)
+        context = RequestContext(scope)
         try:
-            asked.principal = access.admit(_asking(scope))
-            asked.head = read_head(scope["headers"], endpoint.content_types)
-            body = await read_body(receive, asked.head.length, self.settings.max_body_bytes)
+            context.principal = access.admit(_access_request(scope))
+            context.head = read_head(scope["headers"], endpoint.content_types)
+            body = await read_body(receive, context.head.length, self.settings.max_body_bytes)
             if body is None:
                 return  # the client left before it had sent all
             reply = await data_plane.answer(
-                endpoint, body, asked.head, asked, settings=self.settings, readers=self._readers, left=receive
+                endpoint,
+                body,
+                context.head,
+                context,
+                settings=self.settings,
+                readers=self._readers,
+                left=receive,
             )
             if reply is None:
                 return
         except Problem as problem:
-            reply = endpoint.refuse(asked.named(problem))
+            reply = endpoint.refuse(context.named(problem))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
-            reply = endpoint.refuse(asked.named(server_failed(error)))
-        seconds = perf_counter() - asked.started
+            reply = endpoint.refuse(context.named(server_failed(error)))
+        seconds = perf_counter() - context.started
         self._observe(endpoint.model.name, endpoint.name, reply.status, seconds, reply.reason)
-        self._tell(endpoint.name, reply, asked, endpoint)
-        await send_reply(send, reply, asked.name)
+        self._tell(endpoint.name, reply, context, endpoint)
+        await send_reply(send, reply, context.name)
 
-    def _tell(self, name: str, reply: Reply, asked: Asked, endpoint: Endpoint | None = None) -> None:
+    def _tell(
+        self, name: str, reply: Reply, context: RequestContext, endpoint: Endpoint | None = None
+    ) -> None:
         self._log(
             name,
             reply,
-            asked.started,
+            context.started,
             endpoint=endpoint,
-            head=asked.head,
-            model=asked.model,
-            queued=asked.queued,
-            scores=asked.scores,
-            request_id=asked.request_id,
-            problem=asked.problem,
-            principal=asked.principal.name if asked.principal is not None else "",
+            head=context.head,
+            model=context.model,
+            queued=context.queued,
+            scores=context.scores,
+            request_id=context.request_id,
+            problem=context.problem,
+            principal=context.principal.name if context.principal is not None else "",
         )
 
     # ---- all else
@@ -192,35 +200,35 @@ class Gateway:
     async def _other(
         self, routes: Routes, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        asked = Asked(scope, endpoint.model if endpoint is not None else None)
+        context = RequestContext(scope, endpoint.model if endpoint is not None else None)
         path, method = scope["path"], scope["method"]
         page = routes.pages.get(path)
         name = endpoint.name if endpoint is not None else page.endpoint if page else "other"
         try:
-            asked.principal = access.admit(_asking(scope))
-            asked.head = read_head(scope["headers"], None)
+            context.principal = access.admit(_access_request(scope))
+            context.head = read_head(scope["headers"], None)
             if path in self._passed_on and method in ("GET", "HEAD"):
                 name = "bentoml"
-                await self._pass_on(name, asked, scope, receive, send)
+                await self._pass_on(name, context, scope, receive, send)
                 return
             if path == feedback.ROUTE and method == "POST":
                 name = "feedback"
-                found = await self._take_feedback(asked, scope, receive)
+                found = await self._take_feedback(context, scope, receive)
                 if found is None:
                     return
                 reply = found
             else:
                 reply = await self._page(routes, page, path, method)
                 if reply.status >= 400:  # a protocol's own way to say that the server is not ready
-                    asked.named(Problem(reply.status, "", error=routes.catalog.not_ready))
+                    context.named(Problem(reply.status, "", error=routes.catalog.not_ready))
         except Problem as problem:
-            reply = self._refuse(path, asked.named(problem))
+            reply = self._refuse(path, context.named(problem))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
-            reply = self._refuse(path, asked.named(server_failed(error)))
-        model = asked.model.name if asked.model is not None else ""
-        self._observe(model, name, reply.status, perf_counter() - asked.started, reply.reason)
-        self._tell(name, reply, asked)
-        await send_reply(send, reply, asked.name)
+            reply = self._refuse(path, context.named(server_failed(error)))
+        model = context.model.name if context.model is not None else ""
+        self._observe(model, name, reply.status, perf_counter() - context.started, reply.reason)
+        self._tell(name, reply, context)
+        await send_reply(send, reply, context.name)
 
     async def _page(self, routes: Routes, page: Page | None, path: str, method: str) -> Reply:
         if page is not None and method in ("GET", "HEAD"):
@@ -244,7 +252,7 @@ class Gateway:
         return ("GET", "HEAD", "POST", "OPTIONS") if path == "*" else ()  # the server as a whole
 
     def _refused(self, catalog: Catalog, path: str) -> str:
-        """The name of a model whose endpoint this would be, had it not been refused."""
+        """The name of the refused model that this path belongs to; "" if there is none."""
         names = (protocol.refused(path, catalog) for protocol in self._protocols)
         return next(filter(None, names), "")
 
@@ -257,37 +265,39 @@ class Gateway:
         own = (protocol.not_found(path, catalog) for protocol in self._protocols)
         return next(filter(None, own), None) or _not_found(catalog, path)
 
-    async def _pass_on(self, name: str, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let BentoML answer; what it refuses or fails at has its line as well."""
+    async def _pass_on(
+        self, name: str, context: RequestContext, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Let BentoML answer; its errors are logged as well."""
 
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] >= 400:
-                asked.request_id = name_request(asked.head)
-                self._tell(name, Reply(message["status"], b"", b""), asked)
-                named = (b"x-request-id", asked.request_id.encode("latin-1"))
+                context.request_id = name_request(context.head)
+                self._tell(name, Reply(message["status"], b"", b""), context)
+                named = (b"x-request-id", context.request_id.encode("latin-1"))
                 message = {**message, "headers": [*message["headers"], named]}
             await send(message)
 
         await self._bentoml(scope, receive, noted)
 
-    async def _take_feedback(self, asked: Asked, scope: Scope, receive: Receive) -> Reply | None:
+    async def _take_feedback(self, context: RequestContext, scope: Scope, receive: Receive) -> Reply | None:
         """The reply to feedback, or None for a client that has left."""
         settings = self.settings
-        asked.head = read_head(scope["headers"], ("application/json",))
-        wait_ms = min(asked.head.deadline_ms or settings.default_deadline_ms, settings.max_deadline_ms)
-        until = Until(asked.started + wait_ms / 1000)
+        context.head = read_head(scope["headers"], ("application/json",))
+        wait_ms = min(context.head.deadline_ms or settings.default_deadline_ms, settings.max_deadline_ms)
+        until = Until(context.started + wait_ms / 1000)
         presence = presence_of(scope)
         presence.dispensable = True
 
         async def work(place: Place) -> Reply | None:
             most = min(settings.feedback_body_bytes, settings.max_body_bytes)
-            body = await read_body(receive, asked.head.length, most, place.hold, "FEEDBACK_BODY_BYTES")
+            body = await read_body(receive, context.head.length, most, place.hold, "FEEDBACK_BODY_BYTES")
             if body is None:
                 return None
             answered = asyncio.ensure_future(place.run(self._feedback.answer, body, until))
             return await unless_left(answered, receive)
 
-        caller = caller_of(scope, asked.principal)
+        caller = caller_of(scope, context.principal)
         return await self._feedback_queue.answer(caller, until, work, presence)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -309,7 +319,7 @@ class Gateway:
 
 
 def _prepared(endpoint: str, content_type: bytes, body: bytes) -> Page:
-    """A page that says the same as long as it is live."""
+    """A page with a constant reply."""
     reply = Reply(200, content_type, body)
     return Page(endpoint, lambda: reply)
 
@@ -333,11 +343,11 @@ def _not_found(catalog: Catalog, path: str) -> Problem:
             catalog.model(parts[2][:100])
         except Problem as problem:
             return problem
-    return Problem(404, f"There is no {path[:200]!r} here; /docs lists what there is.")
+    return Problem(404, f"Unknown path {path[:200]!r}; /docs lists the routes.")
 
 
-class Asked:
-    """A request on its way, and what its line in the log and its spans will say."""
+class RequestContext:
+    """A request that is being answered, and the data for its log line and its spans."""
 
     __slots__ = (
         "head",
@@ -356,7 +366,7 @@ class Asked:
         self.scope = scope
         self.model = model
         self.principal: access.Principal | None = None
-        self.problem: Problem | None = None  # why it was refused
+        self.problem: Problem | None = None  # the reason of a refusal
         self.head = Head()
         self.queued: float | None = None  # when its rows were read
         self.scores: Scores | None = None
@@ -364,17 +374,17 @@ class Asked:
 
     @property
     def name(self) -> bytes | None:
-        """For the header of the reply: what the client calls it, or we do where it was refused."""
+        """The reply's X-Request-Id: the client's, or the server's own if the request was refused."""
         return self.request_id.encode("latin-1") if self.request_id else self.head.request_id
 
     def named(self, problem: Problem) -> Problem:
-        """The problem with the name by which the log has this request."""
+        """The problem with the request id of the log line."""
         self.problem = problem = as_sent(problem, self.head)
-        if not self.head.headers:  # refused in its head, whose X-Request-Id may be well
+        if not self.head.headers:  # refused by its head, whose X-Request-Id may be valid
             self.head = Head(request_id=request_id_of(self.scope["headers"]))
         self.request_id = problem.request_id = name_request(self.head)
         return problem
 
 
-def _asking(scope: Scope) -> access.Asking:
-    return access.Asking(scope["method"], scope["path"], access.credentials_of(scope["headers"]))
+def _access_request(scope: Scope) -> access.AccessRequest:
+    return access.AccessRequest(scope["method"], scope["path"], access.credentials_of(scope["headers"]))

@@ -1,4 +1,4 @@
-"""What is looked at of a request's head, checked: the same for both lanes."""
+"""The relevant headers of a request, checked: the same for both lanes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from serving.protocols import Head
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MOST_REQUEST_ID = 128
+MAX_REQUEST_ID = 128
 FORM = "application/x-www-form-urlencoded"
-"""What `curl -d` says of any body, unless it is told otherwise."""
+"""The content type that `curl -d` sends by default, whatever the body is."""
 
 _PREFIX = os.urandom(6).hex()
 _count = itertools.count(1).__next__
 
 
 def name_request(head: Head) -> str:
-    """What a refusal and its line in the log call a request: the client's own name for it, or ours."""
+    """The request id of a refusal and its log line: the client's X-Request-Id, or a new id."""
     return head.request_id.decode("latin-1") if head.request_id is not None else f"{_PREFIX}-{_count():x}"
 
 
 def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, ...] | None) -> Head:
-    """What we look at of the headers, checked.
+    """The relevant headers, checked.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, 
     Raises
     ------
     Problem
-        400 for a header that is malformed, 415 for a body that the route does not read.
+        400 for a malformed header, 415 for a body that the route does not support.
     """
     content_type = b""
     length: int | None = None
@@ -61,7 +61,7 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, 
             shown = value[:40].decode("latin-1")
             raise Problem(
                 501,
-                f"Transfer-Encoding {shown!r} is not read here; expected chunked.",
+                f"Transfer-Encoding {shown!r} is not supported; expected chunked.",
                 reason="bad_transfer_encoding",
             )
     if content_types is not None and content_type not in (b"", b"application/json"):
@@ -71,8 +71,8 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, 
 
 
 def is_request_id(value: bytes) -> bool:
-    """Whether a reply and the log can repeat it."""
-    return value.isascii() and value.decode().isprintable() and 0 < len(value) <= MOST_REQUEST_ID
+    """Whether a reply and the log can repeat this X-Request-Id."""
+    return value.isascii() and value.decode().isprintable() and 0 < len(value) <= MAX_REQUEST_ID
 
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
@@ -85,7 +85,7 @@ def _request_id(value: bytes) -> bytes:
     if not is_request_id(value):
         raise Problem(
             400,
-            f"X-Request-Id: expected 1 to {MOST_REQUEST_ID} printable ASCII characters.",
+            f"X-Request-Id: expected 1 to {MAX_REQUEST_ID} printable ASCII characters.",
             reason="bad_request_id",
         )
     return value
@@ -110,7 +110,7 @@ def check_deadline_ms(value: bytes) -> int:
 
 
 def check_content_encoding(value: bytes) -> None:
-    """Refuse a body that is compressed: its size is not known before it is unpacked.
+    """Refuse a compressed body: its size is unknown until it is decompressed.
 
     Raises
     ------
@@ -121,14 +121,14 @@ def check_content_encoding(value: bytes) -> None:
         shown = value[:40].decode("latin-1")
         raise Problem(
             415,
-            f"Content-Encoding {shown!r} is not read here; send the body as it is.",
+            f"Content-Encoding {shown!r} is not supported; send the body uncompressed.",
             headers=((b"accept-encoding", b"identity"),),
             reason="bad_content_encoding",
         )
 
 
 def check_content_type(value: bytes, content_types: tuple[str, ...]) -> None:
-    """Refuse a media type that a route does not read, or a charset other than UTF-8.
+    """Refuse a media type that a route does not support, or a charset other than UTF-8.
 
     Raises
     ------
@@ -138,17 +138,17 @@ def check_content_type(value: bytes, content_types: tuple[str, ...]) -> None:
     media, *parameters = (part.strip().lower() for part in value.decode("latin-1").split(";"))
     if media not in content_types and not (media == FORM and "application/json" in content_types):
         raise Problem(
-            415, f"Content-Type {media[:80]!r} is not read here; expected {' or '.join(content_types)}."
+            415, f"Content-Type {media[:80]!r} is not supported; expected {' or '.join(content_types)}."
         )
     for parameter in parameters:
         key, _, charset = parameter.partition("=")
         if key.strip() == "charset" and charset.strip(" \"'") not in ("utf-8", "utf8", "us-ascii"):
-            raise Problem(415, f"Charset {charset[:40]!r} is not read here; expected utf-8.")
+            raise Problem(415, f"Charset {charset[:40]!r} is not supported; expected utf-8.")
 
 
 def as_sent(problem: Problem, head: Head) -> Problem:
-    """415 for a body that was sent as a form and is one: on every route a form is read where it is JSON."""
+    """415 for a body that is a real form: with this content type, every route accepts JSON only."""
     if problem.reason != "not_json" or not head.content_type.strip().lower().startswith(FORM.encode()):
         return problem
-    detail = f"Content-Type '{FORM}' is read only where the body is JSON. {problem.detail}"
+    detail = f"Content-Type '{FORM}' is supported only if the body is JSON. {problem.detail}"
     return Problem(415, detail, reason="bad_content_type")

@@ -1,4 +1,4 @@
-"""What the connections of one worker share; set once, by `express.install`, all but what is live."""
+"""The state that the connections of one worker share; `express.install` sets it once."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Lane:
-    """See the module. An instance: to look up an attribute of a class takes ten times as long."""
+    """See the module. An instance, because looking up an attribute of a class takes ten times as long."""
 
     live: Live
     observe: Observer
-    observe_refused: Observer  # of requests whose head or body HTTP refuses: no endpoint has them
+    observe_refused: Observer  # for requests refused before they reach an endpoint
 
     def __init__(self) -> None:
         self.settings = Settings()
@@ -27,11 +27,13 @@ class Lane:
         self.log = RequestLog("express", 0)
         self.log_refused = RequestLog("gateway", 0)
         self.traced = False
-        self.sample_rate: float | None = None  # share of the usual replies that `log` is asked about
+        self.sample_rate: float | None = (
+            None  # fraction of the successful replies that `log` is called for; None: it is never called
+        )
 
     @property
     def heads(self) -> Heads:
-        """What is remembered of heads of requests to what is live."""
+        """The cached heads of requests to the live models."""
         return self.live.routes.heads
 
 

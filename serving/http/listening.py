@@ -1,7 +1,7 @@
 """Several connections are accepted in one turn of the event loop.
 
-libuv, under uvloop, accepts one a turn. In a crowd a turn takes milliseconds, so that the last of a thousand
-clients who came at once waited for 2.5 seconds: each turn first answered all who were in already.
+libuv, under uvloop, accepts one connection a turn. Under load a turn takes milliseconds, so the last of a
+thousand simultaneous clients waited for 2.5 seconds: each turn first answered all accepted clients.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Servers:
         return getattr(self._servers[0], name)
 
     def close(self) -> None:
-        """Accept nobody any more."""
+        """Stop accepting connections."""
         for server in self._servers:
             server.close()
 
@@ -36,7 +36,7 @@ class Servers:
 
 
 def accept_many() -> None:
-    """Have the running loop listen so on the socket that uvicorn, which is about to, hands it."""
+    """Make the running loop listen this way on the socket that uvicorn will hand to it."""
     loop: Any = asyncio.get_running_loop()
     if not type(loop).__module__.startswith("uvloop"):
         return  # asyncio's own accepts as many as wait

@@ -60,20 +60,20 @@ def _pages(catalog: Catalog) -> dict[str, Any]:
     ready["responses"]["503"] = problem(503)
     paths = {"/models": {"get": page("list_models", "The live models.", schema("Models"))}}
     for name in catalog.live:
-        about = page(f"get_{name}", f"What {name} takes and how good it is.", schema("Model"))
+        about = page(f"get_{name}", f"The columns of {name} and its quality.", schema("Model"))
         paths[f"/models/{name}"] = {"get": about}
     return paths | {
         "/livez": {"get": page("livez", "The process answers.", "text/plain")},
         "/readyz": {"get": ready},
         "/metrics": {"get": page("metrics", "For Prometheus.", "text/plain")},
         "/openapi.json": {"get": page("openapi", "This document.", {"type": "object"})},
-        "/docs": {"get": page("docs", "A page to read.", "text/html")},
+        "/docs": {"get": page("docs", "The documentation, as a page.", "text/html")},
         "/": {"get": _redirect()},
     }
 
 
 def _redirect() -> dict[str, Any]:
-    found = page("first", "Leads to /docs.", {})
+    found = page("first", "Redirects to /docs.", {})
     location = {"Location": {"schema": {"type": "string"}}}
     moved = {"description": HTTPStatus(307).phrase, "headers": location}
     found["responses"] = {"307": moved, "400": problem(400)}
@@ -114,13 +114,13 @@ def _feedback() -> dict[str, Any]:
     }
     told = {
         "404": "The id is unknown, was not logged or has expired.",
-        "409": "Another value was given for the row before.",
+        "409": "Another value was already given for the row.",
         "429": "Too much feedback is on its way, or it waited until its deadline.",
         "503": "The prediction log cannot be used now.",
     }
     return {
         "operationId": "feedback",
-        "summary": "Say what a prediction should have been; all of a list is stored or nothing.",
+        "summary": "Give the actual value of a prediction; either the whole list is stored or nothing.",
         "parameters": HEADERS,
         "requestBody": {
             "required": True,
@@ -128,7 +128,7 @@ def _feedback() -> dict[str, Any]:
         },
         "responses": {
             "200": {
-                "description": "How many values were stored, and how many were known already.",
+                "description": "The number of stored values, and of values that were already known.",
                 "content": {"application/json": {"schema": reply}},
             },
             **{str(status): problem(status) for status in (400, 413, 415, 422, 500)},

@@ -1,4 +1,4 @@
-"""What a person opens in a browser: pages that load nothing, and a policy that holds the browser to it."""
+"""Pages for a browser: they load nothing from other hosts, and a content security policy enforces that."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.protocols import Reply
 
 HTML = b"text/html; charset=utf-8"
 FIRST = "/docs"
-"""Where `/` leads."""
+"""The path that `/` redirects to."""
 
 _INLINE = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
 
@@ -21,7 +21,7 @@ def first() -> Reply:
 
 
 def page(text: str) -> Reply:
-    """A page whose browser runs what stands in it, asks this server, and loads from nowhere else."""
+    """A page that may run its own scripts and call this server, and may load nothing else."""
     allowed: dict[str, list[str]] = {"style": [], "script": []}
     for kind, content in _INLINE.findall(text):
         allowed[kind].append(f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'")

@@ -1,4 +1,4 @@
-"""No client is waited for without end, neither for what it has to send nor for what it has to take."""
+"""Timeouts for clients that stop sending a request or stop reading a reply."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Turn = Literal["", "silent", "head", "body"]
-"""What a client has to send: nothing now, anything at all, or the rest of a head or of a body."""
+"""What the client must send next: nothing, any bytes, or the rest of a head or of a body."""
 
 
 class Waiting(Protocol):
@@ -22,11 +22,11 @@ class Waiting(Protocol):
     loop: asyncio.AbstractEventLoop
 
     def turn(self) -> Turn:
-        """What is waited for, of the client."""
+        """What the client must send next."""
 
 
 class Patience:
-    """Ends the connection of a client that is silent for too long while it is its turn.
+    """Closes the connection of a client that does nothing for too long when it is the client's turn.
 
     Parameters
     ----------
@@ -42,16 +42,16 @@ class Patience:
         self._connection = connection
         self._receive_s = receive_s
         self._refuse = refuse
-        self._unsent = 0  # bytes of replies when the client was last looked at
+        self._unsent = 0  # unread bytes of replies at the last check
         self.heard = connection.loop.time()  # when the head began, or the last of the body came
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to look at the client, from time to time."""
+        """Start the periodic check."""
         self._timer = self._connection.loop.call_later(self._receive_s, self._look)
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop the periodic check."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -75,9 +75,9 @@ class Patience:
 
 
 def unsent(transport: asyncio.Transport) -> int:
-    """Bytes that the client has still to take: ours, else those that the kernel holds for it.
+    """Bytes that the client has not read: those in our buffer, else those in the kernel's.
 
-    Through TLS uvloop says that its buffer is empty whatever is in it. Then the kernel's is full.
+    With TLS, uvloop always reports an empty buffer; then the kernel's buffer is full.
     """
     held: int = transport.get_write_buffer_size()
     connection = transport.get_extra_info("socket")
@@ -85,5 +85,5 @@ def unsent(transport: asyncio.Transport) -> int:
         return held
     try:
         return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except OSError:  # not every system can say
+    except OSError:  # not every system supports it
         return 0

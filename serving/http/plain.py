@@ -1,6 +1,6 @@
 """The head of a plain request, read by llhttp: what the express lane takes.
 
-Whatever is unusual about a request is no business of that lane: the gateway reads the same bytes.
+An unusual request is left to the gateway, which reads the same bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import httptools
 import msgspec
 
 from serving.errors import Problem
-from serving.http.access import Asking
+from serving.http.access import AccessRequest
 from serving.http.head import read_head
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from serving.protocols import Endpoint, Head, Reply
     from serving.scoring.batcher import Scores
 
-# A request with one of these is the gateway's: its connection, its body or its reply is not the usual one.
+# A request with one of these headers is left to the gateway: its connection, body or reply is unusual.
 _NOT_PLAIN = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"trailer", b"te"))
 _OFFER = frozenset((b"upgrade", b"http2-settings"))
 
@@ -32,9 +32,9 @@ class Plain(msgspec.Struct, frozen=True, gc=False):
     endpoint: Endpoint
     length: int  # of the body
     head: Head
-    asking: Asking
+    access_request: AccessRequest
     tally: metrics.Tally
-    answer: Callable[[Any, Scores, int], Reply]  # of the endpoint, or what logs its answers
+    answer: Callable[[Any, Scores, int], Reply]  # the endpoint's, or the prediction log's wrapper
 
 
 class PlainReader:
@@ -44,7 +44,7 @@ class PlainReader:
     ----------
     endpoints
         The prediction routes, by path.
-    most_body_bytes
+    max_body_bytes
         A larger body is read in a thread, by the gateway.
     """
 
@@ -54,15 +54,15 @@ class PlainReader:
         observe: metrics.Observer,
         *,
         max_head_bytes: int,
-        most_body_bytes: int,
+        max_body_bytes: int,
     ) -> None:
         self._endpoints = {path.encode(): (path, endpoint) for path, endpoint in endpoints.items()}
         self._observe = observe
         self._max_head_bytes = max_head_bytes
-        self.most_body_bytes = most_body_bytes
+        self.max_body_bytes = max_body_bytes
 
     def __call__(self, head: bytes) -> Plain | None:
-        """Read the bytes up to the empty line; None for a request that is left to the gateway."""
+        """Parse the bytes up to the empty line; None for a request that is left to the gateway."""
         if len(head) > self._max_head_bytes:
             return None
         found = _Found()
@@ -93,15 +93,15 @@ class PlainReader:
             checked = read_head(found.headers, endpoint.content_types)
         except Problem:
             return None
-        if checked.length is None or checked.length > self.most_body_bytes:
+        if checked.length is None or checked.length > self.max_body_bytes:
             return None
-        asking = Asking("POST", path, checked.credentials)
+        access_request = AccessRequest("POST", path, checked.credentials)
         tally = self._observe.tally(endpoint.model.name, endpoint.name)
-        return Plain(endpoint, checked.length, checked, asking, tally, endpoint.answer)
+        return Plain(endpoint, checked.length, checked, access_request, tally, endpoint.answer)
 
 
 class _Found:
-    """Collects what llhttp finds in the head of one request."""
+    """Collects the parts that llhttp finds in the head of one request."""
 
     def __init__(self) -> None:
         self.target = b""
@@ -129,7 +129,7 @@ class _Found:
 def without_offer(
     parser: httptools.HttpRequestParser, target: bytes, headers: Iterable[tuple[bytes, bytes]]
 ) -> bytes:
-    """The head of a request, by a parser that has read it, without the offer to go on in another protocol."""
+    """The head of a parsed request, without its offer to switch to another protocol."""
     lines = [b"%s %s HTTP/%s" % (parser.get_method(), target, parser.get_http_version().encode())]
     for name, value in headers:
         if name == b"connection":
@@ -142,5 +142,5 @@ def without_offer(
 
 
 def one_host(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a request names its host once, as RFC 9112 (3.2) has any of HTTP/1.1 refused that does not."""
+    """Whether a request has one Host header; RFC 9112 (3.2) demands it of HTTP/1.1."""
     return sum(name == b"host" for name, _ in headers) == 1

@@ -1,7 +1,7 @@
-"""What is live: one immutable snapshot, which both lanes look up by one reference for each request.
+"""The live models and routes: one immutable snapshot, which both lanes look up for each request.
 
-To replace it is one assignment (`live.routes = other`): a request ends on the snapshot that it began with,
-and the next one finds the other. Nothing else holds on to a model outside a request, so the old one can go.
+One assignment replaces it (`live.routes = other`): a request ends with the snapshot that it began with, and
+the next request uses the new one. Nothing else refers to a model outside a request, so the old one is freed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Page:
-    """A route that is answered without a body being read: GET and HEAD."""
+    """A route of GET and HEAD, which is answered without reading a body."""
 
     endpoint: str
     answer: Callable[[], Reply | Awaitable[Reply]]
@@ -32,16 +32,16 @@ class Page:
 
 @dataclass(frozen=True)
 class Routes:
-    """Everything that is answered from the models of one catalog.
+    """All routes of the models of one catalog.
 
     Parameters
     ----------
     endpoints
         The prediction routes, by path.
     pages
-        The routes of GET and HEAD, by path; what they say is prepared.
+        The routes of GET and HEAD, by path; their replies are prepared.
     heads
-        What the express lane remembers of heads of requests, since that names an endpoint.
+        The express lane's cache of heads; it is part of the snapshot because it refers to endpoints.
     """
 
     catalog: Catalog
@@ -64,8 +64,8 @@ class Live:
 
 
 def heads_of(endpoints: Mapping[str, Endpoint], observe: Observer, settings: Settings) -> Heads:
-    """What the express lane remembers of heads: none yet, and none ever where it is turned off."""
+    """An empty cache of heads; it stays empty if the express lane is turned off."""
     most = min(LARGE_BODY_BYTES - 1, settings.max_body_bytes)
     taken = endpoints if settings.express else {}
-    read = PlainReader(taken, observe, max_head_bytes=settings.max_head_bytes, most_body_bytes=most)
+    read = PlainReader(taken, observe, max_head_bytes=settings.max_head_bytes, max_body_bytes=most)
     return Heads(read, most)

@@ -37,7 +37,7 @@ class AllocatedFile(MmapedDict):
     def _init_value(self, key: str) -> None:
         ours: Any = self
         grown = ours._capacity  # noqa: SLF001
-        while ours._used + _most_bytes(key) > grown:  # noqa: SLF001
+        while ours._used + _max_bytes(key) > grown:  # noqa: SLF001
             grown *= 2
         if grown > ours._capacity:  # noqa: SLF001
             try:
@@ -87,7 +87,7 @@ def _take(descriptor: int, size: int) -> None:
         os.posix_fallocate(descriptor, 0, size)
 
 
-def _most_bytes(key: str) -> int:
+def _max_bytes(key: str) -> int:
     """The largest size of an entry: a length, the key padded to eight bytes, a value and a time."""
     return 4 + len(key.encode()) + 8 + 16
 

@@ -1,1 +1,1 @@
-"""What was predicted, and what it should have been."""
+"""The log of predictions, and of the actual values that clients report for them."""

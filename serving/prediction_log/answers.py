@@ -1,12 +1,12 @@
-"""Beside the files of the log: what became of their rows.
+"""The feedback of the log's rows, in files beside the log.
 
-`feedback-NAME.jsonl` has a line for each value that was told of a row of `predictions-NAME.jsonl`, and
-`index-NAME` says where. Lines of the log begin more than `SLOT_BYTES` apart; the index has a slot of
-8 bytes for each so many bytes of the log, which holds the place of the value in the feedback. So what is
-known of a row is found by two short reads, however much feedback there is.
+`feedback-NAME.jsonl` has a line for each actual value of a row of `predictions-NAME.jsonl`, and `index-NAME`
+has the positions of these lines. Lines of the log begin more than `SLOT_BYTES` apart; for each `SLOT_BYTES`
+bytes of the log, the index has a slot of 8 bytes with the position of the value in the feedback. So the
+value of a row is found by two short reads, however much feedback there is.
 
-The index is only ever a help. Its first 8 bytes say how much of the feedback it covers: what it lacks is
-added before it is asked. What a slot says is checked against the line that it leads to.
+The index can always be rebuilt. Its first 8 bytes give the length of the feedback that it covers; missing
+entries are added before a look-up. Each slot is checked against the line that it points to.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from serving.waiting import Until
 
 LOCK = "feedback.lock"
-LOCKED_S = 0.02  # after which a folder that another process has locked is asked for again
+LOCKED_S = 0.02  # pause before the lock of a folder is tried again
 SLOT_BYTES = 128  # shorter than the shortest line of the log
 READ_BYTES = 4_096  # at once, of a line
 _KEY = re.compile(rb'\{"id":"([0-9a-f]{12}-[0-9a-f]{1,16}(?:-[0-9a-f]{32})?)","row":(\d+),')
@@ -42,30 +42,30 @@ _U64 = struct.Struct("<Q")
 
 
 def feedback_file(log: Path) -> Path:
-    """Where the values of a log's rows are."""
+    """Path of the file with the values of a log's rows."""
     return log.with_name("feedback-" + log.name.removeprefix("predictions-"))
 
 
 def index_file(log: Path) -> Path:
-    """Where it says at which byte of the feedback the value of a row is."""
+    """Path of the index: for each row the byte of its value in the feedback."""
     return log.with_name("index-" + log.name.removeprefix("predictions-").removesuffix(".jsonl"))
 
 
 def forget(log: Path) -> None:
-    """Delete what was told of the rows of a log."""
+    """Delete the feedback of a log's rows."""
     feedback_file(log).unlink(missing_ok=True)
     index_file(log).unlink(missing_ok=True)
 
 
 def add(folder: Path, told: Sequence[Told], until: Until) -> list[Any]:
-    """Add values, all or, where one contradicts what is known, none.
+    """Add values; if one contradicts a stored value, add none.
 
     One process at a time does this in a folder, so no value is stored twice. Files are opened one after the
     other, since a thousand at once are more than a process may have.
 
     Returns
     -------
-    For each what was known before, else `NEW`.
+    For each item the value that was stored before, else `NEW`.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def _store(values: dict[Path, list[Told]]) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Alone in a folder; NotYetError where another process or thread is."""
+    """Lock a folder; NotYetError if another process or thread has locked it."""
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         try:
@@ -134,7 +134,7 @@ class _Answers:
 
     def __init__(self, log: Path, *, create: bool = False) -> None:
         self._log = log
-        log.stat()  # nothing is begun beside a file that has just expired
+        log.stat()  # no feedback is added for a file that has just expired
         flags = os.O_RDWR | os.O_CLOEXEC
         new = os.O_CREAT if create else 0
         self._file = os.open(feedback_file(log), flags | os.O_APPEND | new, 0o666)
@@ -156,7 +156,7 @@ class _Answers:
         return os.fstat(self._file).st_size
 
     def known(self, row: Found) -> Any:
-        """The value of a row, `NEW` for none."""
+        """The value of a row; `NEW` if there is none."""
         slot = self._slot(row.place[1])
         if not slot:
             return NEW
@@ -198,7 +198,7 @@ class _Answers:
     # ---- the index
 
     def catch_up(self, until: Until) -> None:
-        """Index what a process that died, or that of an older release, has added."""
+        """Index the lines that a process that died, or one of an older release, has added."""
         covered = self._covered()
         if covered == self.size:
             return

@@ -1,10 +1,9 @@
-"""The prediction log: a line a row, written behind the requests' backs.
+"""The prediction log: one line for each row, written in the background.
 
-What is logged is captured on the event loop, for at most so many rows a second, into a bounded buffer; a
-thread makes lines of it and stores them. A store that is full or away costs lines, which are counted, and no
-request.
+Rows are captured on the event loop, at a limited rate, into a bounded buffer; a thread makes lines of them
+and stores them. If the store is full or unreachable, lines are dropped and counted; no request fails.
 
-The server's endpoints are wrapped, see `PredictionLog.logged`: what the wrapper answers is looked at.
+The server's endpoints are wrapped (`PredictionLog.logged`); the wrapper captures their answers.
 """
 
 from __future__ import annotations
@@ -51,14 +50,14 @@ logger = logging.getLogger("bentoml.okamochi")
 FLUSH_S = 0.5
 EXPIRE_EVERY_S = 600.0
 VERDICTS_EVERY_S = 30.0
-BUFFERED_S = 10  # of rows at the full rate, while the store is slow
-ROWS_AT_ONCE = 16  # encoded before the event loop may go on
-MOST_TEXT = 4_096  # characters of one cell
+BUFFERED_S = 10  # seconds of rows at the full rate, for a slow store
+ROWS_AT_ONCE = 16  # rows encoded before the event loop gets its turn
+MAX_TEXT = 4_096  # characters of one cell
 COMPLAIN_EVERY_S = 60.0
 
 
 def hash_of(key: str, cell: Any) -> str | None:
-    """A sensitive cell as 16 hexadecimal digits, from which no way leads back without the key."""
+    """A sensitive cell as 16 hexadecimal digits; it cannot be recovered without the key."""
     if cell is None:
         return None
     return hmac.new(key.encode(), canonical(cell).encode(), hashlib.sha256).hexdigest()[:16]
@@ -73,7 +72,7 @@ class _Taken(NamedTuple):
     version: str
     endpoint: str
     signature: Signature
-    cells: Any  # by position; a list, an array of the matrix, or what `batcher.packer` made
+    cells: Any  # by position: a list, an array of the matrix, or the bytes of `batcher.packer`
     sensitive: tuple[Any, ...]
     prediction: Any
     scores: NDArray[np.float64]
@@ -82,7 +81,7 @@ class _Taken(NamedTuple):
 class Logged:
     """An endpoint whose answers are logged.
 
-    Its functions are attributes and no methods: a call of the wrapped one costs nothing more.
+    Its functions are attributes instead of methods, so calling a wrapped function costs nothing more.
     """
 
     def __init__(self, endpoint: Endpoint, answer: Callable[[Any, Scores, int], Reply]) -> None:
@@ -120,13 +119,13 @@ class PredictionLog:
         Parameters
         ----------
         versions
-            Gives the version of each model that is live.
+            Returns the version of each live model.
         """
         self._versions = versions
         self._thread.start()
 
     def logged(self, endpoints: Mapping[str, Endpoint]) -> dict[str, Endpoint]:
-        """The same endpoints, by path, each wrapped so that what it answers is logged."""
+        """The same endpoints, by path, each wrapped so that its answers are logged."""
         wrapped: dict[int, Endpoint] = {}
         for endpoint in endpoints.values():
             if id(endpoint) not in wrapped:
@@ -165,7 +164,7 @@ class PredictionLog:
             return reply
         found = None if getattr(query, "id", "") else _own_id(reply.body)
         if found is None:
-            # MLflow's protocol has no id in its replies, and that of a client need not be the only one.
+            # MLflow's replies have no id, and a client's own id need not be unique.
             found = ids.new_id()
             reply = msgspec.structs.replace(reply, headers=(*reply.headers, (ID_HEADER, found.encode())))
         model = endpoint.model
@@ -215,10 +214,10 @@ class PredictionLog:
                     show_at = now + VERDICTS_EVERY_S
                     self.show_verdicts()
             except StoreError as error:
-                self._complain(str(error), "the prediction log cannot be tidied or read")
+                self._complain(str(error), "the prediction log cannot be expired or read")
 
     def show_verdicts(self) -> None:
-        """Put into the metrics what training says of the versions that are live here."""
+        """Publish the live-quality verdicts for the live versions as metrics."""
         versions = self._versions()
         for said in self.store.verdicts():
             if versions.get(said.model) == said.version:
@@ -232,11 +231,11 @@ class PredictionLog:
                 metrics.LIVE_JUDGED.labels(*labels).set(said.at)
 
     def holds(self, wanted: set[str]) -> bool:
-        """Whether a row of these ids waits to be stored."""
+        """Whether the buffer has a row with one of these ids."""
         return any(taken.id in wanted for taken in self._buffer.copy())
 
     def flush(self) -> None:
-        """Store what was captured before this was called."""
+        """Store the rows that were captured before this call."""
         with self._writing:
             self._dropped["sampled_out"].inc(max(0, self._sampler.skipped()))
             taken = [self._buffer.popleft() for _ in range(len(self._buffer))]
@@ -250,21 +249,21 @@ class PredictionLog:
                 self._written.inc(len(lines))
             except StoreError as error:
                 self._complain(str(error))
-            except Exception as error:  # noqa: BLE001 - whoever asked, such as for feedback, goes on
+            except Exception as error:  # noqa: BLE001 - the caller, such as feedback, goes on
                 self._complain(raised_at(error))
             finally:
                 if lost:
                     self._dropped["store_failed"].inc(lost)
 
     def _lines(self, taken: Sequence[_Taken]) -> list[Line]:
-        """The lines of rows; without those of which none can be made."""
+        """The lines of rows; rows that cannot be encoded are left out."""
         lines: list[Line] = []
         for i, each in enumerate(taken):
             if i % ROWS_AT_ONCE == 0:
-                time.sleep(0)  # lets go of the interpreter, which the event loop waits for
+                time.sleep(0)  # releases the interpreter's lock for the event loop
             try:
                 lines.append(self._line(each))
-            except Exception as error:  # noqa: BLE001 - a bug costs this row alone
+            except Exception as error:  # noqa: BLE001 - a bug loses this row only
                 self._complain(raised_at(error))
         return lines
 
@@ -306,7 +305,7 @@ class PredictionLog:
             logger.warning("%s, serving goes on: %s", what, reason)
 
     def close(self) -> None:
-        """Store what is left and end the thread."""
+        """Store the remaining rows and end the thread."""
         self._thread.close()
         if self._thread.started:
             self.flush()
@@ -321,31 +320,31 @@ def _predicted(query: Any, scores: Scores, row: int) -> Any:
 
 
 def _own_id(body: bytes) -> str | None:
-    """The id that our reply has, if it has one of ours."""
+    """The id in our reply, if it is one of ours."""
     start = body.rfind(b'"id":"%s-' % ids.PREFIX.encode())
     return None if start < 0 else body[start + 6 : body.index(b'"', start + 6)].decode()
 
 
 def _cell(cell: Any) -> Any:
-    """A cell as JSON has it, not too long."""
+    """A cell as a JSON value, shortened to `MAX_TEXT` characters."""
     if isinstance(cell, np.generic):
         cell = cell.item()
     if isinstance(cell, bytes):
         cell = cell.decode("utf-8", "replace")
     if isinstance(cell, str):
-        return cell[:MOST_TEXT].encode("utf-8", "replace").decode()
+        return cell[:MAX_TEXT].encode("utf-8", "replace").decode()
     if cell is None or isinstance(cell, (bool, float)) or (isinstance(cell, int) and abs(cell) < 2**63):
         return cell
-    return str(cell)[:MOST_TEXT]
+    return str(cell)[:MAX_TEXT]
 
 
 def open_log(settings: Settings) -> PredictionLog | None:
-    """The log that the settings ask for; None for none."""
+    """The log that the settings configure; None if there is none."""
     target = settings.prediction_log
     if not target:
         return None
     if target.startswith(POSTGRES):
-        from serving.prediction_log.postgres import Postgres  # only where it is asked for
+        from serving.prediction_log.postgres import Postgres  # imported only where it is configured
 
         return PredictionLog(Postgres(target), settings)
     store = Folder(

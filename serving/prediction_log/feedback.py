@@ -1,8 +1,8 @@
-"""`POST /feedback`: what a prediction should have been, by the id of its reply.
+"""`POST /feedback`: the actual value of a prediction, by the id of its reply.
 
-All of a request is kept or nothing of it. What is said twice is kept once; what contradicts something that
-was said before is refused, since nobody could tell which of the two is right. Nothing here waits: where an
-answer is not there yet, `NotYetError` says when to ask again.
+A request is stored whole or not at all. A repeated value is stored once; a value that contradicts a stored
+one is refused, since the server cannot know which is right. No function waits: if an answer is not available
+yet, `NotYetError` says when to retry.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 
 ROUTE = "/feedback"
 KEYS = ("id", "row", "actual")
-MOST_ITEMS = 1_000
-MOST_ERRORS = 20
-CONTRADICTS = "another value was stored for this row before"  # which one is nobody's business
-FRESH_S = 2.0  # for so long a row may be answered and not be written yet, by the clocks of two machines
+MAX_ITEMS = 1_000
+MAX_ERRORS = 20
+CONTRADICTS = "another value was stored for this row before"  # the stored value is not revealed
+FRESH_S = 2.0  # a row may be answered this long before it is written, by the clocks of two machines
 
 
 class Feedback:
-    """Takes what clients say was right, to the prediction log.
+    """Stores the actual values that clients report in the prediction log.
 
     Parameters
     ----------
     log
-        None where it is off: nothing can be joined, so everything is refused.
+        None if the log is off; every request is then refused.
     """
 
     def __init__(self, catalog: Callable[[], Catalog], log: PredictionLog | None) -> None:
@@ -59,18 +59,18 @@ class Feedback:
         Raises
         ------
         Problem
-            400 and 422 for what is malformed, 404 for what is not in the log (or there is none), 409 for what
-            contradicts, 503 for a log that is away.
+            400 and 422 for a malformed body, 404 for an unknown row or a log that is off, 409 for a
+            contradiction, 503 for a log that is unreachable.
         NotYetError
             Another worker may have answered a row a moment ago, or another process has locked the log.
         GivenUpError
-            Nobody waits any more.
+            The client no longer waits.
         """
         items = _items(decode(body))
         if self._log is None:
             raise Problem(
                 404,
-                "There is no prediction log that feedback could be joined with; start the server with "
+                "Feedback needs the prediction log, which is off; start the server with "
                 "OKAMOCHI_PREDICTION_LOG set to a folder or a postgresql:// URL.",
             )
         try:
@@ -122,8 +122,8 @@ class Feedback:
         _refuse(
             404,
             absent,
-            " Known are replies (`id`, or the header X-Prediction-Id) whose rows were logged: drawn "
-            "(OKAMOCHI_PREDICTION_LOG_ROWS_PER_S) and not older than OKAMOCHI_PREDICTION_LOG_DAYS.",
+            " The log has a sample of the rows (OKAMOCHI_PREDICTION_LOG_ROWS_PER_S), for "
+            "OKAMOCHI_PREDICTION_LOG_DAYS days; the id is the reply's `id` or its header X-Prediction-Id.",
         )
         _refuse_contradictions(told)
         return told
@@ -132,8 +132,8 @@ class Feedback:
 def _rows(items: list[dict[str, Any]], log: PredictionLog, until: Until) -> list[Found | None]:
     """The logged row of each item.
 
-    Whether the caller may tell its value is a question for here, once a request names its principal and a row
-    whose request it was: a row of another is then as absent as one that was never logged.
+    Once requests and rows name their principal, the right to report a value is checked here: the row of
+    another principal is then treated like a row that was never logged.
     """
     if log.holds({item["id"] for item in items}):
         log.flush()
@@ -141,7 +141,7 @@ def _rows(items: list[dict[str, Any]], log: PredictionLog, until: Until) -> list
 
 
 def actual_of(value: Any, signature: Signature | None) -> tuple[Any, str]:
-    """A value as the data has it, and what is wrong with it ("" for nothing).
+    """A value in the form of the training data, and its error ("" for a valid value).
 
     Classes match as categories do, so `1`, `1.0` and `"1"` are one. Without a signature (the model is no
     longer live here) any text, number or bool is taken.
@@ -168,10 +168,10 @@ def _items(body: Any) -> list[dict[str, Any]]:
     items = body if isinstance(body, list) else [body]
     if not items:
         raise Problem(422, 'Expected at least one of {"id": ..., "actual": ...}, got an empty list.')
-    if len(items) > MOST_ITEMS:
+    if len(items) > MAX_ITEMS:
         raise Problem(
             413,
-            f"{len(items)} values in one request; at most {MOST_ITEMS} are taken.",
+            f"{len(items)} values in one request; at most {MAX_ITEMS} are taken.",
             reason="too_many_rows",
         )
     errors: list[CellError] = []
@@ -196,9 +196,9 @@ def _items(body: Any) -> list[dict[str, Any]]:
 
 
 def _refuse_contradictions(told: list[Told]) -> None:
-    """409 for a list that says two things of one row, before the log is asked.
+    """409 for a list with two values for one row, before the log is read.
 
-    Otherwise one request could try every value there is, and its errors would say which of them is stored.
+    Otherwise one request could try every possible value, and its errors would reveal the stored one.
     """
     first: dict[tuple[str, int], Any] = {}
     _refuse(
@@ -224,7 +224,7 @@ def _refuse(status: int, errors: list[CellError], more: str = "") -> None:
         raise Problem(
             status,
             f"row {first.row} of the feedback{column}: {first.reason}{others}; nothing was stored.{more}",
-            errors=errors[:MOST_ERRORS],
+            errors=errors[:MAX_ERRORS],
             reason=usual_reason(status),
         )
 

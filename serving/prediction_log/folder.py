@@ -1,8 +1,8 @@
 """The prediction log in a folder, which processes and pods may share.
 
 Each process writes files of its own, named after its prefix and the time of their first id. The ids of a
-process rise, so its files are in order, and so are the lines of each. Whoever has an id knows from the names
-alone which file can have it, and finds the line there by halving.
+process rise, so its files are in order, and so are the lines of each. The file names alone show which file
+can have an id, and a binary search finds the line in it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _encode = msgspec.json.encode
 
 
 class File(NamedTuple):
-    """A file of the log, as its name has it."""
+    """A file of the log, by the parts of its name."""
 
     first: int  # the time of its first id; -1 where an older release wrote it: then it stands in the file
     number: int  # among those of its process
@@ -47,7 +47,7 @@ class File(NamedTuple):
 
 
 class Folder:
-    """JSON lines in files of this process's own; the folder may be shared by many.
+    """JSON lines in files of this process's own; many processes may share the folder.
 
     `predictions-TIME-HOST-PID-PREFIX-NUMBER-FIRST.jsonl`, and beside each, once there is some, `feedback-...`
     of its rows, which any process may add to.
@@ -137,7 +137,7 @@ class Folder:
         found: list[Found | None] = [None] * len(wanted)
         try:
             self._find(wanted, found, until)
-            if None in found:  # the folder has changed since it was listed, or they are nowhere
+            if None in found:  # the folder has changed since it was listed, or the ids are not in the log
                 self._list(until)
                 self._find(wanted, found, until)
         except OSError as error:
@@ -176,7 +176,7 @@ class Folder:
         self._files = dict(files)
 
     def _paths(self, one: str) -> list[Path]:
-        """The files that may have an id: one, and the one before where a reply's rows were parted."""
+        """The files that may have an id: one, and the one before it if a reply's rows were split."""
         prefix, order = ids.place_of(one)
         files = self._files.get(prefix, [])
         at = bisect_right(files, order, key=self._first)
@@ -186,7 +186,7 @@ class Folder:
         return [file.path for file in files[at - 2 if parted else at - 1 : at]]
 
     def _first(self, file: File) -> int:
-        """The time of a file's first id; for a file of an older release the number of it."""
+        """The time of a file's first id; for a file of an older release, its number."""
         first = file.first if file.first >= 0 else self._firsts.get(file.path, -1)
         if first < 0:
             with suppress(FileNotFoundError), file.path.open("rb") as opened:
@@ -196,7 +196,7 @@ class Folder:
             self._firsts[file.path] = first
         return first
 
-    # ---- what became of them
+    # ---- feedback
 
     def tell(self, told: Sequence[Told], until: Until) -> list[Any]:
         """See `Store`."""

@@ -19,9 +19,9 @@ _decode = msgspec.json.Decoder(Found).decode
 
 
 def line_of(file: BinaryIO, path: Path, one: str, row: int | None) -> Found | None:
-    """The line of an id and row in a file that is sorted by both; for None the id's first line.
+    """The line of an id and row in a file that is sorted by both; for row None, the id's first line.
 
-    It reads some two lines for each time that the file can be halved.
+    A binary search: it reads about two lines for each halving of the file.
     """
     place = (ids.place_of(one)[1], -1 if row is None else row)
     low, high = 0, file.seek(0, os.SEEK_END)
@@ -40,7 +40,7 @@ def line_of(file: BinaryIO, path: Path, one: str, row: int | None) -> Found | No
 
 
 def _line_from(file: BinaryIO, start: int) -> tuple[int, bytes]:
-    """The first line that begins at `start` or later, and where; b"" for none that is whole."""
+    """The first line that begins at `start` or later, and its position; b"" if no line is whole."""
     file.seek(max(0, start - 1))
     if start:
         file.readline()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from serving.waiting import Until
 
 CONNECT_S = 5
-STATEMENT_S = 30.0  # the most of any statement; deleting a day of rows takes some seconds
+STATEMENT_S = 30.0  # the time limit of any statement; deleting a day of rows takes some seconds
 TABLES = """
 CREATE TABLE IF NOT EXISTS okamochi_predictions (
     id text NOT NULL, row integer NOT NULL, rows integer NOT NULL, at timestamptz NOT NULL,
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS okamochi_feedback (
 
 
 class Postgres:
-    """A `Store` in PostgreSQL. The writer keeps its connection, each question has its own."""
+    """A `Store` in PostgreSQL. The writer keeps its connection; each query has its own."""
 
     def __init__(self, url: str) -> None:
         import psycopg  # 12 MB that only this store needs
@@ -45,7 +45,7 @@ class Postgres:
         self._has_tables = False
 
     def _connect(self, statement_s: float = STATEMENT_S) -> Any:
-        """A connection whose statements are each cancelled by the server after so long."""
+        """A connection whose statements the database cancels after `statement_s` seconds."""
         try:
             connection = self._psycopg.connect(
                 self._url,
@@ -93,7 +93,7 @@ class Postgres:
 
     def expire(self, days: float) -> None:
         """See `Store`."""
-        with self._asked() as connection:
+        with self._connection() as connection:
             connection.execute(
                 "DELETE FROM okamochi_predictions WHERE at < now() - make_interval(secs => %s)",
                 (86_400 * days,),
@@ -101,7 +101,7 @@ class Postgres:
 
     def find(self, wanted: Sequence[tuple[str, int | None]], until: Until) -> list[Found | None]:
         """See `Store`."""
-        with self._asked(until) as connection:
+        with self._connection(until) as connection:
             rows = connection.execute(
                 "SELECT w.place, p.id, p.row, p.rows, p.model "
                 "FROM unnest(%s::text[], %s::integer[]) WITH ORDINALITY AS w (id, row, place) "
@@ -121,7 +121,7 @@ class Postgres:
         # In one order, so that two requests never wait for each other.
         values = {(row.id, row.row): (actual, row.model) for row, actual in reversed(told)}
         keys = sorted(values)
-        with self._asked(until) as connection, connection.transaction() as whole:
+        with self._connection(until) as connection, connection.transaction() as whole:
             inserted = connection.execute(
                 "INSERT INTO okamochi_feedback (id, row, actual, model) "
                 "SELECT * FROM unnest(%s::text[], %s::integer[], %s::jsonb[], %s::text[]) "
@@ -148,14 +148,14 @@ class Postgres:
 
     def verdicts(self) -> list[LiveVerdict]:
         """See `Store`."""
-        with self._asked() as connection:
+        with self._connection() as connection:
             said = connection.execute(verdict.SELECT).fetchall()
         return [found for (row,) in said if (found := verdict.decode(msgspec.json.encode(row))) is not None]
 
-    def _asked(self, until: Until | None = None) -> _Asked:
-        """A connection for one question, and for no longer than somebody waits for its answer."""
+    def _connection(self, until: Until | None = None) -> _ShortConnection:
+        """A connection for one query, which is cancelled when the client no longer waits."""
         left_s = min(until.left_s, STATEMENT_S) if until is not None else STATEMENT_S
-        return _Asked(self._connect(left_s), self._psycopg.Error)
+        return _ShortConnection(self._connect(left_s), self._psycopg.Error)
 
     def close(self) -> None:
         """See `Store`."""
@@ -169,8 +169,8 @@ def _columns(keys: list[tuple[str, int]]) -> tuple[list[str], list[int]]:
     return [one for one, _ in keys], [row for _, row in keys]
 
 
-class _Asked:
-    """A connection for one question, whose errors are `StoreError`."""
+class _ShortConnection:
+    """A connection for one query, whose errors are `StoreError`."""
 
     def __init__(self, connection: Any, error: type[Exception]) -> None:
         self._connection = connection
@@ -186,7 +186,7 @@ class _Asked:
 
 
 def _json(value: Any) -> str:
-    # A text of PostgreSQL holds no NUL.
+    # A text in PostgreSQL cannot hold NUL.
     return msgspec.json.encode(value).decode().replace("\\u0000", "\\ufffd")
 
 

@@ -1,4 +1,4 @@
-"""What the prediction log keeps, and what a store of it can do."""
+"""The records of the prediction log, and the interface of its stores."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Line(msgspec.Struct, frozen=True):
     Parameters
     ----------
     id, row, rows
-        Of the reply, which row of it (from 0), and how many rows it had.
+        Id of the reply, number of the row in it (from 0), and its number of rows.
     at
         UTC, ISO 8601.
     columns
-        By name, as the client sent them; sensitive ones only as `hash_of` has them.
+        Cells by column, as the client sent them; sensitive cells only as `hash_of` returns them.
     scores
         Probabilities in the order of the model's classes, or a regression's one number.
     """
@@ -43,12 +43,12 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A logged row that was asked for: what feedback has to know of it.
+    """A logged row, as feedback needs it.
 
     Parameters
     ----------
     place
-        Where it stands, for the store that found it.
+        Position of the row, for the store that found it.
     """
 
     id: str
@@ -59,43 +59,43 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Told(NamedTuple):
-    """What became of a row: the actual value that somebody gave."""
+    """The actual value that a client reported for a row."""
 
     row: Found
     actual: Any
 
 
 class StoreError(Exception):
-    """The log cannot be read or written now, and why."""
+    """The log cannot be read or written now; the message has the reason."""
 
 
 class Store(Protocol):
-    """Where lines are kept. Every method raises `StoreError`; none is called on the event loop.
+    """A store of log lines. Every method may raise `StoreError`; none is called on the event loop.
 
-    `find` and `tell` do work that is bounded by the number of their items, however large the log is. They
-    raise `GivenUpError` when nobody waits any more, and `NotYetError` where somebody else must be waited for.
+    The work of `find` and `tell` is bounded by the number of their items, however large the log is. They
+    raise `GivenUpError` if the client no longer waits, and `NotYetError` if another process holds the lock.
     """
 
     def write(self, lines: Sequence[Line]) -> None:
-        """Keep lines, in the order of their ids."""
+        """Store lines, in the order of their ids."""
 
     def expire(self, days: float) -> None:
-        """Forget what is older."""
+        """Delete older rows and their feedback."""
 
     def find(self, wanted: Sequence[tuple[str, int | None]], until: Until) -> list[Found | None]:
-        """For each id and row what is logged; any row of the id for None."""
+        """The logged row for each id and row; row None means any row of the id."""
 
     def tell(self, told: Sequence[Told], until: Until) -> list[Any]:
-        """Keep actual values, all or none; for each what is known already, else `NEW`.
+        """Store actual values, all or none; return for each the value stored before, else `NEW`.
 
-        None is kept where another value is known of one.
+        None is stored if one contradicts a stored value.
         """
 
     def verdicts(self) -> list[LiveVerdict]:
-        """What training found the models that log here to be worth."""
+        """The live-quality verdicts that training has published for the models that log here."""
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
 
 
 NEW = object()

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class Remembered(np.ndarray[Any, Any]):
-    """A matrix that knows the rows it was made of."""
+    """A matrix with the rows that it was encoded from."""
 
-    raw: Callable[[int, str], Any] | None = None  # row and column to the cell that came
+    raw: Callable[[int, str], Any] | None = None  # (row, column) to the cell as it was sent
 
 
 class Remembering(Encoder):
-    """An encoder for the log: of a text the matrix holds nothing that could be read again.
+    """An encoder for the log: it keeps texts, which cannot be recovered from the matrix.
 
-    Sensitive columns that are no features are remembered too, to be hashed.
+    It also keeps sensitive columns that are not features, which are hashed.
     """
 
     def rows(self, rows: Sequence[Sequence[Any]], *, lenient: bool = False) -> NDArray[np.float64]:
@@ -58,7 +58,7 @@ def _remember(matrix: NDArray[np.float64], raw: Callable[[int, str], Any]) -> ND
 
 
 def encoder(signature: Signature, settings: Settings) -> Encoder:
-    """The encoder of a model: one that remembers, where the log is on and the matrix does not say all."""
+    """The encoder of a model; it keeps the rows if the log is on and needs more than the matrix."""
     if settings.prediction_log and (signature.sensitive or not signature.numeric):
         return Remembering(signature)
     return Encoder(signature)

@@ -1,4 +1,4 @@
-"""What a protocol is: bytes to rows, scores to bytes. It knows neither sockets nor threads.
+"""The interface of a protocol: bytes to rows, scores to bytes. It knows neither sockets nor threads.
 
 Each one is a class that satisfies `Protocol`, in a module or folder of its own, and a line in `registry`.
 Both lanes of HTTP, and any other transport, call its endpoints; see `data_plane`.
@@ -25,24 +25,24 @@ LARGE_BODY_BYTES = 64 * 1024
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """A whole reply, but for what every reply has (its length, `X-Request-Id`)."""
+    """A reply without the headers that every reply has (Content-Length, `X-Request-Id`)."""
 
     status: int
     content_type: bytes
     body: bytes
     headers: Headers = ()
-    reason: str = ""  # why it was refused, for the metric and the log; "" where it was not
+    reason: str = ""  # the reason of a refusal, for the metric and the log; "" otherwise
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """What the headers of a request say that we look at.
+    """The relevant headers of a request.
 
     Parameters
     ----------
     content_type
-        As sent; empty for none.
+        As sent; empty if absent.
     length
-        Bytes of the body, where they are given.
+        Content-Length in bytes, if given.
     request_id
         The client's `X-Request-Id`.
     deadline_ms
@@ -52,7 +52,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     trace
         The client's `traceparent`, as sent.
     credentials
-        The headers that say who asks.
+        The headers with credentials.
     """
 
     content_type: bytes = b""
@@ -65,10 +65,9 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 
 class Query(typing.Protocol):
-    """A request that was understood.
+    """A valid request.
 
-    `rows` is what `Batcher.submit` takes, `n` of them. `within_s` is how long an answer is of use, where the
-    body says so.
+    `rows` are the `n` rows for `Batcher.submit`. `within_s` is the deadline in seconds, if the body has one.
     """
 
     rows: Any
@@ -81,7 +80,7 @@ class Endpoint(typing.Protocol):
 
     name: str  # its value of the metric label `endpoint`
     model: LiveModel
-    content_types: tuple[str, ...]  # the media types that it reads; the first is meant where none is sent
+    content_types: tuple[str, ...]  # the supported media types; the first is the default
 
     def read(self, body: bytes, head: Head) -> Any:
         """Decode and check, to a `Query`. A large body is read in a thread.
@@ -89,7 +88,7 @@ class Endpoint(typing.Protocol):
         Raises
         ------
         Problem
-            What is wrong with it.
+            The error in the body.
         """
 
     def answer(self, query: Any, scores: Scores, first: int) -> Reply:
@@ -107,7 +106,7 @@ class Described(typing.NamedTuple):
 
 
 class Protocol(typing.Protocol):
-    """A way to ask the models: its routes, its pages, its words for a refusal, its part of OpenAPI."""
+    """A protocol: its routes, its pages, its form of a refusal, its part of OpenAPI."""
 
     name: str  # the value of the metric label `endpoint` of its pages
 
@@ -115,26 +114,26 @@ class Protocol(typing.Protocol):
         """The prediction routes of the live models, by path."""
 
     def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:
-        """What is answered to GET without a body, by path; a page may raise a `Problem`."""
+        """The pages that GET answers, by path; a page may raise a `Problem`."""
 
     def owns(self, path: str) -> bool:
-        """Whether a refusal at a path is made by `refuse`."""
+        """Whether `refuse` makes the refusals at this path."""
 
     def refuse(self, problem: Problem) -> Reply:
         """A problem in the shape of this protocol."""
 
     def refused(self, path: str, catalog: Catalog) -> str:
-        """The name of the refused model that the path is the prediction route of; "" for none."""
+        """The name of the refused model whose prediction route this path is; "" if there is none."""
 
     def not_found(self, path: str, catalog: Catalog) -> Problem | None:
-        """Why nothing is at a path; None where this protocol has no more to say than others."""
+        """The problem for an unknown path; None for the gateway's own."""
 
     def document(self, catalog: Catalog) -> Described:
         """Its part of the OpenAPI document."""
 
 
 def deadline(head: Head, query: Query, started: float, settings: Settings) -> tuple[float, bool]:
-    """When the answer to a request that came at `started` is due, and whether the client asked for that.
+    """The deadline of a request that came at `started`, and whether the client sent one.
 
     Both times are by `time.perf_counter`.
     """

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_BYTES = 32 * 1024
-MOST_BEFORE = 1024 * 1024  # bytes of a body in which its rows have to begin: an index may be written first
+MAX_BEFORE = 1024 * 1024  # the rows must begin within these first bytes of a body; an index may come first
 
 Number = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 
 _token = os.urandom(16).hex()
 StandIn: Any = Literal[_token]
-"""What the rest of a body has in place of its numbers: a text that no client knows."""
+"""The placeholder for the numbers in the rest of a body: a text that no client can guess."""
 
 _BEGIN = re.compile(rb'"(?:features|data|instances|inputs)"[ \t\n\r]*:[ \t\n\r]*\[[ \t\n\r]*([\[\-0-9])')
 _NEXT = re.compile(rb"[ \t\n\r]*([,\]])[ \t\n\r]*")
@@ -38,7 +38,7 @@ _LAST_ROW = re.compile(rb"\](?=[ \t\n\r]*\])")
 
 
 def rows_of(width: int) -> Any:
-    """What msgspec calls rows of `width` numbers, one at least."""
+    """The msgspec type of at least one row of `width` numbers."""
     row = Annotated[list[Number], Meta(min_length=width, max_length=width)]
     return Annotated[list[row], Meta(min_length=1)]
 
@@ -55,17 +55,17 @@ class Blocks:
         self._pack = struct.Struct(f"{width}f").pack
 
     def read(self, body: bytes, rest: Callable[[bytes], Any]) -> tuple[NDArray[np.float32], Any] | None:
-        """Numbers that float32 holds, of shape (n, width), and what `rest` makes of the body without them.
+        """Numbers within float32, of shape (n, width), and the result of `rest` for the body without them.
 
-        None where the body has no list of such rows, or of such numbers row by row, or where it is not found
-        at once, and where `rest` refuses: whoever asks then decodes the whole.
+        None if the body has no list of such rows, or of such numbers row by row, if the list is not near the
+        beginning, or if `rest` refuses: the caller then decodes the whole body.
 
         Parameters
         ----------
         rest
             Decoder of the body that takes `StandIn` where the numbers may be, and nowhere else.
         """
-        begin = _BEGIN.search(body, 0, MOST_BEFORE)
+        begin = _BEGIN.search(body, 0, MAX_BEFORE)
         if begin is None:
             return None
         nested = begin[1] == b"["

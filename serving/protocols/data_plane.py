@@ -1,4 +1,4 @@
-"""From a message to its answer, whatever carried it: HTTP's gateway and any other transport call this.
+"""From a message to its answer, for any transport: the HTTP gateway calls this.
 
 The express lane alone does the same in callbacks, without a future and a task for each request.
 """
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from serving.settings import Settings
 
 
-class Course(Protocol):
-    """What is noted of a request on its way, for its line in the log and its spans."""
+class Progress(Protocol):
+    """The progress of a request, for its log line and its spans."""
 
     started: float
     queued: float | None  # when its rows were read
@@ -33,25 +33,25 @@ async def answer(
     endpoint: Endpoint,
     body: bytes,
     head: Head,
-    course: Course,
+    progress: Progress,
     *,
     settings: Settings,
     readers: Executor,
     left: Callable[[], Awaitable[object]],
 ) -> Reply | None:
-    """The reply to one message, or None for a client that has left.
+    """The reply to one message; None if the client has left.
 
     Parameters
     ----------
     readers
         Threads for large bodies.
     left
-        Returns once the client has left; asked only where the answer takes long.
+        Returns once the client has left; called only if the answer may take long.
 
     Raises
     ------
     Problem
-        Why there is no answer.
+        The reason why there is no answer.
     """
     loop = asyncio.get_running_loop()
     large = len(body) >= LARGE_BODY_BYTES
@@ -70,8 +70,8 @@ async def answer(
             future.set_result((scores, first))
 
     batcher = endpoint.model.batcher
-    due, explicit = deadline(head, query, course.started, settings)
-    course.queued = perf_counter()
+    due, explicit = deadline(head, query, progress.started, settings)
+    progress.queued = perf_counter()
     ticket = batcher.submit(query.rows, query.n, scored, due, explicit=explicit)
     try:
         if not large and not batcher.slow:
@@ -82,7 +82,7 @@ async def answer(
         batcher.cancel(ticket)
     if found is None:
         return None
-    course.scores = found[0]
+    progress.scores = found[0]
     return endpoint.answer(query, *found)
 
 

@@ -1,6 +1,6 @@
-"""JSON of a body to Python values: one reading for every route, so that no two disagree about a body.
+"""JSON of a body to Python values: one decoder for all routes, so that no two disagree about a body.
 
-docs/protocols.md ("JSON") says what a client needs to know. Decoders of one form (`hot` in the protocols'
+docs/protocols.md ("JSON") documents it for clients. Decoders of one form (`hot` in the protocols'
 modules, `blocks`) may take a body before it comes here, but only such as `decode` takes with the same values.
 """
 
@@ -20,11 +20,11 @@ from serving.errors import Problem
 from serving.protocols import LARGE_BODY_BYTES
 
 MAX_BRACKETS = 1_000_000
-"""Lists and objects in one body: two bytes of body become 88 of memory, 88 MB for so many empty lists."""
+"""Lists and objects in one body: an empty list has two bytes there and 88 in memory, 88 MB at this limit."""
 MAX_DEPTH = 100
-"""Lists and objects in one another. Left to Python's own limit, it would depend on the caller's stack."""
+"""Nesting depth of lists and objects. Python's own limit would depend on the caller's stack."""
 MAX_DIGITS = sys.int_info.default_max_str_digits
-"""Of a whole number that becomes an int; a longer one is beyond float64 anyway, and quadratic to read."""
+"""Digits of a whole number that becomes an int; a longer one exceeds float64, and parsing it is quadratic."""
 
 _PLACE = re.compile(r"\(byte (\d+)\)")  # in msgspec's errors
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -35,7 +35,7 @@ _look = msgspec.json.Decoder(msgspec.Raw).decode
 def decode(body: bytes, *, literals: bool = False) -> Any:
     """Decode a body as RFC 8259 has JSON: UTF-8, of two equal keys the last one; keys are in NFC.
 
-    A number that float64 does not hold is an infinity, which every column refuses.
+    A number beyond float64 becomes an infinity, which every column refuses.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def decode(body: bytes, *, literals: bool = False) -> Any:
     Raises
     ------
     Problem
-        400: not JSON, not UTF-8, half a surrogate pair, or nested too deep. 413: too many lists and objects.
+        400: not JSON, not UTF-8, half a surrogate pair, nested too deeply. 413: too many lists and objects.
     """
     body = body.removeprefix(codecs.BOM_UTF8)  # which RFC 8259 (8.1) lets a parser pass over
     if not body.strip():
@@ -73,7 +73,7 @@ def decode(body: bytes, *, literals: bool = False) -> Any:
 
 
 def _with_keys_in_nfc(found: object) -> Any:
-    """The same values; the objects whose keys are names in another spelling are made anew."""
+    """The same values; objects with keys that are not in NFC are copied with keys in NFC."""
     if type(found) is list:
         if found and type(found[0]) not in _NESTED:  # cells
             return found
@@ -89,7 +89,7 @@ def _with_keys_in_nfc(found: object) -> Any:
 def same_as_decoded(body: bytes, brackets: int) -> bool:
     """Whether `decode` would take a body in which msgspec has skipped the values of unknown keys.
 
-    What msgspec skips may be of any depth, need not be UTF-8, and may be a known key that is not in NFC.
+    The values that msgspec skips may have any depth, need not be UTF-8, and may belong to a key not in NFC.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def same_as_decoded(body: bytes, brackets: int) -> bool:
 def _decode(body: bytes, *, literals: bool) -> Any:
     try:
         if len(body) >= LARGE_BODY_BYTES:
-            _look(body)  # a large body that is not JSON is found to be so before any number is made
+            _look(body)  # a large body is checked to be JSON before any number is decoded
         return msgspec.json.decode(body)
     except msgspec.DecodeError as error:
         if "out of range" not in str(error) and not (literals and _literal(body, error)):
@@ -117,7 +117,7 @@ def _decode(body: bytes, *, literals: bool) -> Any:
 
 
 def _check_surrogates(found: object) -> None:
-    """Refuse half a surrogate pair, which `json` takes for text and no reply could repeat.
+    """Refuse half a surrogate pair, which `json` accepts as text but no reply can repeat.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _check_depth(found: object) -> None:
     raise Problem(400, _TOO_DEEP, reason="not_json")
 
 
-_TOO_DEEP = f"The JSON is nested too deep; at most {MAX_DEPTH} lists and objects may be in one another."
+_TOO_DEEP = f"The JSON is nested too deeply; at most {MAX_DEPTH} levels of lists and objects are allowed."
 
 
 def _whole(digits: str) -> int | float:
@@ -165,7 +165,7 @@ def _not_utf8(body: bytes) -> str:
 
 
 def _literal(body: bytes, error: Exception) -> str:
-    """NaN or Infinity where the body stops being JSON: their writers are many."""
+    """NaN or Infinity at the place where the body stops being JSON; many programs write them."""
     place = _PLACE.search(str(error))
     found = body[int(place[1]) : int(place[1]) + 8] if place else b""
     return next((literal for literal in ("NaN", "Infinity") if found.startswith(literal.encode())), "")

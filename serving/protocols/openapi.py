@@ -1,4 +1,4 @@
-"""What the protocols' parts of the OpenAPI document have in common."""
+"""The common parts of the protocols' OpenAPI documents."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from serving.scoring.catalog import LiveModel
 
 PROBLEMS = {
-    400: "Not JSON, a NaN literal, nested too deep, or a malformed header.",
+    400: "Not JSON, a NaN literal, nested too deeply, or a malformed header.",
     413: "The body is too large, or has too many rows.",
-    415: "Neither JSON in UTF-8 nor another media type of this route, or compressed.",
+    415: "The media type, charset or compression is not supported.",
     422: "The model's signature refuses the rows; `errors` has the places.",
     429: "The queue is full, or the deadline cannot be kept; see `Retry-After`.",
     500: "The model failed.",
@@ -28,7 +28,7 @@ HEADERS = [
     {
         "name": "X-Deadline-Ms",
         "in": "header",
-        "description": "How long an answer is of use; a longer one than the server's limit is cut to that.",
+        "description": "The deadline in milliseconds; the server's limit applies to longer ones.",
         "schema": {"type": "integer", "minimum": 1, "maximum": 10**17},
     },
 ]
@@ -84,7 +84,7 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def row_of(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Cells by position; `items`, which says nothing here, since generators of clients stumble without."""
+    """Cells by position; `items` has no meaning here, but client generators fail without it."""
     many = {"minItems": len(cells), "maxItems": len(cells)}
     return {"type": "array", "prefixItems": cells, "items": {}, **many}
 
@@ -102,7 +102,7 @@ def record(model: LiveModel) -> dict[str, Any]:
 
 
 def cell(column: Column) -> dict[str, Any]:
-    """One value of a column. Bounds of the training data describe; no request is refused for them."""
+    """One value of a column. The bounds of the training data are a description, not a check."""
     missing = ["null"] if column.missing == "allow" else []
     if column.kind == "number":
         shown = f"{column.minimum} to {column.maximum} in training" if column.minimum is not None else ""
@@ -148,14 +148,14 @@ def request(model: LiveModel) -> dict[str, Any]:
     }
     options: dict[str, Any] = {}
     if signature.task != "regression":
-        # No `default`: generators take a property that has one for one that is always sent.
-        options["probabilities"] = {"type": "boolean", "description": "false unless given"}
+        # No `default`: generators assume that a property with a default is always sent.
+        options["probabilities"] = {"type": "boolean", "description": "false by default"}
     if signature.task == "binary":
         options["threshold"] = {
             "type": ["number", "null"],
             "minimum": 0,
             "maximum": 1,
-            "description": f"From this probability of {signature.positive!r} on it is predicted.",
+            "description": f"{signature.positive!r} is predicted if its probability is at least this.",
         }
     forms: dict[str, Any] = {"records": records, "features": rows, "columns": columns_form}
     if len(cells) == 1:

@@ -1,4 +1,4 @@
-"""What a request may ask for beside its rows, the same in every protocol that has a place for it."""
+"""The options of a request, the same in every protocol that has a place for them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ OPTIONS = ("probabilities", "threshold")
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
-    """A request that was understood: its rows, and the options unless they are the usual ones.
+    """A valid request: its rows, and its options unless they are the default ones.
 
-    `rows` is what `Batcher.submit` takes, `n` of them.
+    `rows` are the `n` rows for `Batcher.submit`.
     """
 
     rows: Any
     n: int
-    plain: bool = True  # no option is another than usual
+    plain: bool = True  # all options have their default values
     probabilities: bool = False
     threshold: float | None = None
     scalar: bool = False
@@ -32,18 +32,18 @@ class Query(msgspec.Struct, frozen=True, gc=False):
 
 
 def with_options(rows: Any, *, probabilities: bool, threshold: float | None, scalar: bool = False) -> Query:
-    """What was understood of a request that may have options."""
+    """A valid request that may have options."""
     plain = not (probabilities or scalar) and threshold is None
     return Query(rows, len(rows), plain, probabilities, threshold, scalar)
 
 
 def probabilities_of(value: object, model: LiveModel) -> bool:
-    """The option `probabilities`; null is the same as none.
+    """The option `probabilities`; null is the same as absent.
 
     Raises
     ------
     Problem
-        422: the value is no bool, or the model has no probabilities.
+        422: the value is not a bool, or the model has no probabilities.
     """
     if value is None:
         return False
@@ -55,12 +55,12 @@ def probabilities_of(value: object, model: LiveModel) -> bool:
 
 
 def threshold_of(value: object, model: LiveModel) -> float | None:
-    """The option `threshold`; null is the same as none.
+    """The option `threshold`; null is the same as absent.
 
     Raises
     ------
     Problem
-        422: the value is no number from 0 to 1, or the model is not binary.
+        422: the value is not a number from 0 to 1, or the model is not binary.
     """
     if value is None:
         return None

@@ -1,7 +1,7 @@
 """BentoML's own API `score`: rows of the default model by position, predictions as a list.
 
-It is answered like every other prediction. BentoML's dispatcher behind it had a queue without an end, knew no
-deadline, and went on scoring for clients that had left (docs/decisions/0011).
+It is answered like every other prediction. BentoML's dispatcher had an unbounded queue and no deadlines, and
+it went on scoring for clients that had left (docs/decisions/0011).
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ class Score:
         return problem_reply(problem)
 
     def refused(self, path: str, catalog: Catalog) -> str:
-        """The default model, where it was refused."""
+        """The default model, if it was refused."""
         return catalog.default if path == ROUTE and catalog.default in catalog.refused else ""
 
-    def not_found(self, path: str, catalog: Catalog) -> Problem | None:  # noqa: ARG002 - the gateway's words do
-        """The gateway's own words do."""
+    def not_found(self, path: str, catalog: Catalog) -> Problem | None:  # noqa: ARG002 - the gateway's problem is enough
+        """Nothing more than the gateway's own problem."""
         return None
 
     def document(self, catalog: Catalog) -> Described:

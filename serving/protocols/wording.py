@@ -1,4 +1,4 @@
-"""A client's values and names in a sentence: short, and as JSON spells them."""
+"""A client's values and names for error messages: short, and in the spelling of JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_BITS = 200  # of a whole number that is shown
 
 
 def described(value: object) -> str:
-    """What a client sent."""
+    """A value that a client sent, in words."""
     if value is None:
         return "null"
     if isinstance(value, bool):

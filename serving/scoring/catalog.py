@@ -135,7 +135,7 @@ class Catalog:
             )
         raise Problem(
             404,
-            f"unknown model {name!r}; this server has {', '.join(map(repr, self.names))}.",
+            f"Unknown model {name!r}; this server has {', '.join(map(repr, self.names))}.",
             reason="unknown_model",
         )
 

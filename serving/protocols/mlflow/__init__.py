@@ -1,6 +1,6 @@
-"""MLflow's scoring protocol, as `mlflow models serve` speaks it, of the default model.
+"""MLflow's scoring protocol, as `mlflow models serve` implements it, for the default model.
 
-Where the two differ, docs/protocols.md says how and why; a test asks both servers. MLflow itself is not
+docs/protocols.md has the differences and the reasons; a test compares both servers. MLflow itself is not
 imported: its own server builds a data frame for each request, which takes 2 ms.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROUTE = "/invocations"
 PAGES = ("/ping", "/health", "/version")
 VERSION = "3.17.2"
-"""The MLflow whose protocol this is: what `/version` says of a model that does not say its own."""
+"""The MLflow version of this protocol: `/version` for a model without a version of its own."""
 
 
 class MLflow:
@@ -36,7 +36,7 @@ class MLflow:
         return {} if model is None else {ROUTE: InvocationsEndpoint(model)}
 
     def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:
-        """Whether the default model is there, and of which MLflow it is."""
+        """Readiness of the default model, and its MLflow version."""
         model = catalog.live.get(catalog.default)
 
         def ping() -> Reply:
@@ -58,11 +58,11 @@ class MLflow:
         return refusal(problem)
 
     def refused(self, path: str, catalog: Catalog) -> str:
-        """The default model, where it was refused."""
+        """The default model, if it was refused."""
         return catalog.default if path == ROUTE and catalog.default in catalog.refused else ""
 
-    def not_found(self, path: str, catalog: Catalog) -> Problem | None:  # noqa: ARG002 - the gateway's words do
-        """The gateway's own words do."""
+    def not_found(self, path: str, catalog: Catalog) -> Problem | None:  # noqa: ARG002 - the gateway's problem is enough
+        """Nothing more than the gateway's own problem."""
         return None
 
     def document(self, catalog: Catalog) -> Described:

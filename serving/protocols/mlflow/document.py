@@ -22,9 +22,9 @@ def of(catalog: Catalog, route: str, pages: Sequence[str]) -> Described:
         paths[route] = {"post": _invocations(catalog.live[catalog.default])}
     ping, health, version = pages
     paths |= {
-        ping: {"get": page("mlflow_ping", "As MLflow says that the default model is there.", {})},
+        ping: {"get": page("mlflow_ping", "Whether the default model is ready, as MLflow reports it.", {})},
         health: {"get": page("mlflow_health", "The same as /ping.", {})},
-        version: {"get": page("mlflow_version", "Of MLflow, as bare text.", {})},
+        version: {"get": page("mlflow_version", "The version of MLflow, as plain text.", {})},
     }
     for path in pages:
         paths[path]["get"]["responses"] |= {"400": _problem(400)}
@@ -48,9 +48,13 @@ def _invocations(model: LiveModel) -> dict[str, Any]:
         "type": "object",
         "required": ["data"],
         "properties": {
-            "columns": {"const": names, "description": "in any order, others among them"},
+            "columns": {"const": names, "description": "in any order; other columns are ignored"},
             "data": features,
-            "index": {"type": ["array", "null"], "items": {}, "description": "as long as data; ignored"},
+            "index": {
+                "type": ["array", "null"],
+                "items": {},
+                "description": "ignored, but it must be as long as data",
+            },
         },
     }
     any_form = {"anyOf": [features, records, columns]}

@@ -63,7 +63,7 @@ class InvocationsEndpoint:
         """See `Endpoint`."""
         if head.content_type in (b"", JSON) or not _is_csv(head.content_type):
             # Whole rows of numbers and nothing else: decoded and checked in one pass of C, 30 columns in 2 to
-            # 5 us. Whatever is refused here is looked at again below, by what can say why.
+            # 5 us. A body that is refused here is decoded again below, where the error is named.
             form = body[2:20].partition(b'"')[0]
             if len(body) >= LARGE_BODY_BYTES and form in self._large:
                 matrix = self._large[form](body)
@@ -97,7 +97,7 @@ class InvocationsEndpoint:
         return [dict(zip(names, row, strict=True)) for row in values.tolist()]
 
     def refuse(self, problem: Problem) -> Reply:
-        """A problem as MLflow words it; what the signature refuses is 400 there."""
+        """A problem in MLflow's shape; rows that the signature refuses are 400 there."""
         return refusal(problem)
 
 
@@ -119,8 +119,8 @@ def parse(body: bytes, model: LiveModel) -> Query:
     Raises
     ------
     Problem
-        400 for what is not JSON or not of the protocol, 413 for too many rows, 422 for what the signature
-        refuses.
+        400 for a body that is not JSON or not of the protocol, 413 for too many rows, 422 for rows that the
+        signature refuses.
     """
     # MLflow's own client writes NaN for a missing cell.
     request = decode(body, literals=True)
@@ -128,14 +128,12 @@ def parse(body: bytes, model: LiveModel) -> Query:
     if len(forms) != 1:
         got = described(request) if not isinstance(request, dict) else keys(forms) or "none of them"
         raise Problem(400, f"The input must be a JSON object with exactly one of {one_of(FORMS)}; got {got}.")
-    # MLflow ignores other keys; an option in the wrong place would silently be without effect.
+    # MLflow ignores other keys; a misplaced option would silently have no effect.
     misplaced = [key for key in OPTIONS if key in request] or difflib.get_close_matches(
         "params", _first(request, "params", *forms), 1, 0.81
     )
     if misplaced:
-        raise Problem(
-            400, f'{misplaced[0]!r} stands beside "params"; options are read from "params": {{...}}.'
-        )
+        raise Problem(400, f'{misplaced[0]!r} is beside "params"; options belong inside "params": {{...}}.')
     probabilities, threshold = _params(request.get("params"), model)
     form = forms[0]
     try:
@@ -158,7 +156,7 @@ def _params(params: object, model: LiveModel) -> tuple[bool, float | None]:
 
 
 def _first(keys: Iterable[str], *known: str) -> list[str]:
-    """Keys that may be slips of the pen: a few, as finding what each is near to takes its time."""
+    """A few keys that may be misspelt; comparing each with the known keys takes time."""
     return list(itertools.islice((key for key in keys if key not in known and len(key) < 30), MAX_HINTS))
 
 
@@ -172,7 +170,8 @@ def parse_csv(body: bytes, model: LiveModel) -> Query:
     Raises
     ------
     Problem
-        400 for what is not CSV in UTF-8, 413 for too many rows, 422 for what the signature refuses.
+        400 for a body that is not CSV in UTF-8, 413 for too many rows, 422 for rows that the signature
+        refuses.
     """
     header, rows = csv_table.read(body, model.check_rows)
     check_names([name for name in header if name], "in the header", model)

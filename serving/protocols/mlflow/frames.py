@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_HINTS = 20
 MAX_NAME = 200
 MAX_IGNORED = 10_000
-"""Columns that a frame may have beside the model's own: they count for nothing, but take memory."""
+"""Columns that a frame may have beside the model's own: they are ignored, but take memory."""
 
 
 def rows_of_form(form: str, value: object, model: LiveModel) -> NDArray[Any]:
@@ -34,9 +34,9 @@ def rows_of_form(form: str, value: object, model: LiveModel) -> NDArray[Any]:
     Raises
     ------
     Problem
-        400 for what is not of the form, 413 for too many rows, 422 for a column that is misspelt.
+        400 for a value that is not of the form, 413 for too many rows, 422 for a misspelt column.
     BadRows
-        What the signature refuses.
+        Rows that the signature refuses.
     """
     return _READERS[form](value, form, model)
 
@@ -86,7 +86,7 @@ def _records(value: object, form: str, model: LiveModel) -> NDArray[Any]:
             records.append(record)
     _check_spelling(unknown)
     if records and not any(record.keys() & known for record in records if isinstance(record, dict)):
-        # Where every column may be missing; MLflow has no frame to score either.
+        # Every column may be missing; MLflow has no frame to score either.
         model.encoder.columns({}) if all(isinstance(record, dict) for record in records) else None
     return model.encoder.records(records)
 
@@ -114,7 +114,7 @@ _READERS: dict[str, Callable[[Any, str, LiveModel], NDArray[Any]]] = {
 
 
 def _rows(rows: list[Any], model: LiveModel) -> NDArray[Any]:
-    """By position; a one-column model's may be bare values, and those of numbers nested as a tensor."""
+    """Rows by position; for a one-column model also bare values, for numbers also a nested tensor."""
     model.check_rows(len(rows))
     signature = model.signature
     if len(signature.columns) == 1 and rows and not any(isinstance(row, (list, dict)) for row in rows):
@@ -141,7 +141,7 @@ def _flat(rows: list[Any], width: int) -> list[Any]:
 
 
 def _full(columns: dict[str, Any], model: LiveModel) -> dict[str, Any]:
-    """Columns where single values stand for a whole column, or for the one row there is."""
+    """Columns in which a single value stands for the whole column, or for the only row."""
     lengths = [len(cells) for cells in columns.values() if isinstance(cells, list)]
     n = max(lengths, default=1)
     model.check_rows(n)
@@ -159,7 +159,7 @@ def from_columns(columns: Mapping[str, Any], model: LiveModel) -> NDArray[Any]:
     accepted = frozenset(signature.names) | frozenset(signature.ignored)
     if absent:
         _check_spelling({name: absent for name in columns if name not in accepted})
-    # An ignored column counts for nothing, its shape included.
+    # The shape of an ignored column does not matter.
     kept = {name: columns[name] for name in signature.names if name in columns}
     if signature.numeric and not absent:
         matrix = _numbers(list(kept.values()))
@@ -169,7 +169,7 @@ def from_columns(columns: Mapping[str, Any], model: LiveModel) -> NDArray[Any]:
 
 
 def _numbers(columns: list[Any]) -> NDArray[Any] | None:
-    """The matrix of columns that are lists of numbers and nothing else, 20 times as fast as the encoder."""
+    """The matrix of columns that are lists of numbers only, 20 times as fast as the encoder."""
     try:
         values = [msgspec.convert(cells, list[Number]) for cells in columns]
         matrix = np.array(values, np.float32).T
@@ -185,7 +185,7 @@ def _check_width(width: int, where: str, model: LiveModel) -> None:
 
 
 def check_names(names: Sequence[str], where: str, model: LiveModel) -> None:
-    """Refuse a frame in which a name stands twice, or one of no end of columns."""
+    """Refuse a frame with a duplicate column or with too many columns."""
     _check_width(len(names), where, model)
     if len(set(names)) != len(names):
         twice = Counter(names).most_common(1)[0][0]
@@ -193,7 +193,7 @@ def check_names(names: Sequence[str], where: str, model: LiveModel) -> None:
 
 
 def _check_spelling(unknown: Mapping[str, Iterable[str]]) -> None:
-    """Refuse a column that MLflow would ignore, if it is meant to be one of those that are not there."""
+    """Refuse a column that MLflow would ignore, if it is a misspelt name of a missing column."""
     for name, absent in list(unknown.items())[:MAX_HINTS]:
         near = difflib.get_close_matches(name, absent, 1, 0.8) if len(name) <= MAX_NAME else []
         if near:

@@ -31,8 +31,8 @@ _astuple = msgspec.structs.astuple
 def readers(signature: Signature) -> dict[bytes, Read]:
     """Readers of the forms, by the first key of the body, for a model of numbers.
 
-    Each takes a body that holds that form and nothing else, with whole rows of numbers within float32; any
-    other gives None.
+    Each decodes a body that has that form and nothing else, with whole rows of numbers within float32; for
+    any other body it returns None.
     """
     if not signature.numeric or len(signature.columns) > MAX_COLUMNS:
         return {}
@@ -88,9 +88,9 @@ def readers(signature: Signature) -> dict[bytes, Read]:
 
 
 def _first_of(usual: Read, extended: Read) -> Read:
-    """For records with keys of their own, which MLflow ignores: what is passed over there has to be checked.
+    """For records with extra keys, which MLflow ignores: the values that are skipped must be checked.
 
-    With every column there, no other key is one of them misspelt.
+    If every column is present, no other key can be a misspelt column.
     """
 
     def read(body: bytes) -> Rows | None:
@@ -137,7 +137,7 @@ def _reader(form: str, value: Any, lines: Callable[[Any, bytes], Rows | None] | 
 
 
 def _by_brackets(form: str, rows: Read, records: Read, columns: Read) -> Read:
-    """Look at the first brackets, as a failed attempt costs 5 us."""
+    """Check the first brackets, because a failed attempt costs 5 us."""
     start = len(form) + 3
 
     def read(body: bytes) -> Rows | None:
@@ -182,7 +182,7 @@ def _split_decoder(data: Any) -> Callable[[bytes], Any]:
 
 
 def _split_check(signature: Signature) -> Callable[[Any, int], bool]:
-    """Whether a split of so many rows has the model's columns in their order, and as many labels of rows."""
+    """Whether a split of `n` rows has the model's columns in order, and `n` entries in its index."""
     # The names as the usual writers spell them: compared as bytes, they need not be decoded (2 us for 30).
     spelt = {
         json.dumps(list(signature.names), separators=separators, ensure_ascii=ascii_only).encode()

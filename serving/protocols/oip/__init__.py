@@ -68,15 +68,15 @@ class OpenInference:
         return path == ROOT or path.startswith(f"{ROOT}/")
 
     def refuse(self, problem: Problem) -> Reply:
-        """All in one text."""
+        """The whole problem in one text."""
         return refusal(problem)
 
     def refused(self, path: str, catalog: Catalog) -> str:  # noqa: ARG002 - see `not_found`
-        """None: a refused model has no version, so its paths are not known; `not_found` says why."""
+        """None: a refused model has no version, so its paths are unknown; `not_found` has the reason."""
         return ""
 
     def not_found(self, path: str, catalog: Catalog) -> Problem | None:
-        """404, or 503 for a model that was refused."""
+        """404, or 503 for a refused model."""
         if not self.owns(path):
             return None
         parts = path.split("/")
@@ -88,14 +88,12 @@ class OpenInference:
             if len(parts) > 5 and parts[4] == "versions" and parts[5] != model.version:
                 return Problem(
                     404,
-                    f"There is no version {parts[5][:40]!r} of {model.name!r} here; it is {model.version!r}.",
+                    f"Unknown version {parts[5][:40]!r} of {model.name!r}; expected {model.version!r}.",
                 )
-        return Problem(
-            404, f"There is no {path[:200]!r} here; the only supported extension is {EXTENSIONS[0]}."
-        )
+        return Problem(404, f"Unknown path {path[:200]!r}; the only supported extension is {EXTENSIONS[0]}.")
 
     def document(self, catalog: Catalog) -> Described:
-        """Its pages, and an operation a route."""
+        """Its pages, and one operation for each route."""
         return document.of(catalog, ROOT, _paths)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 JSON = b"application/json"
 BINARY = b"application/octet-stream"
-MAX_ERRORS = 20  # places in the text of one refusal
+MAX_ERRORS = 20  # errors in the text of one refusal
 
 _encode = msgspec.json.encode
 
@@ -70,8 +70,8 @@ class InferEndpoint:
                 return parse(body[:header], memoryview(body)[header:], self.model)
             return parse_raw(body, self.model)
         if self._flat is not None:
-            # One matrix of floats and nothing else: decoded and checked in one pass of C. Whatever is refused
-            # here is looked at again below, by what can say why.
+            # One matrix of floats and nothing else: decoded and checked in one pass of C. A body that is
+            # refused here is decoded again below, where the error is named.
             query = self._hot(body) if len(body) < LARGE_BODY_BYTES else self._large(body)
             if query is not None:
                 return query
@@ -171,7 +171,7 @@ def _one_row(signature: Signature, labels: Labels, label: Label) -> bytes:
 
 
 def refusal(problem: Problem) -> Reply:
-    """A problem as the protocol says it: all in one text."""
+    """A problem in the protocol's shape: all in one text."""
     text = problem.detail
     if len(problem.errors) > 1:
         text = "; ".join(map(_placed, problem.errors[:MAX_ERRORS]))

@@ -22,7 +22,7 @@ _pack = struct.Struct("<I").pack
 
 
 def output_names(signature: Signature) -> tuple[str, ...]:
-    """What a model can be asked for, in the order in which all of it is given."""
+    """The outputs of a model, in the order in which they are returned."""
     return ("prediction",) if signature.task == "regression" else ("prediction", "probabilities")
 
 
@@ -68,10 +68,10 @@ class Labels:
             return values[:, 0].tobytes()
         chosen = decide(self._signature, values, threshold)
         found = self._array[chosen]
-        # References to the few elements there are, joined: 0.14 ms for 10,000, half of what a mask took.
+        # Joins references to the few distinct elements: 0.14 ms for 10,000, half the time of a mask.
         return b"".join(found.tolist()) if self.datatype == "BYTES" else found.tobytes()
 
 
 def as_json(value: object) -> str:
-    """As JSON, in as few bytes as may be."""
+    """As JSON, in as few bytes as possible."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

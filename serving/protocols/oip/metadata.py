@@ -1,4 +1,4 @@
-"""What a model takes and gives, as tensors: for a client, and as an example to send."""
+"""The input and output tensors of a model: as metadata, and as an example request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def metadata(model: LiveModel) -> dict[str, Any]:
-    """What `GET /v2/models/{name}` shows: tensors that a client can make without knowing more."""
+    """The reply to `GET /v2/models/{name}`: the tensors that a client can send."""
     signature = model.signature
     inputs: list[dict[str, Any]]
     if signature.numeric:

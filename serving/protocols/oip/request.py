@@ -1,4 +1,4 @@
-"""An infer request to rows and what is asked for: its JSON, and the tensors behind it."""
+"""An infer request to rows and requested outputs: its JSON, and the binary tensors behind it."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
 KEYS = ("id", "inputs", "outputs", "parameters")
 HEADER_LENGTH = b"inference-header-content-length"
-MATRIX = "features"  # what the one tensor of an all-number model is called; any name will do
-MAX_HINTS = 20  # keys that are compared with those that may be meant
+MATRIX = "features"  # the name of the single tensor of an all-number model; any name is accepted
+MAX_HINTS = 20  # unknown keys that are compared with the known ones
 MAX_KEY = 40  # characters of them
 
 
 class Wanted(NamedTuple):
-    """An output that a request asks for, and whether as bytes behind the JSON."""
+    """A requested output, and whether it is returned as bytes behind the JSON."""
 
     name: str
     binary: bool
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
-    """A request that was understood. `rows` is what `Batcher.submit` takes, `n` of them.
+    """A valid request. `rows` are the `n` rows for `Batcher.submit`.
 
     Parameters
     ----------
     id
-        The client's own; empty for ours.
+        The client's id; empty if the server makes one.
     outputs
         None for all of them in JSON by the signature's own threshold.
     within_s
-        How long an answer is of use; None where the request does not say.
+        The deadline in seconds; None if the request has none.
     """
 
     rows: Any
@@ -62,18 +62,18 @@ def parse(header: bytes, binary: memoryview | None, model: LiveModel) -> Query:
     header
         The JSON.
     binary
-        What stands behind it; None where the request does not say how long its JSON is.
+        The bytes behind the JSON; None if the request does not give the length of its JSON.
 
     Raises
     ------
     Problem
-        400 for what is not JSON or binary tensors that do not fill the body, 413 for too many rows, 422 for
-        what contradicts itself or the signature.
+        400 for a body that is not JSON or that the binary tensors do not fill, 413 for too many rows, 422 for
+        tensors that contradict themselves or the signature.
     """
     request = decode(header)
     if not isinstance(request, dict):
         raise Problem(422, f'Expected a JSON object with "inputs", got {described(request)}.')
-    for key in list(request)[:MAX_HINTS]:  # keys of other extensions count for nothing, slips are told
+    for key in list(request)[:MAX_HINTS]:  # keys of other extensions are ignored, misspelt keys are refused
         near = difflib.get_close_matches(key[:MAX_KEY], KEYS, 1, cutoff=0.8)
         if key not in KEYS and near:
             raise Problem(422, f"Unknown key {short(key)}; did you mean {near[0]!r}?")
@@ -108,12 +108,12 @@ def parse_raw(body: bytes, model: LiveModel) -> Query:
 
 
 def header_length(head: Head, size: int) -> int | None:
-    """How long the JSON before the binary tensors is; None where the request does not say."""
+    """The length of the JSON before the binary tensors; None if the request does not give it."""
     found: bytes | None = None
     for name, value in head.headers:
         if name == HEADER_LENGTH:
             if found is not None and found != value:
-                raise Problem(400, "Inference-Header-Content-Length stands twice, with different values.")
+                raise Problem(400, "Inference-Header-Content-Length was sent twice, with different values.")
             found = value
     if found is None:
         return None
@@ -121,13 +121,13 @@ def header_length(head: Head, size: int) -> int | None:
         shown = found[:40].decode("latin-1")
         raise Problem(
             400,
-            f"Inference-Header-Content-Length: expected how many of {size} bytes are JSON, got {shown!r}.",
+            f"Inference-Header-Content-Length: expected a number of bytes from 0 to {size}, got {shown!r}.",
         )
     return int(found)
 
 
 def _timeout(timeout: object) -> float | None:
-    """Triton's parameter, in microseconds; 0 for none."""
+    """Triton's parameter `timeout`, in microseconds; 0 means no timeout."""
     if timeout is None or timeout == 0:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int) or not 0 < timeout < 2**63:
@@ -155,12 +155,12 @@ def _outputs(outputs: object, parameters: dict[str, Any], model: LiveModel) -> t
             raise Problem(422, f"{where}: no output {shown}; {model.name!r} has {listed(known)}.")
         assert isinstance(name, str)  # noqa: S101 - the line above
         if name in wanted:
-            raise Problem(422, f"{where}: output {name!r} stands twice.")
+            raise Problem(422, f"{where}: duplicate output {name!r}.")
         own = parameters_of(output, where)
         for key in own:
             if key == "classification" or key.startswith("shared_memory"):
                 raise Problem(
-                    422, f"{where}: parameter {short(key)} belongs to an extension that is not here."
+                    422, f"{where}: parameter {short(key)} belongs to an extension that is not supported."
                 )
         flag = own.get("binary_data")
         wanted[name] = Wanted(
@@ -178,7 +178,7 @@ def _flag(value: object, where: str) -> bool:
 
 
 def _is_text(text: str) -> bool:
-    """Whether JSON in UTF-8 can say it: half a surrogate pair cannot be."""
+    """Whether UTF-8 can encode it: half a surrogate pair cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""Input tensors of the Open Inference Protocol to encoded rows, and what is wrong with them.
+"""Input tensors of the Open Inference Protocol to encoded rows, and their errors.
 
-A tensor is checked against itself (its shape, datatype and data, whichever way that came), then all of them
-against the signature. Memory follows what was sent, never what a shape claims.
+Each tensor is checked on its own (shape, datatype and data), then all tensors against the signature. Memory
+is allocated for the data that was sent, never for the size that a shape claims.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _length = struct.Struct("<I").unpack_from
 
 
 class Tensor(NamedTuple):
-    """What an input says of itself.
+    """The metadata of an input.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Tensor(NamedTuple):
         return f"input {short(self.name)}"
 
     def place_of(self, cell: int) -> str:
-        """Where the cell of this index stands."""
+        """The place of the cell with this index, in words."""
         row, column = divmod(cell, self.columns)
         return f"{self.place}, row {row}" + (f", position {column}" if self.columns > 1 else "")
 
@@ -84,12 +84,12 @@ def read_tensors(inputs: object, binary: memoryview | None, model: LiveModel) ->
     Parameters
     ----------
     binary
-        What stands behind the JSON; None where the request does not say how long its JSON is.
+        The bytes behind the JSON; None if the request does not give the length of its JSON.
 
     Raises
     ------
     Problem
-        400 for binary tensors that do not fit the body, 413 for too many rows, 422 for all else.
+        400 for binary tensors that do not fit the body, 413 for too many rows, 422 for other errors.
     """
     if not isinstance(inputs, list):
         raise Problem(422, f'"inputs": expected a list of tensors, got {described(inputs)}.')
@@ -111,7 +111,7 @@ def read_tensors(inputs: object, binary: memoryview | None, model: LiveModel) ->
         tensor = _claimed(f"inputs[{i}]", each)
         name = nfc(tensor.name)
         if name in names:
-            raise Problem(422, f"inputs[{i}]: {short(tensor.name)} stands twice.")
+            raise Problem(422, f"inputs[{i}]: duplicate input {short(tensor.name)}.")
         names.add(name)
         model.check_rows(tensor.rows)
         size = _binary_size(tensor, each, binary, used)
@@ -152,14 +152,14 @@ def _claimed(where: str, found: dict[str, Any]) -> Tensor:
         raise Problem(422, f"{where}: shape {tensor.shape}: expected at least one row, got none.")
     parameters = parameters_of(found, where)
     if parameters.get("content_type") == "base64":
-        raise Problem(422, f"{where}: content_type 'base64' is not read here; send the text itself.")
+        raise Problem(422, f"{where}: content_type 'base64' is not supported; send the text itself.")
     if any(key.startswith("shared_memory") for key in parameters):
-        raise Problem(422, f"{where}: shared memory is not here; send the data.")
+        raise Problem(422, f"{where}: shared memory is not supported; send the data.")
     return tensor
 
 
 def _binary_size(tensor: Tensor, found: dict[str, Any], binary: memoryview | None, used: int) -> int | None:
-    """How many bytes behind the JSON are this tensor's; None for one whose data is JSON."""
+    """The tensor's number of bytes behind the JSON; None if its data is JSON."""
     size = parameters_of(found, tensor.place).get("binary_data_size")
     if size is None:
         return None
@@ -175,7 +175,9 @@ def _binary_size(tensor: Tensor, found: dict[str, Any], binary: memoryview | Non
         )
     if size > len(binary) - used:
         left = len(binary) - used
-        raise Problem(400, f"{tensor.place}: binary_data_size is {described(size)}, {left} bytes are left.")
+        raise Problem(
+            400, f"{tensor.place}: binary_data_size is {described(size)}, but only {left} bytes are left."
+        )
     return size
 
 
@@ -183,7 +185,7 @@ def _binary_size(tensor: Tensor, found: dict[str, Any], binary: memoryview | Non
 
 
 def _flattened(tensor: Tensor, data: object) -> list[Any]:
-    """Data as one list, row by row, however it came."""
+    """Data as one list, row by row, whether it was sent flat or nested."""
     if not isinstance(data, list):
         raise Problem(422, f"{tensor.place}: data: expected a list, got {described(data)}.")
     if data and isinstance(data[0], list):
@@ -203,7 +205,7 @@ def _flattened(tensor: Tensor, data: object) -> list[Any]:
 
 
 def _from_json(tensor: Tensor, data: list[Any]) -> Any:
-    """Checked cells; null is missing, whatever the datatype."""
+    """Checked cells; null means missing for every datatype."""
     kinds = set(map(type, data))
     kinds.discard(type(None))
     missing = not kinds or None in data
@@ -232,7 +234,7 @@ def _from_json(tensor: Tensor, data: list[Any]) -> Any:
 
 
 def _checked(tensor: Tensor, data: list[Any], known: bool, good: Callable[[Any], bool]) -> list[Any]:
-    """The data, unless a cell is not good; `known` where that was found out for all of them at once."""
+    """The data; raises for an invalid cell. `known` skips the check of single cells."""
     if not known:
         for i, cell in enumerate(data):
             if cell is not None and not good(cell):
@@ -262,7 +264,7 @@ def _texts(tensor: Tensor, data: memoryview) -> list[str]:
     while place < end:
         if len(texts) == tensor.cells:
             raise Problem(
-                400, f"{tensor.place}: {end - place} bytes stand behind the texts of shape {tensor.shape}."
+                400, f"{tensor.place}: {end - place} bytes follow the texts of shape {tensor.shape}."
             )
         size = _length(data, place)[0] if place + 4 <= end else end
         place += 4
@@ -287,7 +289,7 @@ def encode_rows(inputs: Sequence[Filled], model: LiveModel) -> NDArray[Any]:
     Raises
     ------
     Problem
-        422 for what the signature refuses.
+        422 for rows that the signature refuses.
     """
     signature = model.signature
     names = signature.names
@@ -343,7 +345,7 @@ def _matrix(tensor: Tensor, cells: Any, model: LiveModel) -> NDArray[Any]:
 
 
 def _as_rows(cells: NDArray[Any], columns: Sequence[Column]) -> NDArray[np.float32] | None:
-    """Numbers to rows at once; None where the encoder must say what is wrong.
+    """Numbers to rows at once; None if the encoder must name the error.
 
     A tensor of FP32 is not copied, unless the JSON before it leaves it unaligned (0.1 ms for 10,000 x 30).
     """
@@ -377,7 +379,7 @@ def parameters_of(holder: dict[str, Any], where: str) -> dict[str, Any]:
     Raises
     ------
     Problem
-        422 where they are no object.
+        422 if they are not an object.
     """
     found = holder.get("parameters")
     if found is None:

@@ -1,4 +1,4 @@
-"""`/predict`, the shortest way to ask: rows as JSON, errors as problem details (RFC 9457)."""
+"""`/predict`, the simplest protocol: rows as JSON, errors as problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Predict:
     name = "predict"
 
     def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
-        """One route a live model, and the default's without a name."""
+        """One route for each live model, and the default model's without a name."""
         routes = {_route_of(name): PredictEndpoint(model) for name, model in catalog.live.items()}
         if catalog.default in catalog.live:
             routes[ROUTE] = routes[_route_of(catalog.default)]
@@ -35,7 +35,7 @@ class Predict:
         return {}
 
     def owns(self, path: str) -> bool:
-        """Its routes; what belongs to no protocol is refused in the same shape."""
+        """Its routes; paths of no protocol are refused in the same shape."""
         return path == ROUTE or (path.startswith("/models/") and path.endswith("/predict"))
 
     def refuse(self, problem: Problem) -> Reply:
@@ -43,17 +43,17 @@ class Predict:
         return problem_reply(problem)
 
     def refused(self, path: str, catalog: Catalog) -> str:
-        """The model of the path, where it was refused."""
+        """The model of the path, if it was refused."""
         if path == ROUTE:
             return catalog.default if catalog.default in catalog.refused else ""
         return next((name for name in catalog.refused if path == _route_of(name)), "")
 
-    def not_found(self, path: str, catalog: Catalog) -> Problem | None:  # noqa: ARG002 - the gateway's words do
-        """The gateway's own words do."""
+    def not_found(self, path: str, catalog: Catalog) -> Problem | None:  # noqa: ARG002 - the gateway's problem is enough
+        """Nothing more than the gateway's own problem."""
         return None
 
     def document(self, catalog: Catalog) -> Described:
-        """An operation a route."""
+        """One operation for each route."""
         return document.of(catalog, ROUTE, _route_of)
 
 

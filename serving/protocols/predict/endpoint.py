@@ -43,7 +43,7 @@ class PredictEndpoint:
         signature = model.signature
         tail = f'],"model":{_json(model.name)},"version":{_json(model.version)},"id":"{PREFIX}-'
         self._tail = tail.encode()
-        # The whole reply to one row, but for the id: most replies are one of these.
+        # The whole reply to one row, except for the id: most replies are one of these.
         self._one = [b'{"prediction":[' + _encode(label) + self._tail for label in signature.classes]
         width = len(signature.columns)
         self._hot = _hot_decoder(rows_of(width)) if signature.numeric else None
@@ -55,8 +55,8 @@ class PredictEndpoint:
         """See `Endpoint`."""
         hot = self._hot
         if hot is not None:
-            # Numbers by position and nothing else: decoded and checked in one pass of C. Whatever is refused
-            # here is looked at again below, by what can say why.
+            # Numbers by position and nothing else: decoded and checked in one pass of C. A body that is
+            # refused here is decoded again below, where the error is named.
             if len(body) >= LARGE_BODY_BYTES:
                 return self._read_large(body)
             try:
@@ -116,7 +116,7 @@ def parse(body: bytes, model: LiveModel) -> Query:
     Raises
     ------
     Problem
-        400 for what is not JSON, 413 for too many rows, 422 for what the signature refuses.
+        400 for a body that is not JSON, 413 for too many rows, 422 for rows that the signature refuses.
     """
     request = decode(body)
     if not isinstance(request, dict):
@@ -172,7 +172,7 @@ def _hot_decoder(rows: Any) -> Callable[[bytes], Any]:
 
 
 def _at(key: str, reason: str, fault: Fault | None = "bad_option") -> Problem:
-    """A problem with a key of the body; without a fault where the key is the client's own word."""
+    """A problem with a key of the body; it has no fault if the key is unknown."""
     return Problem(422, f"{key!r}: {reason}", errors=[CellError(None, key, reason, fault)])
 
 

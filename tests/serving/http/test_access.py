@@ -27,10 +27,10 @@ from serving.http import access
 
 _asked = open("asked", "a", buffering=1)
 
-def admit(asking):
-    keys = [value.decode("latin-1") for name, value in asking.credentials]
-    print(asking.method, asking.path, *keys, file=_asked)
-    if asking.path == "/livez":
+def admit(access_request):
+    keys = [value.decode("latin-1") for name, value in access_request.credentials]
+    print(access_request.method, access_request.path, *keys, file=_asked)
+    if access_request.path == "/livez":
         return None
     if keys in (["Bearer right-4711"], ["right-4711"]):
         return access.Principal("somebody")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -152,7 +153,7 @@ def test_triton_client_is_told_what_is_not_there(client_of_triton: triton.Infere
         with pytest.raises(InferenceServerException) as raised:
             call()
         assert raised.value.status() == "404"
-        assert "here" in raised.value.message()
+        assert re.search("here|Unknown|this server", raised.value.message())
 
 
 def test_pages_say_what_the_protocol_says(gateway: Gateway) -> None:
@@ -600,7 +601,7 @@ def size_of(size: Any) -> dict[str, Any]:
         ({"inputs": []}, 422, "empty"),
         ({"inputs": [1]}, 422, "inputs[0]"),
         ({"inputs": [tensor(name=None)]}, 422, "name"),
-        ({"inputs": [tensor(), tensor()]}, 422, "'features' stands twice"),
+        ({"inputs": [tensor(), tensor()]}, 422, "duplicate input 'features'"),
         ({"inputs": [tensor(datatype="FLOAT")]}, 422, "'FLOAT'"),
         ({"inputs": [tensor(datatype=None)]}, 422, "datatype"),
         ({"inputs": [tensor(datatype=["FP64"])]}, 422, "datatype"),
@@ -664,7 +665,7 @@ def size_of(size: Any) -> dict[str, Any]:
         ({"inputs": [tensor()], "outputs": ["prediction"]}, 422, "outputs[0]"),
         ({"inputs": [tensor()], "outputs": [{}]}, 422, "outputs[0]"),
         ({"inputs": [tensor()], "outputs": [{"name": "score"}]}, 422, "'score'"),
-        ({"inputs": [tensor()], "outputs": [{"name": "prediction"}] * 2}, 422, "twice"),
+        ({"inputs": [tensor()], "outputs": [{"name": "prediction"}] * 2}, 422, "duplicate output"),
         (
             {"inputs": [tensor()], "outputs": [{"name": "prediction", "parameters": {"binary_data": "yes"}}]},
             422,
@@ -703,7 +704,7 @@ def test_a_bad_request_is_told_where_it_is_wrong(
         ([size_of(3) | {"datatype": "BYTES"}], b"abc", None, 400, "row 0"),
         ([size_of(8) | {"datatype": "BYTES"}], b"\xff" * 8, None, 400, "row 0"),
         ([size_of(5) | {"datatype": "BYTES"}], b"\1\0\0\0a", None, 400, "1 texts"),
-        ([size_of(20) | {"datatype": "BYTES"}], b"\0" * 20, None, 400, "4 bytes stand behind"),
+        ([size_of(20) | {"datatype": "BYTES"}], b"\0" * 20, None, 400, "4 bytes follow"),
         ([size_of(20) | {"datatype": "BYTES"}], b"\1\0\0\0\xff" * 4, None, 400, "UTF-8"),
         ([size_of(4) | {"datatype": "BOOL"}], b"\0\1\1\1", None, 422, "sepal_length"),
     ],
