@@ -44,7 +44,9 @@ def main(arguments: list[str]) -> int:
     """Open the model, then fork scorers until the worker is gone; 1 where the model cannot be opened."""
     folder, descriptor, memory_bytes = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     worker = socket.socket(fileno=descriptor)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's, and it ends this process
+    # These are the worker's, which ends this process by hanging up; circus sends them to its children too.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     _quiet()
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))

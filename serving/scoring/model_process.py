@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,9 @@ class ModelProcess:
         if self._scorer is not None:
             self._scorer.close()
             self._scorer = None
+            # It ends when its socket does, unless it hangs; the keeper ends it then, unless that is gone.
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
         self._drop_keeper()
         self._home.cleanup()
 

@@ -68,9 +68,10 @@ def of_models(server: Server) -> list[psutil.Process]:
 def test_a_models_process_that_hangs_is_replaced(serve: Serve) -> None:
     """Its requests are refused or fail, the other models and `/livez` go on, and then it answers again."""
     with serve(OKAMOCHI_MODEL_CALL_S="1") as server:
-        for keeper in of_models(server):
-            for scorer in keeper.children():
-                os.kill(scorer.pid, signal.SIGSTOP)
+        stopped = [scorer for keeper in of_models(server) for scorer in keeper.children()]
+        assert stopped
+        for scorer in stopped:
+            os.kill(scorer.pid, signal.SIGSTOP)
         hung = asyncio.run(answers(server, [FRAGILE] * 4 + [LINEAR] * 40, connections=44))
         statuses = [reply.status if reply else 0 for reply in hung]
         assert statuses[4:] == [200] * 40
@@ -79,6 +80,8 @@ def test_a_models_process_that_hangs_is_replaced(serve: Serve) -> None:
         while one(server, FRAGILE).status != 200:
             assert time.monotonic() < end, "the model never answered again"
         assert one(server, request("/livez", method="GET")).status == 200
+    left = [each for each in stopped if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    assert not left, "a process that hangs outlives its server"
 
 
 def test_no_process_of_a_model_outlives_a_killed_worker(serve: Serve) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pytest
 
 from artifact import manifest
@@ -85,6 +88,24 @@ def test_both_end_with_the_worker(forest: Made) -> None:
     running.close()
 
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_scorer_that_hangs_ends_with_the_worker_though_its_keeper_is_gone(forest: Made) -> None:
+    running = ModelProcess(manifest.load(forest.path))
+    keeper, scorer = running._keeper, running.pid
+    assert keeper is not None
+    os.kill(scorer, signal.SIGSTOP)
+    keeper.kill()
+    keeper.wait()
+
+    running.close()
+
+    # Its parent now is the system's first process, which may leave it a zombie.
+    end = time.monotonic() + 30
+    with suppress(psutil.NoSuchProcess):
+        while psutil.Process(scorer).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < end, "it lives"
+            time.sleep(0.01)
 
 
 def test_it_sees_no_secret(forest: Made, monkeypatch: pytest.MonkeyPatch) -> None:
