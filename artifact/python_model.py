@@ -276,6 +276,9 @@ def _open_catboost(path: Path, _spec: PythonModel) -> Any:
 
     model = catboost.CatBoost()
     model.load_model(str(path))
+    if len(model.classes_):  # of itself it would answer the sums of its leaves
+        model = catboost.CatBoostClassifier()
+        model.load_model(str(path))
     return model
 
 

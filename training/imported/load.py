@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import packages_distributions, version
 from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped] # MLflow brings it
@@ -173,12 +173,11 @@ def _lacks(file: Path, module: str) -> str:
 
 def _versions(names: list[str], flavor: Flavor) -> dict[str, str]:
     packages = {name.partition(".")[0] for name in names} | ({flavor} if flavor in PACKAGES else set())
+    installed = packages_distributions()  # xgboost may be of the distribution xgboost-cpu
     found = {}
     for package in sorted(packages & PACKAGES.keys()):
-        try:
-            found[PACKAGES[package]] = version(PACKAGES[package])
-        except PackageNotFoundError:
-            continue
+        for distribution in installed.get(package, ())[:1]:
+            found[distribution] = version(distribution)
     return found
 
 
