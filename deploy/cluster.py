@@ -316,7 +316,7 @@ def node_ports(cluster: Cluster) -> list[str]:
 def process_of(url: str) -> str:
     """What the ids of one server process begin with."""
     example = fetch(f"{url}/models")["models"][0]["example"]
-    return str(fetch(f"{url}/predict", {"records": [example]})["id"]).rpartition("-")[0]
+    return str(fetch(f"{url}/predict", {"records": [example]})["id"]).partition("-")[0]
 
 
 def ready(url: str) -> bool:

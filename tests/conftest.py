@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+for variable in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
+    os.environ.pop(variable, None)  # ARGS of `make test` are not for the commands of make that tests run
 REQUIRE_ALL = os.environ.get("OKAMOCHI_REQUIRE_ALL") == "1"
 TRIALS = 3
 """Enough for a model that does more than guess; the search itself has its own tests."""

@@ -534,3 +534,10 @@ def test_the_parent_process_stays_light(server: Server) -> None:
     """The arbiter imports the service but none of what opens a model."""
     maps = [path.path for path in psutil.Process(server.process.pid).memory_maps()]
     assert not [path for path in maps if "onnxruntime" in path or "sklearn" in path]
+
+
+def test_the_ids_of_one_process_tell_a_rollout_that_it_is_one(server: Server) -> None:
+    """So `make cluster` knows the Service's port from whatever else listens there."""
+    from deploy.cluster import process_of
+
+    assert process_of(server.url) == process_of(server.url) != ""
