@@ -6,7 +6,7 @@ replaced in milliseconds, without an import and without a second copy of the mod
 
 On FD, a socket, the worker sends one byte with the descriptor of the new scorer's socket; the answer is
 `STARTED`. The first message, unasked, is `OPENED`, and a text where the model could not be opened. A scorer
-reads matrices (`CALL`, then float64 values, then the columns that are no numbers) and answers scores
+reads matrices (`CALL`, then float64 values, then the columns of other cells) and answers scores
 (`ANSWER`, then float64 values, or a text that says what failed).
 """
 
@@ -35,7 +35,7 @@ OPENED = struct.Struct("<I")  # bytes of the text that says why not; 0 where it 
 STARTED = struct.Struct(
     "<ii"
 )  # pid of the scorer, and how the one before ended as `waitpid` has it, 0 for none
-CALL = struct.Struct("<III")  # rows, columns, bytes of the cells that are no numbers
+CALL = struct.Struct("<III")  # rows, columns, bytes of the cells that are not numbers
 ANSWER = struct.Struct("<iII")  # 0 or 1 for a failure; rows and outputs, or bytes of the text and 0
 MAX_FRAMES = 8  # of a failure's places in the code
 

@@ -168,19 +168,20 @@ def _int(cells: NDArray[Any]) -> NDArray[Any]:
 
 def _bool(cells: NDArray[Any]) -> NDArray[Any]:
     truth = {"true": True, "false": False, 1.0: True, 0.0: False}
-    found = np.array([None if _absent(cell) else truth.get(cell, cell) for cell in cells], object)
+    found = np.array([None if absent(cell) else truth.get(cell, cell) for cell in cells], object)
     return found.astype(bool) if all(isinstance(cell, bool) for cell in found.tolist()) else found
 
 
 def _str(cells: NDArray[Any]) -> NDArray[Any]:
-    return np.array([np.nan if _absent(cell) else cell for cell in cells], object)
+    return np.array([np.nan if absent(cell) else cell for cell in cells], object)
 
 
 def _datetime(cells: NDArray[Any]) -> NDArray[Any]:
-    return np.array(["NaT" if _absent(cell) else cell for cell in cells], "datetime64[ns]")
+    return np.array(["NaT" if absent(cell) else cell for cell in cells], "datetime64[ns]")
 
 
-def _absent(cell: Any) -> bool:
+def absent(cell: Any) -> bool:
+    """Whether a raw cell is missing: None among texts, NaN among numbers."""
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 

@@ -40,7 +40,7 @@ def encode_column(column: Column) -> Encode:
                 if errors is not None and column.missing == "refuse":
                     errors.add(i, column.name, f"missing; expected {expected}", "missing")
                 if column.kind == "text" and isinstance(cell, str):
-                    found[i] = ""  # to a reader of texts an empty one is a text, and NaN is none
+                    found[i] = ""  # a text vectorizer accepts an empty text and fails on NaN
                 continue
             value = None if isinstance(cell, (list, tuple, dict)) else read(cell)
             if value is None and errors is not None:

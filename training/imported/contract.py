@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import msgspec
 import numpy as np
 
 from artifact.encode import canonical
-from artifact.python_model import Input, PythonModel
+from artifact.python_model import Input, PythonModel, absent
 from artifact.signature import Column, Signature
 from training.imported.load import ModelError
 
@@ -187,7 +186,7 @@ def with_missing_refused(signature: Signature, score: Score, rows: NDArray[Any])
     rows
         Some raw rows that the model scores.
     """
-    row = next((each for each in rows if not any(_absent(cell) for cell in each)), None)
+    row = next((each for each in rows if not any(absent(cell) for cell in each)), None)
     if row is None:
         return signature
     columns = []
@@ -200,10 +199,6 @@ def with_missing_refused(signature: Signature, score: Score, rows: NDArray[Any])
             takes = False
         columns.append(column if takes else msgspec.structs.replace(column, missing="refuse"))
     return msgspec.structs.replace(signature, columns=tuple(columns))
-
-
-def _absent(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def spec_of(
