@@ -18,13 +18,14 @@ import signal
 import socket
 import struct
 import sys
-import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+
+from artifact.raised import raised_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +38,6 @@ STARTED = struct.Struct(
 )  # pid of the scorer, and how the one before ended as `waitpid` has it, 0 for none
 CALL = struct.Struct("<III")  # rows, columns, bytes of the cells that are not numbers
 ANSWER = struct.Struct("<iII")  # 0 or 1 for a failure; rows and outputs, or bytes of the text and 0
-MAX_FRAMES = 8  # of a failure's places in the code
 
 
 def main(arguments: list[str]) -> int:
@@ -115,16 +115,9 @@ def _score(worker: socket.socket, score: Score) -> int:
             scores = np.ascontiguousarray(score(with_objects(matrix, objects)), np.float64)
             answer = ANSWER.pack(0, *scores.shape) + scores.tobytes()
         except Exception as error:  # noqa: BLE001 - whatever a model raises is the answer
-            text = _raised(error).encode(errors="replace")[:2000]
+            text = raised_at(error).encode(errors="replace")[:2000]
             answer = ANSWER.pack(1, len(text), 0) + text
         worker.sendall(answer)
-
-
-def _raised(error: Exception) -> str:
-    """Kind and place of an error, without its words, which may quote a cell."""
-    frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
-    where = " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-    return f"{type(error).__name__} at {where}"
 
 
 def apart(rows: NDArray[Any]) -> tuple[NDArray[np.float64], bytes]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import traceback
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from artifact.encode import Fault
+from artifact.raised import raised_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,15 +167,6 @@ def without_paths(reason: str, folder: str = "") -> str:
     if folder:
         reason = reason.replace(f"{folder}/", "").replace(folder, folder.rsplit("/", 1)[-1])
     return _PATH.sub(r"\1", reason)
-
-
-def raised_at(error: BaseException | None) -> str:
-    """Kind of an error and where it was raised, innermost last; without its words, which may quote a cell."""
-    if error is None:
-        return "no error"
-    frames = traceback.extract_tb(error.__traceback__)[-8:]
-    where = " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-    return f"{type(error).__name__} at {where or 'an unknown place'}"
 
 
 def bad_rows(error: BadRows) -> Problem:

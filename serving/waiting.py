@@ -1,8 +1,26 @@
-"""How long somebody waits for an answer, for those who work on it in a thread."""
+"""How long a client waits for an answer: until its deadline, and no longer than it stays connected."""
 
 from __future__ import annotations
 
+import asyncio
 from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+Found = TypeVar("Found")
+
+
+async def unless_left(future: asyncio.Future[Found], left: Callable[[], Awaitable[object]]) -> Found | None:
+    """Wait for a result; None as soon as `left` returns, which it does once the client has left."""
+    leaving = asyncio.ensure_future(left())
+    try:
+        await asyncio.wait((future, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return future.result() if future.done() else None
+    finally:
+        leaving.cancel()
+        future.cancel()
 
 
 class NotYetError(Exception):
@@ -14,11 +32,11 @@ class NotYetError(Exception):
 
 
 class GivenUpError(Exception):
-    """Nobody waits for the answer any more."""
+    """No client waits for the answer any more."""
 
 
 class Until:
-    """Until when somebody waits. Whoever works on the answer asks between two steps.
+    """The time until which a client waits; the thread that works on the answer checks it between two steps.
 
     Parameters
     ----------
@@ -34,11 +52,11 @@ class Until:
         return max(0.0, self.due - perf_counter())
 
     def give_up(self) -> None:
-        """Nobody waits any more: the client has left, or was refused. From any thread."""
+        """Note that the client has left or was refused; may be called from any thread."""
         self.due = 0.0
 
     def check(self) -> None:
-        """Stop here if nobody waits.
+        """Stop here if no client waits.
 
         Raises
         ------

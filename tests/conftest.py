@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,8 @@ from tests.servers import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+
+    import pandas as pd
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 for variable in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
@@ -149,6 +151,22 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@pytest.fixture(scope="session")
+def bought_table() -> pd.DataFrame:
+    """Give the table that the bought pipeline is fitted on; tests only read it."""
+    from tests.artifact import bought
+
+    return bought.table()
+
+
+@pytest.fixture(scope="session")
+def bought_pipeline(bought_table: pd.DataFrame) -> Any:
+    """Give a fitted pipeline that reads raw columns; tests only read it."""
+    from tests.artifact import bought
+
+    return bought.pipeline(bought_table)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"manifest"},
         {"encode"},
         {"kinds"},
-        {"models_lock", "nfc", "signature", "trusted", "verdict"},
+        {"models_lock", "nfc", "raised", "signature", "trusted", "verdict"},
     ),
     "training": (
         {"__main__"},

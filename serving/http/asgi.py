@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from serving.errors import Problem
 
@@ -16,7 +15,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Found = TypeVar("Found")
 
 
 async def read_body(
@@ -61,17 +59,6 @@ def _too_large(most: int, setting: str) -> Problem:
     return Problem(
         413, f"The body is larger than {most} bytes (OKAMOCHI_{setting}).", reason="body_too_large"
     )
-
-
-async def unless_left(future: asyncio.Future[Found], receive: Receive) -> Found | None:
-    """Wait for a result; None as soon as the client leaves, and then nobody waits for it."""
-    left = asyncio.ensure_future(receive())
-    try:
-        await asyncio.wait((future, left), return_when=asyncio.FIRST_COMPLETED)
-        return future.result() if future.done() else None
-    finally:
-        left.cancel()
-        future.cancel()
 
 
 def close_unless_read(receive: Receive, send: Send) -> tuple[Receive, Send]:

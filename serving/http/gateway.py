@@ -15,7 +15,7 @@ import msgspec
 
 from serving.errors import Problem, method_not_allowed, server_failed
 from serving.http import access, pages
-from serving.http.asgi import close_unless_read, read_body, send_reply, unless_left
+from serving.http.asgi import close_unless_read, read_body, send_reply
 from serving.http.caller import caller_of, presence_of
 from serving.http.docs_page import docs_page
 from serving.http.fair_queue import FairQueue, Place
@@ -29,7 +29,7 @@ from serving.observe.supervised import Pool
 from serving.prediction_log import capture, feedback
 from serving.protocols import Endpoint, Head, Protocol, Reply, data_plane, problem_reply
 from serving.protocols.registry import PROTOCOLS
-from serving.waiting import Until
+from serving.waiting import Until, unless_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from serving.errors import raised_at, usual_reason
+from artifact.raised import raised_at
+from serving.errors import usual_reason
 from serving.observe import metrics, traces
 from serving.observe.supervised import Supervised
 

@@ -16,7 +16,8 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from serving.errors import raised_at, thread_failed
+from artifact.raised import raised_at
+from serving.errors import thread_failed
 from serving.observe import metrics
 
 if TYPE_CHECKING:

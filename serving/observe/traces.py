@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from serving.errors import raised_at
+from artifact.raised import raised_at
 from serving.observe import metrics
 from serving.observe.supervised import Supervised
 from serving.settings import MAX_SHOWN, SettingsError

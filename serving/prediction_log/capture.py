@@ -21,9 +21,9 @@ import msgspec
 import numpy as np
 
 from artifact.encode import canonical
+from artifact.raised import raised_at
 from artifact.signature import labels
 from serving import ids
-from serving.errors import raised_at
 from serving.observe import metrics
 from serving.observe.logs import second
 from serving.observe.supervised import Supervised

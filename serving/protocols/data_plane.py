@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from serving.errors import Problem
 from serving.protocols import LARGE_BODY_BYTES, deadline
+from serving.waiting import unless_left
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -77,22 +78,10 @@ async def answer(
         if not large and not batcher.slow:
             found: tuple[Scores, int] | None = await future
         else:
-            found = await _unless_left(future, left)
+            found = await unless_left(future, left)
     finally:
         batcher.cancel(ticket)
     if found is None:
         return None
     progress.scores = found[0]
     return endpoint.answer(query, *found)
-
-
-async def _unless_left(
-    future: asyncio.Future[tuple[Scores, int]], left: Callable[[], Awaitable[object]]
-) -> tuple[Scores, int] | None:
-    """Wait for the scores; None as soon as the client leaves."""
-    leaving = asyncio.ensure_future(left())
-    try:
-        await asyncio.wait((future, leaving), return_when=asyncio.FIRST_COMPLETED)
-        return future.result() if future.done() else None
-    finally:
-        leaving.cancel()

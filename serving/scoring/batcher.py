@@ -28,8 +28,9 @@ import msgspec
 import numpy as np
 
 from artifact.encode import CellError
+from artifact.raised import raised_at
 from artifact.signature import decide
-from serving.errors import Problem, Reason, overloaded, raised_at, thread_failed
+from serving.errors import Problem, Reason, overloaded, thread_failed
 from serving.observe.supervised import Pool
 
 if TYPE_CHECKING:

@@ -26,46 +26,36 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
-    return bought.table()
-
-
-@pytest.fixture(scope="module")
-def pipeline(table: pd.DataFrame) -> Any:
-    return bought.pipeline(table)
-
-
 @pytest.fixture
-def sealed(tmp_path: Path, table: pd.DataFrame) -> Callable[..., manifest.Artifact]:
-    return lambda model, **fields: bought.seal(tmp_path / "artifact", model, table, **fields)
+def sealed(tmp_path: Path, bought_table: pd.DataFrame) -> Callable[..., manifest.Artifact]:
+    return lambda model, **fields: bought.seal(tmp_path / "artifact", model, bought_table, **fields)
 
 
 def test_raw_rows_reach_the_model_as_it_was_fitted_on_them(
-    sealed: Callable[..., manifest.Artifact], pipeline: Any, table: pd.DataFrame
+    sealed: Callable[..., manifest.Artifact], bought_pipeline: Any, bought_table: pd.DataFrame
 ) -> None:
     """Its columns in its order, numbers unrounded, missing cells missing, and unknown words left to it."""
-    artifact = sealed(pipeline)
+    artifact = sealed(bought_pipeline)
     score = runtime.open_score(artifact)
-    asked = records(table, 200)
+    asked = records(bought_table, 200)
     asked[0] |= {"city": "Zürich", "age": 33.123456789012345, "note": "never seen"}
     asked[1] |= {"city": "Zu\u0308rich", "member": "TRUE"}
-    expected = table.head(200).copy()
+    expected = bought_table.head(200).copy()
     expected["city"] = expected["city"].astype(object)
     expected.loc[0, ["city", "age", "note"]] = ["Zürich", 33.123456789012345, "never seen"]
     expected.loc[1, ["city", "member"]] = ["Zürich", True]
 
     found = score(Encoder(artifact.signature).records(asked))
 
-    np.testing.assert_array_equal(found, pipeline.predict_proba(expected)[:, [1, 0]])
+    np.testing.assert_array_equal(found, bought_pipeline.predict_proba(expected)[:, [1, 0]])
 
 
 def test_its_own_process_answers_the_same(
-    sealed: Callable[..., manifest.Artifact], pipeline: Any, table: pd.DataFrame
+    sealed: Callable[..., manifest.Artifact], bought_pipeline: Any, bought_table: pd.DataFrame
 ) -> None:
     """Numbers and words cross over; the worker needs neither pandas nor the model's library."""
-    artifact = sealed(pipeline)
-    matrix = Encoder(artifact.signature).records(records(table, 300))
+    artifact = sealed(bought_pipeline)
+    matrix = Encoder(artifact.signature).records(records(bought_table, 300))
     process = ModelProcess(artifact)
     try:
         np.testing.assert_array_equal(process.score(matrix), runtime.open_score(artifact)(matrix))
@@ -75,10 +65,10 @@ def test_its_own_process_answers_the_same(
 
 
 def test_what_the_signature_refuses_does_not_reach_the_model(
-    sealed: Callable[..., Any], pipeline: Any
+    sealed: Callable[..., Any], bought_pipeline: Any
 ) -> None:
     """A list is no category, a word no number, and a truth value has two spellings."""
-    encoder = Encoder(sealed(pipeline).signature)
+    encoder = Encoder(sealed(bought_pipeline).signature)
     good = {"age": 1, "city": "Ulm", "member": True, "note": "x"}
     for wrong in (
         {"age": "old"},
@@ -93,30 +83,30 @@ def test_what_the_signature_refuses_does_not_reach_the_model(
 
 
 def test_labels_without_probabilities_are_certain(
-    sealed: Callable[..., manifest.Artifact], pipeline: Any, table: pd.DataFrame
+    sealed: Callable[..., manifest.Artifact], bought_pipeline: Any, bought_table: pd.DataFrame
 ) -> None:
     """An estimator without predict_proba answers labels; the chosen class has the whole score."""
-    model = make_pipeline(*(step for _, step in pipeline.steps[:-1]), RidgeClassifier())
-    model.fit(table, pipeline.predict(table))
+    model = make_pipeline(*(step for _, step in bought_pipeline.steps[:-1]), RidgeClassifier())
+    model.fit(bought_table, bought_pipeline.predict(bought_table))
     artifact = sealed(model, method="predict", order=(), labels=("yes", "no"))
 
-    found = runtime.open_score(artifact)(Encoder(artifact.signature).records(records(table, 50)))
+    found = runtime.open_score(artifact)(Encoder(artifact.signature).records(records(bought_table, 50)))
 
     assert set(found.ravel().tolist()) == {0.0, 1.0}
-    assert np.where(found[:, 0] == 1, "yes", "no").tolist() == model.predict(table.head(50)).tolist()
+    assert np.where(found[:, 0] == 1, "yes", "no").tolist() == model.predict(bought_table.head(50)).tolist()
 
 
 def test_an_answer_of_another_shape_is_refused(
-    sealed: Callable[..., manifest.Artifact], table: pd.DataFrame
+    sealed: Callable[..., manifest.Artifact], bought_table: pd.DataFrame
 ) -> None:
     """A regression behind a signature of two classes answers numbers, which are none of its labels."""
     regression = make_pipeline(
         ColumnTransformer([("numbers", "passthrough", ["age"])]), HistGradientBoostingRegressor()
-    ).fit(table, np.arange(len(table)))
+    ).fit(bought_table, np.arange(len(bought_table)))
     artifact = sealed(regression, method="predict", labels=("yes", "no"))
 
     with pytest.raises(ValueError, match="a label that its signature does not have"):
-        runtime.open_score(artifact)(Encoder(artifact.signature).records(records(table, 5)))
+        runtime.open_score(artifact)(Encoder(artifact.signature).records(records(bought_table, 5)))
 
 
 @pytest.mark.parametrize(
@@ -131,10 +121,10 @@ def test_an_answer_of_another_shape_is_refused(
     ],
 )
 def test_another_version_of_a_package_is_refused_with_both(
-    sealed: Callable[..., manifest.Artifact], pipeline: Any, packages: Any, libraries: Any, said: str
+    sealed: Callable[..., manifest.Artifact], bought_pipeline: Any, packages: Any, libraries: Any, said: str
 ) -> None:
     """Before the file is opened."""
-    artifact = sealed(pipeline, packages=packages)
+    artifact = sealed(bought_pipeline, packages=packages)
     libraries = artifact.manifest.libraries | libraries
     other = manifest.Artifact(
         artifact.path, msgspec.structs.replace(artifact.manifest, libraries=libraries), artifact.signature
@@ -145,10 +135,10 @@ def test_another_version_of_a_package_is_refused_with_both(
 
 
 def test_a_model_whose_file_was_touched_is_not_opened(
-    sealed: Callable[..., manifest.Artifact], pipeline: Any
+    sealed: Callable[..., manifest.Artifact], bought_pipeline: Any
 ) -> None:
     """Its digest is checked first, in folders of the artifact too."""
-    artifact = sealed(pipeline)
+    artifact = sealed(bought_pipeline)
     with (artifact.path / "model" / "model.joblib").open("ab") as file:
         file.write(b"x")
 

@@ -26,21 +26,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
-    return bought.table()
-
-
-@pytest.fixture(scope="module")
-def pipeline(table: pd.DataFrame) -> Any:
-    return bought.pipeline(table)
-
-
-@pytest.fixture(scope="module")
 def gateway(
-    table: pd.DataFrame, pipeline: Any, tmp_path_factory: pytest.TempPathFactory
+    bought_table: pd.DataFrame, bought_pipeline: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
     folder: Path = tmp_path_factory.mktemp("bought")
-    artifact = bought.seal(folder / "artifact", pipeline, table)
+    artifact = bought.seal(folder / "artifact", bought_pipeline, bought_table)
     models = catalog.load([("bought", "bought")], lambda _: (artifact.path, {"version": "1"}), Settings())
     assert models.refused == {}
     yield Gateway(elsewhere, models, Settings())
@@ -51,11 +41,13 @@ def sent(gateway: Gateway, path: str, body: Any) -> Answer:
     return asyncio.run(ask(gateway, "POST", path, json.dumps(body).encode()))
 
 
-def test_predict_answers_what_the_model_answers(gateway: Gateway, pipeline: Any, table: pd.DataFrame) -> None:
+def test_predict_answers_what_the_model_answers(
+    gateway: Gateway, bought_pipeline: Any, bought_table: pd.DataFrame
+) -> None:
     """By record, by position and by column, with probabilities in the order of the signature's classes."""
-    rows = records(table, 30)
+    rows = records(bought_table, 30)
     names = ["age", "city", "member", "note"]
-    expected = pipeline.predict(table.head(30)).tolist()
+    expected = bought_pipeline.predict(bought_table.head(30)).tolist()
     forms = (
         {"records": rows},
         {"features": [[row[name] for name in names] for row in rows]},
@@ -68,16 +60,18 @@ def test_predict_answers_what_the_model_answers(gateway: Gateway, pipeline: Any,
         assert found.json()["classes"] == ["yes", "no"]
         np.testing.assert_allclose(
             found.json()["probabilities"],
-            pipeline.predict_proba(table.head(30))[:, [1, 0]],
+            bought_pipeline.predict_proba(bought_table.head(30))[:, [1, 0]],
             rtol=0,
             atol=1e-12,
         )
 
 
-def test_the_other_protocols_answer_the_same(gateway: Gateway, pipeline: Any, table: pd.DataFrame) -> None:
-    rows = [row for row in records(table, 40) if None not in row.values()]
-    kept = [i for i, row in enumerate(records(table, 40)) if None not in row.values()]
-    expected = pipeline.predict(table.iloc[kept]).tolist()
+def test_the_other_protocols_answer_the_same(
+    gateway: Gateway, bought_pipeline: Any, bought_table: pd.DataFrame
+) -> None:
+    rows = [row for row in records(bought_table, 40) if None not in row.values()]
+    kept = [i for i, row in enumerate(records(bought_table, 40)) if None not in row.values()]
+    expected = bought_pipeline.predict(bought_table.iloc[kept]).tolist()
     mlflow = sent(gateway, "/invocations", {"dataframe_records": rows})
     assert mlflow.status == 200, mlflow.body
     assert mlflow.json()["predictions"] == expected

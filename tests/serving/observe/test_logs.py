@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from serving.errors import raised_at
+from artifact.raised import raised_at
 from serving.observe import logs
 from serving.observe.logs import Allowance, BoundedHandler
 from tests.bento_server import bento_server, prepare
