@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -184,6 +184,14 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def numeric(self) -> bool:
         """Every column is a number as it stands, so that a row is already its line of the matrix."""
         return all(column.kind == "number" and not column.offset for column in self.columns)
+
+    @cached_property
+    def dtype(self) -> type[np.floating[Any]]:
+        """The type that holds each value of the matrix as the model reads it.
+
+        The encoder rounds to float32; a model that reads raw columns gets numbers as they were sent.
+        """
+        return np.float64 if self.raw else np.float32
 
     @cached_property
     def outputs(self) -> int:

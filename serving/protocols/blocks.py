@@ -44,18 +44,22 @@ def rows_of(width: int) -> Any:
 
 
 class Blocks:
-    """Reader of bodies with a matrix that is `width` numbers wide."""
+    """Reader of bodies with a matrix that is `width` numbers wide, each held as `dtype`."""
 
-    def __init__(self, width: int, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(
+        self, width: int, block_bytes: int = BLOCK_BYTES, *, dtype: type[np.floating[Any]] = np.float32
+    ) -> None:
         self._width = width
+        self._dtype = dtype
+        self._code = "f" if dtype is np.float32 else "d"
         self._block_bytes = block_bytes
         row: Any = tuple[(Number,) * width]  # type: ignore[misc]
         self._rows = msgspec.json.Decoder(Annotated[list[row], Meta(min_length=1)]).decode
         self._cells = msgspec.json.Decoder(Annotated[list[Number], Meta(min_length=1)]).decode
-        self._pack = struct.Struct(f"{width}f").pack
+        self._pack = struct.Struct(f"{width}{self._code}").pack
 
-    def read(self, body: bytes, rest: Callable[[bytes], Any]) -> tuple[NDArray[np.float32], Any] | None:
-        """Numbers within float32, of shape (n, width), and the result of `rest` for the body without them.
+    def read(self, body: bytes, rest: Callable[[bytes], Any]) -> tuple[NDArray[Any], Any] | None:
+        """Numbers of shape (n, width), and the result of `rest` for the body without them.
 
         None if the body has no list of such rows, or of such numbers row by row, if the list is not near the
         beginning, or if `rest` refuses: the caller then decodes the whole body.
@@ -75,7 +79,7 @@ class Blocks:
             found = rest(b'%b"%b"%b' % (body[:opening], _token.encode(), body[end:]))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _Unusual):
             return None
-        cells = np.frombuffer(b"".join(packed), np.float32)
+        cells = np.frombuffer(b"".join(packed), self._dtype)
         if not len(cells) or len(cells) % self._width:
             return None
         return cells.reshape(-1, self._width), found
@@ -116,7 +120,7 @@ class Blocks:
         if stop < 0:
             raise _Unusual
         cells = self._cells(b"[%b]" % body[at:stop])
-        packed.append(struct.pack(f"{len(cells)}f", *cells))
+        packed.append(struct.pack(f"{len(cells)}{self._code}", *cells))
         return stop
 
 

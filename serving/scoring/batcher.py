@@ -259,6 +259,7 @@ class Batcher:
         self._score = score
         self._signature = signature
         self._row_bytes = 8 * signature.width
+        self._dtype = signature.dtype
         self._objective_s = objective_s
         self.max_rows = max_rows
         self._observe_batch = observe_batch
@@ -329,7 +330,7 @@ class Batcher:
         Parameters
         ----------
         rows
-            A matrix of the encoder, or the bytes that `packer` makes of floats within float32.
+            A matrix of the encoder, or the bytes that `packer` makes of floats.
         deadline
             By `time.perf_counter`.
         explicit
@@ -502,7 +503,7 @@ class Batcher:
         return parts
 
     def _matrix(self, parts: list[Part]) -> Any:
-        """The rows of a batch; packed rows become float32, which is exact for the values they may hold."""
+        """The rows of a batch; packed rows get the type that the model reads."""
         packed: list[bytes] = []
         arrays: list[Any] = []
         for ticket, start, stop in parts:
@@ -519,8 +520,9 @@ class Batcher:
             arrays.append(self._unpacked(packed))
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
-    def _unpacked(self, packed: list[bytes]) -> NDArray[np.float32]:
-        return np.frombuffer(b"".join(packed)).astype(np.float32).reshape(-1, self._signature.width)
+    def _unpacked(self, packed: list[bytes]) -> NDArray[np.floating[Any]]:
+        rows = np.frombuffer(b"".join(packed)).astype(self._dtype, copy=False)
+        return rows.reshape(-1, self._signature.width)
 
     def _call(self, parts: list[Part]) -> tuple[NDArray[np.float64], float]:
         start = perf_counter()

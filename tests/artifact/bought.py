@@ -108,3 +108,45 @@ def records(table: pd.DataFrame, rows: int) -> list[dict[str, Any]]:
     """Rows as JSON has them."""
     few = table.head(rows).astype(object)
     return few.where(few.notna(), None).to_dict("records")  # type: ignore[return-value]
+
+
+class Sum:
+    """A model that answers the sum of its columns."""
+
+    def predict(self, rows: Any) -> Any:
+        return np.asarray(rows).sum(axis=1)
+
+
+def seal_numbers(folder: Path, names: tuple[str, ...]) -> manifest.Artifact:
+    """An artifact with a model of numbers only, whose prediction shows each bit of what it was given."""
+    (folder / "model").mkdir(parents=True)
+    joblib.dump(Sum(), folder / "model" / "model.joblib")
+    inputs = tuple(Input(name=name, dtype="float") for name in names)
+    spec = PythonModel(
+        flavor="pickle", file="model/model.joblib", inputs=inputs, frame=False, method="predict", code=True
+    )
+    (folder / "code").mkdir()
+    for package in ("tests", "tests/artifact"):
+        (folder / "code" / package).mkdir(exist_ok=True)
+    shutil.copy(__file__, folder / "code" / "tests" / "artifact" / "bought.py")
+    (folder / MODEL).write_bytes(msgspec.json.encode(spec))
+    manifest.write(
+        folder,
+        signature=Signature(
+            task="regression",
+            target="y",
+            columns=tuple(Column(name=name, kind="number", median=1.0) for name in names),
+            raw=True,
+        ),
+        golden=Golden(records=[dict.fromkeys(names, 1.0)], scores=[[float(len(names))]], tolerance=0.0),
+        name="exact",
+        run_id="0123456789abcdef",
+        created="2026-01-01T00:00:00Z",
+        runtime="python",
+        precision="float64",
+        algorithm="Sum",
+        metric="r2",
+        metrics={},
+        libraries={},
+    )
+    return manifest.load(folder)

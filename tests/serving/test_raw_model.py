@@ -97,3 +97,75 @@ def test_its_page_and_the_openapi_document_describe_it(gateway: Gateway) -> None
     example = page.json()["example"]
     assert sent(gateway, "/predict", {"records": [example]}).status == 200
     assert asyncio.run(ask(gateway, "GET", "/openapi.json")).status == 200
+
+
+NUMBERS = ("money", "moment", "step")
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A model that gives back the sum of its columns, all of them numbers that float32 does not hold."""
+    folder = tmp_path_factory.mktemp("exact") / "artifact"
+    artifact = bought.seal_numbers(folder, NUMBERS)
+    models = catalog.load([("exact", "exact")], lambda _: (artifact.path, {"version": "1"}), Settings())
+    assert models.refused == {}
+    yield Gateway(elsewhere, models, Settings())
+    models.close()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 3_000], ids=["one row", "some rows", "a large body"])
+def test_numbers_reach_a_raw_model_unrounded(exact: Gateway, rows: int) -> None:
+    """By every route and form, also where a body is read in one pass; a moment in seconds has no float32."""
+    random = np.random.default_rng(1)
+    matrix = np.column_stack(
+        [random.random(rows) * 1e6, 1_700_000_000 + np.arange(rows), np.full(rows, 1 / 3)]
+    )
+    lines = matrix.tolist()
+    records = [dict(zip(NUMBERS, line, strict=True)) for line in lines]
+    columns = {name: matrix[:, i].tolist() for i, name in enumerate(NUMBERS)}
+    expected = matrix.sum(axis=1).tolist()
+    for form in ({"features": lines}, {"records": records}, {"columns": columns}):
+        found = sent(exact, "/predict", form)
+        assert found.json()["prediction"] == expected, form.keys()
+    split = {"columns": list(NUMBERS), "data": lines}
+    for body in (
+        {"dataframe_split": split},
+        {"dataframe_records": records},
+        {"instances": lines},
+        {"inputs": columns},
+        {"instances": records},
+    ):
+        assert sent(exact, "/invocations", body).json()["predictions"] == expected, body.keys()
+    csv = "\n".join([",".join(NUMBERS), *(",".join(map(repr, line)) for line in lines)])
+    found = asyncio.run(ask(exact, "POST", "/invocations", csv.encode(), {"Content-Type": "text/csv"}))
+    assert found.json()["predictions"] == expected
+    for data in (lines, matrix.ravel().tolist()):
+        tensor = {"name": "features", "shape": list(matrix.shape), "datatype": "FP64", "data": data}
+        infer = sent(exact, "/v2/models/exact/infer", {"inputs": [tensor]})
+        assert infer.json()["outputs"][0]["data"] == expected
+    about = {"name": "features", "shape": list(matrix.shape), "datatype": "FP64"}
+    head = json.dumps({"inputs": [about | {"parameters": {"binary_data_size": matrix.nbytes}}]}).encode()
+    binary = asyncio.run(
+        ask(
+            exact,
+            "POST",
+            "/v2/models/exact/infer",
+            head + matrix.tobytes(),
+            {"Inference-Header-Content-Length": str(len(head))},
+        )
+    )
+    assert binary.json()["outputs"][0]["data"] == expected
+    assert sent(exact, "/score", {"rows": lines}).json() == expected
+
+
+@pytest.mark.parametrize("bad", [1e39, -1e300, float("nan"), float("inf")])
+def test_a_number_that_a_raw_model_may_not_get_is_refused_in_a_binary_tensor(
+    exact: Gateway, bad: float
+) -> None:
+    matrix = np.array([[1.0, 2.0, bad]])
+    about = {"name": "features", "shape": [1, 3], "datatype": "FP64"}
+    head = json.dumps({"inputs": [about | {"parameters": {"binary_data_size": matrix.nbytes}}]}).encode()
+    size = {"Inference-Header-Content-Length": str(len(head))}
+    found = asyncio.run(ask(exact, "POST", "/v2/models/exact/infer", head + matrix.tobytes(), size))
+    assert found.status == 422
+    assert "step" in found.json()["error"]

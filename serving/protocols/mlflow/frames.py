@@ -162,17 +162,17 @@ def from_columns(columns: Mapping[str, Any], model: LiveModel) -> NDArray[Any]:
     # The shape of an ignored column does not matter.
     kept = {name: columns[name] for name in signature.names if name in columns}
     if signature.numeric and not absent:
-        matrix = _numbers(list(kept.values()))
+        matrix = _numbers(list(kept.values()), signature.dtype)
         if matrix is not None:
             return matrix
     return model.encoder.columns(kept)
 
 
-def _numbers(columns: list[Any]) -> NDArray[Any] | None:
+def _numbers(columns: list[Any], dtype: type[np.floating[Any]]) -> NDArray[Any] | None:
     """The matrix of columns that are lists of numbers only, 20 times as fast as the encoder."""
     try:
         values = [msgspec.convert(cells, list[Number]) for cells in columns]
-        matrix = np.array(values, np.float32).T
+        matrix = np.array(values, dtype).T
     except (msgspec.ValidationError, ValueError):
         return None
     return np.ascontiguousarray(matrix) if matrix.size and np.isfinite(matrix).all() else None

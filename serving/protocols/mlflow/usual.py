@@ -23,7 +23,7 @@ MAX_COLUMNS = 512  # msgspec looks for a key that is out of order in every field
 
 Rows = list[list[float]]
 Read = Callable[[bytes], Rows | None]
-ReadMatrix = Callable[[bytes], "NDArray[np.float32] | None"]
+ReadMatrix = Callable[[bytes], "NDArray[np.floating[Any]] | None"]
 
 _astuple = msgspec.structs.astuple
 
@@ -31,8 +31,8 @@ _astuple = msgspec.structs.astuple
 def readers(signature: Signature) -> dict[bytes, Read]:
     """Readers of the forms, by the first key of the body, for a model of numbers.
 
-    Each decodes a body that has that form and nothing else, with whole rows of numbers within float32; for
-    any other body it returns None.
+    Each decodes a body that has that form and nothing else, with whole rows of numbers; for any other body
+    it returns None.
     """
     if not signature.numeric or len(signature.columns) > MAX_COLUMNS:
         return {}
@@ -202,10 +202,10 @@ def large_readers(signature: Signature) -> dict[bytes, ReadMatrix]:
     """The same for bodies that are read a block at a time: the forms whose rows are lists."""
     if not signature.numeric:
         return {}
-    blocks = Blocks(len(signature.columns))
+    blocks = Blocks(len(signature.columns), dtype=signature.dtype)
 
     def reader(decode: Callable[[bytes], Any], fits: Callable[[Any, int], bool]) -> ReadMatrix:
-        def read(body: bytes) -> NDArray[np.float32] | None:
+        def read(body: bytes) -> NDArray[np.floating[Any]] | None:
             found = blocks.read(body, decode)
             return None if found is None or not fits(found[1].value, len(found[0])) else found[0]
 

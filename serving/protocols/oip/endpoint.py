@@ -57,7 +57,7 @@ class InferEndpoint:
         )
         self._nested = _hot_decoder(rows_of(width))
         self._rest = _hot_decoder(StandIn)
-        self._blocks = Blocks(width)
+        self._blocks = Blocks(width, dtype=signature.dtype)
         self._pack = packer(signature.width)
 
     # ---- in

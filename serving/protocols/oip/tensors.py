@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from artifact.encode import BadRows
+from artifact.encode import MAX_NUMBER, BadRows
 from artifact.nfc import nfc
 from serving.errors import Problem, bad_rows
 from serving.protocols.wording import cut, described, listed, short
@@ -333,7 +333,7 @@ def _matrix(tensor: Tensor, cells: Any, model: LiveModel) -> NDArray[Any]:
     width = len(columns)
     if isinstance(cells, np.ndarray):
         cells = cells.reshape(tensor.rows, width)
-        ready = _as_rows(cells, columns) if model.signature.numeric else None
+        ready = _as_rows(cells, columns, model.signature.dtype) if model.signature.numeric else None
         if ready is not None:
             return ready
         by_column = list(cells.T)
@@ -344,11 +344,16 @@ def _matrix(tensor: Tensor, cells: Any, model: LiveModel) -> NDArray[Any]:
     )
 
 
-def _as_rows(cells: NDArray[Any], columns: Sequence[Column]) -> NDArray[np.float32] | None:
+def _as_rows(
+    cells: NDArray[Any], columns: Sequence[Column], dtype: type[np.floating[Any]]
+) -> NDArray[np.floating[Any]] | None:
     """Numbers to rows at once; None if the encoder must name the error.
 
     A tensor of FP32 is not copied, unless the JSON before it leaves it unaligned (0.1 ms for 10,000 x 30).
     """
+    if dtype is np.float64:
+        numbers = np.require(cells, np.float64, ["C", "A"])
+        return numbers if np.abs(numbers).max() <= MAX_NUMBER else None  # a NaN is not
     with np.errstate(over="ignore", invalid="ignore"):
         if cells.dtype == np.float32:
             single = np.require(cells, np.float32, ["C", "A"])

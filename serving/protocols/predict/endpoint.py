@@ -48,7 +48,7 @@ class PredictEndpoint:
         width = len(signature.columns)
         self._hot = _hot_decoder(rows_of(width)) if signature.numeric else None
         self._rest = _hot_decoder(StandIn)
-        self._blocks = Blocks(width)
+        self._blocks = Blocks(width, dtype=signature.dtype)
         self._pack = packer(signature.width)
 
     def read(self, body: bytes, head: Head) -> Query:  # noqa: ARG002 - other protocols look at headers
