@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -167,16 +167,20 @@ def volumes(place: Place, objects: Sequence[dict[str, Any]], folder: Path) -> It
         name = each["metadata"]["name"]
         claims += [f"{one['metadata']['name']}-{name}-0" for one in each["spec"]["volumeClaimTemplates"]]
     made = [volume(place.namespace, claim, folder / claim) for claim in claims]
+    names = [each["metadata"]["name"] for each in made]
+    # A run that was ended leaves its volumes, and the folder of a volume cannot be changed.
+    place.kubectl("delete", "persistentvolume", "--ignore-not-found", *names)
     place.apply(made)
     try:
         yield
     finally:
         # A folder that pods still hold cannot go; nor can a volume while its claim is there.
-        place.kubectl(
-            "delete", "deployments,statefulsets,jobs,cronjobs", "--all", "--wait", "--cascade=foreground"
-        )
-        place.kubectl("delete", "persistentvolumeclaims", "--all")
-        place.kubectl("delete", "persistentvolume", *(each["metadata"]["name"] for each in made))
+        with suppress(AssertionError):
+            place.kubectl(
+                "delete", "deployments,statefulsets,jobs,cronjobs", "--all", "--wait", "--cascade=foreground"
+            )
+            place.kubectl("delete", "persistentvolumeclaims", "--all")
+        place.kubectl("delete", "persistentvolume", *names)
         shutil.rmtree(folder, ignore_errors=True)
 
 
