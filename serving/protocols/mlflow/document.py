@@ -34,64 +34,26 @@ def of(catalog: Catalog, route: str, pages: Sequence[str]) -> Described:
 
 
 def _invocations(model: LiveModel) -> dict[str, Any]:
-    """MLflow's scoring protocol, which ignores columns that it does not know."""
-    signature = model.signature
-    names = list(signature.names)
-    own: dict[str, Any] = request(model)
-    own_forms: dict[str, Any] = {}
-    for form in own["oneOf"]:
-        own_forms |= form["properties"]
-    features, columns = own_forms["features"], own_forms["columns"] | {"additionalProperties": True}
-    records = {"type": "array", "minItems": 1, "maxItems": model.max_rows}
-    records["items"] = record(model) | {"additionalProperties": True}
-    split = {
-        "type": "object",
-        "required": ["data"],
-        "properties": {
-            "columns": {"const": names, "description": "in any order; other columns are ignored"},
-            "data": features,
-            "index": {
-                "type": ["array", "null"],
-                "items": {},
-                "description": "ignored, but it must be as long as data",
-            },
-        },
-    }
-    any_form = {"anyOf": [features, records, columns]}
-    forms = {
-        "dataframe_split": split,
-        "dataframe_records": records,
-        "instances": any_form,
-        "inputs": any_form,
-    }
-    options = {key: own_forms[key] for key in ("probabilities", "threshold") if key in own_forms}
+    """The operation of MLflow's scoring protocol."""
+    own: dict[str, Any] = {}
+    for form in request(model)["oneOf"]:
+        own |= form["properties"]
+    options = {key: own[key] for key in ("probabilities", "threshold") if key in own}
     params = {"params": {"type": ["object", "null"], "properties": options}}
-    row = list(signature.example.values())
-    examples: dict[str, Any] = {
-        "dataframe_split": {"value": {"dataframe_split": {"columns": names, "data": [row]}}},
-        "dataframe_records": {"value": {"dataframe_records": [signature.example]}},
-        "instances": {"value": {"instances": [row]}},
-        "inputs": {"value": {"inputs": {name: [cell] for name, cell in signature.example.items()}}},
-    }
     one_of = [
         {"type": "object", "properties": {name: form} | params, "required": [name]}
-        for name, form in forms.items()
+        for name, form in _forms(model, own["features"], own["columns"]).items()
     ]
-    predictions: dict[str, Any] = {"type": "array", "items": {"enum": list(signature.classes)}}
-    if not signature.classes:
-        predictions = {"type": "array", "items": {"type": "number"}}
-    elif options:
-        shares = {"type": "object", "additionalProperties": {"type": "number"}}
-        predictions = {"type": "array", "items": {"anyOf": [predictions["items"], shares]}}
+    predictions = {"type": "array", "items": _prediction(model, probabilities=bool(options))}
     reply = {"type": "object", "required": ["predictions"], "properties": {"predictions": predictions}}
     return {
         "operationId": "invocations",
-        "summary": f"MLflow's scoring protocol: predict {signature.target} with {model.name}.",
+        "summary": f"MLflow's scoring protocol: predict {model.signature.target} with {model.name}.",
         "parameters": HEADERS,
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": {"oneOf": one_of}, "examples": examples},
+                "application/json": {"schema": {"oneOf": one_of}, "examples": _examples(model)},
                 "text/csv": {"schema": {"type": "string"}, "example": _csv(model)},
             },
         },
@@ -102,6 +64,63 @@ def _invocations(model: LiveModel) -> dict[str, Any]:
             },
             **{str(status): _problem(status) for status in PROBLEMS if status != 422},
         },
+    }
+
+
+def _forms(model: LiveModel, features: dict[str, Any], columns: dict[str, Any]) -> dict[str, Any]:
+    """The schemas of MLflow's JSON forms, by the key that holds the rows; unknown columns are ignored.
+
+    Parameters
+    ----------
+    features, columns
+        The schemas of rows by position and of columns by name in the server's own protocol.
+    """
+    columns = columns | {"additionalProperties": True}
+    records = {"type": "array", "minItems": 1, "maxItems": model.max_rows}
+    records["items"] = record(model) | {"additionalProperties": True}
+    split = {
+        "type": "object",
+        "required": ["data"],
+        "properties": {
+            "columns": {
+                "const": list(model.signature.names),
+                "description": "in any order; other columns are ignored",
+            },
+            "data": features,
+            "index": {
+                "type": ["array", "null"],
+                "items": {},
+                "description": "ignored, but it must be as long as data",
+            },
+        },
+    }
+    any_form = {"anyOf": [features, records, columns]}
+    return {
+        "dataframe_split": split,
+        "dataframe_records": records,
+        "instances": any_form,
+        "inputs": any_form,
+    }
+
+
+def _prediction(model: LiveModel, *, probabilities: bool) -> dict[str, Any]:
+    """The schema of one row's prediction."""
+    if not model.signature.classes:
+        return {"type": "number"}
+    label = {"enum": list(model.signature.classes)}
+    by_class = {"type": "object", "additionalProperties": {"type": "number"}}
+    return {"anyOf": [label, by_class]} if probabilities else label
+
+
+def _examples(model: LiveModel) -> dict[str, Any]:
+    """The example row in each of the forms."""
+    example = model.signature.example
+    names, row = list(example), list(example.values())
+    return {
+        "dataframe_split": {"value": {"dataframe_split": {"columns": names, "data": [row]}}},
+        "dataframe_records": {"value": {"dataframe_records": [example]}},
+        "instances": {"value": {"instances": [row]}},
+        "inputs": {"value": {"inputs": {name: [cell] for name, cell in example.items()}}},
     }
 
 
