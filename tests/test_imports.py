@@ -15,6 +15,7 @@ SOURCES = sorted(
 
 ALLOWED = {
     "mlflow": {
+        "training/registry/connection.py",
         "training/registry/mlflow_registry.py",
         "training/registry/pyfunc.py",
         "training/registry/scorer.py",

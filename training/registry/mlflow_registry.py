@@ -1,76 +1,44 @@
-"""The door to MLflow: runs, registered versions and their aliases.
-
-Two other modules import it: `pyfunc`, which describes a model to MLflow, and `scorer`, which MLflow logs with
-each model.
-"""
+"""The registry of runs, registered versions and their aliases: MLflow, as training and deploy use it."""
 
 from __future__ import annotations
 
 import getpass
-import importlib.util
 import json
-import logging
-import os
-import re
 import shutil
 import sqlite3
 import time
-import warnings
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from artifact.manifest import MANIFEST, ArtifactError
 from training.interpreter import typed
-from training.registry.embedded import database_of, one_process, read_alias_in, relocate
-from training.registry.place import shown_uri, tracking_uri
-from training.registry.records import SOURCE, RegistryError, Version
+from training.registry.connection import Connection
+from training.registry.embedded import database_of, read_alias_in
+from training.registry.experiments import Experiments
+from training.registry.file_stores import check_store
+from training.registry.place import tracking_uri
+from training.registry.records import (
+    MAX_DESCRIPTION,
+    MAX_NOTE,
+    MAX_PARAM,
+    MAX_TAG,
+    SOURCE,
+    RegistryError,
+    Version,
+)
 from training.settings import CHECKOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from artifact.manifest import Artifact
     from training.registry.records import DataInput, TrialRun
 
-EXPERIMENT = "okamochi/{name}"
-KIND = "custom_model_development"
-DEFAULT_ID, DEFAULT_NAME = "0", "other runs"
-DEFAULT_NOTE = (
-    "Runs that name no experiment land here, such as a notebook's. Those of a use case are in okamochi/NAME."
-)
-MAX_NOTE, MAX_DESCRIPTION, MAX_PARAM, MAX_TAG = 8_000, 5_000, 6_000, 8_000
-"""Characters that MLflow's tables hold of a run's note, a version's description, a parameter and a tag."""
-
-_CLIENTS = {
-    "s3": ("boto3", "boto3"),
-    "gs": ("google.cloud.storage", "google-cloud-storage"),
-    "wasbs": ("azure.storage.blob", "azure-storage-blob azure-identity"),
-    "abfss": ("azure.storage.filedatalake", "azure-storage-file-datalake azure-identity"),
-}
-"""What MLflow reads and writes a store of files with, by the scheme of its address: module and package."""
-
-_UNAUTHORISED = re.compile(r"\b401\b|Unauthorized", re.IGNORECASE)
-_CREDENTIALS = (
-    "It asks for credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-    "MLFLOW_TRACKING_TOKEN."
-)
 
 SHOWN_DIGEST = 8
 """Characters of a data set's digest that its name in MLflow carries; the whole of it is a tag."""
-
-_DEFAULTS = {
-    # With MLflow's defaults, 120 s and 7 retries, it takes minutes to notice that a server is dead.
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_AGENT_HINT": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
 
 
 class Registry:
@@ -80,15 +48,11 @@ class Registry:
     """
 
     def __init__(self, uri: str | None = None) -> None:
-        self.uri = uri or tracking_uri()
-        self._experiments: dict[str, str] = {}
-        with self._asked("be opened"):
-            self._mlflow = _import_mlflow()
-            with one_process(self._database) if self._embedded else nullcontext():
-                if self._embedded:
-                    relocate(self._database, self._artifacts)
-                self._client = self._mlflow.MlflowClient(self.uri)
-                self._client.search_experiments(max_results=1)
+        connection = Connection(uri)
+        self.uri = connection.uri
+        self._mlflow, self._client = connection.mlflow, connection.client
+        self._attempt, self._as_default = connection.attempt, connection.as_default
+        self._experiments = Experiments(connection)
 
     # Runs
 
@@ -108,8 +72,8 @@ class Registry:
         description, about
             Of the experiment, should it be new: a sentence and tags.
         """
-        with self._asked("begin a run"):
-            experiment = self._experiment(name, description, about or {})
+        with self._attempt("begin a run"):
+            experiment = self._experiments.id_of(name, description, about or {})
             run = self._client.create_run(experiment, run_name=title, tags=self._tags(tags))
             try:
                 check_store(str(run.info.artifact_uri))
@@ -120,7 +84,7 @@ class Registry:
 
     def has_run(self, run_id: str) -> bool:
         """Whether a run is there and not deleted."""
-        with self._asked("look for a run"):
+        with self._attempt("look for a run"):
             try:
                 return str(self._client.get_run(run_id).info.lifecycle_stage) == "active"
             except self._mlflow.exceptions.MlflowException as error:
@@ -132,10 +96,10 @@ class Registry:
         """Log a candidate as a run nested in `parent`: three calls, about 20 ms with SQLite."""
         from mlflow.entities import Metric, Param
 
-        with self._asked("log a trial"):
+        with self._attempt("log a trial"):
             started, ended = int(trial.started * 1000), int((trial.started + trial.seconds) * 1000)
             run = self._client.create_run(
-                self._experiment(name),
+                self._experiments.id_of(name),
                 start_time=started,
                 run_name=trial.title,
                 tags=self._tags({"mlflow.parentRunId": parent, **trial.tags}),
@@ -173,7 +137,7 @@ class Registry:
         """
         from mlflow.entities import Metric, Param, RunTag
 
-        with self._asked("log the run"):
+        with self._attempt("log the run"):
             now = int(time.time() * 1000)
             values = [Metric(key, float(value), now, 0) for key, value in metrics.items()]
             values += [
@@ -193,12 +157,12 @@ class Registry:
 
     def files(self, run_id: str, folder: Path, path: str | None = None) -> None:
         """Log a folder's files to a run, under `path`."""
-        with self._asked("store the run's files"):
+        with self._attempt("store the run's files"):
             self._client.log_artifacts(run_id, str(folder), path)
 
     def finish(self, run_id: str, status: str = "FINISHED") -> None:
         """End a run: `FINISHED`, `FAILED` or `KILLED`."""
-        with self._asked("end the run"):
+        with self._attempt("end the run"):
             self._client.set_terminated(run_id, status)
 
     # Versions
@@ -223,7 +187,7 @@ class Registry:
             What the use case is, on the name's page.
         """
         name = artifact.manifest.name
-        with self._asked("register the model"), self._current():
+        with self._attempt("register the model"), self._as_default():
             model_id = self._log_model(artifact, run_id, tags, metrics)
             self._create_name(name, about)
             created = self._client.create_model_version(
@@ -238,7 +202,7 @@ class Registry:
 
     def names(self) -> list[str]:
         """The use cases that have a registered version."""
-        with self._asked("list the models"):
+        with self._attempt("list the models"):
             return [model.name for model in self._client.search_registered_models()]
 
     def version(self, name: str, alias: str) -> Version | None:
@@ -251,29 +215,29 @@ class Registry:
 
     def version_of_run(self, name: str, run_id: str) -> Version | None:
         """The newest version that a run registered; None where it registered none."""
-        with self._asked("look for the model"):
+        with self._attempt("look for the model"):
             found = self._client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
             return max(map(_version, found), key=lambda version: int(version.number), default=None)
 
     def versions(self, name: str) -> list[Version]:
         """Every version of a name, the newest first."""
-        with self._asked("list the model's versions"):
+        with self._attempt("list the model's versions"):
             found = map(_version, self._client.search_model_versions(f"name='{name}'"))
             return sorted(found, key=lambda version: -int(version.number))
 
     def set_alias(self, name: str, alias: str, version: Version) -> None:
         """Make an alias name a version."""
-        with self._asked(f"move the alias {alias}"):
+        with self._attempt(f"move the alias {alias}"):
             self._client.set_registered_model_alias(name, alias, version.number)
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Delete an alias; an alias that does not exist is not an error."""
-        with self._asked(f"delete the alias {alias}"):
+        with self._attempt(f"delete the alias {alias}"):
             self._client.delete_registered_model_alias(name, alias)
 
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
-        with self._asked("tag the model's version"):
+        with self._attempt("tag the model's version"):
             for key, value in tags.items():
                 self._client.set_model_version_tag(
                     version.name, version.number, key, str(value)[:MAX_DESCRIPTION]
@@ -283,7 +247,7 @@ class Registry:
         """Set tags of a run, and metrics that were not known before."""
         from mlflow.entities import Metric, RunTag
 
-        with self._asked("tag the run"):
+        with self._attempt("tag the run"):
             now = int(time.time() * 1000)
             self._client.log_batch(
                 run_id,
@@ -300,10 +264,10 @@ class Registry:
         ArtifactError
             The registry is there, but those files are not: they are lost, or Okamochi did not make the model.
         """
-        with self._asked(f"give the files of {version.uri}"):
+        with self._attempt(f"give the files of {version.uri}"):
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                with self._current():
+                with self._as_default():
                     found = self._mlflow.artifacts.download_artifacts(
                         artifact_uri=f"{version.uri}/artifacts/okamochi", dst_path=str(folder)
                     )
@@ -323,9 +287,9 @@ class Registry:
         RegistryError
             There is no such model, version or alias, its files are gone, or the registry is away.
         """
-        with self._asked(f"give the files of {uri}"):
+        with self._attempt(f"give the files of {uri}"):
             folder.mkdir(parents=True, exist_ok=True)
-            with self._current():
+            with self._as_default():
                 return Path(self._mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
 
     # Inside
@@ -339,7 +303,7 @@ class Registry:
                 f"go back to another version ({back}) or train again"
             )
         try:
-            with self._current():
+            with self._as_default():
                 flavors = self._mlflow.models.get_model_info(version.uri).flavors
             has = f"its MLmodel names {', '.join(flavors) or 'no flavor'}"
         except Exception as error:
@@ -364,59 +328,8 @@ class Registry:
             raise
         return found
 
-    @property
-    def _embedded(self) -> bool:
-        return database_of(self.uri) is not None
-
-    @property
-    def _database(self) -> Path:
-        found = database_of(self.uri)
-        assert found is not None  # noqa: S101 - asked only of an embedded registry
-        return found
-
-    @property
-    def _artifacts(self) -> Path:
-        return self._database.parent / "mlruns"
-
-    @contextmanager
-    def _asked(self, what: str) -> Iterator[None]:
-        """Say in a sentence that the registry could not do `what`."""
-        try:
-            yield
-        except (RegistryError, ArtifactError):
-            raise
-        except Exception as error:
-            # Whatever it is (an HTTP status, a socket, SQLAlchemy, a full disk), the caller's choice is one.
-            where = f"The MLflow registry {shown_uri(self.uri)}"
-            advice = _CREDENTIALS if _UNAUTHORISED.search(str(error)) else self._advice()
-            raise RegistryError(f"{where} could not {what}: {_reason(error)} {advice}") from error
-
-    @contextmanager
-    def _current(self) -> Iterator[None]:
-        """Where MLflow's module-level functions look. It would stay in the environment of the process."""
-        before = os.environ.get("MLFLOW_TRACKING_URI")
-        self._mlflow.set_tracking_uri(self.uri)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
-        finally:
-            self._mlflow.set_tracking_uri(None)  # so that MLflow reads the environment again
-            if before is None:
-                os.environ.pop("MLFLOW_TRACKING_URI", None)
-            else:
-                os.environ["MLFLOW_TRACKING_URI"] = before
-
-    def _advice(self) -> str:
-        if self.uri.startswith(("http:", "https:")):
-            return "Start that server or set MLFLOW_TRACKING_URI to another, then run the same command again."
-        return (
-            "Check that it can be read and written (or set MLFLOW_TRACKING_URI), then run the same "
-            "command again."
-        )
-
     def _found(self, what: str, ask: Any, *key: str) -> Version | None:
-        with self._asked(what):
+        with self._attempt(what):
             try:
                 return _version(ask(*key))
             except self._mlflow.exceptions.MlflowException as error:
@@ -424,37 +337,6 @@ class Registry:
                 if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                     return None
                 raise
-
-    def _experiment(self, name: str, description: str = "", about: Mapping[str, str] | None = None) -> str:
-        if name in self._experiments:
-            return self._experiments[name]
-        title = EXPERIMENT.format(name=name)
-        found = self._client.get_experiment_by_name(title)
-        if found is None:
-            # The kind opens MLflow's pages for training instead of those for language models.
-            tags = {"mlflow.experimentKind": KIND, **(about or {})}
-            if description:
-                tags["mlflow.note.content"] = description[:MAX_DESCRIPTION]
-            location = (self._artifacts / name).as_uri() if self._embedded else None
-            created = self._client.create_experiment(title, location, tags)
-            if self._embedded:
-                self._explain_default()
-        elif found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-            created = found.experiment_id
-        else:
-            created = found.experiment_id
-        self._experiments[name] = str(created)
-        return self._experiments[name]
-
-    def _explain_default(self) -> None:
-        """Say what MLflow's experiment "Default", which it needs, is for: runs that name no experiment."""
-        with suppress(self._mlflow.exceptions.MlflowException):  # it was deleted
-            found = self._client.get_experiment(DEFAULT_ID)
-            if found.name == "Default" and not found.tags:
-                self._client.set_experiment_tag(DEFAULT_ID, "mlflow.note.content", DEFAULT_NOTE)
-                self._client.set_experiment_tag(DEFAULT_ID, "mlflow.experimentKind", KIND)
-                self._client.rename_experiment(DEFAULT_ID, DEFAULT_NAME)
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         ours = {"mlflow.source.name": SOURCE, "mlflow.source.type": "LOCAL"}
@@ -536,55 +418,10 @@ def read_alias(name: str, alias: str) -> Version | None:
     return Registry(uri).version(name, alias)
 
 
-def _import_mlflow() -> Any:
-    """MLflow, quiet. Its import takes seconds, so it waits until a registry is opened."""
-    for key, value in _DEFAULTS.items():
-        os.environ.setdefault(key, value)
-    import mlflow
-
-    for name in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return mlflow
-
-
 def _version(found: Any) -> Version:
     return Version(
         found.name, str(found.version), found.run_id or "", dict(found.tags), found.creation_timestamp / 1000
     )
-
-
-_PLAIN_REASONS = (
-    "Connection refused",
-    "Connection aborted",
-    "Connection reset",
-    "timed out",
-    "Name or service not known",
-    "Invalid Host header",
-)
-
-
-def check_store(uri: str) -> None:
-    """Refuse a store of files that this Python has no client for: before hours of training, not after them.
-
-    Raises
-    ------
-    RegistryError
-        Names the package to install.
-    """
-    scheme = uri.partition(":")[0]
-    module, package = _CLIENTS.get(scheme, ("", ""))
-    if not module:
-        return
-    try:
-        found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # a package above it
-        found = None
-    if found is None:
-        raise RegistryError(
-            f"MLflow keeps the files of this experiment at {shown_uri(uri)}, and this Python has no "
-            f"client for "
-            f"{scheme}: pip install {package}. Nothing was trained."
-        )
 
 
 def _is_lost(error: Exception) -> bool:
@@ -592,13 +429,3 @@ def _is_lost(error: Exception) -> bool:
     if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" or isinstance(error, FileNotFoundError):
         return True
     return "404 Client Error" in str(error)
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause's first line, as a sentence."""
-    text = str(error).strip() or type(error).__name__
-    for mark in _PLAIN_REASONS:
-        if mark in text:
-            text = mark.lower()
-    line = text.splitlines()[0][:240].rstrip(".")
-    return f"{line}."

@@ -13,6 +13,9 @@ CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 SOURCE = "python -m training"
 """What each run of ours names as its source, perhaps with a verb, which tells our models from others."""
 
+MAX_NOTE, MAX_DESCRIPTION, MAX_PARAM, MAX_TAG = 8_000, 5_000, 6_000, 8_000
+"""Characters that MLflow's tables hold of a run's note, a version's description, a parameter and a tag."""
+
 
 class RegistryError(Exception):
     """The registry cannot be read or written; the message says where it is and what to do (exit code 4)."""

@@ -24,7 +24,7 @@ from servers import CHECKOUT, free_port, mlflow_models_serve
 from sklearn.linear_model import LogisticRegression
 
 from artifact import manifest
-from training.registry import mlflow_registry as door
+from training.registry import place
 from training.registry.mlflow_registry import Registry, read_alias
 from training.registry.records import CHAMPION, SOURCE, DataInput, RegistryError, TrialRun, Version
 
@@ -351,7 +351,7 @@ def test_a_hanging_registry_is_given_up(own_mlflow: Server, monkeypatch: pytest.
 
 def test_a_password_is_not_shown() -> None:
     """A URI in a message keeps its password to itself."""
-    assert door.shown_uri("postgresql://me:secret@db/x") == "postgresql://me:***@db/x"
+    assert place.shown_uri("postgresql://me:secret@db/x") == "postgresql://me:***@db/x"
 
 
 @pytest.mark.parametrize(
