@@ -42,7 +42,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         What scores: onnxruntime on model.onnx, or the model itself in a process of its own, for
         `runtime_reason`. Artifacts of before 0.2.0 call the second "sklearn".
     precision
-        The type of the ONNX input.
+        The type of the ONNX input, which is always the same; servers of 0.2.0 and older require the key.
     metrics
         Figures on the held-out rows.
     libraries
@@ -55,13 +55,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     run_id: str
     created: str
     runtime: Literal["onnx", "python", "sklearn"]
-    precision: Literal["float32", "float64"]
     algorithm: str
     metric: str
     metrics: dict[str, float]
     libraries: dict[str, str]
     files: dict[str, str]
     runtime_reason: str = ""
+    precision: Literal["float64"] = "float64"
     format: int = FORMAT
 
 

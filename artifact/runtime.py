@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from artifact.manifest import Artifact
 
-Matrix = "NDArray[np.float32] | NDArray[np.float64]"
-
 # Rows of shape (n, width), each value one that float32 holds, in float32 or float64, to scores of shape
 # (n, outputs) in float64.
 Score = Callable[[Any], "NDArray[np.float64]"]
@@ -75,12 +73,11 @@ def _onnx(artifact: Artifact) -> Score:
     except Exception as error:
         raise ArtifactError(f"onnxruntime cannot open {path}: {error}") from error
     _check_shape(artifact, session)
-    precision = np.float32 if artifact.manifest.precision == "float32" else np.float64
     run = session.run
     outputs = ["scores"]
 
     def score(matrix: Any) -> NDArray[np.float64]:
-        scores = run(outputs, {"X": matrix.astype(precision, copy=False)})[0]
+        scores = run(outputs, {"X": matrix.astype(np.float64, copy=False)})[0]
         return scores.astype(np.float64, copy=False)  # type: ignore[no-any-return]
 
     return score
@@ -89,12 +86,11 @@ def _onnx(artifact: Artifact) -> Score:
 def _check_shape(artifact: Artifact, session: Any) -> None:
     inputs = {value.name: (value.type, value.shape) for value in session.get_inputs()}
     outputs = {value.name: value.shape for value in session.get_outputs()}
-    expected = "tensor(float)" if artifact.manifest.precision == "float32" else "tensor(double)"
     width, scores = artifact.signature.width, artifact.signature.outputs
     kind, shape = inputs.get("X", ("", []))
-    if len(inputs) != 1 or kind != expected or shape[-1] != width:
+    if len(inputs) != 1 or kind != "tensor(double)" or shape[-1] != width:
         raise ArtifactError(
-            f"{artifact.path / ONNX}: expected one input X of {expected}[None, {width}], got {inputs}"
+            f"{artifact.path / ONNX}: expected one input X of tensor(double)[None, {width}], got {inputs}"
         )
     if "scores" not in outputs or len(outputs["scores"]) != 2:
         raise ArtifactError(

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from training.onnx.parity import Parity
 
 GOLDEN_ROWS = 32
-PRECISION = "float64"
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "skops", "onnx", "onnxruntime", "mlflow")
 
 
@@ -57,7 +56,6 @@ class ExportResult:
     """
 
     runtime: str
-    precision: str
     reason: str
     parity: Parity | None
     size_mb: float
@@ -116,31 +114,26 @@ def export(
     model, parity, reason = _onnx_form(pipeline, signature, score, rows, tolerance)
     if model is not None:
         (directory / manifest.ONNX).write_bytes(model)
-    records = golden_records(signature, test_frame, score(test_matrix))
-    golden = manifest.Golden(
-        records=records,
-        scores=score(Encoder(signature).records(records, lenient=True)).tolist(),
-        tolerance=tolerance,
-    )
-    _write_json(directory / manifest.REFERENCE, reference(signature, train_matrix, score(test_matrix)))
+    test_scores = score(test_matrix)
+    records = golden_records(signature, test_frame, test_scores)
+    _write_json(directory / manifest.REFERENCE, reference(signature, train_matrix, test_scores))
     (directory / manifest.CARD).write_text(card, "utf-8")
     sealed = manifest.write(
         directory,
         signature=signature,
-        golden=golden,
+        golden=_golden(signature, records, score, tolerance),
         name=name,
         run_id=run_id,
         created=(created or datetime.now(UTC)).isoformat(timespec="seconds"),
         runtime="python" if reason else "onnx",
         runtime_reason=reason,
-        precision=PRECISION,
         algorithm=algorithm,
         metric=metric,
         metrics={key: float(value) for key, value in metrics.items() if np.isfinite(value)},
         libraries={library: version(library) for library in LIBRARIES},
     )
     size = sum(path.stat().st_size for path in directory.iterdir()) / 1e6
-    return ExportResult(sealed.runtime, sealed.precision, reason, parity, size, sealed)
+    return ExportResult(sealed.runtime, reason, parity, size, sealed)
 
 
 def _onnx_form(
@@ -176,6 +169,14 @@ def _write_skops(pipeline: Any, path: Path) -> None:
             f"model.skops would hold types that artifact/trusted.py does not list: {', '.join(foreign)}"
         )
     path.write_bytes(content)
+
+
+def _golden(
+    signature: Signature, records: list[dict[str, Any]], score: Score, tolerance: float
+) -> manifest.Golden:
+    """Rows with the scores that the pipeline gives them as a server encodes them."""
+    scores = score(Encoder(signature).records(records, lenient=True)).tolist()
+    return manifest.Golden(records=records, scores=scores, tolerance=tolerance)
 
 
 def golden_records(

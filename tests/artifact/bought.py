@@ -95,7 +95,6 @@ def seal(
         run_id="0123456789abcdef",
         created="2026-01-01T00:00:00Z",
         runtime="python",
-        precision="float64",
         algorithm=type(model).__name__,
         metric="accuracy",
         metrics={},

@@ -26,7 +26,6 @@ def sealed(directory, name="linear", model=b"the model"):
         run_id="run",
         created="2026-01-01T00:00:00Z",
         runtime="onnx",
-        precision="float64",
         algorithm="linear",
         metric="r2",
         metrics={"r2": 1.0},

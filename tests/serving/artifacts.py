@@ -20,6 +20,7 @@ from artifact import manifest
 from artifact.encode import Encoder
 from artifact.manifest import ONNX, SKOPS, Golden
 from artifact.signature import Column, Signature
+from benchmarks.models import take_float64
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,19 +56,27 @@ def seal(
     rows: list[list[Any]],
     *,
     runtime: str = "onnx",
-    precision: str = "float64",
+    float32: bool = False,
     libraries: dict[str, str] | None = None,
 ) -> Made:
-    """Export an estimator that was fitted on the encoder's matrix of `signature`."""
+    """Export an estimator that was fitted on the encoder's matrix of `signature`.
+
+    `float32` is for estimators whose operators in skl2onnx's graph do not run in float64.
+    """
     directory.mkdir(parents=True)
     skops.io.dump(estimator, directory / SKOPS)
     if runtime == "onnx":
-        kind = FloatTensorType if precision == "float32" else DoubleTensorType
+        tensor = FloatTensorType if float32 else DoubleTensorType
         options = {} if signature.task == "regression" else {id(estimator): {"zipmap": False}}
         model = to_onnx(
-            estimator, initial_types=[("X", kind([None, signature.width]))], options=options, target_opset=18
+            estimator,
+            initial_types=[("X", tensor([None, signature.width]))],
+            options=options,
+            target_opset=18,
         )
         _rename_output(model, model.graph.output[-1].name)
+        if float32:
+            take_float64(model.graph)
         (directory / ONNX).write_bytes(model.SerializeToString())
     made = Made(directory, estimator, signature, rows)
     few = rows[:8]
@@ -86,7 +95,6 @@ def seal(
         run_id="0123456789abcdef",
         created="2026-01-01T00:00:00Z",
         runtime=runtime,
-        precision=precision,
         algorithm=type(estimator).__name__,
         metric="accuracy",
         metrics={"accuracy": 0.97},
@@ -150,7 +158,7 @@ def breast_cancer(directory: Path, *, trees: int = 0) -> Made:
         model = RandomForestClassifier(trees, random_state=0, n_jobs=1)
     model.fit(Encoder(signature).rows(rows), 1 - data.target)
     name = "forest" if trees else "breast_cancer"
-    return seal(directory, name, model, signature, rows, precision="float32" if trees else "float64")
+    return seal(directory, name, model, signature, rows, float32=trees > 0)
 
 
 def linear(directory: Path) -> Made:

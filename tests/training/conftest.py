@@ -130,7 +130,6 @@ def make_artifact(tmp_path: Path) -> Callable[..., manifest.Artifact]:
             created="2026-11-21T11:00:00Z",
             runtime="python",
             runtime_reason="a test",
-            precision="float64",
             algorithm="logistic regression",
             metric="roc_auc",
             metrics={"roc_auc": 0.9},

@@ -17,7 +17,7 @@ from artifact.encode import Encoder
 from artifact.manifest import MODEL
 from artifact.python_model import CODE, score_of
 from training.decide.test_set import encode
-from training.export import PRECISION, golden_records
+from training.export import golden_records
 from training.facts import about, data_of, source_tags
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
 from training.imported.card import card
@@ -190,7 +190,6 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         runtime="python",
         runtime_reason=RUNTIME_REASON,
-        precision=PRECISION,
         algorithm=algorithm,
         metric=job.metric,
         metrics={key: float(value) for key, value in figures.items() if np.isfinite(value)},
