@@ -54,6 +54,18 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     serve.add_argument("--trials", type=int, help="search budget of a training that is needed")
     serve.set_defaults(run=run_serve, execute=execute)
 
+    follow = commands.add_parser(
+        "follow", help="bring each new champion into models.lock until a signal comes"
+    )
+    follow.add_argument("names", nargs="*", metavar="NAME", help="use cases; none: those that the file names")
+    follow.add_argument("--every", type=seconds, default=5.0, metavar="SECONDS", help="between two looks")
+    follow.add_argument(
+        "--keep", type=count, metavar="N", help="remove stored versions of these names but for N older ones"
+    )
+    follow.add_argument("--lock", type=Path, metavar="FILE", help="default: the checkout's models.lock")
+    follow.add_argument("--once", action="store_true", help="look once: 0 all are in the file, else 1")
+    follow.set_defaults(run=run_follow, execute=execute)
+
     image = commands.add_parser("image", help="build the server's image with the bundled models")
     add_image_options(image, default="okamochi:local")
     image.set_defaults(run=run_image, execute=execute)
@@ -95,6 +107,22 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     lock.set_defaults(run=run_lock, execute=execute)
 
 
+def seconds(text: str) -> float:
+    """Parse a time between two looks."""
+    value = float(text)
+    if not 0.1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 86400 seconds")
+    return value
+
+
+def count(text: str) -> int:
+    """Parse a number of versions."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value
+
+
 def add_image_options(parser: argparse.ArgumentParser, *, default: str) -> None:
     parser.add_argument("--image", default=default, help="its name; without a tag one is made of the content")
     parser.add_argument("--base-image", default="python:3.11-slim")
@@ -128,6 +156,21 @@ def run_serve(options: argparse.Namespace) -> int:
     return explained(
         lambda: serve(
             options.names, port=options.port, mlflow_port=options.mlflow_port, trials=options.trials
+        )
+    )
+
+
+def run_follow(options: argparse.Namespace) -> int:
+    from deploy.bundle import MODELS_LOCK
+    from deploy.follow import follow
+
+    return explained(
+        lambda: follow(
+            options.names,
+            options.lock or MODELS_LOCK,
+            every_s=options.every,
+            keep=options.keep,
+            once=options.once,
         )
     )
 

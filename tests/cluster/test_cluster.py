@@ -336,7 +336,7 @@ def test_the_autoscaler_adds_pods_under_load_and_takes_them_away(served: Served)
         return most > 3
 
     began = time.monotonic()
-    for rows in (600, 1200, 2400, 4800):
+    for rows in (1000, 2000, 4000):
         with served.load(rows=rows, rate=150) as load:
             until = time.monotonic() + 75
             wait(lambda until=until: more() or time.monotonic() > until, "a fourth pod or the next step")

@@ -1,0 +1,196 @@
+"""`deploy follow`: brings each new champion into the model store and `models.lock`, without a hand.
+
+A server that watches `models.lock` then opens it, checks it and serves it. Whatever goes wrong here, the file
+stays whole and keeps naming what was served before.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from artifact import models_lock, store
+from artifact.manifest import ArtifactError
+from artifact.models_lock import LockError
+from deploy import program
+from deploy.bundle import MODELS_LOCK, NoChampionError, name_of, one_writer, put_champion
+from training.registry.mlflow_registry import read_alias
+from training.registry.records import CHAMPION, RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from training.registry.records import Version
+
+EVERY_S = 5.0
+"""Seconds between two looks at the registry."""
+FIRST_RETRY_S, MAX_RETRY_S = 10.0, 600.0
+"""Seconds until a version that was refused is tried again: twice as many each time, up to a bound."""
+
+
+@dataclass
+class Refused:
+    """A version that could not be brought into the store, and when it is tried again (`time.monotonic`)."""
+
+    version: tuple[str, str]
+    wait_s: float
+    again_at: float
+
+
+class Follower:
+    """Makes `models.lock` name the champions of the registry; one `look` at a time.
+
+    Parameters
+    ----------
+    names
+        Use cases or their TOML files; none: the names that the file holds at each look.
+    keep
+        Stored versions of a name beside the one that the file names; older ones are removed. None: all stay.
+    tell
+        Is given each sentence that a person wants to read. The same state is told once.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str] = (),
+        lock: Path = MODELS_LOCK,
+        *,
+        keep: int | None = None,
+        tell: Callable[[str], None] = print,
+    ) -> None:
+        self._asked = {name_of(each): each for each in names}
+        self._lock = lock
+        self._keep = keep
+        self._tell = tell
+        self._settled: dict[str, tuple[tuple[str, str], str]] = {}  # the version and its tag
+        self._refused: dict[str, Refused] = {}
+        self._told: dict[str, str] = {}
+
+    def look(self) -> bool:
+        """Look at each alias once and bring what is new; whether every champion is in the file now."""
+        try:
+            locked = models_lock.read(self._lock)
+        except LockError as error:
+            self._say("the file", f"{error} Nothing changes until then.")
+            return False
+        self._say("the file", "")
+        done = True
+        for name in self._asked or locked:
+            try:
+                done &= self._look_at(name, locked.get(name))
+            except RegistryError as error:
+                self._say("the registry", f"{error} What is served stays.")
+                return False
+            except NoChampionError as error:
+                self._say(name, f"{error}. What is served stays.")
+                done = False
+        if self._told.get("the registry"):
+            self._tell("The registry answers again.")
+            self._say("the registry", "")
+        return done
+
+    def _look_at(self, name: str, tag: str | None) -> bool:
+        version = read_alias(name, CHAMPION)
+        found = None if version is None else _identity(version)
+        if found is not None and self._settled.get(name) == (found, tag):
+            return True
+        refused = self._refused.get(name)
+        if refused is not None and refused.version == found and time.monotonic() < refused.again_at:
+            return False
+        try:
+            self._bring(name, tag)
+        except (NoChampionError, RegistryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a damaged file, a full disk: the next version may be whole
+            self._refuse(name, version, error)
+            return False
+        return name in self._settled and self._settled[name][0] == found
+
+    def _bring(self, name: str, tag: str | None) -> None:
+        bundled = put_champion(name, self._asked.get(name, name))
+        with one_writer(self._lock):
+            now = read_alias(name, CHAMPION)
+            if now is None or now.number != bundled.version:
+                return  # The alias has moved since: the next look brings that version.
+            if models_lock.read(self._lock).get(name) != bundled.tag:
+                models_lock.update(self._lock, {name: bundled.tag})
+        self._settled[name] = (_identity(now), bundled.tag)
+        self._refused.pop(name, None)
+        self._say(name, "")
+        if tag != bundled.tag:
+            before = f", in place of {tag}" if tag else ""
+            self._tell(
+                f"{name}: champion version {bundled.version} is in {self._lock.name} as {bundled.tag}{before}"
+            )
+        if self._keep is not None:
+            self._prune(name, bundled.tag, self._keep)
+
+    def _refuse(self, name: str, version: Version | None, error: Exception) -> None:
+        found = ("", "") if version is None else _identity(version)
+        before = self._refused.get(name)
+        again = before is not None and before.version == found
+        wait = min(before.wait_s * 2, MAX_RETRY_S) if before is not None and again else FIRST_RETRY_S
+        self._refused[name] = Refused(found, wait, time.monotonic() + wait)
+        reason = str(error) if isinstance(error, ArtifactError) else f"{type(error).__name__}: {error}"
+        self._say(
+            name,
+            f"{name}: champion version {found[0]} is refused and the one that is served stays: {reason}. "
+            "It is tried again later, at most every "
+            f"{MAX_RETRY_S / 60:.0f} minutes.",
+        )
+
+    def _prune(self, name: str, tag: str, keep: int) -> None:
+        """Remove stored versions of the name, the oldest first, but for `keep` and the one in the file."""
+        others = sorted(
+            (path.stat().st_mtime, found)
+            for found, path, metadata in store.all_models()
+            if metadata["name"] == name and found != tag
+        )
+        with store.one_writer():
+            for _, old in others[: max(len(others) - keep, 0)]:
+                store.remove(old)
+
+    def _say(self, about: str, sentence: str) -> None:
+        """Tell a sentence, unless it is what was told of the same thing last."""
+        if sentence and sentence != self._told.get(about):
+            self._tell(sentence)
+        self._told[about] = sentence
+
+
+def follow(
+    names: Sequence[str],
+    lock: Path = MODELS_LOCK,
+    *,
+    every_s: float = EVERY_S,
+    keep: int | None = None,
+    once: bool = False,
+) -> int:
+    """Follow the registry until a signal comes: 0. With `once`, look once: 0 if the file has all, else 1.
+
+    Raises
+    ------
+    UseCaseError
+        A TOML file that is named cannot be read.
+    """
+    stopped = program.catch_signals()
+    follower = Follower(names, lock, keep=keep, tell=lambda sentence: print(_timed(sentence), flush=True))
+    while True:
+        done = follower.look()
+        if once:
+            return 0 if done else 1
+        until = time.monotonic() + every_s
+        while time.monotonic() < until:
+            if stopped:
+                return 0
+            time.sleep(program.LOOK_EVERY_S)
+
+
+def _identity(version: Version) -> tuple[str, str]:
+    """A version's number, and the run that made it: it tells registries apart."""
+    return version.number, version.run_id
+
+
+def _timed(sentence: str) -> str:
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} follow: {sentence}"

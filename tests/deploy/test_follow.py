@@ -1,0 +1,348 @@
+"""A new champion reaches models.lock by itself; whatever goes wrong, what the file names can be served."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bentoml
+import pytest
+
+from artifact import manifest, models_lock, runtime, store
+from deploy import bundle as bundling
+from deploy import follow as following
+from deploy.follow import Follower
+from tests.deploy.test_bundle import crown
+from tests.servers import CHECKOUT, free_port
+from tests.serving.artifacts import iris, linear
+from training.registry.mlflow_registry import Registry
+from training.registry.records import CHAMPION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+pytestmark = pytest.mark.usefixtures("bentoml_home")
+
+
+@pytest.fixture(scope="module")
+def champions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry in which `iris` has two versions, the first is champion, and `linear` has one."""
+    folder = tmp_path_factory.mktemp("champions")
+    registry = Registry(f"sqlite:///{folder}/state/mlflow.db")
+    crown(registry, iris(folder / "iris"), "iris")
+    crown(registry, iris(folder / "other", runtime="python"), "iris")
+    crown(registry, linear(folder / "linear"), "linear")
+    promote(registry, "1")
+    return folder / "state"
+
+
+@pytest.fixture
+def state(champions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own copy of it, which the registry is opened on by default."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("OKAMOCHI_STATE_DIR", str(tmp_path / "state"))
+    return Path(shutil.copytree(champions, tmp_path / "state"))
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def lock(state: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the registry is the test's own by then
+    """`iris` is bundled in its first version."""
+    path = tmp_path / "models.lock"
+    bundling.bundle(["iris"], path)
+    return path
+
+
+def promote(registry: Registry, number: str, name: str = "iris") -> None:
+    version = registry.numbered(name, number)
+    assert version is not None
+    registry.set_alias(name, CHAMPION, version)
+
+
+def versions(lock: Path) -> dict[str, str]:
+    """The version of each name in the file; fails unless a server could open each."""
+    found = {}
+    for name, tag in models_lock.read(lock).items():
+        path, metadata = store.path_of(tag)
+        runtime.load(manifest.load(path, name=name))
+        found[name] = str(metadata["version"])
+    return found
+
+
+def test_a_new_champion_takes_the_place_of_the_old_one(lock: Path, told: list[str]) -> None:
+    """Said once; other lines, comments and the order stay; the way back is the same."""
+    lock.write_text("# kept\n" + lock.read_text() + "wine okamochi-wine:1-a  # by hand\n")
+    follower = Follower(["iris"], lock, tell=told.append)
+    assert follower.look()
+    assert told == []
+    promote(Registry(), "2")
+
+    assert follower.look()
+    assert follower.look()
+
+    assert lock.read_text().splitlines()[0] == "# kept"
+    assert "wine okamochi-wine:1-a  # by hand" in lock.read_text()
+    lines = lock.read_text().replace("wine okamochi-wine:1-a  # by hand\n", "")
+    lock.write_text(lines)
+    assert versions(lock) == {"iris": "2"}
+    assert len(told) == 1
+    assert "champion version 2" in told[0]
+    promote(Registry(), "1")
+    assert follower.look()
+    assert versions(lock) == {"iris": "1"}
+
+
+def test_without_names_it_follows_what_the_file_names(lock: Path, told: list[str]) -> None:
+    """A line that is added is followed from then on; a champion that no line names is not brought."""
+    follower = Follower([], lock, tell=told.append)
+    follower.look()
+    assert versions(lock) == {"iris": "1"}
+    linear_tag = bundling.put_champion("linear", "linear").tag
+    models_lock.update(lock, {"linear": linear_tag})
+    promote(Registry(), "2")
+
+    assert follower.look()
+    assert versions(lock) == {"iris": "2", "linear": "1"}
+
+
+def test_a_name_that_is_new_is_appended(lock: Path, told: list[str]) -> None:
+    assert Follower(["iris", "linear"], lock, tell=told.append).look()
+    assert versions(lock) == {"iris": "1", "linear": "1"}
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "signature.json", "golden.json", "manifest.json"])
+def test_a_damaged_version_is_refused_and_told_once(
+    state: Path, lock: Path, told: list[str], monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """It is not fetched again at each look; another version is brought at once."""
+    before = lock.read_text()
+    crown(Registry(), linear(state.parent / "new"), "linear")
+    Follower(["linear"], lock, tell=told.append).look()
+    told.clear()
+    crown(Registry(), iris(state.parent / "third"), "iris")
+    newest = max((state / "mlruns" / "iris").rglob(f"okamochi/{file}"), key=lambda path: path.stat().st_mtime)
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(bytes(content))
+    fetched: list[str] = []
+    bring = following.put_champion
+
+    def counted(name: str, asked_as: str) -> bundling.Bundled:
+        fetched.append(name)
+        return bring(name, asked_as)
+
+    monkeypatch.setattr(following, "put_champion", counted)
+    follower = Follower(["iris", "linear"], lock, tell=told.append)
+
+    assert not follower.look()
+    assert not follower.look()
+
+    assert before in lock.read_text()
+    assert fetched.count("iris") == 1
+    assert len(told) == 1, told
+    assert told[0].startswith("iris: champion version 3 is refused and the one that is served stays")
+    promote(Registry(), "2")
+    assert follower.look()
+    assert versions(lock) == {"iris": "2", "linear": "2"}
+
+
+def test_a_registry_that_is_away_changes_nothing(
+    lock: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said once, and once that it is back."""
+    before = lock.read_text()
+    follower = Follower(["iris"], lock, tell=told.append)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+
+    assert not follower.look()
+    assert not follower.look()
+
+    assert lock.read_text() == before
+    assert len(told) == 1, told
+    assert "connection refused" in told[0]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    promote(Registry(), "2")
+    assert follower.look()
+    assert versions(lock) == {"iris": "2"}
+    assert told[-1] == "The registry answers again."
+
+
+def test_a_champion_that_is_gone_stays_served(lock: Path, told: list[str]) -> None:
+    before = lock.read_text()
+    Registry().delete_alias("iris", CHAMPION)
+    follower = Follower(["iris"], lock, tell=told.append)
+    assert not follower.look()
+    assert not follower.look()
+    assert lock.read_text() == before
+    assert len(told) == 1, told
+    assert "iris has no champion in the registry" in told[0]
+
+
+def test_a_file_that_cannot_be_read_is_left_alone(lock: Path, told: list[str]) -> None:
+    """Until somebody mends it."""
+    good = lock.read_text()
+    lock.write_text(good + "iris\n")
+    promote(Registry(), "2")
+    follower = Follower(["iris"], lock, tell=told.append)
+    assert not follower.look()
+    assert not follower.look()
+    assert lock.read_text() == good + "iris\n"
+    assert len(told) == 1, told
+    assert "line 2" in told[0]
+    lock.write_text(good)
+    assert follower.look()
+    assert versions(lock) == {"iris": "2"}
+
+
+def test_an_alias_that_moves_while_a_version_is_brought_wins(
+    lock: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been overtaken is never written, however late its download ends."""
+    promote(Registry(), "2")
+    bring = following.put_champion
+
+    def slow(name: str, asked_as: str) -> bundling.Bundled:
+        bundled = bring(name, asked_as)
+        promote(Registry(), "1")
+        return bundled
+
+    follower = Follower(["iris"], lock, tell=told.append)
+    monkeypatch.setattr(following, "put_champion", slow)
+    assert not follower.look()
+    assert versions(lock) == {"iris": "1"}
+    monkeypatch.undo()
+    os.environ["OKAMOCHI_STATE_DIR"] = str(lock.parent / "state")
+
+
+def test_old_versions_are_removed_where_a_bound_is_given(state: Path, lock: Path, told: list[str]) -> None:
+    """The one that is named and the newest others stay; another name's are not touched."""
+    Follower(["iris", "linear"], lock, tell=told.append).look()
+    for number in range(3):
+        crown(Registry(), iris(state.parent / f"new{number}"), "iris")
+        assert Follower(["iris"], lock, keep=1, tell=told.append).look()
+    kept = sorted(
+        str(model.tag).partition(":")[2].partition("-")[0] for model in bentoml.models.list("okamochi-iris")
+    )
+    assert kept == ["4", "5"]
+    assert versions(lock) == {"iris": "5", "linear": "1"}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from deploy.follow import Follower
+import training.registry.mlflow_registry as it
+it.Registry()
+lock, at = Path(sys.argv[1]), int(sys.argv[2])
+writes = 0
+WRITING = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.copytree", "shutil.copyfile"}
+
+def count(event, arguments):
+    global writes
+    opens = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+    if opens or event in WRITING:
+        writes += 1
+        if writes == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+done = Follower(["iris"], lock).look()
+print(f"writes {writes}", flush=True)
+os._exit(0 if done else 1)
+"""
+
+
+def test_whenever_it_is_killed_what_the_file_names_can_be_served(lock: Path) -> None:
+    """At each step that writes anything; the next look completes what was begun."""
+    promote(Registry(), "2")
+    home, first = Path(os.environ["BENTOML_HOME"]), lock.read_text()
+    saved = Path(shutil.copytree(home, lock.parent / "saved"))
+
+    def follow(at: int) -> subprocess.CompletedProcess[str]:
+        shutil.rmtree(home)
+        shutil.copytree(saved, home)
+        lock.write_text(first)
+        return subprocess.run(
+            [sys.executable, "-c", KILLED, str(lock), str(at)],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    whole = follow(0)
+    assert whole.returncode == 0, whole.stderr
+    writes = int(whole.stdout.split()[-1])
+    assert writes > 10
+    for at in sorted({1, writes} | {round(1 + (writes - 1) * part / 4) for part in range(5)}):
+        killed = follow(at)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert set(versions(lock).values()) <= {"1", "2"}
+        assert Follower(["iris"], lock).look()
+        assert versions(lock) == {"iris": "2"}
+
+
+@pytest.fixture
+def process(lock: Path) -> Iterator[subprocess.Popen[str]]:
+    """`python -m deploy follow`, which looks every 0.1 s."""
+    started = subprocess.Popen(
+        [sys.executable, "-m", "deploy", "follow", "--every", "0.1", "--lock", str(lock)],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    yield started
+    started.kill()
+    started.communicate()
+
+
+def test_it_follows_until_a_signal_ends_it(lock: Path, process: subprocess.Popen[str]) -> None:
+    registry = Registry()
+    for number in ("2", "1", "2"):
+        promote(registry, number)
+        end = time.monotonic() + 120
+        while versions(lock) != {"iris": number}:
+            assert time.monotonic() < end
+            assert process.poll() is None
+            time.sleep(0.1)
+    process.terminate()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert "Traceback" not in out
+    assert out.count("champion version") == 3
+
+
+def test_two_followers_agree(lock: Path, process: subprocess.Popen[str], told: list[str]) -> None:
+    """Both bring the same version; the file has one line of it."""
+    other = Follower(["iris"], lock, tell=told.append)
+    registry = Registry()
+    for number in ("2", "1", "2", "1"):
+        promote(registry, number)
+        end = time.monotonic() + 120
+        while not other.look():
+            assert time.monotonic() < end
+        assert versions(lock) == {"iris": number}
+    assert process.poll() is None
+
+
+def test_looking_once_has_an_exit_code(lock: Path) -> None:
+    promote(Registry(), "2")
+    command = [sys.executable, "-m", "deploy", "follow", "--once", "--lock", str(lock)]
+    done = subprocess.run([*command, "iris"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert versions(lock) == {"iris": "2"}
+    done = subprocess.run([*command, "nobody"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "nobody has no champion in the registry" in done.stdout
