@@ -8,7 +8,7 @@ from pathlib import Path
 
 REQUIREMENTS = Path("requirements")
 WIDEST = "dev"
-NARROWER = ("training", "serving", "loadtests")
+NARROWER = ("training", "boosting", "serving", "loadtests")
 """Compiled under the widest group's pins, so that what was tested is what is served."""
 
 

@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 ML_OPSET_OF_MANY_TARGETS = 3
 """The version of ai.onnx.ml whose operator gives a leaf several targets: five times faster for classes."""
 _LESS_OR_EQUAL, _MEMBER = 0, 6
+MAX_NODES = 5_000_000
+"""Of a graph: its file stays below the 2 GB that a protocol buffer may have."""
 
 
 @dataclass
 class TreeEnsemble:
-    """The attributes of a TreeEnsemble node; inner nodes and leaves are numbered apart."""
+    """The attributes of a TreeEnsemble node; inner nodes and leaves are numbered apart.
 
+    `precision` is that of its input, splits and sums, which onnxruntime adds in the order of the trees.
+    """
+
+    precision: type = np.float64
     roots: list[int] = field(default_factory=list)
     features: list[int] = field(default_factory=list)
     splits: list[float] = field(default_factory=list)
@@ -52,11 +58,8 @@ class TreeEnsemble:
         """Add a tree in arrays; a leaf has left < 0; `sets` holds the categories that a node sends left."""
         sets = sets or {}
         inner = _reached(left, right)
-        if not inner:  # the operator has no tree of one leaf: a split whose both sides are that leaf
-            self.roots.append(len(self.features))
-            self._node(0, 0.0, 0, missing=False)
-            for side in (0, 1):
-                self._leaf(side, float(values[0]), target)
+        if not inner:
+            self.constant(float(values[0]), target)
             return
         place = {node: len(self.features) + k for k, node in enumerate(inner)}
         self.roots.append(place[0])
@@ -73,6 +76,13 @@ class TreeEnsemble:
                     self.are_leaves[side].append(0)
                 else:
                     self._leaf(side, float(values[child]), target)
+
+    def constant(self, value: float, target: int) -> None:
+        """Add one value for all rows: a split with one leaf on both sides, since no tree is a leaf alone."""
+        self.roots.append(len(self.features))
+        self._node(0, 0.0, _LESS_OR_EQUAL, missing=False)
+        for side in (0, 1):
+            self._leaf(side, value, target)
 
     def _node(self, feature: int, split: float, mode: int, *, missing: bool) -> None:
         self.features.append(feature)
@@ -91,7 +101,7 @@ class TreeEnsemble:
         attributes: dict[str, Any] = {}
         if self.members:
             flat = [value for one in self.members for value in (*one, np.nan)]
-            attributes["membership_values"] = tensor(flat)
+            attributes["membership_values"] = tensor(flat, self.precision)
         return graph.op(
             "TreeEnsemble",
             x,
@@ -100,7 +110,7 @@ class TreeEnsemble:
             post_transform=0,
             tree_roots=self.roots,
             nodes_featureids=self.features,
-            nodes_splits=tensor(self.splits),
+            nodes_splits=tensor(self.splits, self.precision),
             nodes_modes=numpy_helper.from_array(np.array(self.modes, np.uint8)),
             nodes_missing_value_tracks_true=self.missing_left,
             nodes_truenodeids=self.children[0],
@@ -108,7 +118,7 @@ class TreeEnsemble:
             nodes_trueleafs=self.are_leaves[0],
             nodes_falseleafs=self.are_leaves[1],
             leaf_targetids=self.leaf_targets,
-            leaf_weights=tensor(self.leaf_values),
+            leaf_weights=tensor(self.leaf_values, self.precision),
             **attributes,
         )
 
@@ -124,8 +134,8 @@ def _reached(left: NDArray[Any], right: NDArray[Any]) -> list[int]:
     return found
 
 
-def tensor(values: Sequence[float]) -> onnx.TensorProto:
-    return numpy_helper.from_array(np.array(values, np.float64))
+def tensor(values: Sequence[float], precision: type = np.float64) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(values, precision))
 
 
 def _missing_left(tree: Any) -> NDArray[Any]:
