@@ -11,11 +11,12 @@ import sys
 import tempfile
 import warnings
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.interpreter import lacks, typed
-from training.screen import gate_of, known_for, result_of, side_by_side, table_of, told_version
+from training.screen import gate_of, known_for, result_of, side_by_side, table_of, told_timeline, told_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,6 +123,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command("rollback", rollback, "make the previous champion live again").add_argument(
         "--to", metavar="VERSION", help="the version instead; needed where the last change was a rollback"
     )
+    told = command("timeline", timeline, "print when which version became champion, and why")
+    told.add_argument("--json", action="store_true", help="print JSON, for a program to read")
     command("card", card, "print the champion's model card")
     command("report", report, "write a report on the table's quality, with pictures")
     judged = command("live", live, "compare the champion's live quality with what it promised")
@@ -340,6 +343,22 @@ def rollback(chosen: argparse.Namespace) -> int:
         if live.tags.get("gate") == "refused":
             print(f"The gate had refused version {live.number}: {live.tags.get('gate.reasons', '')}")
     print(f"To serve it: make bundle USECASES={chosen.name}, then restart the server.")
+    return DONE
+
+
+def timeline(chosen: argparse.Namespace) -> int:
+    """`timeline NAME`."""
+    from training.decide.timeline import timeline as events_of
+    from training.registry.mlflow_registry import Registry, exists
+
+    name = _name(chosen)
+    events = events_of(Registry(), name) if exists() else []
+    if chosen.json:
+        print(json.dumps([asdict(event) for event in events], indent=1))
+    elif events:
+        print(told_timeline(events))
+    else:
+        print(f"{name} has no version in the registry: {_run(chosen)}")
     return DONE
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from training.decide.promote import GateResult
+    from training.decide.timeline import Event
     from training.registry.records import Version
     from training.run import Result
     from training.settings import UseCase
@@ -56,6 +57,21 @@ def side_by_side(told: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]
     rows += [(name, *(_figure(side["metrics"].get(name)) for side in sides)) for name in names]
     rows += [(key, *(_figure(side[key]) for side in sides)) for key in ("size_mb", "row_ms")]
     return rows
+
+
+def told_timeline(events: Sequence[Event]) -> str:
+    """A table with a line for each event, and why the last decision was made."""
+    rows = [("time (UTC)", "version", "event", "gate", "algorithm", "test rows")]
+    for event in events:
+        figure = "-" if event.value is None else f"{event.metric} {event.value:.4g}"
+        what = f"{event.what}, in place of version {event.replaced}" if event.replaced else event.what
+        at = event.at.partition(".")[0].replace("T", " ") or "not known"
+        rows.append((at, event.version, what, event.decision or "-", event.algorithm or "-", figure))
+    judged = [event for event in events if event.reason]
+    last = (
+        f"\n\nThe gate's last decision, version {judged[-1].version}: {judged[-1].reason}" if judged else ""
+    )
+    return table_of(rows) + last
 
 
 def _figure(value: float | None) -> str:

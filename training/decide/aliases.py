@@ -6,6 +6,8 @@ half-way leaves the old champion live, and running the same command again finish
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -22,6 +24,9 @@ REPLACED = "okamochi.replaced"
 """Tag of a version that became champion: the number of the one that it took over from."""
 MADE_CHAMPION_BY = "okamochi.made_champion_by"
 """Tag of a version that became champion: how it last did, `PROMOTION` or `ROLLBACK`."""
+CHAMPION_AT = "okamochi.champion_at."
+"""How tags of a version begin that say when it became champion; a time in UTC follows. The value is JSON:
+`by`, and the number of the version that it `replaced`."""
 PROMOTION, ROLLBACK = "promotion", "rollback"
 GATE = "gate"
 """Tag of a version: what the gate said of it."""
@@ -57,6 +62,10 @@ def make_champion(registry: Registry, version: Version, *, by: str = PROMOTION) 
     if old is not None and old.number != version.number:
         registry.set_alias(name, PREVIOUS, old)
     registry.set_alias(name, CHAMPION, version)
+    if old is None or old.number != version.number:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        change = {"by": by, "replaced": "" if old is None else old.number}
+        registry.tag(version, {f"{CHAMPION_AT}{at}": json.dumps(change)})
     newest = registry.version(name, CHALLENGER)
     if newest is not None and newest.number == version.number:
         registry.delete_alias(name, CHALLENGER)
