@@ -62,6 +62,8 @@ class PythonModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         For skops: the types that a person has let it open.
     packages
         Distributions whose versions have to be those of the manifest.
+    texts
+        Whether it wants its one column as a list of texts, as a vectorizer does.
     code
         Whether the folder `code` of the artifact holds modules of the model.
     """
@@ -76,6 +78,7 @@ class PythonModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     trusted: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     code: bool = False
+    texts: bool = False
 
 
 def read(artifact: Artifact) -> PythonModel | None:
@@ -147,6 +150,8 @@ def check_packages(names: tuple[str, ...], fitted: dict[str, str], where: str) -
 
 def _columns(rows: NDArray[Any], places: list[int], spec: PythonModel) -> Any:
     columns = [CONVERT[each.dtype](rows[:, place]) for each, place in zip(spec.inputs, places, strict=True)]
+    if spec.texts:
+        return columns[0]
     if spec.frame:
         import pandas as pd  # of the model's own process
 

@@ -111,7 +111,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """A made value that the model accepts: the median, the mode, words that decide, a middle date."""
         if self.kind == "number":
             if self.median is None:
-                return None if self.missing == "allow" else 0.0
+                return 0.0
             return round(self.median) if self.integer else self.median
         if self.kind == "category":
             return self.mode

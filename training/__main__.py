@@ -143,10 +143,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="DATA.csv|MODEL",
         help="a CSV or Parquet file; or a model's file, MLmodel or models:/...",
     )
-    starting.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
+    starting.add_argument("--target", metavar="COLUMN", help="the column to predict; a table needs it")
     starting.add_argument("--name", default="", help="of the use case (default: the file's own)")
     made = starting.add_argument_group("for a model that was made elsewhere")
-    made.add_argument("--data", dest="table", metavar="DATA.csv", help="a table that the model has not seen")
+    made.add_argument(
+        "--data",
+        dest="table",
+        metavar="DATA.csv",
+        help="a table that the model has not seen (without: it is unmeasured)",
+    )
     made.add_argument("--trust", action="store_true", help="open a pickle, which runs what it names")
     made.add_argument(
         "--code", action="append", metavar="FOLDER", help="where its own classes are imported from"
@@ -309,7 +314,7 @@ def show(chosen: argparse.Namespace) -> int:
 def promote(chosen: argparse.Namespace) -> int:
     """`promote NAME`."""
     from training.decide.aliases import NothingToPromoteError
-    from training.decide.promote import challenge
+    from training.decide.promote import challenge, challenge_unmeasured
     from training.decide.test_set import test_set_of
     from training.registry.mlflow_registry import Registry
     from training.registry.records import CHALLENGER
@@ -320,6 +325,10 @@ def promote(chosen: argparse.Namespace) -> int:
     challenger = registry.version(use_case.name, CHALLENGER)
     if challenger is None:
         raise NothingToPromoteError(f"{use_case.name} has no challenger to promote: {_run(chosen)}")
+    if use_case.source is None:
+        result = challenge_unmeasured(registry, use_case, challenger, force=chosen.force)
+        print(gate_of(use_case.name, result))
+        return DONE if result.accepted else REFUSED
     print(f"Comparing version {challenger.number} with the champion on the test rows", file=sys.stderr)
     test = test_set_of(load_table(use_case))
     result = challenge(registry, test, challenger, force=chosen.force, anyway=chosen.anyway)
@@ -424,8 +433,8 @@ def live(chosen: argparse.Namespace) -> int:
 
 
 def init(chosen: argparse.Namespace) -> int:
-    """`init DATA.csv --target COLUMN`, or `init MODEL --data DATA.csv --target COLUMN`."""
-    from training.imported.init import is_model, write_model_use_case
+    """`init DATA.csv --target COLUMN`, `init MODEL --data DATA.csv --target COLUMN`, or `init MODEL`."""
+    from training.imported.init import is_model, write_model_use_case, write_unmeasured_use_case
     from training.tables.init import write_use_case
 
     told: dict[str, Any] = {
@@ -435,15 +444,19 @@ def init(chosen: argparse.Namespace) -> int:
         "width": _terminal(),
         "name": chosen.name,
     }
-    if chosen.table is not None or is_model(chosen.data):
-        if chosen.table is None:
-            print(
-                f"error: {chosen.data} is a model: --data names the table to measure it on", file=sys.stderr
-            )
-            return USAGE
-        path = write_model_use_case(
-            chosen.data, chosen.table, chosen.target, trust=chosen.trust, code=chosen.code or (), **told
+    opens: dict[str, Any] = {"trust": chosen.trust, "code": chosen.code or ()}
+    if chosen.table is None and (is_model(chosen.data, chosen.target)):
+        path = write_unmeasured_use_case(
+            chosen.data, name=chosen.name, target=chosen.target or "", tell=told["tell"], **opens
         )
+        print(f"{path} is written: look it over, then serve it with")
+        print(f"  make serve USECASES={path.name}")
+        return DONE
+    if chosen.target is None:
+        print("error: --target names the column to predict", file=sys.stderr)
+        return USAGE
+    if chosen.table is not None:
+        path = write_model_use_case(chosen.data, chosen.table, chosen.target, **opens, **told)
     else:
         path = write_use_case(chosen.data, chosen.target, taken=_taken, **told)
     print(f"{path} is written: look it over, then train with")

@@ -176,6 +176,8 @@ def _source_name(use_case: UseCase) -> str:
             return f"scikit-learn: {name}"
         case Synthetic(name=name):
             return f"generated rows: {name}"
+        case None:
+            return ""
 
 
 def trial_run(trial: Trial, metric: str) -> TrialRun:

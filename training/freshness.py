@@ -78,5 +78,5 @@ def _data_is(use_case: UseCase, digest: str) -> bool:
             from training.tables.sources import read_source
 
             return read_source(use_case).digest == digest
-        case Bundled() | Synthetic() | OpenML():
+        case Bundled() | Synthetic() | OpenML() | None:
             return True

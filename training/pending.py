@@ -34,6 +34,8 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
         Every metric of the baseline on the test rows.
     key
         Digest of what it was made from; a run with another key starts anew.
+    data
+        None for a model that no table measured.
     logged
         How many of `trials` the run in MLflow has already.
     """
@@ -50,7 +52,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     folds: dict[str, list[float]]
     tags: dict[str, str]
     note: str
-    data: DataInput
+    data: DataInput | None
     trials: list[TrialRun]
     logged: int
 

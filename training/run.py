@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from training.decide.promote import challenge
+from training.decide.promote import challenge, challenge_unmeasured
 from training.decide.test_set import encode, test_set_of
 from training.export import export
 from training.facts import Trained, about, draw, facts_of, short_title, source_tags, tags_of, trial_run
 from training.families.scores import scores_of
 from training.freshness import key_of
 from training.imported.adopt import adopt
-from training.job import Job
+from training.imported.unmeasured import adopt_unmeasured
+from training.job import Budget, Job
 from training.metrics.importances import importances
 from training.metrics.metric import METRICS
 from training.owner import check_owner, columns_of
@@ -31,14 +32,17 @@ from training.tables.data import load_table
 from training.tables.schema import signature_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
     from artifact.signature import Signature
     from training.decide.promote import GateResult
     from training.decide.test_set import TestSet
-    from training.job import Budget
     from training.progress import Progress
+    from training.registry.records import Version
     from training.search.search import SearchResult
     from training.search.trial import Trial
     from training.settings import UseCase
@@ -68,6 +72,8 @@ def run(use_case: UseCase, budget: Budget, progress: Progress, *, anyway: bool =
     """
     folder = state_folder() / ".okamochi" / "pending" / use_case.name
     with only_run(folder):
+        if use_case.source is None:
+            return _run_unmeasured(use_case, progress, folder)
         progress.stage("reading the table")
         table = load_table(use_case)
         for line in table.to_look_at():
@@ -83,17 +89,57 @@ def run(use_case: UseCase, budget: Budget, progress: Progress, *, anyway: bool =
             began = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
             make = _train if use_case.model is None else adopt
             finished = make(registry, Job(test, budget, key, folder, progress, began))
-        try:
-            progress.stage("registering in MLflow")
-            version = record(registry, finished, folder)
-            progress.stage("the gate")
-            result = challenge(registry, test, version, anyway=anyway)
-        except RegistryError as error:
-            kept = f"The trained model is kept in {folder}; that run will not train again."
-            raise RegistryError(f"{error} {kept}") from error
-        shutil.rmtree(folder)
-        progress.done()
+        result = _registered(
+            registry,
+            finished,
+            folder,
+            progress,
+            lambda version: challenge(registry, test, version, anyway=anyway),
+        )
         return Result(finished, result, resumed)
+
+
+def _run_unmeasured(use_case: UseCase, progress: Progress, folder: Path) -> Result:
+    """Register a model that no table measures, and let the gate decide what that is worth."""
+    progress.stage("opening MLflow")
+    registry = Registry()
+    key = key_of(use_case, "", Budget())
+    finished = pending(folder, key)
+    resumed = finished is not None
+    if finished is None:
+        began = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+        finished = adopt_unmeasured(
+            registry, use_case, key=key, folder=folder, progress=progress, began=began
+        )
+    result = _registered(
+        registry,
+        finished,
+        folder,
+        progress,
+        lambda version: challenge_unmeasured(registry, use_case, version),
+    )
+    return Result(finished, result, resumed)
+
+
+def _registered(
+    registry: Registry,
+    finished: Finished,
+    folder: Path,
+    progress: Progress,
+    judge: Callable[[Version], GateResult],
+) -> GateResult:
+    """Bring what waits in the folder into MLflow and before the gate."""
+    try:
+        progress.stage("registering in MLflow")
+        version = record(registry, finished, folder)
+        progress.stage("the gate")
+        result = judge(version)
+    except RegistryError as error:
+        kept = f"The trained model is kept in {folder}; that run will not train again."
+        raise RegistryError(f"{error} {kept}") from error
+    shutil.rmtree(folder)
+    progress.done()
+    return result
 
 
 def _check_owner(registry: Registry, table: Table) -> None:

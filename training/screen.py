@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from training.interpreter import typed
+from training.registry.records import UNMEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 def known_for(version: Version) -> str:
     """A version in a few words: its algorithm and its figure on the test rows."""
     tags = version.tags
+    if UNMEASURED in tags:
+        return f"{tags.get('algorithm', '?')}, unmeasured"
     metric = tags.get("metric", "")
     return f"{tags.get('algorithm', '?')}, {metric} {tags.get(f'test_{metric}', '?')}"
 
@@ -33,6 +36,7 @@ def told_version(version: Version, figures_tag: str) -> dict[str, Any]:
         "run": version.run_id,
         "algorithm": tags.get("algorithm"),
         "runtime": tags.get("runtime"),
+        "measured": UNMEASURED not in tags,
         "metric": tags.get("metric"),
         "gate": tags.get("gate", "not judged yet"),
         "reasons": tags.get("gate.reasons", ""),
@@ -53,6 +57,8 @@ def side_by_side(told: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]
         (key, *(str(side[key] or "-") for side in sides))
         for key in ("version", "algorithm", "runtime", "gate")
     ]
+    if not all(side["measured"] for side in sides):
+        rows.append(("figures", *("measured" if side["measured"] else "unmeasured" for side in sides)))
     names = dict.fromkeys(name for side in sides for name in side["metrics"])
     rows += [(name, *(_figure(side["metrics"].get(name)) for side in sides)) for name in names]
     rows += [(key, *(_figure(side[key]) for side in sides)) for key in ("size_mb", "row_ms")]
@@ -98,7 +104,9 @@ def result_of(use_case: UseCase, result: Result, name: str, *, goes_on: bool) ->
     """
     finished, gate = result.finished, result.gate
     metric = finished.tags["metric"]
-    lines = ["", f"{use_case.title or use_case.name}: {finished.tags['algorithm']} won"]
+    measured = UNMEASURED not in finished.tags
+    does = "won" if use_case.model is None else "is measured" if measured else "is unmeasured"
+    lines = ["", f"{use_case.title or use_case.name}: {finished.tags['algorithm']} {does}"]
     if result.resumed:
         lines.append(
             "  It was trained by a run that was cut off; only what was missing in MLflow has been done now."
@@ -113,9 +121,10 @@ def result_of(use_case: UseCase, result: Result, name: str, *, goes_on: bool) ->
         cells = [key, _figure(value), _figure(finished.baseline.get(key))]
         cells += [_figure(gate.champion_metrics.get(key))] if compared else []
         rows.append(tuple(cells))
-    lines += ["", table_of(rows), ""]
+    lines += ["", table_of(rows), ""] if measured else [""]
+    on = f"on {finished.params['test_rows']} test rows" if measured else finished.tags[UNMEASURED]
     lines.append(
-        f"  on {finished.params['test_rows']} test rows; runs by {finished.tags['runtime']}, "
+        f"  {on}; runs by {finished.tags['runtime']}, "
         f"{gate.figures.size_mb:.3g} MB, {gate.figures.row_ms:.3g} ms a row"
     )
     lines += [gate_of(use_case.name, gate), "  Experiments:  make mlflow"]

@@ -151,11 +151,17 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `usecases/NAME.toml` says, checked. Paths in `source` are absolute."""
+    """What `usecases/NAME.toml` says, checked. Paths in `source` are absolute.
+
+    Parameters
+    ----------
+    source
+        None only with a `model`, which is then served without being measured.
+    """
 
     name: str
     target: str
-    source: Source
+    source: Source | None = None
     title: str = ""
     description: str = ""
     synthetic: bool = False
@@ -240,13 +246,16 @@ def _locate(name: str) -> Path:
 
 def _checked(settings: dict[str, Any], path: Path) -> UseCase:
     _refuse_unknown(settings, _fields(UseCase) - {"file"} | {"encoding"}, path, "")
+    if "model" in settings and "source" not in settings:
+        settings = {"target": UNMEASURED_TARGET, **settings}
     for key in ("target", "source"):
-        if key not in settings:
+        if key not in settings and not (key == "source" and "model" in settings):
             raise UseCaseError(f"{path}: the key {key} is missing{_EXAMPLE[key]}.")
     for key in ("source", "gate", "read", "model"):
         if key in settings and not isinstance(settings[key], dict):
             raise UseCaseError(f"{path}: {key} is {_shown(settings[key])}, expected a table [{key}].")
-    _check_source(settings["source"], path)
+    if "source" in settings:
+        _check_source(settings["source"], path)
     _refuse_unknown(settings.get("gate", {}), _fields(Gate), path, "gate.")
     _refuse_unknown(settings.get("read", {}), _fields(Read), path, "read.")
     _refuse_unknown(settings.get("model", {}), _fields(Model), path, "model.")
@@ -274,6 +283,8 @@ def _absolute(named: str, file: Path) -> str:
     return str((file.parent / Path(named).expanduser()).resolve())
 
 
+UNMEASURED_TARGET = "prediction"
+"""What a model predicts that no table measures and whose use case does not name its target."""
 _EXAMPLE = {
     "target": ': name the column to predict, for example target = "price"',
     "source": ': say where the data is, for example [source] with kind = "csv" and path = "data.csv"',
@@ -299,8 +310,8 @@ def _check_source(source: dict[str, Any], path: Path) -> None:
 
 def _with_older_keys_moved(settings: dict[str, Any], path: Path) -> dict[str, Any]:
     """Put `encoding` and `source.delimiter`, as files had them before there was [read], into [read]."""
-    source, read = dict(settings["source"]), dict(settings.get("read", {}))
-    moved = {**settings, "source": source, "read": read}
+    source, read = dict(settings.get("source", {})), dict(settings.get("read", {}))
+    moved = {**settings, "read": read} | ({"source": source} if "source" in settings else {})
     for key, table, name in (("encoding", moved, "encoding"), ("delimiter", source, "source.delimiter")):
         if key not in table:
             continue

@@ -41,12 +41,13 @@ def _section(model: LiveModel) -> str:
         "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in _shown(column)) + "</tr>"
         for column in signature.columns
     )
-    metrics = ", ".join(f"{key} {value:.4g}" for key, value in model.artifact.manifest.metrics.items())
+    figures = ", ".join(f"{key} {value:.4g}" for key, value in model.artifact.manifest.metrics.items())
+    quality = f"{figures} on held-out rows" if figures else "unmeasured"
     body = html.escape(json.dumps(example_request(model), indent=1, ensure_ascii=False))
     labels = ", ".join(map(str, signature.classes)) or "a number"
     return f"""<section id="{name}"><h2>{name} <small>version {html.escape(model.version)}</small></h2>
 <p>Predicts <b>{html.escape(signature.target)}</b>: {html.escape(labels)}.
-{html.escape(model.artifact.manifest.algorithm)}, {html.escape(metrics)} on held-out rows.</p>
+{html.escape(model.artifact.manifest.algorithm)}, {html.escape(quality)}.</p>
 <form data-route="/models/{name}/predict"><label>POST /models/{name}/predict
 <textarea rows=8 spellcheck=false>{body}</textarea></label>
 <button>Send</button> or paste <pre class=curl></pre><pre class=reply aria-live=polite></pre></form>

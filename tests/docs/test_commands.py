@@ -57,6 +57,7 @@ NOT_RUN = {
     "make serve USECASES=churn.toml": SERVES,
     ".venv/bin/python -m training init model.joblib "
     "--data test.csv --target churned --name churn --trust": MODELS,
+    ".venv/bin/python -m training init model.pkl --name churn --trust": MODELS,
     ".venv/bin/python -m training run iris": TRAINS,
     ".venv/bin/python -m training run customers.toml": TRAINS,
     "make train USECASES=credit": TRAINS,

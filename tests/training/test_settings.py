@@ -119,7 +119,7 @@ def test_an_unknown_word_is_named_with_the_nearest_right_one(tmp_path, text, key
         (GOOD + '[read]\nmissing = "NA"\n', ["read.missing", '"NA"', "a list"]),
         (GOOD + '[read]\nmissing = ["NA"]\nnot_missing = ["NA"]\n', ['"NA"', "both"]),
         (GOOD + "[read]\nskip_lines = -1\n", ["read.skip_lines", "-1", ">= 0"]),
-        (GOOD + "read = 1\n", ["read", "1"]),
+        ("read = 1\n" + GOOD, ["read is 1", "[read]"]),
         (GOOD + '[formats]\nday = "d.m.Y"\n', ['"day"', "formats", '"d.m.Y"', "%d.%m.%Y"]),
         (GOOD + "[formats]\nday = 3\n", ["formats", "3", "text in quotes"]),
         ('encoding = "utf-8"\n' + GOOD + '[read]\nencoding = "latin-1"\n', ["read.encoding", "encoding is"]),

@@ -88,6 +88,8 @@ class Figures:
         Of a baseline that looks at no column, and how much better the challenger is; null with a champion.
     anyway
         A first model may be no better than the baseline.
+    measured, champion_measured
+        Whether a table measured the challenger and the champion. The figures of an unmeasured model are NaN.
     """
 
     metric: str
@@ -106,6 +108,8 @@ class Figures:
     baseline_value: float | None = None
     baseline_gain: Gain | None = None
     anyway: bool = False
+    measured: bool = True
+    champion_measured: bool = True
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,8 @@ def decide(figures: Figures) -> Decision:
 
 def _against_champion(figures: Figures) -> list[Finding]:
     metric = figures.metric
+    if not figures.measured:
+        return [_unmeasured(figures)]
     if not math.isfinite(figures.value):
         return [
             (
@@ -146,6 +152,9 @@ def _against_champion(figures: Figures) -> list[Finding]:
         first = f"It is the first: {metric} {figures.value:.4g} on {figures.test_rows} test rows."
         return [(True, first), *_against_guessing(figures)]
     champion = f"the champion (version {figures.champion_version})"
+    if not figures.champion_measured:
+        shown = f"{metric} {figures.value:.4g} on {figures.test_rows} test rows"
+        return [(True, f"It is measured, and {champion} is not: {shown}."), *_against_guessing(figures)]
     if figures.gain is None or figures.champion_value is None:
         why = figures.champion_problem or "it gave no scores"
         return [(False, f"It cannot be compared with {champion}: {why}.")]
@@ -160,6 +169,19 @@ def _against_champion(figures: Figures) -> list[Finding]:
     demand = "its lower end must be above " + ("0" if needed == 0 else f"min_gain = {needed:g}")
     verdict = "It may be better, but that could be chance" if gain.mean > needed else "It is no better"
     return [(False, f"{verdict}: {sides} on {rows} ({interval}; {demand}).")]
+
+
+def _unmeasured(figures: Figures) -> Finding:
+    """A model without a table is served where nothing that was measured is."""
+    if figures.champion_version is None:
+        return True, "It is the first, and it is unmeasured: no table says how good it is."
+    champion = f"the champion (version {figures.champion_version})"
+    if figures.champion_measured:
+        return (
+            False,
+            f"It is unmeasured, and {champion} is measured: name a table in [source] to compare them.",
+        )
+    return True, f"It is unmeasured, as {champion} is: the newer one is served."
 
 
 def _against_guessing(figures: Figures) -> list[Finding]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from artifact import manifest
+from artifact.encode import Encoder
+from artifact.runtime import open_score
 from training.decide.aliases import GATE, make_champion
 from training.decide.gate import Decision, Figures, Floor, Gain, Limits, Slice, decide
 from training.decide.test_set import (
@@ -26,7 +28,7 @@ from training.metrics.baseline import same_for_all
 from training.metrics.intervals import paired_gain
 from training.metrics.metric import METRICS, metrics
 from training.metrics.slices import slices
-from training.registry.records import CHALLENGER, CHAMPION
+from training.registry.records import CHALLENGER, CHAMPION, UNMEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +90,51 @@ def challenge(
     """
     with TemporaryDirectory(prefix="okamochi-") as folder:
         result = _judge(registry, test, challenger, Path(folder), anyway=anyway)
-    decision = result.decision
+    return _settled(registry, result, force=force)
+
+
+def challenge_unmeasured(
+    registry: Registry, use_case: UseCase, challenger: Version, *, force: bool = False
+) -> GateResult:
+    """The same of a version that no table measures, on its made rows: they have times, but no figures.
+
+    Raises
+    ------
+    RegistryError, ArtifactError
+        As `challenge`.
+    """
+    name = challenger.name
+    with TemporaryDirectory(prefix="okamochi-") as folder:
+        artifact = manifest.load(registry.download(challenger, Path(folder)), name=name)
+        matrix = Encoder(artifact.signature).records(artifact.golden().records, lenient=True)
+        score = open_score(artifact)
+        row_ms = time_of_row_ms(Scored(artifact, score, matrix, score(matrix)))
+        size_mb = model_size_mb(artifact)
+    champion = registry.version(name, CHAMPION)
+    metric, limits = artifact.manifest.metric, use_case.gate
+    figures = Figures(
+        metric=metric,
+        higher_is_better=METRICS[metric].higher_is_better,
+        value=float("nan"),
+        test_rows=0,
+        size_mb=size_mb,
+        row_ms=row_ms,
+        floors=_floors(use_case, {}),
+        limits=Limits(limits.max_size_mb, limits.max_row_ms),
+        champion_version=None if champion is None else champion.number,
+        measured=False,
+        champion_measured=champion is not None and UNMEASURED not in champion.tags,
+    )
+    if champion is not None and champion.number == challenger.number:
+        decision = Decision(accepted=True, reasons=("It is the champion already.",))
+    else:
+        decision = decide(figures)
+    return _settled(registry, GateResult(challenger, champion, figures, decision, {}, {}), force=force)
+
+
+def _settled(registry: Registry, result: GateResult, *, force: bool) -> GateResult:
+    """Write the gate's decision to the registry, and move the aliases as it says."""
+    challenger, decision = result.challenger, result.decision
     if result.champion is not None and result.champion.number == challenger.number:
         make_champion(registry, challenger)
         return result
@@ -117,9 +163,16 @@ def _judge(
         already = Decision(accepted=True, reasons=("It is the champion already.",))
         return GateResult(challenger, champion, figures, already, own, own)
     theirs: dict[str, float] = {}
-    if champion is None:
+    if champion is None or UNMEASURED in champion.tags:
         value, gain = _over_baseline(scored, test)
-        figures = replace(figures, baseline_value=value, baseline_gain=gain, anyway=anyway)
+        figures = replace(
+            figures,
+            baseline_value=value,
+            baseline_gain=gain,
+            anyway=anyway,
+            champion_version=None if champion is None else champion.number,
+            champion_measured=False,
+        )
     else:
         rival, problem = _champion(registry, champion, test, folder / "champion")
         theirs = {} if rival is None else metrics_of(rival, test)

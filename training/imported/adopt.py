@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from artifact import manifest
-from artifact.encode import Encoder
-from artifact.manifest import MODEL
-from artifact.python_model import CODE, score_of
+from artifact.python_model import score_of
 from training.decide.test_set import encode
 from training.export import golden_records
 from training.facts import about, data_of, source_tags
@@ -30,6 +25,7 @@ from training.imported.contract import (
 )
 from training.imported.describe import describe
 from training.imported.load import ModelError, load
+from training.imported.seal import RUNTIME_REASON, algorithm_of, seal
 from training.metrics.baseline import same_for_all
 from training.metrics.metric import metrics
 from training.onnx.parity import tolerance_of
@@ -50,9 +46,6 @@ if TYPE_CHECKING:
     from training.registry.mlflow_registry import Registry
     from training.settings import Model
     from training.tables.data import Table
-
-NOT_CODE = shutil.ignore_patterns("__pycache__", ".*")
-RUNTIME_REASON = "it was made elsewhere and is scored by its own library"
 
 
 def adopt(registry: Registry, job: Job) -> Finished:
@@ -147,9 +140,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         metrics(table.task, test.truth, each, signature.classes, signature.positive, signature.threshold)
         for each in (scores, same_for_all(test.truth, signature.classes, len(scores)))
     )
-    algorithm = type(loaded.model).__name__
-    if hasattr(loaded.model, "steps"):
-        algorithm = type(loaded.model.steps[-1][1]).__name__
+    algorithm = algorithm_of(loaded.model)
     digest = manifest.digest(loaded.file)
     words = card(
         title=use_case.title or use_case.name,
@@ -165,35 +156,19 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         digest=digest,
     )
     job.progress.stage("sealing")
-    folder = job.folder / "okamochi"
-    (folder / "model").mkdir(parents=True)
-    shutil.copy(loaded.file, folder / spec.file)
-    for each in use_case.model.code:
-        shutil.copytree(
-            each, folder / CODE, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*")
-        )
-    spec = msgspec.structs.replace(spec, code=bool(use_case.model.code))
-    (folder / MODEL).write_bytes(msgspec.json.format(msgspec.json.encode(spec)) + b"\n")
-    (folder / manifest.CARD).write_text(words, "utf-8")
-    records = golden_records(signature, table.frame.loc[test.rows], scores)
-    score = score_of(loaded.model, spec, signature)
-    manifest.write(
-        folder,
-        signature=signature,
-        golden=manifest.Golden(
-            records=records,
-            scores=score(Encoder(signature).records(records, lenient=True)).tolist(),
-            tolerance=tolerance_of(signature, test.truth),
-        ),
-        name=use_case.name,
+    spec = seal(
+        job.folder / "okamochi",
+        use_case,
+        loaded,
+        spec,
+        signature,
+        score=score_of(loaded.model, spec, signature),
+        records=golden_records(signature, table.frame.loc[test.rows], scores),
+        tolerance=tolerance_of(signature, test.truth),
+        card=words,
         run_id=run_id,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        runtime="python",
-        runtime_reason=RUNTIME_REASON,
-        algorithm=algorithm,
         metric=job.metric,
-        metrics={key: float(value) for key, value in figures.items() if np.isfinite(value)},
-        libraries={**loaded.versions, "mlflow": version("mlflow"), "numpy": version("numpy")},
+        metrics=figures,
     )
     job.progress.stage("drawing pictures")
     pictures = job.folder / "pictures"

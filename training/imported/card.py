@@ -28,6 +28,7 @@ def card(
     baseline: Mapping[str, float],
     rows: int,
     digest: str,
+    examples: Mapping[str, str] | None = None,
 ) -> str:
     """Write the card as Markdown.
 
@@ -37,6 +38,8 @@ def card(
         Figures on the rows of the table, of the model and of a baseline that looks at no column.
     digest
         SHA-256 of the model's file.
+    examples
+        For a model that no table measured: where the example of each column is from.
     """
     lines = [f"# {title}", ""]
     lines += [description, ""] if description else []
@@ -45,21 +48,25 @@ def card(
     if versions:
         lines += [f"Made with {', '.join(f'{name} {number}' for name, number in versions.items())}.", ""]
     lines += ["It is scored by its own library, in a process of its own.", ""]
-    lines += [
-        "## How good it is",
-        "",
-        f"On {rows:,} rows; whether it was fitted on some of them is not known here:",
-        "",
-    ]
-    lines += ["| figure | model | baseline |", "|---|---|---|"]
-    for key, value in metrics.items():
-        better = "higher" if METRICS[key].higher_is_better else "lower"
-        beside = baseline.get(key, float("nan"))
-        lines.append(f"| {METRICS[key].title} ({better} is better) | {value:.4g} | {beside:.4g} |")
-    lines += ["", "## What it takes", "", "| column | kind | as |", "|---|---|---|"]
-    kinds = {column.name: column.kind for column in signature.columns}
+    lines += ["## How good it is", ""]
+    if examples is None:
+        lines += [f"On {rows:,} rows; whether it was fitted on some of them is not known here:", ""]
+        lines += ["| figure | model | baseline |", "|---|---|---|"]
+        for key, value in metrics.items():
+            better = "higher" if METRICS[key].higher_is_better else "lower"
+            beside = baseline.get(key, float("nan"))
+            lines.append(f"| {METRICS[key].title} ({better} is better) | {value:.4g} | {beside:.4g} |")
+    else:
+        lines += ["It is unmeasured: the use case names no table, so nothing is known of how good it is."]
+    more = "" if examples is None else " example | of |"
+    lines += ["", "## What it takes", "", f"| column | kind | as |{more}", "|---" * (5 if more else 3) + "|"]
+    columns = {column.name: column for column in signature.columns}
     for each in spec.inputs[:MAX_COLUMNS]:
-        lines.append(f"| {each.name.replace('|', '/')} | {kinds[each.name]} | {each.dtype} |")
+        column = columns[each.name]
+        line = f"| {each.name.replace('|', '/')} | {column.kind} | {each.dtype} |"
+        if examples is not None:
+            line += f" {str(column.example).replace('|', '/')} | {examples[each.name]} |"
+        lines.append(line)
     if len(spec.inputs) > MAX_COLUMNS:
         lines.append(f"| and {len(spec.inputs) - MAX_COLUMNS} more | | |")
     return "\n".join(lines) + "\n"

@@ -124,7 +124,7 @@ def signature_of(described: Described, table: Table, dtypes: dict[str, Dtype]) -
                 f"never saw; "
                 f"it knows {', '.join(map(repr, described.classes[:20]))}."
             )
-        classes = tuple(known.get(canonical(label), _label(label)) for label in described.classes)
+        classes = tuple(known.get(canonical(label), label_of(label)) for label in described.classes)
     return Signature(
         task=task,
         target=table.use_case.target,
@@ -138,7 +138,7 @@ def signature_of(described: Described, table: Table, dtypes: dict[str, Dtype]) -
     )
 
 
-def _label(label: Any) -> Label:
+def label_of(label: Any) -> Label:
     return label if isinstance(label, (bool, int, float, str)) else str(label)
 
 
@@ -211,7 +211,8 @@ def spec_of(
         if own
         else tuple(range(len(signature.classes)))
     )
-    answers_labels = described.method == "predict" and signature.task != "regression" and bool(own)
+    labels = described.method == "predict" and not described.probabilities
+    answers_labels = labels and signature.task != "regression" and bool(own)
     return PythonModel(
         flavor=loaded.flavor,
         file=f"model/{loaded.file.name}",
@@ -219,7 +220,8 @@ def spec_of(
         frame=described.frame,
         method=described.method,
         order=order,
-        labels=tuple(_label(described.classes[place]) for place in order) if answers_labels else (),
+        labels=tuple(label_of(described.classes[place]) for place in order) if answers_labels else (),
         trusted=loaded.trusted,
         packages=tuple(loaded.versions),
+        texts=described.texts,
     )

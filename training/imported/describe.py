@@ -30,6 +30,10 @@ class Described:
         It wants a data frame with these names.
     dtypes
         Of the columns that an encoder of it reads.
+    texts
+        It was fitted on a list of texts, as a pipeline is that begins with a vectorizer.
+    probabilities
+        Its method `predict` answers probabilities of `classes`, as boosters do.
     known
         Values that an encoder knows and refuses others, by column.
     classes
@@ -44,6 +48,8 @@ class Described:
     classes: tuple[Any, ...]
     dtypes: dict[str, Dtype] = field(default_factory=dict)
     known: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    texts: bool = False
+    probabilities: bool = False
 
 
 def describe(model: Any) -> Described:
@@ -64,15 +70,17 @@ def describe(model: Any) -> Described:
             f"only a part of one."
         )
     names = _names(model)
+    texts = not names and bool(getattr(_first(model), "vocabulary_", None))
     classes = tuple(value.item() if isinstance(value, np.generic) else value for value in _classes(model))
     probabilities = classes and callable(getattr(model, "predict_proba", None))
     described = Described(
         task=_task(model, classes),
         method="predict_proba" if probabilities else "predict",
         names=names,
-        columns=len(names) or int(getattr(model, "n_features_in_", 0) or _width(model)),
+        columns=len(names) or (1 if texts else int(getattr(model, "n_features_in_", 0) or _width(model))),
         frame=hasattr(model, "feature_names_in_") or _takes_names(model),
         classes=classes,
+        texts=texts,
     )
     for column, known, refuses in _encoded(model):
         described.dtypes[column] = _dtype(known)
@@ -102,6 +110,12 @@ def _owners(model: Any) -> Iterator[Any]:
     inner = getattr(model, "best_estimator_", None)
     if inner is not None:
         yield from _owners(inner)
+
+
+def _first(model: Any) -> Any:
+    """The step of a pipeline that reads the columns, or the model itself."""
+    inner = getattr(model, "best_estimator_", model)
+    return inner.steps[0][1] if getattr(inner, "steps", ()) else inner
 
 
 def _classes(model: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,26 +12,88 @@ from training.imported.adopt import open_model
 from training.imported.contract import columns_wanted
 from training.imported.describe import describe
 from training.imported.load import FLAVORS
+from training.imported.unmeasured import MADE_UP, contract_of
 from training.registry.mlflow_registry import Registry
-from training.settings import REGISTERED, Model, UseCase
-from training.tables.init import name_of, write_use_case
+from training.settings import REGISTERED, UNMEASURED_TARGET, Model, UseCase, UseCaseError
+from training.tables.init import name_of, unmeasured_toml, write_use_case
 from training.tables.sources import read_source, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from training.imported.load import Loaded
     from training.settings import KindSetting, Read
 
+SHOWN = 8
 FEW_NUMBERS = 0.99
 """The part of a column's cells from which on they are numbers with a few slips."""
 
 
-def is_model(named: str) -> bool:
-    """Whether `init` is given a model rather than a table; `.txt` and `.json` may be either."""
+def is_model(named: str, target: str | None = "") -> bool:
+    """Whether `init` is given a model rather than a table; `.txt` and `.json` are tables with a target."""
     if named.startswith(REGISTERED) or (Path(named).is_dir() and (Path(named) / "MLmodel").is_file()):
         return True
     suffix = Path(named).suffix.lower()
-    return suffix in FLAVORS and suffix not in {".txt", ".json"}
+    return suffix in FLAVORS and (target is None or suffix not in {".txt", ".json"})
+
+
+def write_unmeasured_use_case(
+    source: str,
+    *,
+    name: str = "",
+    target: str = "",
+    trust: bool = False,
+    code: Sequence[str] = (),
+    directory: str | Path = ".",
+    tell: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Write `NAME.toml` with [model] and no [source]: the model is served, and nothing measures it.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be opened, or does not say enough of itself.
+    UseCaseError, RegistryError
+    """
+    asked = _asked(source, trust=trust, code=code)
+    named = name or _name_of(source)
+    path = Path(directory).resolve() / f"{named}.toml"
+    if path.exists():
+        raise UseCaseError(f"{path} exists already: edit it, or move it away to have a new one written.")
+    draft = UseCase(name=named, target=target or UNMEASURED_TARGET, model=asked, file=str(path))
+    with _opened(asked, source) as loaded:
+        contract = contract_of(loaded, draft)
+    path.write_text(unmeasured_toml(draft, contract.signature, contract.examples), encoding="utf-8")
+    made_up = [column for column, said in contract.examples.items() if said == MADE_UP]
+    if made_up:
+        more = f" and {len(made_up) - SHOWN} more" if len(made_up) > SHOWN else ""
+        tell(
+            f"! The model does not say what stands in {', '.join(map(repr, made_up[:SHOWN]))}{more}: the "
+            "example value is made up, and [kinds] says whether it is a number or a category."
+        )
+    tell("! No table measures the model, so nothing is known of how good it is.")
+    return path
+
+
+def _asked(source: str, *, trust: bool, code: Sequence[str]) -> Model:
+    return Model(
+        source=source if source.startswith(REGISTERED) else str(Path(source).expanduser().resolve()),
+        trust=trust,
+        code=tuple(str(Path(each).expanduser().resolve()) for each in code),
+    )
+
+
+def _name_of(source: str) -> str:
+    return name_of(
+        Path(re.sub(r"[@:/]+", "_", source) if source.startswith(REGISTERED) else Path(source).stem)
+    )
+
+
+@contextmanager
+def _opened(asked: Model, source: str) -> Iterator[Loaded]:
+    with tempfile.TemporaryDirectory(prefix="okamochi-model-") as folder:
+        registry = Registry() if source.startswith(REGISTERED) else None
+        yield open_model(asked, registry, Path(folder))
 
 
 def write_model_use_case(
@@ -55,16 +118,11 @@ def write_model_use_case(
         The model cannot be opened, or it reads a column that the table lacks.
     UseCaseError, DataError, RegistryError
     """
-    asked = Model(
-        source=source if source.startswith(REGISTERED) else str(Path(source).expanduser().resolve()),
-        trust=trust,
-        code=tuple(str(Path(each).expanduser().resolve()) for each in code),
-    )
-    with tempfile.TemporaryDirectory(prefix="okamochi-model-") as folder:
-        registry = Registry() if source.startswith(REGISTERED) else None
-        described = describe(open_model(asked, registry, Path(folder)).model)
+    asked = _asked(source, trust=trust, code=code)
+    with _opened(asked, source) as loaded:
+        described = describe(loaded.model)
     table = Path(data).expanduser().resolve()
-    named = name or name_of(Path(re.sub(r"[@:/]+", "_", source) if registry else Path(source).stem))
+    named = name or _name_of(source)
     draft = UseCase(name=named, target=target, source=source_of(table), read=read, formats=dict(formats))
     raw = read_source(draft)
     available = [str(column).strip() for column in raw.frame.columns]

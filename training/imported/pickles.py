@@ -165,6 +165,24 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001 - the one in Python, whose ste
     def persistent_load(self, _pid: Any) -> Any:
         return _StandIn()
 
+    def load_newobj(self) -> None:
+        """As in `pickle`; a class that cloudpickle makes anew is a stand-in, and so is an object of it."""
+        self._make(2)
+
+    dispatch[pickle.NEWOBJ[0]] = load_newobj
+
+    def load_newobj_ex(self) -> None:
+        """The same with named arguments."""
+        self._make(3)
+
+    dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
+
+    def _make(self, operands: int) -> None:
+        stack: list[Any] = self.stack  # type: ignore[attr-defined] # of the base class
+        made, *arguments = stack[-operands:]
+        del stack[-operands:]
+        stack.append(made(*arguments[0]) if isinstance(made, type) else _StandIn())
+
     def load_build(self) -> None:
         """As in `pickle`, and then past the bytes of an array."""
         stack: list[Any] = self.stack  # type: ignore[attr-defined] # of the base class

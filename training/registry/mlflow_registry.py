@@ -124,7 +124,7 @@ class Registry:
         folds: Mapping[str, Sequence[float]],
         tags: Mapping[str, str],
         note: str,
-        data: DataInput,
+        data: DataInput | None,
     ) -> None:
         """Log the outcome of a training on its parent run; the same figures again change nothing.
 
@@ -152,7 +152,8 @@ class Registry:
                 [Param(key, str(value)[:MAX_PARAM]) for key, value in params.items()],
                 [RunTag(key, str(value)[:MAX_TAG]) for key, value in named.items()],
             )
-            self._log_data(run_id, data)
+            if data is not None:
+                self._log_data(run_id, data)
             self._client.log_text(run_id, note, "card.md")
 
     def files(self, run_id: str, folder: Path, path: str | None = None) -> None:

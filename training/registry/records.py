@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 """The aliases of a version."""
+UNMEASURED = "okamochi.unmeasured"
+"""Tag of a version that no table measured, with the reason."""
 SOURCE = "python -m training"
 """What each run of ours names as its source, perhaps with a verb, which tells our models from others."""
 

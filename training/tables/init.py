@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from artifact.models_lock import NAME_RULE
+from artifact.signature import Signature
 from training.settings import (
     REGISTERED,
     USE_CASES,
@@ -260,6 +261,45 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
     return "\n".join(lines)
 
 
+def unmeasured_toml(draft: UseCase, signature: Signature, examples: Mapping[str, str]) -> str:
+    """The file of a model that no table measures.
+
+    Parameters
+    ----------
+    examples
+        Where the example of each column is from.
+    """
+    lines = [
+        "# Written from a model alone: it is served, and no table measures it.",
+        "# Look it over, then: make serve USECASES=THIS_FILE",
+        "",
+        f"name = {_value(draft.name)}",
+        f"title = {_value(draft.name.replace('_', ' ').capitalize())}",
+        f"target = {_value(draft.target)}  # what the model predicts",
+        f"task = {_value(signature.task)}",
+    ]
+    if signature.task == "binary":
+        lines.append(f"positive = {_value(signature.positive)}  # the label that it is about")
+    lines += [
+        "",
+        *_model_lines(draft),
+        "# To measure it, name rows that it was not fitted on, and their column as the target above.",
+        "# [source]",
+        '# kind = "csv"',
+        '# path = "test.csv"',
+        "",
+        "# What each column is: number, category or text.",
+        "[kinds]",
+    ]
+    for column in signature.columns:
+        example = f"for example {str(column.example)[:40]!r}" if isinstance(column.example, str) else ""
+        example = example or f"for example {column.example}"
+        line = f'{_key(column.name)} = "{column.kind}"  # {example}, {examples[column.name]}'
+        lines.append(_on_one_line(line))
+    lines += ["", "# What a model must reach to be promoted.", "[gate]", ""]
+    return "\n".join(lines)
+
+
 def _read_lines(draft: UseCase, table: Table) -> list[str]:
     """[read] and [formats]: what was given, and as comments what was found out and why."""
     given = msgspec.to_builtins(draft.read)
@@ -287,7 +327,8 @@ def _model_lines(draft: UseCase) -> list[str]:
     source = draft.model.source
     if not source.startswith(REGISTERED):
         source = os.path.relpath(source, folder)
-    lines = ["# The model, made elsewhere: every row of the table measures it.", "[model]"]
+    measured = "every row of the table measures it" if draft.source else "no table measures it"
+    lines = [f"# The model, made elsewhere: {measured}.", "[model]"]
     lines.append(f"source = {_value(source)}")
     if draft.model.trust:
         lines.append("trust = true  # opening it runs what it names")

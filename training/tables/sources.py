@@ -40,6 +40,11 @@ def read_source(use_case: UseCase) -> Raw:
             frame = _read_openml(source.id)
         case Sql():
             frame = read_sql(source, Path(use_case.file).parent)
+        case None:
+            raise DataError(
+                f"{use_case.name} has no table: its model is unmeasured. Name rows that it has not seen: "
+                '[source] with kind = "csv" and path = "test.csv".'
+            )
     return Raw(in_nfc(frame), digest or _frame_digest(frame), given)
 
 

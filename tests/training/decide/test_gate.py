@@ -57,6 +57,26 @@ def test_the_first_model_needs_floors_only() -> None:
     refused_for(decide(poor), "roc_auc is 0.9, but [gate.floors] demands at least 0.95")
 
 
+def test_an_unmeasured_model_goes_live_only_where_nothing_measured_is() -> None:
+    """It may be the first and may follow an unmeasured one; floors and a measured champion refuse it."""
+    unmeasured = replace(FIRST, value=float("nan"), test_rows=0, measured=False, champion_measured=False)
+    assert decide(unmeasured).accepted
+    second = replace(unmeasured, champion_version="3")
+    assert decide(second).accepted
+    refused_for(decide(replace(second, champion_measured=True)), "the champion (version 3) is measured")
+    floor = Floor("roc_auc", float("nan"), 0.5)
+    refused_for(decide(replace(unmeasured, floors=(floor,))), "roc_auc is undefined here")
+    refused_for(decide(replace(unmeasured, limits=Limits(max_row_ms=0.01))), "A row alone takes 0.1 ms")
+
+
+def test_a_measured_model_takes_the_place_of_an_unmeasured_one() -> None:
+    """Without a comparison, but only if it is better than guessing."""
+    measured = replace(FIRST, champion_version="3", champion_measured=False)
+    assert decide(replace(measured, baseline_value=0.5, baseline_gain=Gain(0.4, 0.3, 0.5))).accepted
+    guessing = replace(measured, baseline_value=0.9, baseline_gain=Gain(0.0, -0.1, 0.1))
+    refused_for(decide(guessing), "It is not measurably better than guessing")
+
+
 def test_a_floor_of_an_error_is_a_ceiling() -> None:
     """Where lower is better, the floor is the most that is allowed."""
     assert decide(replace(FIRST, floors=(Floor("mae", 3.0, 4.0, higher_is_better=False),))).accepted

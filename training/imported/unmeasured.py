@@ -1,0 +1,375 @@
+"""A model without a table: its contract from what it knows, its example made up and tried, no figures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from artifact import manifest
+from artifact.encode import Encoder, canonical
+from artifact.python_model import score_of
+from artifact.signature import Column, Signature
+from training.facts import about, source_tags
+from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
+from training.imported.adopt import open_model
+from training.imported.card import card
+from training.imported.contract import label_of, spec_of, with_missing_refused
+from training.imported.describe import describe
+from training.imported.known import Known, known_columns
+from training.imported.load import ModelError
+from training.imported.seal import RUNTIME_REASON, algorithm_of, seal
+from training.metrics.metric import DEFAULT_METRIC
+from training.onnx.parity import tolerance_of
+from training.pending import Finished, save
+from training.registry.records import UNMEASURED, RegistryError
+from training.settings import REGISTERED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from artifact.manifest import Score
+    from artifact.python_model import Dtype, PythonModel
+    from training.imported.describe import Described
+    from training.imported.load import Loaded
+    from training.progress import Progress
+    from training.registry.mlflow_registry import Registry
+    from training.settings import UseCase
+
+MADE_UP = "made up: the model does not say"
+REASON = "unmeasured, as the use case names no table"
+MAX_MIXED = 8
+"""Columns of unknown types up to which each combination of numbers and words is tried."""
+GOLDEN_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a model takes and gives, without a table.
+
+    Parameters
+    ----------
+    records
+        Made rows that the model scores, the signature's own example first.
+    examples
+        Where the example of each column is from.
+    """
+
+    signature: Signature
+    spec: PythonModel
+    score: Score
+    records: tuple[dict[str, Any], ...]
+    examples: dict[str, str]
+
+
+def adopt_unmeasured(
+    registry: Registry, use_case: UseCase, *, key: str, folder: Path, progress: Progress, began: str
+) -> Finished:
+    """Make an artifact of a use case's [model] alone, in `folder`.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be opened, or does not say enough of itself.
+    RegistryError
+    """
+    assert use_case.model is not None  # noqa: S101 - why this was called
+    progress.stage("opening the model")
+    shutil.rmtree(folder, ignore_errors=True)
+    loaded = open_model(use_case.model, registry, folder / "fetched")
+    progress.stage("making a row that it answers")
+    contract = contract_of(loaded, use_case)
+    metric = use_case.metric or DEFAULT_METRIC[contract.signature.task]
+    run_id = registry.start(
+        use_case.name,
+        f"imported · {use_case.name} · {began}",
+        source_tags(use_case),
+        description=about(use_case),
+        about={"task": contract.signature.task, "metric": metric},
+    )
+    try:
+        return _sealed(use_case, loaded, contract, metric, run_id, key, folder, began)
+    except BaseException as error:
+        with suppress(RegistryError):
+            registry.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+
+
+def contract_of(loaded: Loaded, use_case: UseCase) -> Contract:
+    """The contract of an open model, with an example that was tried.
+
+    Raises
+    ------
+    ModelError
+        It does not say how many columns it reads or what it answers, or it answers no made row.
+    """
+    described = _with_objective(describe(loaded.model), loaded.model)
+    if not described.columns:
+        raise ModelError(
+            "The model does not say which columns it reads; name a table that does: init MODEL --data TABLE."
+        )
+    names = described.names or tuple(f"x{place}" for place in range(described.columns))
+    known = known_columns(loaded.model, names)
+    columns = {name: _asked(known.get(name, Known()), use_case.kinds.get(name)) for name in names}
+    failed = ""
+    for values in _combinations([name for name, each in columns.items() if each.example is None]):
+        filled = {name: _filled(each, values.get(name)) for name, each in columns.items()}
+        try:
+            return _tried(loaded, described, use_case, filled)
+        except ModelError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a model raises on a row that it does not take
+            failed = failed or (str(error).splitlines()[0][:300] if str(error) else type(error).__name__)
+    raise ModelError(
+        f"No row could be made that the model answers ({failed}). [kinds] says what its columns are, "
+        f"or name a table that has them: init MODEL --data TABLE."
+    )
+
+
+def _combinations(names: list[str]) -> Iterator[dict[str, float | str]]:
+    """Values to try for the columns that the model says nothing of: numbers, then words in some of them."""
+    yield dict.fromkeys(names, 0.0)
+    yield dict.fromkeys(names, 1.0)
+    if len(names) <= MAX_MIXED:
+        for words in product((False, True), repeat=len(names)):
+            if any(words):
+                yield {name: "a" if word else 1.0 for name, word in zip(names, words, strict=True)}
+    else:
+        yield dict.fromkeys(names, "a")
+
+
+def _asked(known: Known, kind: str | None) -> Known:
+    """A column as [kinds] has it where the model does not say."""
+    if kind is None or known.dtype is not None:
+        return known
+    return replace(known, dtype="float" if kind == "number" else "str", text=kind == "text")
+
+
+def _filled(known: Known, value: float | str | None) -> Known:
+    """A column with an example, and with a type if no step of the model has one."""
+    if value is None:
+        return known
+    if known.dtype is None:
+        known = replace(known, dtype="str" if isinstance(value, str) else "float")
+    if known.dtype == "bool":
+        return replace(known, example="false")
+    if known.dtype == "str":
+        return replace(known, example="a")
+    return replace(known, example=value if isinstance(value, float) else 0.0)
+
+
+def _tried(loaded: Loaded, described: Described, use_case: UseCase, columns: dict[str, Known]) -> Contract:
+    """The contract with these columns; raises whatever the model raises on its example."""
+    dtypes: dict[str, Dtype] = {name: each.dtype or "float" for name, each in columns.items()}
+    # What says nothing of its task and answers a number is a regression.
+    described = replace(described, task=described.task or use_case.task or "regression")
+    signature = _signature(described, use_case, columns)
+    spec = spec_of(loaded, described, signature, dtypes)
+    score = score_of(loaded.model, spec, signature)
+    rows = Encoder(signature).records([signature.example], lenient=True)
+    scores = score(rows)
+    if not np.isfinite(scores).all():
+        raise ValueError("its answer is not a finite number")
+    signature = with_missing_refused(signature, score, rows)
+    records = [signature.example]
+    for number in range(1, GOLDEN_ROWS):
+        record = {name: _other(each, signature.example[name], number) for name, each in columns.items()}
+        if record not in records and _is_scored(signature, score, record):
+            records.append(record)
+    return Contract(
+        signature,
+        spec,
+        score,
+        tuple(records),
+        {name: each.source or MADE_UP for name, each in columns.items()},
+    )
+
+
+def _is_scored(signature: Signature, score: Score, record: dict[str, Any]) -> bool:
+    try:
+        return bool(np.isfinite(score(Encoder(signature).records([record]))).all())
+    except Exception:  # noqa: BLE001 - whatever the model raises, it does not take the row
+        return False
+
+
+def _other(known: Known, example: Any, number: int) -> Any:
+    """Another value of a column for a golden row."""
+    values = [value for value in known.values if value is not None]
+    if values:
+        value = values[number % len(values)]
+        return canonical(value) if known.dtype in {"str", "bool"} else value
+    if known.minimum is not None and known.maximum is not None:
+        return (example, known.minimum, known.maximum)[number % 3]
+    return example + (number % 3) - 1 if isinstance(example, float) else example
+
+
+def _signature(described: Described, use_case: UseCase, columns: dict[str, Known]) -> Signature:
+    task = described.task
+    assert task is not None  # noqa: S101 - found out before
+    classes = tuple(map(label_of, described.classes)) if task != "regression" else ()
+    positive = None
+    if task == "binary":
+        positive = use_case.positive if use_case.positive is not None else classes[-1]
+    try:
+        return Signature(
+            task=task,
+            target=use_case.target,
+            columns=tuple(_column(name, each) for name, each in columns.items()),
+            classes=classes,
+            positive=positive,
+            threshold=use_case.threshold if task == "binary" else None,
+            sensitive=use_case.sensitive,
+            raw=True,
+        )
+    except ValueError as error:
+        raise ModelError(f"The model has no contract: {error}.") from None
+
+
+def _column(name: str, known: Known) -> Column:
+    example = known.example
+    if known.dtype in {"float", "int"} and isinstance(example, (int, float)):
+        value = float(example) if known.source or example else None
+        return Column(
+            name=name,
+            kind="number",
+            missing="allow",
+            integer=known.dtype == "int",
+            minimum=known.minimum,
+            maximum=known.maximum,
+            median=value,
+        )
+    if known.text:
+        words = tuple(dict.fromkeys(str(example).split()))
+        return Column(
+            name=name,
+            kind="text",
+            missing="allow",
+            terms=words,
+            idf=(1.0,) * len(words),
+            mode=str(example),
+        )
+    categories = tuple(dict.fromkeys(canonical(value) for value in known.values if value is not None))
+    mode = canonical(example)
+    return Column(
+        name=name,
+        kind="category",
+        missing="allow",
+        unknown="refuse" if known.refuses else "pass",
+        categories=categories,
+        mode=mode if mode in categories or not known.refuses else categories[0],
+    )
+
+
+def _with_objective(described: Described, model: Any) -> Described:
+    """A booster of a file of its own, with the task that its objective is of."""
+    if described.task is not None or described.classes:
+        return described
+    objective, classes = _objective(model)
+    if objective.startswith(("binary:hinge", "rank", "lambdarank", "survival")):
+        raise ModelError(
+            f"The booster's objective is {objective}, whose answers are neither probabilities nor a value."
+        )
+    if objective.startswith("multi"):
+        return replace(described, task="multiclass", classes=tuple(range(classes)), probabilities=True)
+    if objective.startswith(("binary", "reg:logistic", "cross_entropy")):
+        return replace(described, task="binary", classes=(0, 1), probabilities=True)
+    return replace(described, task="regression") if objective else described
+
+
+def _objective(model: Any) -> tuple[str, int]:
+    """The objective of a booster by its own name, and its number of classes; "" for any other model."""
+    booster = getattr(model, "booster", model)
+    if hasattr(booster, "save_config"):
+        learner = json.loads(booster.save_config())["learner"]
+        return str(learner["objective"]["name"]), int(learner["learner_model_param"]["num_class"])
+    if hasattr(booster, "dump_model"):
+        dumped = booster.dump_model(num_iteration=1)
+        return str(dumped.get("objective", "")), int(dumped.get("num_class", 1))
+    if type(booster).__module__.startswith("catboost"):
+        return "reg", 0
+    return "", 0
+
+
+def _sealed(  # noqa: PLR0917 - what was found out so far, each once
+    use_case: UseCase,
+    loaded: Loaded,
+    contract: Contract,
+    metric: str,
+    run_id: str,
+    key: str,
+    folder: Path,
+    began: str,
+) -> Finished:
+    assert use_case.model is not None  # noqa: S101 - as above
+    signature, algorithm = contract.signature, algorithm_of(loaded.model)
+    digest = manifest.digest(loaded.file)
+    words = card(
+        title=use_case.title or use_case.name,
+        description=use_case.description,
+        source=use_case.model.source if use_case.model.source.startswith(REGISTERED) else loaded.file.name,
+        algorithm=algorithm,
+        spec=contract.spec,
+        signature=signature,
+        versions=loaded.versions,
+        metrics={},
+        baseline={},
+        rows=0,
+        digest=digest,
+        examples=contract.examples,
+    )
+    scores = contract.score(Encoder(signature).records(contract.records, lenient=True))
+    seal(
+        folder / "okamochi",
+        use_case,
+        loaded,
+        contract.spec,
+        signature,
+        score=contract.score,
+        records=contract.records,
+        tolerance=tolerance_of(signature, scores[:, 0]),
+        card=words,
+        run_id=run_id,
+        metric=metric,
+        metrics={},
+    )
+    (folder / "pictures").mkdir()
+    return save(
+        Finished(
+            key=key,
+            name=use_case.name,
+            about=about(use_case),
+            run_id=run_id,
+            title=f"{algorithm}, unmeasured · {use_case.name} · {began}",
+            begun=source_tags(use_case),
+            params={
+                "algorithm": algorithm,
+                "settings": f"read from {loaded.file.name}, SHA-256 {digest}",
+                "columns": str(len(contract.spec.inputs)),
+            },
+            metrics={},
+            baseline={},
+            folds={},
+            tags={
+                "algorithm": algorithm,
+                "runtime": "python",
+                "runtime.reason": RUNTIME_REASON,
+                "metric": metric,
+                "okamochi.use_case": use_case.name,
+                UNMEASURED: REASON,
+                DATA: "",
+                SETTINGS: settings_digest(use_case),
+                FORMAT: str(manifest.FORMAT),
+            },
+            note=words,
+            data=None,
+            trials=[],
+            logged=0,
+        ),
+        folder,
+    )
