@@ -41,11 +41,22 @@ EXPONENTIAL = frozenset({"count:poisson", "reg:gamma", "reg:tweedie", "survival:
 LOGISTIC = frozenset({"binary:logistic", "reg:logistic"})
 SOFTMAX = frozenset({"multi:softmax", "multi:softprob"})
 HINGE = "binary:hinge"
+ORDERED_QUANTILES = [3, 4]
+"""The first version that puts the quantiles of a row in order."""
+KNOWN_FIELDS = {
+    *("name", "model", "gbtree", "weight_drop"),
+    *("boosted_rounds", "param", "weights"),  # of gblinear, which is refused by its name
+    *("cats", "gbtree_model_param", "iteration_indptr", "tree_info", "trees"),
+    *("categories", "categories_nodes", "categories_segments", "categories_sizes"),
+    *("left_children", "right_children", "parents", "split_indices", "split_conditions", "split_type"),
+    *("base_weights", "default_left", "id", "leaf_weights", "loss_changes", "sum_hessian", "tree_param"),
+}
 
 
 def write(graph: Graph, estimator: Any, x: str) -> str:
     """As `boosters.write_booster`."""
-    learner = _learner(estimator)
+    dumped = _dumped(estimator)
+    learner = dumped["learner"]
     objective = learner["objective"]["name"]
     if objective not in IDENTITY | EXPONENTIAL | LOGISTIC | SOFTMAX | {HINGE}:
         raise NoExport(f"no exact ONNX form of XGBoost's objective {objective!r}")
@@ -57,21 +68,24 @@ def write(graph: Graph, estimator: Any, x: str) -> str:
     base = _base_margins(shape["base_score"], objective, targets)
     for target, margin in enumerate(base):
         ensemble.constant(float(margin), target)
-    weights = learner["gradient_booster"].get("weight_drop") or [None] * len(trees)
-    for tree, target, weight in zip(trees, info, weights, strict=False):
+    booster = learner["gradient_booster"]
+    old, new = booster.get("weight_drop"), booster.get("model", {}).get("weight_drop")
+    for tree, target, weight in zip(trees, info, old or new or [1.0] * len(trees), strict=False):
         leaves = np.array(tree["split_conditions"], np.float32)
-        if weight is not None:
-            if hasattr(estimator, "get_booster"):  # its predictions of one tree begin with the base, too
-                leaves = (base[target] + leaves) - base[target]
-            leaves *= np.float32(weight)
-        _add(ensemble, tree, target, leaves)
+        if old and hasattr(estimator, "get_booster"):
+            # Before 3.4 an estimator's DART predicts tree by tree, and each prediction begins with the base.
+            leaves = (base[target] + leaves) - base[target]
+        _add(ensemble, tree, target, leaves * np.float32(weight))
     margins = ensemble.add_to(graph, cells, targets)
+    if objective == "reg:quantileerror" and targets > 1 and dumped["version"] >= ORDERED_QUANTILES:
+        every = graph.constant([targets], np.int64)
+        margins = graph.ops("TopK", 2, margins, every, axis=1, largest=0, sorted=1)[0]
     return graph.cast(_answer(graph, objective, margins, estimator, targets))
 
 
 def thresholds(estimator: Any) -> Iterator[tuple[int, float]]:
     """Column and threshold of each numerical split."""
-    for tree in _trees(_learner(estimator), estimator)[0]:
+    for tree in _trees(_dumped(estimator)["learner"], estimator)[0]:
         left, kinds = np.asarray(tree["left_children"]), np.asarray(tree["split_type"])
         inner = (left >= 0) & (kinds != _CATEGORICAL)
         columns, values = (np.asarray(tree[key])[inner] for key in ("split_indices", "split_conditions"))
@@ -82,8 +96,27 @@ def _booster(estimator: Any) -> Any:
     return estimator.get_booster() if hasattr(estimator, "get_booster") else estimator
 
 
-def _learner(estimator: Any) -> Any:
-    return json.loads(bytes(_booster(estimator).save_raw("json")))["learner"]
+def _dumped(estimator: Any) -> Any:
+    """The booster as the installed version writes it.
+
+    Raises
+    ------
+    NoExport
+        It has fields of which this module does not know what they mean for a prediction.
+    """
+    dumped = json.loads(bytes(_booster(estimator).save_raw("json")))
+    booster = dumped["learner"]["gradient_booster"]
+    models = [
+        each["model"] for each in (booster, booster.get("gbtree", {})) if isinstance(each.get("model"), dict)
+    ]
+    trees = [tree for model in models for tree in model.get("trees", ())]
+    for part in (booster, *models, *trees):
+        if unknown := sorted(part.keys() - KNOWN_FIELDS):
+            version = ".".join(map(str, dumped["version"]))
+            raise NoExport(
+                f"XGBoost {version} writes a booster with fields unknown here: {', '.join(unknown)}"
+            )
+    return dumped
 
 
 def _trees(learner: Any, estimator: Any) -> tuple[list[Any], list[int]]:

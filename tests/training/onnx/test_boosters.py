@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -200,7 +203,7 @@ def test_xgboost_splits_native_categories_as_itself():
                 feature_types=kinds,
                 max_cat_to_onehot=one_hot,
             ).fit(x, y)
-            assert b'"split_type":[1' in bytes(model.get_booster().save_raw("json"))
+            assert re.search(rb'"categories":\[\d', model.get_booster().save_raw("json"))
             rows = nasty(x, model, infinite=False)
             check(model, rows, model.predict_proba(rows), 2e-7)
 
@@ -425,3 +428,19 @@ def test_only_the_three_libraries_are_boosters():
     assert is_booster(lightgbm.LGBMRanker())
     assert is_booster(catboost.CatBoost())
     assert not is_booster(object())
+
+
+def test_a_later_xgboost_with_fields_unknown_here_is_refused():
+    """Versions 3.3 and 3.4 each changed what a prediction is made of."""
+    x, two, _, _ = table()
+    booster = xgboost.XGBClassifier(**XGB, n_estimators=2).fit(x, two).get_booster()
+
+    class Later(type(booster)):
+        def save_raw(self, raw_format="ubj"):
+            dumped = json.loads(bytes(super().save_raw(raw_format)))
+            dumped["learner"]["gradient_booster"]["model"]["trees"][0]["tilt"] = [1]
+            return bytearray(json.dumps(dumped).encode())
+
+    later = Later(model_file=booster.save_raw())
+    with pytest.raises(NoExport, match=r"XGBoost \d.* with fields unknown here: tilt"):
+        write_booster(Graph(ml_opset=ML_OPSET), later, INPUT)
