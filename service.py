@@ -16,4 +16,5 @@ from serving.bento import OkamochiService, Scoring, locked_models, settings
 class Okamochi(Scoring):
     """Predictions over HTTP at /predict; /docs has every route with an example that works when pasted."""
 
-    models = locked_models(Path(__file__).parent)
+    folder = Path(__file__).parent
+    models = locked_models(folder)

@@ -1,7 +1,8 @@
 """`models.lock`: which models are served, one on a line. Its format is here, and nowhere else.
 
-A line is a use case's name and an exact tag of BentoML's model store, with blanks or tabs between them. The
-first line is the default model. Empty lines are ignored, and so is what follows a `#`.
+A line is a use case's name, an exact tag of BentoML's model store and, if written, the role `champion`, with
+blanks or tabs between them. The first line is the default model. Empty lines are ignored, and so is what
+follows a `#`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ NAME_RULE = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _PART = r"(?=.{1,63}(?:$|:))[a-z0-9](?:[-._a-z0-9]*[a-z0-9])?"
 _TAG_RULE = re.compile(f"{_PART}:{_PART}")
 """As BentoML has it, a name and a version of at most 63 characters each."""
+
+CHAMPION = "champion"
+"""The role of the version that answers, and of a line without a role."""
+_LATER = re.compile(r"shadow|canary(?:=.*)?")
+"""Roles that have a meaning, and that no server has yet."""
 
 SHOWN_CHARACTERS = 80
 
@@ -96,8 +102,11 @@ def _parse(path: Path, lines: list[str]) -> dict[str, str]:
             raise _refusal(path, number, _shown(name), expected)
         if len(words) == 1:
             raise _refusal(path, number, f"the name {_shown(name)} alone", "a name and a tag")
-        if len(words) > 2:
-            raise _refusal(path, number, f"a third word {_shown(words[2])}", "a name and a tag")
+        if len(words) > 3:
+            raise _refusal(path, number, f"a fourth word {_shown(words[3])}", "a name, a tag and a role")
+        if len(words) == 3 and words[2] != CHAMPION:
+            later = "; shadow and canary are not supported yet" if _LATER.fullmatch(words[2]) else ""
+            raise _refusal(path, number, f"the role {_shown(words[2])}", f"{CHAMPION} or no role{later}")
         if not _TAG_RULE.fullmatch(words[1]) or words[1].endswith(":latest"):
             expected = "an exact tag of BentoML's model store, such as okamochi-iris:3-0123456789ab"
             raise _refusal(path, number, f"the tag {_shown(words[1])}", expected)

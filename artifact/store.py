@@ -124,6 +124,17 @@ def problem(tag: str) -> str:
     return ""
 
 
+def stamp(tag: str) -> object:
+    """Something that changes whenever a stored file of the tag does; it opens none of them."""
+    name, _, version = tag.partition(":")
+    folder = Path(bentoml_home()) / "models" / name / version
+    try:
+        found = [(path, path.lstat()) for path in sorted(folder.rglob("*"))]
+        return tuple((str(path), was.st_size, was.st_mtime_ns, was.st_ino) for path, was in found)
+    except OSError as error:  # they are being written or removed
+        return error.errno
+
+
 def remove(tag: str) -> None:
     """Forget the tag, and with it what BentoML cannot read of the same name: it would stumble over each.
 

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
 
 from artifact import models_lock
-from serving import guards, signals
+from serving import declared, guards, signals
 from serving.settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from serving.http.asgi import App
 
     # What is heavy is imported where it is used: the arbiter, BentoML's parent process, imports this as well.
+    from serving.http.gateway import Gateway
     from serving.http.routes import Live
     from serving.scoring.catalog import Catalog
+    from serving.scoring.watch import Watch
 
 logger = logging.getLogger("bentoml.okamochi")
 
@@ -191,22 +193,10 @@ def locked_models(folder: Path) -> dict[str, str]:
     BentoMLException
         There is nothing to serve, or a line of `models.lock` cannot be read.
     """
-    path = folder / models_lock.FILE
     try:
-        locked = models_lock.read(path)
+        return declared.read(folder / models_lock.FILE, settings().models)
     except models_lock.LockError as error:
         raise BentoMLException(str(error)) from None
-    if not locked:
-        raise BentoMLException(
-            f"{path} names no model; run `make bundle` (or `python -m deploy bundle NAME`) first."
-        )
-    wanted = settings().models or tuple(locked)
-    for name in wanted:
-        if name not in locked:
-            raise BentoMLException(
-                f"OKAMOCHI_MODELS names {name!r}, but {path} has only {', '.join(locked)}; bundle it first."
-            )
-    return {name: locked[name] for name in wanted}
 
 
 def _service_class() -> Any:
@@ -228,7 +218,7 @@ def _service_class() -> Any:
 class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
     """A BentoML service whose HTTP is ours: the gateway stands before BentoML's own application.
 
-    The class that it decorates has `models`, names to tags.
+    The class that it decorates has `models`, names to tags, and `folder`, which models.lock is in.
 
     Attributes
     ----------
@@ -265,6 +255,27 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
 
         return catalog.load(self.inner.models.items(), store.path_of, self.settings)
 
+    def _watch(self, gateway: Gateway) -> Watch:
+        """What makes changes of models.lock live."""
+        from artifact import store
+        from serving.scoring.watch import Watch
+
+        path = self.inner.folder / models_lock.FILE
+
+        def publish(catalog: Catalog) -> None:
+            gateway.live.routes = gateway.routes_of(catalog)
+
+        return Watch(
+            path,
+            read=partial(declared.read, path, self.settings.models),
+            declared=self.inner.models,
+            locate=store.path_of,
+            stamp=store.stamp,
+            current=lambda: gateway.catalog,
+            publish=publish,
+            settings=self.settings,
+        )
+
     def to_asgi(self, is_main: bool = True) -> App:
         """The application of one worker; BentoML calls this just before it starts uvicorn."""
         from serving.http.gateway import Gateway
@@ -290,6 +301,8 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
             tracer=tracer,
         )
         self.live = gateway.live
+        if self.settings.watch_s:
+            gateway.watch = self._watch(gateway)
         if guards.usable(guards.UVICORN):
             from serving.http import express
 
@@ -303,6 +316,7 @@ class Scoring:
     It scores rows of the default model. Over HTTP the gateway answers it (`serving.protocols.score`).
     """
 
+    folder: Path
     models: dict[str, str]
     bento_service: OkamochiService
 

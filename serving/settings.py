@@ -37,6 +37,13 @@ class Settings:
     models: tuple[str, ...] = _setting(
         (), is_="names of the models of models.lock to serve; the first is the default"
     )
+    watch_s: float = _setting(
+        2.0,
+        0,
+        86_400,
+        is_="how often models.lock is looked at; a version that it newly names goes live without a restart; "
+        "0: never",
+    )
     workers: int = _setting(1, 1, 64, is_="worker processes; on a cluster keep 1 and add pods")
     max_body_bytes: int = _setting(
         16 * MIB, 1024, 2**31, is_="the largest request body; a larger one is refused with 413"

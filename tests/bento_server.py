@@ -20,7 +20,7 @@ _PUT = """
 import json, sys
 from pathlib import Path
 from artifact import store
-for name, (folder, version) in json.loads(sys.argv[1]).items():
+for name, folder, version in json.loads(sys.argv[1]):
     print(name, store.put(Path(folder), name=name, version=version))
 """
 
@@ -42,7 +42,13 @@ def prepare(folder: Path, artifacts: Mapping[str, tuple[Path, str]]) -> None:
         (folder / name).symlink_to(CHECKOUT / name)
     shutil.copy(CHECKOUT / "service.py", folder)  # BentoML follows a link to where it leads
     (folder / "bentoml").mkdir()
-    wanted = json.dumps({name: (str(path), version) for name, (path, version) in artifacts.items()})
+    lines = store(folder, [(name, path, version) for name, (path, version) in artifacts.items()])
+    (folder / "models.lock").write_text("".join(f"{line}\n" for line in lines))
+
+
+def store(folder: Path, artifacts: Sequence[tuple[str, Path, str]]) -> list[str]:
+    """Put artifacts (name, folder, version) into the model store of `folder`; their lines of models.lock."""
+    wanted = json.dumps([(name, str(path), version) for name, path, version in artifacts])
     done = subprocess.run(
         [sys.executable, "-c", _PUT, wanted],
         cwd=folder,
@@ -52,7 +58,7 @@ def prepare(folder: Path, artifacts: Mapping[str, tuple[Path, str]]) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (folder / "models.lock").write_text(done.stdout)
+    return done.stdout.splitlines()
 
 
 @contextmanager

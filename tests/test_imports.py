@@ -69,7 +69,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"protocols"},
         {"scoring"},
         {"observe", "prediction_log.remembering"},
-        {"errors", "guards", "ids", "waiting", "settings", "signals"},
+        {"declared", "errors", "guards", "ids", "waiting", "settings", "signals"},
     ),
 }
 """The topics of a package (its folders, and its modules beside them) from the top down: each may import those

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from serving.observe.traces import Tracer
     from serving.scoring.batcher import Scores
     from serving.scoring.catalog import Catalog, LiveModel
+    from serving.scoring.watch import Watch
     from serving.settings import Settings
 
 JSON = b"application/json"
@@ -55,7 +56,14 @@ class Gateway:
         BentoML's paths that GET and HEAD may reach.
     on_started
         Called once the application has started, before the first request.
+
+    Attributes
+    ----------
+    watch
+        Changes what is live while the server runs, if it is set before the server starts.
     """
+
+    watch: Watch | None = None
 
     def __init__(
         self,
@@ -112,7 +120,11 @@ class Gateway:
         document_of = document(catalog, self.settings, self._protocols)
         openapi = msgspec.json.encode(document_of)
         described = {name: model.description() for name, model in catalog.live.items()}
-        every = {"default": catalog.default, "models": list(described.values())}
+        every = {
+            "default": catalog.default,
+            "models": list(described.values()),
+            "not_live": _not_live(catalog),
+        }
         docs = pages.page(docs_page(catalog, document_of["paths"]))
         found = {
             "/livez": _prepared("health", TEXT, b"alive\n"),
@@ -304,7 +316,11 @@ class Gateway:
         async def tell(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 self._on_started()
+                if self.watch is not None:
+                    self.watch.start()
             elif message["type"] == "lifespan.shutdown.complete":
+                if self.watch is not None:
+                    await asyncio.get_running_loop().run_in_executor(None, self.watch.close)
                 self.catalog.close()
                 if self.predictions is not None:
                     await asyncio.get_running_loop().run_in_executor(None, self.predictions.close)
@@ -322,6 +338,15 @@ def _prepared(endpoint: str, content_type: bytes, body: bytes) -> Page:
     """A page with a constant reply."""
     reply = Reply(200, content_type, body)
     return Page(endpoint, lambda: reply)
+
+
+def _not_live(catalog: Catalog) -> list[dict[str, str | None]]:
+    """What models.lock names and the server does not serve, with the reason; `name` is null for the file."""
+    found: list[dict[str, str | None]] = [
+        {"name": name, "reason": why} for name, why in catalog.refused.items()
+    ]
+    found += [{"name": name, "tag": held.tag, "reason": held.reason} for name, held in catalog.held.items()]
+    return found + ([{"name": None, "reason": catalog.lock}] if catalog.lock else [])
 
 
 def _readyz(catalog: Catalog) -> Reply:

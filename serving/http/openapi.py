@@ -28,10 +28,11 @@ def document(
         "Model": _model_schema(),
         "Models": {
             "type": "object",
-            "required": ["default", "models"],
+            "required": ["default", "models", "not_live"],
             "properties": {
                 "default": {"type": "string"},
                 "models": {"type": "array", "items": schema("Model")},
+                "not_live": {"type": "array", "items": _not_live_schema()},
             },
         },
     }
@@ -78,6 +79,18 @@ def _redirect() -> dict[str, Any]:
     moved = {"description": HTTPStatus(307).phrase, "headers": location}
     found["responses"] = {"307": moved, "400": problem(400)}
     return found
+
+
+def _not_live_schema() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["name", "reason"],
+        "properties": {
+            "name": {"type": ["string", "null"], "description": "null: models.lock as a whole"},
+            "tag": {"type": "string"},
+            "reason": {"type": "string"},
+        },
+    }
 
 
 def _model_schema() -> dict[str, Any]:

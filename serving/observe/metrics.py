@@ -24,6 +24,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -78,6 +79,13 @@ MODEL_INFO = Gauge(
 
 MODEL_REFUSED = Gauge(
     "okamochi_model_refused", "1 for each model that is not live.", ["model"], multiprocess_mode="livemax"
+)
+
+VERSION_REFUSED = Gauge(
+    "okamochi_new_version_refused",
+    'Is 1 while models.lock names a version of the model that is refused; model "": the file itself.',
+    ["model"],
+    multiprocess_mode="livemax",
 )
 
 MODEL_PROCESS_RESTARTS = Counter(
@@ -274,13 +282,51 @@ class Observer:
         self._rejected.clear()
 
 
+def no_longer_live(model: str, version: str, runtime: str) -> None:
+    """Say that a version is live no more: `exposition` then leaves out its samples."""
+    MODEL_INFO.labels(model, version, runtime).set(0)
+
+
 def exposition() -> bytes:
     """The text of `/metrics`: of all workers of this server, or of this worker alone if the disk is full."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or not _shared():
-        return generate_latest(REGISTRY)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    registry: CollectorRegistry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ and _shared():
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(_OfLive(registry))
+
+
+class _OfLive:
+    """The samples of a registry without those of versions that no worker serves any more.
+
+    The files that workers share cannot forget a label, so the label `version` would grow with each swap.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> list[Metric]:
+        found = list(self._registry.collect())
+        live = {
+            (sample.labels["model"], sample.labels["version"])
+            for metric in found
+            if metric.name == "okamochi_model_info"
+            for sample in metric.samples
+            if sample.value
+        }
+        for metric in found:
+            if (
+                metric.samples
+                and "version" in metric.samples[0].labels
+                and "model" in metric.samples[0].labels
+            ):
+                metric.samples = [
+                    sample
+                    for sample in metric.samples
+                    if (sample.labels["model"], sample.labels["version"]) in live
+                    or not sample.labels["version"]
+                ]
+        return found
 
 
 def forget_dead_workers() -> set[int]:

@@ -280,11 +280,16 @@ class Batcher:
         self._expiry: asyncio.TimerHandle | None = None
         self._expires = math.inf  # when the timer is due, by perf_counter
 
-    def warm_up(self, row: NDArray[np.float64]) -> None:
+    def warm_up(self, row: NDArray[np.float64], *, clock: Callable[[], float] = perf_counter) -> None:
         """Measure calls of 1, 4, 16, ... copies of a row of shape (1, width), up to the largest batch.
 
         A model whose lone row takes longer than the objective is measured further, since a hundred rows may
         cost it no more.
+
+        Parameters
+        ----------
+        clock
+            Seconds, of which a call takes some.
         """
         most = max(1, min(MAX_BATCH_ROWS, WARM_UP_BYTES // (8 * row.shape[1])))
         allowed = self._objective_s
@@ -292,9 +297,9 @@ class Batcher:
             matrix = np.repeat(row, rows, axis=0)
             seconds = math.inf
             for _ in range(3):
-                start = perf_counter()
+                start = clock()
                 self._score(matrix)
-                seconds = min(seconds, perf_counter() - start)
+                seconds = min(seconds, clock() - start)
                 if seconds > 10 * allowed:
                     break  # no neighbour on a busy machine explains that
             self._costs.observe(rows, seconds)
@@ -309,6 +314,11 @@ class Batcher:
         if self._decided % FORGET_EVERY == 0:
             self._costs.forget(self.limits.batch_rows)
         self.limits = limits(self._costs.points(), self._objective_s, self._costs.best(), inline=self._inline)
+
+    @property
+    def row_s(self) -> float:
+        """The fewest seconds that a call took, of few rows in any case; 0 before the first."""
+        return self._costs.least()
 
     @property
     def failed(self) -> bool:

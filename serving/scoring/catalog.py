@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from time import perf_counter, thread_time
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -38,6 +39,8 @@ class LiveModel:
 
     Parameters
     ----------
+    tag
+        Exact tag in BentoML's model store.
     version
         Version in the registry, a decimal string.
     max_rows
@@ -45,6 +48,7 @@ class LiveModel:
     """
 
     name: str
+    tag: str
     version: str
     artifact: Artifact
     encoder: Encoder
@@ -69,6 +73,13 @@ class LiveModel:
         if rows > self.max_rows:
             # As a tensor's shape, the number may be of any length.
             raise too_many_rows(min(rows, 10**18), self.max_rows)
+
+    def announce(self) -> None:
+        """Show in the metrics that it is live, and begin to watch for drift; called when it goes live."""
+        metrics.MODEL_INFO.labels(self.name, self.version, self.artifact.manifest.runtime).set(1)
+        metrics.MODEL_REFUSED.labels(self.name).set(0)
+        if self.drift is not None:
+            self.drift.start()
 
     def description(self) -> dict[str, Any]:
         """What `GET /models/{name}` shows."""
@@ -109,13 +120,35 @@ class LiveModel:
         }
 
 
+class Held(NamedTuple):
+    """A version that models.lock names and that is not served, while the server is ready without it."""
+
+    tag: str
+    reason: str  # for clients: without absolute paths
+
+
 @dataclass(frozen=True)
 class Catalog:
-    """The live models, in the order of models.lock, and the reason that clients get for each refused one."""
+    """The live models, in the order of models.lock, and what is not live.
+
+    Parameters
+    ----------
+    refused
+        By name, the reasons of the models that were refused at start: the server is not ready.
+    default
+        The name that routes without one mean.
+    held
+        By name, what models.lock has named since and the server does not serve: it serves the version that it
+        had, if any, and is ready.
+    lock
+        The reason why models.lock is not followed; "" if it is.
+    """
 
     live: dict[str, LiveModel]
     refused: dict[str, str] = field(default_factory=dict)
-    default: str = ""  # the name that routes without one mean
+    default: str = ""
+    held: Mapping[str, Held] = field(default_factory=dict)
+    lock: str = ""
 
     def model(self, name: str) -> LiveModel:
         """The live model of a name.
@@ -128,8 +161,8 @@ class Catalog:
         found = self.live.get(name)
         if found is not None:
             return found
-        if name in self.refused:
-            why = self.refused[name]
+        if name in self.refused or name in self.held:
+            why = self.refused.get(name) or self.held[name].reason
             raise Problem(
                 503, f"Model {name!r} is not ready: {why}", reason="model_refused", error=why, model=name
             )
@@ -162,11 +195,28 @@ class Catalog:
     def close(self) -> None:
         """End the threads and processes of the models."""
         for model in self.live.values():
-            model.batcher.close()
-            if model.drift is not None:
-                model.drift.close()
-            if model.process is not None:
-                model.process.close()
+            Parts.of(model).close()
+
+
+class Parts(NamedTuple):
+    """What a model has that must be closed; it does not refer to the model."""
+
+    batcher: Batcher
+    drift: Drift | None
+    process: ModelProcess | None
+
+    @classmethod
+    def of(cls, model: LiveModel) -> Parts:
+        """The parts of a model."""
+        return cls(model.batcher, model.drift, model.process)
+
+    def close(self) -> None:
+        """End its threads and processes; requests that wait are not answered."""
+        self.batcher.close()
+        if self.drift is not None:
+            self.drift.close()
+        if self.process is not None:
+            self.process.close()
 
 
 def load(declared: Iterable[tuple[str, str]], locate: Locate, settings: Settings) -> Catalog:
@@ -182,25 +232,36 @@ def load(declared: Iterable[tuple[str, str]], locate: Locate, settings: Settings
     default = ""
     for name, tag in declared:
         default = default or name
-        folder = ""
-        try:
-            path, metadata = locate(tag)
-            folder = str(path)
-            live[name] = open_model(name, path, metadata, settings)
-        except ArtifactError as error:
-            refused[name] = without_paths(str(error), folder)
-            logger.error("model %s (%s) is refused: %s", name, tag, error)  # noqa: TRY400 - the reason needs no traceback
-        except Exception as error:
-            # Clients read the reason, and the exception's message may hold anything.
-            refused[name] = f"it could not be opened ({type(error).__name__})"
-            words = str(error)
-            logger.exception("model %s (%s) could not be opened: %s", name, tag, words)
-    for name in refused:
-        metrics.MODEL_REFUSED.labels(name).set(1)
+        model, reason = open_or_reason(name, tag, locate, settings)
+        if model is not None:
+            live[name] = model
+            model.announce()
+        else:
+            refused[name] = reason
+            metrics.MODEL_REFUSED.labels(name).set(1)
     return Catalog(live, refused, default)
 
 
-def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Settings) -> LiveModel:
+def open_or_reason(name: str, tag: str, locate: Locate, settings: Settings) -> tuple[LiveModel | None, str]:
+    """A verified and warm model that nobody uses yet, or None and the reason for clients, which is logged."""
+    folder = ""
+    try:
+        path, metadata = locate(tag)
+        folder = str(path)
+        return open_model(name, path, metadata, settings, tag=tag), ""
+    except ArtifactError as error:
+        logger.error("model %s (%s) is refused: %s", name, tag, error)  # noqa: TRY400 - the reason needs no traceback
+        return None, without_paths(str(error), folder)
+    except Exception as error:
+        # Clients read the reason, and the exception's message may hold anything.
+        words = str(error)
+        logger.exception("model %s (%s) could not be opened: %s", name, tag, words)
+        return None, f"it could not be opened ({type(error).__name__})"
+
+
+def open_model(
+    name: str, path: Path, metadata: Mapping[str, Any], settings: Settings, *, tag: str = ""
+) -> LiveModel:
     """One model, verified and warm.
 
     Raises
@@ -213,25 +274,30 @@ def open_model(name: str, path: Path, metadata: Mapping[str, Any], settings: Set
     if not version.isdecimal():
         raise ArtifactError(f"{path}: its version in the model store is {version!r}, expected a whole number")
     score, process = _opened(found, name, settings)
-    encoder = remembering.encoder(found.signature, settings)
-    rows_in_memory = max(1, settings.max_matrix_bytes // (8 * found.signature.width))
-    max_rows = min(settings.queue_rows, rows_in_memory)
-    drift = Drift.of(found, settings)
-    batcher = Batcher(
-        drift.watching(score) if drift is not None else score,
-        found.signature,
-        objective_s=settings.batch_objective_ms / 1000,
-        max_rows=max_rows,
-        observe_batch=metrics.Batches(name),
-        observe_queue=metrics.QUEUE_ROWS.labels(name).set,
-        inline=process is None,
-        name=name,
-    )
-    batcher.warm_up(encoder.records([found.signature.example], lenient=True))
-    if drift is not None:
-        drift.start()
-    metrics.MODEL_INFO.labels(name, version, found.manifest.runtime).set(1)
-    return LiveModel(name, version, found, encoder, score, batcher, max_rows, drift, process)
+    try:
+        encoder = remembering.encoder(found.signature, settings)
+        rows_in_memory = max(1, settings.max_matrix_bytes // (8 * found.signature.width))
+        max_rows = min(settings.queue_rows, rows_in_memory)
+        drift = Drift.of(found, settings)
+        batcher = Batcher(
+            drift.watching(score) if drift is not None else score,
+            found.signature,
+            objective_s=settings.batch_objective_ms / 1000,
+            max_rows=max_rows,
+            observe_batch=metrics.Batches(name),
+            observe_queue=metrics.QUEUE_ROWS.labels(name).set,
+            inline=process is None,
+            name=name,
+        )
+        example = encoder.records([found.signature.example], lenient=True)
+        # In a busy worker, most of the wall time of a call in this thread is waiting for the interpreter's
+        # lock: by it, a quick model would seem too slow for the event loop. Another process has no such wait.
+        batcher.warm_up(example, clock=thread_time if process is None else perf_counter)
+    except BaseException:
+        if process is not None:
+            process.close()
+        raise
+    return LiveModel(name, tag, version, found, encoder, score, batcher, max_rows, drift, process)
 
 
 def _opened(found: Artifact, name: str, settings: Settings) -> tuple[runtime.Score, ModelProcess | None]:
@@ -247,7 +313,7 @@ def _opened(found: Artifact, name: str, settings: Settings) -> tuple[runtime.Sco
     )
     try:
         manifest.check_golden(found, process.score)
-    except ArtifactError:
+    except BaseException:
         process.close()
         raise
     return process.score, process

@@ -382,8 +382,10 @@ class Drift:
         metrics.DRIFT_ROWS.labels(self.name).set(0)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; its metrics are for the model that comes next, if one does."""
+        self._watching = False
         self._thread.close()
+        self._waiting.clear()
 
     def _run(self) -> None:
         while not self._thread.ended.wait(self._every_s):

@@ -35,6 +35,7 @@ def lock(tmp_path: Path) -> Path:
         f"\tiris\t{IRIS}\t\n  wine \t {WINE}  \n\n\n",
         f"# the default\niris {IRIS} # rolled back on Monday\n  # another\nwine {WINE}#x\n",
         f"iris\u00a0{IRIS}\nwine {WINE}\n",
+        f"iris {IRIS} champion\nwine\t{WINE}\tchampion # as bundled\n",
     ],
 )
 def test_it_is_read_as_editors_write_it(lock: Path, content: str) -> None:
@@ -57,7 +58,10 @@ def test_no_file_and_an_empty_one_name_no_model(lock: Path, content: bytes | Non
     ("content", "line", "found", "expected"),
     [
         (b"iris\n", 1, "the name 'iris' alone", "a name and a tag"),
-        (f"iris {IRIS}\n\nwine {WINE} shadow\n".encode(), 3, "a third word 'shadow'", "a name and a tag"),
+        (f"iris {IRIS}\n\nwine {WINE} shadow\n".encode(), 3, "the role 'shadow'", "are not supported yet"),
+        (f"iris {IRIS} canary=5\n".encode(), 1, "the role 'canary=5'", "are not supported yet"),
+        (f"iris {IRIS} king\n".encode(), 1, "the role 'king'", "champion or no role."),
+        (f"iris {IRIS} champion now\n".encode(), 1, "a fourth word 'now'", "a name, a tag and a role"),
         (
             f"iris {IRIS}\nwine {WINE}\niris {IRIS}\n".encode(),
             3,

@@ -312,7 +312,7 @@ def test_make_serve_says_that_mlflow_is_gone(tmp_path: Path, registry: str) -> N
         (None, "names no model"),
         (b"# nothing\n", "names no model"),
         (b"iris\n", "line 1: found the name 'iris' alone, expected a name and a tag"),
-        (b"\niris okamochi-iris:1 more\n", "line 2: found a third word 'more'"),
+        (b"\niris okamochi-iris:1 more\n", "line 2: found the role 'more'"),
         (b"\xff\xfe\x00 okamochi-\xff:1\n", "line 1: found the byte 0xff, expected text in UTF-8"),
         (b"iris okamochi-iris:\xc3\xa9\n", "expected an exact tag of BentoML's model store"),
         (

@@ -161,12 +161,12 @@ def breast_cancer(directory: Path, *, trees: int = 0) -> Made:
     return seal(directory, name, model, signature, rows, float32=trees > 0)
 
 
-def linear(directory: Path) -> Made:
-    """One column x, and y = 2x."""
+def linear(directory: Path, *, slope: float = 2, runtime: str = "onnx") -> Made:
+    """One column x, and y = slope * x."""
     rows = [[float(x)] for x in range(20)]
     signature = Signature(task="regression", target="y", columns=numbers(["x"], np.array(rows), integer=True))
-    model = LinearRegression().fit(Encoder(signature).rows(rows), [2 * row[0] for row in rows])
-    return seal(directory, "linear", model, signature, rows)
+    model = LinearRegression().fit(Encoder(signature).rows(rows), [slope * row[0] for row in rows])
+    return seal(directory, "linear", model, signature, rows, runtime=runtime)
 
 
 def loans(directory: Path) -> Made:

@@ -366,6 +366,7 @@ def _gauge(name: str, **labels: str) -> float | None:
 
 def test_what_a_model_scores_is_watched(sealed: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = _model(sealed, drift_rows_per_s=10_000)
+    model.announce()
     assert model.drift is not None
     data = load_breast_cancer().data[1::2]
 

@@ -1,0 +1,410 @@
+"""A change of models.lock goes live, or changes nothing and says why; nothing is left open."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import shutil
+import threading
+import weakref
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from artifact.manifest import ArtifactError
+from serving import declared
+from serving.http.gateway import Gateway
+from serving.observe import metrics
+from serving.scoring import catalog, watch
+from serving.scoring.watch import Watch, plan
+from serving.settings import Settings
+from tests.serving import artifacts
+from tests.serving.conftest import ask, elsewhere
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.serving.conftest import Answer
+
+
+@dataclass
+class Store:
+    """Artifacts by tag in place of BentoML's store, with their versions."""
+
+    folders: dict[str, Path] = field(default_factory=dict)
+    located: list[str] = field(default_factory=list)
+
+    def locate(self, tag: str) -> tuple[Path, dict[str, Any]]:
+        self.located.append(tag)
+        if tag not in self.folders:
+            raise ArtifactError(f"BentoML's model store has no {tag}")
+        return self.folders[tag], {"version": tag.rpartition(":")[2]}
+
+    def stamp(self, tag: str) -> object:
+        files = sorted(self.folders[tag].rglob("*")) if tag in self.folders else []
+        return [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+
+
+@dataclass
+class Running:
+    """A gateway and its watch, whose looks the test makes."""
+
+    store: Store
+    lock: Path
+    gateway: Gateway
+    watch: Watch
+
+    def look(self, content: str | None = None) -> None:
+        if content is not None:
+            self.lock.write_text(content)
+        self.watch.look()
+
+    def get(self, path: str) -> Answer:
+        return asyncio.run(ask(self.gateway, "GET", path))
+
+    def post(self, path: str, body: bytes = b'{"x": 10}') -> Answer:
+        return asyncio.run(ask(self.gateway, "POST", path, body))
+
+    def says(self) -> tuple[float, str]:
+        """The prediction for 10 and its version."""
+        found = self.post("/predict").json()
+        return round(found["prediction"], 6), found["version"]
+
+    @property
+    def not_live(self) -> list[dict[str, Any]]:
+        return list(self.get("/models").json()["not_live"])
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Versions of `linear` that answer their version times x, by tag, and one of iris."""
+    folder = tmp_path_factory.mktemp("versions")
+    found = {f"linear:{v}": artifacts.linear(folder / str(v), slope=v).path for v in (1, 2, 3)}
+    return found | {"iris:1": artifacts.iris(folder / "iris").path}
+
+
+@pytest.fixture
+def run(
+    kept: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Running]]:
+    """A server of what models.lock names first, of copies that a test may damage."""
+    monkeypatch.setattr(watch, "SETTLE_S", 0.0)
+    started: list[Running] = []
+
+    def start(content: str = "linear linear:1\n", **options: Any) -> Running:
+        settings = Settings(**options)
+        store = Store({tag: Path(shutil.copytree(path, tmp_path / tag)) for tag, path in kept.items()})
+        lock = tmp_path / "models.lock"
+        lock.write_text(content)
+        read = partial(declared.read, lock, settings.models)
+        first = read()
+        models = catalog.load(first.items(), store.locate, settings)
+        gateway = Gateway(elsewhere, models, settings)
+
+        def publish(models: catalog.Catalog) -> None:
+            gateway.live.routes = gateway.routes_of(models)
+
+        looking = Watch(
+            lock,
+            read=read,
+            declared=first,
+            locate=store.locate,
+            stamp=store.stamp,
+            current=lambda: gateway.catalog,
+            publish=publish,
+            settings=settings,
+        )
+        started.append(Running(store, lock, gateway, looking))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.watch.close()
+        running.gateway.catalog.close()
+
+
+def gauge(model: str) -> float:
+    return metrics.VERSION_REFUSED.labels(model)._value.get()
+
+
+def test_what_to_do_follows_from_what_is_wanted_and_what_is_live() -> None:
+    found = plan({"a": "a:2", "b": "b:1", "c": "c:1"}, {"a": "a:1", "b": "b:1", "d": "d:1"})
+    assert found.open == {"a": "a:2", "c": "c:1"}
+    assert found.keep == ("a", "b", "c")
+
+
+def test_another_version_goes_live_and_back(run: Callable[..., Running]) -> None:
+    running = run()
+    assert running.says() == (10, "1")
+    for version in (2, 3, 1):
+        running.look(f"linear linear:{version}\n")
+        assert running.says() == (10 * version, str(version))
+    assert running.not_live == []
+
+
+def test_a_file_that_stays_the_same_opens_nothing(run: Callable[..., Running]) -> None:
+    running = run()
+    for _ in range(3):
+        running.look()
+    assert running.store.located == ["linear:1"]
+
+
+def test_an_old_version_is_closed_once_its_requests_are_done(run: Callable[..., Running]) -> None:
+    """Also where a refused request left a cycle of references to it."""
+    running = run()
+    before = threading.active_count()
+    old = running.gateway.catalog.live["linear"]
+    asked = running.gateway.live.routes.endpoints[
+        "/predict"
+    ]  # as a request holds it whose body is on its way
+    closed: list[bool] = []
+    old.batcher.close = lambda: closed.append(True)  # type: ignore[method-assign]
+    gone = weakref.ref(old)
+    del old
+    assert running.post("/predict", b'{"x": "a"}').status == 422
+    running.look("linear linear:2\n")
+    running.look()
+    assert closed == []
+    assert asked.model.version == "1"
+    del asked
+    running.look()
+    assert closed == [True]
+    assert gone() is None
+    assert threading.active_count() == before
+
+
+def other_golden(folder: Path) -> None:
+    golden = json.loads((folder / "golden.json").read_text())
+    golden["scores"][0][0] += 0.5
+    (folder / "golden.json").write_text(json.dumps(golden))
+    artifacts.reseal(folder)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "digest": lambda folder: (folder / "model.onnx").write_bytes(b"x"),
+    "golden rows": other_golden,
+    "absent": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_version_that_is_refused_changes_nothing(
+    run: Callable[..., Running], damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, tried once, and tried again when the stored files change."""
+    running = run()
+    folder = running.store.folders["linear:2"]
+    whole = shutil.copytree(folder, folder.with_name("whole"))
+    DAMAGES[damage](folder)
+    before = running.gateway.catalog.live["linear"]
+    running.look("linear linear:2\n")
+    for _ in range(5):
+        running.look()
+
+    assert running.gateway.catalog.live["linear"] is before
+    assert running.says() == (10, "1")
+    assert running.get("/readyz").status == 200
+    (said,) = running.not_live
+    assert (said["name"], said["tag"]) == ("linear", "linear:2")
+    assert said["reason"]
+    assert str(folder.parent) not in said["reason"]
+    assert running.store.located == ["linear:1", "linear:2"]
+    assert sum("is refused" in message for message in caplog.messages) == 1
+    assert gauge("linear") == 1
+
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(whole, folder)
+    running.look()
+    assert running.says() == (20, "2")
+    assert running.not_live == []
+    assert gauge("linear") == 0
+
+
+def test_a_refused_version_that_the_file_no_longer_names_is_forgotten(run: Callable[..., Running]) -> None:
+    running = run()
+    running.look("linear linear:9\n")
+    assert gauge("linear") == 1
+    running.look("linear linear:1\n")
+    assert running.not_live == []
+    assert gauge("linear") == 0
+    running.look("linear linear:9\n")  # written again, so it is tried again
+    assert running.store.located == ["linear:1", "linear:9", "linear:9"]
+
+
+def test_a_version_that_no_request_would_wait_for_is_refused(run: Callable[..., Running]) -> None:
+    running = run(default_deadline_ms=1)
+    opened = watch.open_or_reason
+
+    def slow(*arguments: Any) -> Any:
+        model, reason = opened(*arguments)
+        assert model is not None
+        model.batcher._costs._seen = {1: [1, 0.5, 0.5]}
+        return model, reason
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch, "open_or_reason", slow)
+        running.look("linear linear:2\n")
+    assert "one row takes 500 ms" in running.not_live[0]["reason"]
+    assert running.gateway.catalog.live["linear"].version == "1"
+
+
+def test_routes_that_cannot_be_made_change_nothing(run: Callable[..., Running]) -> None:
+    running = run()
+    routes_of = running.gateway.routes_of
+
+    def broken(models: catalog.Catalog) -> Any:
+        if models.live["linear"].version == "2":
+            raise ValueError("a bug")
+        return routes_of(models)
+
+    running.gateway.routes_of = broken  # type: ignore[method-assign]
+    running.look("linear linear:2\n")
+    assert running.says() == (10, "1")
+    assert "routes" in running.not_live[0]["reason"]
+
+
+@pytest.mark.parametrize("content", [None, "", "# nothing\n", "linear\n", "linear linear:2 shadow\n", "\xff"])
+def test_a_file_that_cannot_be_followed_changes_nothing(
+    run: Callable[..., Running], content: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = run("linear linear:1\niris iris:1\n")
+    if content is None:
+        running.lock.unlink()
+    else:
+        running.lock.write_bytes(content.encode("latin-1"))
+    for _ in range(3):
+        running.look()
+    assert running.says() == (10, "1")
+    assert set(running.gateway.catalog.live) == {"linear", "iris"}
+    assert running.get("/readyz").status == 200
+    (said,) = running.not_live
+    assert said["name"] is None
+    assert "models.lock" in said["reason"]
+    assert str(running.lock.parent) not in said["reason"]
+    assert sum("is not followed" in message for message in caplog.messages) == 1
+    assert gauge("") == 1
+
+    running.look("linear linear:2\niris iris:1\n")
+    assert running.says() == (20, "2")
+    assert running.not_live == []
+    assert gauge("") == 0
+
+
+def test_a_file_that_is_being_written_is_left_alone(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editor that writes in steps has lost a name for a moment."""
+    running = run("linear linear:1\niris iris:1\n")
+    running.look()
+    monkeypatch.setattr(watch, "SETTLE_S", 0.3)
+    running.lock.write_text("linear linear:2\n")
+    rest = threading.Timer(0.1, running.lock.write_text, ["linear linear:2\niris iris:1\n"])
+    rest.start()
+    running.look()
+    rest.join()
+    assert running.post("/models/iris/predict", b'{"features": [[5, 3, 1, 0]]}').status == 200
+    assert running.says() == (10, "1")
+    running.look()
+    assert running.says() == (20, "2")
+    assert set(running.gateway.catalog.live) == {"linear", "iris"}
+
+
+def test_names_come_and_go_and_the_first_is_the_default(run: Callable[..., Running]) -> None:
+    running = run()
+    running.look("iris iris:1\nlinear linear:1\n")
+    assert running.get("/models").json()["default"] == "iris"
+    assert running.post("/models/linear/predict").status == 200
+    running.look("linear linear:1\n")
+    gone = running.post("/models/iris/predict", b'{"features": [[5, 3, 1, 0]]}')
+    assert gone.status == 404
+    assert "'linear'" in gone.json()["detail"]
+    assert running.says() == (10, "1")
+
+
+def test_a_new_name_that_is_refused_says_why_and_leaves_the_server_ready(run: Callable[..., Running]) -> None:
+    running = run()
+    running.look("wine wine:1\nlinear linear:1\n")
+    refused = running.post("/models/wine/predict")
+    assert refused.status == 503
+    assert "no wine:1" in refused.json()["detail"]
+    assert running.get("/v2/models/wine").status == 503
+    assert running.get("/readyz").status == 200
+    assert running.says() == (10, "1")  # it is no default either
+    running.look("linear linear:1\n")
+    assert running.post("/models/wine/predict").status == 404
+
+
+def test_the_last_model_is_not_taken_away_by_a_name_that_is_refused(run: Callable[..., Running]) -> None:
+    running = run()
+    running.look("wine wine:1\n")
+    assert running.says() == (10, "1")
+    assert running.not_live[0]["name"] == "wine"
+
+
+def test_the_setting_picks_from_a_file_that_changes(run: Callable[..., Running]) -> None:
+    running = run("linear linear:1\niris iris:1\n", models=("linear",))
+    running.look("iris iris:1\nlinear linear:2\n")
+    assert running.says() == (20, "2")
+    assert list(running.gateway.catalog.live) == ["linear"]
+    running.look("iris iris:1\n")
+    assert running.says() == (20, "2")
+    assert "OKAMOCHI_MODELS names 'linear'" in running.not_live[0]["reason"]
+
+
+def test_a_model_that_was_refused_at_start_is_tried_again_when_it_was_mended(
+    run: Callable[..., Running], kept: dict[str, Path]
+) -> None:
+    running = run("linear linear:1\niris iris:9\n")
+    assert running.get("/readyz").status == 503
+    for _ in range(3):
+        running.look()
+    assert running.store.located.count("iris:9") == 1
+    running.store.folders["iris:9"] = kept["iris:1"]
+    running.look()
+    assert running.get("/readyz").status == 200
+    assert running.post("/models/iris/predict", b'{"features": [[5, 3, 1, 0]]}').status == 200
+
+
+def test_a_model_that_was_refused_at_start_may_leave(run: Callable[..., Running]) -> None:
+    running = run("linear linear:1\niris iris:9\n")
+    running.look("linear linear:1\n")
+    assert running.get("/readyz").status == 200
+    assert running.post("/models/iris/predict").status == 404
+
+
+def test_the_process_of_an_old_version_ends(tmp_path: Path, run: Callable[..., Running]) -> None:
+    """And that of a version whose warm-up fails."""
+    running = run()
+    for version in (5, 6):
+        made = artifacts.linear(tmp_path / f"raw{version}", slope=version, runtime="python")
+        running.store.folders[f"linear:{version}"] = made.path
+    running.look("linear linear:5\n")
+    assert running.says() == (50, "5")
+    old = keepers()
+    assert len(old) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog.Batcher, "warm_up", _fail)
+        running.look("linear linear:6\n")
+    assert running.says() == (50, "5")
+    assert keepers() == old
+    running.look("linear linear:6 \n")
+    assert running.says() == (60, "6")
+    gc.collect()
+    running.look()
+    assert keepers() - old == keepers() != set()
+
+
+def keepers() -> set[int]:
+    """The processes that hold a model of this process open."""
+    own = psutil.Process(os.getpid()).children()
+    return {each.pid for each in own if "artifact.keeper" in each.cmdline()}
+
+
+def _fail(*_arguments: Any, **_options: Any) -> None:
+    raise ValueError("the model raises on its example")
