@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from artifact.manifest import MODEL, ArtifactError
-from artifact.signature import Label  # noqa: TC001 - msgspec reads the types of its fields
+from artifact.signature import Label, same_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ class PythonModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     order
         For each class of the signature the column of what `method` gives.
     labels
-        For each class of the signature the label that `method` answers, where it answers labels.
+        For each class of the signature the label that `predict` answers, where that is asked.
     trusted
         For skops: the types that a person has let it open.
     packages
@@ -116,11 +116,15 @@ def open_score(artifact: Artifact, spec: PythonModel) -> Score:
 def score_of(model: Any, spec: PythonModel, signature: Signature) -> Score:
     """The same of a model that is open."""
     ask = getattr(model, spec.method)
+    decide = model.predict if signature.decided else None
     places = [signature.names.index(each.name) for each in spec.inputs]
 
     def score(rows: NDArray[Any]) -> NDArray[np.float64]:
-        answered = ask(_columns(rows, places, spec))
-        return scores_from(answered, spec, signature, len(rows))
+        columns = _columns(rows, places, spec)
+        scores = scores_from(ask(columns), spec, signature, len(rows))
+        if decide is None:
+            return scores
+        return np.column_stack([scores, _chosen(decide(columns), spec, len(rows)).argmax(axis=1)])
 
     return score
 
@@ -214,12 +218,8 @@ def scores_from(answered: Any, spec: PythonModel, signature: Signature, rows: in
         if found.size != rows:
             raise ValueError(f"{rows} rows gave an answer of shape {found.shape}, expected one number a row")
         return found.reshape(rows, 1).astype(np.float64)
-    if spec.labels:  # without probabilities the chosen class has all of it
-        chosen = [same == label for same in found.reshape(rows).tolist() for label in spec.labels]
-        scores: NDArray[np.float64] = np.array(chosen, np.float64).reshape(rows, len(spec.labels))
-        if not scores.any(axis=1).all():
-            raise ValueError("the model answered a label that its signature does not have")
-        return scores
+    if spec.labels and not signature.decided:  # without probabilities the chosen class has all of it
+        return _chosen(found, spec, rows)
     if found.ndim == 1 or found.shape[1] == 1:  # the probability of the second class, as boosters give it
         second = found.reshape(rows).astype(np.float64)
         found = np.column_stack([1 - second, second])
@@ -228,6 +228,21 @@ def scores_from(answered: Any, spec: PythonModel, signature: Signature, rows: in
             f"{rows} rows gave an answer of shape {found.shape}, expected ({rows}, {len(spec.order)})"
         )
     return np.ascontiguousarray(found[:, list(spec.order)], np.float64)
+
+
+def _chosen(answered: Any, spec: PythonModel, rows: int) -> NDArray[np.float64]:
+    """Labels as 1 for the class of the signature that each row has and 0 for the others."""
+    found = np.asarray(answered)
+    if found.size != rows:
+        raise ValueError(f"{rows} rows gave an answer of shape {found.shape}, expected one label a row")
+    plain = [
+        said if isinstance(said, (bool, int, float, str)) else str(said) for said in found.ravel().tolist()
+    ]
+    chosen = [same_label(said, label) for said in plain for label in spec.labels]
+    scores: NDArray[np.float64] = np.array(chosen, np.float64).reshape(rows, len(spec.labels))
+    if not scores.any(axis=1).all():
+        raise ValueError("the model answered a label that its signature does not have")
+    return scores
 
 
 # ---- what opens a file

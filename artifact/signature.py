@@ -139,6 +139,9 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Names, of columns or of ignored ones, whose values no log may hold as they are.
     raw
         The model reads the raw columns itself: a row of its matrix has one cell a column, as it came.
+    decided
+        The model's own label is not always that of the highest score, so the scores have one more column: the
+        index of the label that the model predicts.
     """
 
     task: Task
@@ -150,6 +153,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ignored: tuple[str, ...] = ()
     sensitive: tuple[str, ...] = ()
     raw: bool = False
+    decided: bool = False
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -196,7 +200,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @cached_property
     def outputs(self) -> int:
         """How many scores a row has."""
-        return len(self.classes) or 1
+        return len(self.classes) + self.decided or 1
 
     @cached_property
     def positive_index(self) -> int:
@@ -222,22 +226,35 @@ def decide(
     Parameters
     ----------
     scores
-        Probabilities, shape (rows, classes).
+        Shape (rows, outputs).
     threshold
-        Binary only: overrides the signature's own.
+        Binary only: overrides the signature's own, and what the model itself decided.
 
     Returns
     -------
     Shape (rows,).
     """
+    if signature.decided:
+        if threshold is None:
+            return scores[:, -1].astype(np.intp)
+        scores = scores[:, :-1]
     if threshold is None:
         threshold = signature.threshold
+    # A model's own library breaks a tie by the last bits, and the served label is the one that it gives.
+    tie = 0.0 if signature.raw else TIE
     if threshold is None or signature.task != "binary":
-        return pick(scores)
-    return pick(scores, threshold, signature.positive_index)
+        return pick(scores, tie=tie)
+    return pick(scores, threshold, signature.positive_index, tie)
 
 
-def pick(scores: NDArray[np.float64], threshold: float | None = None, positive: int = 1) -> NDArray[np.intp]:
+def probabilities(signature: Signature, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The classes' probabilities of scores of shape (rows, outputs)."""
+    return scores[:, :-1] if signature.decided else scores
+
+
+def pick(
+    scores: NDArray[np.float64], threshold: float | None = None, positive: int = 1, tie: float = TIE
+) -> NDArray[np.intp]:
     """Index of each row's highest score, the first of equals; with a threshold, of what reaches it or not.
 
     Parameters
@@ -246,17 +263,19 @@ def pick(scores: NDArray[np.float64], threshold: float | None = None, positive: 
         Shape (rows, classes).
     threshold
         For two classes: the score from which `positive` is chosen. Ignored for more classes.
+    tie
+        Scores nearer than this are equal.
 
     Returns
     -------
     Shape (rows,).
     """
     if scores.shape[1] != 2:
-        first: NDArray[np.intp] = (scores >= scores.max(axis=1, keepdims=True) - TIE).argmax(axis=1)
+        first: NDArray[np.intp] = (scores >= scores.max(axis=1, keepdims=True) - tie).argmax(axis=1)
         return first
     if threshold is None:
-        return (scores[:, 1] > scores[:, 0] + TIE).astype(np.intp)
-    return np.where(scores[:, positive] >= threshold - TIE, positive, 1 - positive)
+        return (scores[:, 1] > scores[:, 0] + tie).astype(np.intp)
+    return np.where(scores[:, positive] >= threshold - tie, positive, 1 - positive)
 
 
 def labels(

@@ -146,7 +146,7 @@ def read_golden(path: Path, model: Model) -> Golden:
         )
     why = _other_model(path.parent / "manifest.json", model)
     absent = [column["name"] for column in model.columns if column["name"] not in names]
-    outputs = len(model.classes) or 1
+    outputs = len(model.classes) + model.decided or 1
     if not why and absent:
         why = f"its rows have no {absent[0]!r}"
     if not why and widths != {outputs}:
@@ -197,9 +197,10 @@ def plausible(model: Model, label: Any) -> None:
 
 def compare(model: Model, expected: Expected, answer: Answer) -> None:
     """Hold an answer against a golden row's scores."""
-    if answer.scores is None or len(answer.scores) != len(expected.scores):
-        raise WrongAnswerError(f"golden row {expected.row}: {answer.scores} instead of {expected.scores}")
-    for found, right in zip(answer.scores, expected.scores, strict=True):
+    scores = expected.scores[: len(model.classes) or 1]
+    if answer.scores is None or len(answer.scores) != len(scores):
+        raise WrongAnswerError(f"golden row {expected.row}: {answer.scores} instead of {scores}")
+    for found, right in zip(answer.scores, scores, strict=True):
         if not abs(found - right) <= expected.tolerance:
             raise WrongAnswerError(f"golden row {expected.row}: score {found!r}, expected {right!r}")
     if model.classes and answer.label is not None:
@@ -211,6 +212,8 @@ def compare(model: Model, expected: Expected, answer: Answer) -> None:
 def right_labels(model: Model, expected: Expected) -> list[Any]:
     """The label that follows from golden scores; several where the tolerance leaves it open."""
     scores, classes = expected.scores, model.classes
+    if model.decided:
+        return [classes[int(scores[-1])]]
     if model.task == "binary" and model.threshold is not None:
         at = next(i for i, label in enumerate(classes) if same(label, model.positive))
         above = scores[at] - model.threshold

@@ -23,6 +23,8 @@ class Model:
         Each with `name`, `kind`, `missing` and what else the server says of it.
     default
         Whether routes without a name serve it.
+    decided
+        Golden scores end with the index of the label, which may not be that of the highest score.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Model:
     classes: list[Any]
     positive: Any
     threshold: float | None
+    decided: bool
     example: dict[str, Any]
     default: bool
 
@@ -48,6 +51,7 @@ class Model:
             classes=signature["classes"],
             positive=signature["positive"],
             threshold=signature["threshold"],
+            decided=signature.get("decided", False),
             example=description["example"],
             default=default,
         )

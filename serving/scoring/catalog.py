@@ -111,6 +111,7 @@ class LiveModel:
                 "classes": list(signature.classes),
                 "positive": signature.positive,
                 "threshold": signature.threshold,
+                "decided": signature.decided,
                 "ignored": list(signature.ignored),
             },
             "metric": found.metric,

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from artifact import manifest
-from artifact.encode import Encoder
+from artifact.encode import Encoder, canonical
 from artifact.runtime import open_score
 from training.decide.aliases import GATE, make_champion
 from training.decide.gate import Decision, Figures, Floor, Gain, Limits, Slice, decide
 from training.decide.test_set import (
     Scored,
     cannot_score,
+    in_order_of,
     metrics_of,
     model_size_mb,
     score_test_set,
@@ -31,10 +32,11 @@ from training.metrics.slices import slices
 from training.registry.records import CHALLENGER, CHAMPION, UNMEASURED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from artifact.signature import Label
     from training.decide.test_set import TestSet
     from training.registry.mlflow_registry import Registry
     from training.registry.records import Version
@@ -201,21 +203,26 @@ def _champion(
 
 def _over_baseline(scored: Scored, test: TestSet) -> tuple[float, Gain]:
     """The metric of a baseline that gives every row the same scores, and the gain over it."""
-    table, threshold = test.table, scored.artifact.signature.threshold
+    table, signature = test.table, scored.artifact.signature
+    classes, threshold = signature.classes, signature.threshold
     seen = table.target[~test.rows] if not test.rows.all() else test.truth
-    scores = same_for_all(seen, table.classes, len(test.truth))
-    value = metrics(table.task, test.truth, scores, table.classes, table.positive, threshold)[test.metric]
-    return value, _paired(test, (scored.scores, scores), (threshold, threshold))
+    scores = same_for_all(seen, classes, len(test.truth))
+    value = metrics(table.task, test.truth, scores, classes, table.positive, threshold)[test.metric]
+    return value, _paired(test, (scored.scores, scores), classes, (threshold, threshold))
 
 
 def _gain(scored: Scored, rival: Scored, test: TestSet) -> Gain:
-    thresholds = (scored.artifact.signature.threshold, rival.artifact.signature.threshold)
-    return _paired(test, (scored.scores, rival.scores), thresholds)
+    own, other = scored.artifact.signature, rival.artifact.signature
+    known = set(map(canonical, own.classes))
+    classes = *own.classes, *(label for label in other.classes if canonical(label) not in known)
+    scores = in_order_of(classes, scored), in_order_of(classes, rival)
+    return _paired(test, scores, classes, (own.threshold, other.threshold))
 
 
 def _paired(
     test: TestSet,
     scores: tuple[NDArray[np.float64], NDArray[np.float64]],
+    classes: Sequence[Label],
     thresholds: tuple[float | None, float | None],
 ) -> Gain:
     truth = test.truth
@@ -225,7 +232,7 @@ def _paired(
         truth,
         *scores,
         n=resamples,
-        classes=test.table.classes,
+        classes=classes,
         positive=test.table.positive,
         thresholds=thresholds,
     )
@@ -259,7 +266,7 @@ def _slices(scored: Scored, test: TestSet) -> tuple[Slice, ...]:
         scored.scores,
         table.sensitive.loc[test.rows],
         task=table.task,
-        classes=table.classes,
+        classes=scored.artifact.signature.classes,
         positive=table.positive,
         threshold=scored.artifact.signature.threshold,
     )

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from artifact import manifest
-from artifact.encode import Encoder
+from artifact.encode import Encoder, canonical
 from artifact.runtime import open_score
+from artifact.signature import probabilities
 from training.metrics.metric import DEFAULT_METRIC, metrics
+from training.metrics.truth import class_indices
 from training.tables.data import test_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from artifact.manifest import Artifact, Score
-    from artifact.signature import Signature
+    from artifact.signature import Label, Signature
     from training.tables.data import Table
 
 TIMED_ROWS = 30
@@ -92,8 +96,22 @@ def encode(signature: Signature, table: Table, rows: NDArray[np.bool_]) -> NDArr
 
 def metrics_of(scored: Scored, test: TestSet) -> dict[str, float]:
     """Every metric of the task on the test rows."""
-    table, threshold = test.table, scored.artifact.signature.threshold
-    return metrics(table.task, test.truth, scored.scores, table.classes, table.positive, threshold)
+    table, signature = test.table, scored.artifact.signature
+    classes, threshold = signature.classes, signature.threshold
+    return metrics(table.task, test.truth, scored.scores, classes, table.positive, threshold)
+
+
+def in_order_of(classes: Sequence[Label], scored: Scored) -> NDArray[np.float64]:
+    """Scores with a column for each of `classes`, which hold all of the model's own; 0 where it has none."""
+    signature = scored.artifact.signature
+    if list(signature.classes) == list(classes):
+        return scored.scores
+    places = class_indices(signature.classes, classes)
+    ordered = np.zeros((len(scored.scores), len(classes)))
+    ordered[:, places] = probabilities(signature, scored.scores)
+    if not signature.decided:
+        return ordered
+    return np.column_stack([ordered, places[scored.scores[:, -1].astype(np.intp)]])
 
 
 def model_size_mb(artifact: Artifact) -> float:
@@ -124,8 +142,11 @@ def cannot_score(signature: Signature, table: Table) -> str | None:
         return f"it reads {shown}, which the table no longer has as a feature"
     if signature.task != table.task:
         return f"it does a {signature.task} task, the table is now a {table.task} one"
-    if list(signature.classes) != list(table.classes):
-        return f"it knows the classes {list(signature.classes)}, the table has {list(table.classes)}"
+    unknown = [
+        label for label in table.classes if canonical(label) not in set(map(canonical, signature.classes))
+    ]
+    if unknown:
+        return f"it knows the classes {list(signature.classes)}, the table has {unknown[0]!r} too"
     if signature.target != table.use_case.target:
         return f"it predicts {signature.target!r}, the target is now {table.use_case.target!r}"
     return None

@@ -114,7 +114,6 @@ def signature_of(described: Described, table: Table, dtypes: dict[str, Dtype]) -
     columns = tuple(_column(described, table.frame[name], name, dtype) for name, dtype in dtypes.items())
     classes, positive = table.classes, table.positive
     if described.classes:
-        known = {canonical(label): label for label in table.classes}
         unseen = [
             label for label in table.classes if canonical(label) not in set(map(canonical, described.classes))
         ]
@@ -124,7 +123,10 @@ def signature_of(described: Described, table: Table, dtypes: dict[str, Dtype]) -
                 f"never saw; "
                 f"it knows {', '.join(map(repr, described.classes[:20]))}."
             )
-        classes = tuple(known.get(canonical(label), label_of(label)) for label in described.classes)
+        classes = tuple(map(label_of, described.classes))  # in its own spelling, as it predicts them
+        if positive is not None:
+            spelt = {canonical(label): label for label in classes}
+            positive = spelt[canonical(positive)]
     return Signature(
         task=task,
         target=table.use_case.target,
@@ -135,6 +137,7 @@ def signature_of(described: Described, table: Table, dtypes: dict[str, Dtype]) -
         ignored=tuple(name for name in table.ignored if name not in dtypes),
         sensitive=table.use_case.sensitive,
         raw=True,
+        decided=described.decides and table.use_case.threshold is None,
     )
 
 
@@ -211,8 +214,8 @@ def spec_of(
         if own
         else tuple(range(len(signature.classes)))
     )
-    labels = described.method == "predict" and not described.probabilities
-    answers_labels = labels and signature.task != "regression" and bool(own)
+    asked = signature.decided or (described.method == "predict" and not described.probabilities)
+    answers_labels = asked and signature.task != "regression" and bool(own)
     return PythonModel(
         flavor=loaded.flavor,
         file=f"model/{loaded.file.name}",

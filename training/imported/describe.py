@@ -9,6 +9,25 @@ import numpy as np
 
 from training.imported.load import ModelError
 
+KNOWN = frozenset({"sklearn", "imblearn", "xgboost", "lightgbm", "catboost"})
+"""Packages whose classifiers predict the label of the highest probability, but for those of `APART`."""
+APART = frozenset(
+    {
+        *("SVC", "NuSVC", "FixedThresholdClassifier", "TunedThresholdClassifierCV", "OneVsRestClassifier"),
+        *("GaussianProcessClassifier", "RadiusNeighborsClassifier", "DummyClassifier", "NearestCentroid"),
+    }
+)
+DELEGATES = {
+    **dict.fromkeys(
+        ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV"),
+        ("best_estimator_",),
+    ),
+    "StackingClassifier": ("final_estimator_",),
+    **dict.fromkeys(("SelfTrainingClassifier", "RFE", "RFECV"), ("estimator_",)),
+    "FrozenEstimator": ("estimator",),
+}
+"""Where the model is that answers for another, by the other's class."""
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -38,6 +57,8 @@ class Described:
         Values that an encoder knows and refuses others, by column.
     classes
         Its labels in its own order; empty for a regression.
+    decides
+        Its label may be another than that of its highest probability.
     """
 
     task: Task | None
@@ -50,6 +71,7 @@ class Described:
     known: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     texts: bool = False
     probabilities: bool = False
+    decides: bool = False
 
 
 def describe(model: Any) -> Described:
@@ -81,6 +103,7 @@ def describe(model: Any) -> Described:
         frame=hasattr(model, "feature_names_in_") or _takes_names(model),
         classes=classes,
         texts=texts,
+        decides=bool(probabilities) and _decides(model),
     )
     for column, known, refuses in _encoded(model):
         described.dtypes[column] = _dtype(known)
@@ -120,7 +143,28 @@ def _first(model: Any) -> Any:
 
 def _classes(model: Any) -> Any:
     found = getattr(model, "classes_", None)
-    return () if found is None or isinstance(found, list) else found
+    if found is None or any(isinstance(each, (list, tuple, np.ndarray)) for each in found):
+        return ()  # of a model with several targets it has a list for each
+    return found
+
+
+def _decides(model: Any) -> bool:
+    """Whether the label that a classifier predicts may be another than that of its highest probability.
+
+    An SVC decides by its margin and estimates probabilities apart; others have a threshold; and of a
+    class that is not known here it has to be asked.
+    """
+    name, package = type(model).__name__, type(model).__module__.partition(".")[0]
+    if hasattr(model, "steps"):
+        return _decides(model.steps[-1][1])
+    for inner in DELEGATES.get(name, ()) if package in KNOWN else ():
+        if hasattr(model, inner):
+            return _decides(getattr(model, inner))
+    if getattr(model, "loss", None) == "modified_huber":  # clips its probabilities, so that several may be 1
+        return True
+    if package == "catboost":
+        return bool(model.get_probability_threshold() not in {None, 0.5})
+    return package not in KNOWN or name in APART
 
 
 def _task(model: Any, classes: tuple[Any, ...]) -> Task | None:

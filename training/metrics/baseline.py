@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.metrics.truth import class_indices
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,5 +32,5 @@ def same_for_all(
     """
     if not classes:
         return np.full((rows, 1), float(np.mean(np.asarray(seen, np.float64))))
-    counts = np.array([sum(label == each for each in seen) for label in classes], np.float64)
+    counts = np.bincount(class_indices(seen, classes), minlength=len(classes)).astype(np.float64)
     return np.tile(counts / max(counts.sum(), 1.0), (rows, 1))

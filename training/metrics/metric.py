@@ -57,7 +57,7 @@ def _accuracy(truth: Truth, scores: NDArray[np.float64]) -> float:
 
 def _confusion(truth: Truth, scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights of (actual, predicted), shape (classes, classes)."""
-    k = scores.shape[1]
+    k = truth.chances(scores).shape[1]
     flat = truth.y.astype(np.intp) * k + truth.predicted(scores)
     return np.bincount(flat, truth.weights, k * k).reshape(k, k).astype(np.float64)
 
@@ -86,7 +86,7 @@ def _rate(which: int, *, macro: bool = False) -> Callable[[Truth, NDArray[np.flo
 
     def compute(truth: Truth, scores: NDArray[np.float64]) -> float:
         rates = _rates(truth, scores)[which]
-        if scores.shape[1] == 2 and not macro:
+        if truth.chances(scores).shape[1] == 2 and not macro:
             return float(np.nan_to_num(rates[truth.positive]))
         return float(np.nanmean(rates)) if np.isfinite(rates).any() else float("nan")
 
@@ -130,6 +130,7 @@ def _one_against_rest(
     """The positive class's area for two classes; for more the mean over those that are there."""
 
     def compute(truth: Truth, scores: NDArray[np.float64]) -> float:
+        scores = truth.chances(scores)
         if scores.shape[1] == 2:
             return area(truth.y == truth.positive, truth.weights, scores[:, truth.positive])
         areas = [area(truth.y == c, truth.weights, scores[:, c]) for c in range(scores.shape[1])]
@@ -145,6 +146,7 @@ def _log_loss(truth: Truth, scores: NDArray[np.float64]) -> float:
 
 def _brier(truth: Truth, scores: NDArray[np.float64]) -> float:
     """Squared distance to the truth; of two classes that of the positive alone, as scikit-learn has it."""
+    scores = truth.chances(scores)
     wanted = np.eye(scores.shape[1])[truth.y.astype(np.intp)]
     errors = ((scores - wanted) ** 2).sum(axis=1) / (2 if scores.shape[1] == 2 else 1)
     return _fraction(truth.weights @ errors, truth.weights.sum())

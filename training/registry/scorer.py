@@ -17,6 +17,7 @@ from mlflow.pyfunc import PythonModel
 from artifact import manifest, runtime
 from artifact.encode import BadRows, Encoder
 from artifact.signature import labels
+from artifact.signature import probabilities as probabilities_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +54,8 @@ class Scorer(PythonModel):  # type: ignore[misc]
             reasons = "; ".join(_place(each.row, each.column) + each.reason for each in error.errors)
             raise MlflowException.invalid_parameter_value(reasons) from error
         if probabilities:
-            return pd.DataFrame(scores, columns=[str(label) for label in signature.classes])
+            chances = probabilities_of(signature, scores)
+            return pd.DataFrame(chances, columns=[str(label) for label in signature.classes])
         return np.array(labels(signature, scores, threshold))
 
     def _matrix(self, rows: pd.DataFrame | NDArray[Any]) -> NDArray[np.float64]:

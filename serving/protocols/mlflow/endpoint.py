@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact.encode import BadRows
-from artifact.signature import labels
+from artifact.signature import labels, probabilities
 from serving.errors import Problem, bad_rows
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.json_body import decode
@@ -94,7 +94,7 @@ class InvocationsEndpoint:
         if not query.probabilities:
             return labels(signature, values, query.threshold)
         names = [str(label) for label in signature.classes]
-        return [dict(zip(names, row, strict=True)) for row in values.tolist()]
+        return [dict(zip(names, row, strict=True)) for row in probabilities(signature, values).tolist()]
 
     def refuse(self, problem: Problem) -> Reply:
         """A problem in MLflow's shape; rows that the signature refuses are 400 there."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from artifact.signature import probabilities
 from serving.ids import PREFIX, SINCE_EPOCH, new_id, next_secret, now
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.blocks import Blocks, Number, StandIn, rows_of
@@ -50,6 +51,7 @@ class InferEndpoint:
         )
         # The outputs of one row but for its scores: nearly all replies are one of these.
         self._one = [_one_row(signature, self._labels, label) for label in signature.classes]
+        self._quick_rows = 0 if signature.decided else 1
         width = len(signature.columns)
         self._width = width
         self._flat = (
@@ -110,7 +112,7 @@ class InferEndpoint:
 
     def answer(self, query: Query, scores: Scores, first: int) -> Reply:
         """See `Endpoint`."""
-        if query.outputs is not None or query.n > 1 or query.threshold is not None:
+        if query.outputs is not None or query.n > self._quick_rows or query.threshold is not None:
             return self._reply(query, scores.values[first : first + query.n])
         values = _encode(scores.values[first].tolist())
         if query.id:
@@ -139,11 +141,12 @@ class InferEndpoint:
                 else:
                     data = self._labels.json(values, query.threshold)
             else:
-                datatype, shape = "FP64", b"[%d,%d]" % values.shape
+                chances = probabilities(self.model.signature, values)
+                datatype, shape = "FP64", b"[%d,%d]" % chances.shape
                 if binary:
-                    behind.append(values.tobytes())
+                    behind.append(chances.tobytes())
                 else:
-                    data = _encode(values.ravel().tolist())
+                    data = _encode(chances.ravel().tolist())
             what = b'{"name":"%s","datatype":"%s","shape":%s,' % (name.encode(), datatype.encode(), shape)
             if binary:
                 outputs.append(b'%s"parameters":{"binary_data_size":%d}}' % (what, len(behind[-1])))

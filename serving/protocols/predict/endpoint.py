@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact.encode import BadRows, CellError, Fault
-from artifact.signature import labels
+from artifact.signature import labels, probabilities
 from serving.errors import Problem, bad_rows
 from serving.ids import PREFIX, SINCE_EPOCH, new_id, next_secret, now
 from serving.protocols import LARGE_BODY_BYTES, Reply, problem_reply
@@ -95,7 +95,7 @@ class PredictEndpoint:
         predictions: Any = labels(signature, values, query.threshold)
         answer = {"prediction": predictions[0] if query.scalar else predictions}
         if query.probabilities:
-            chances = values.tolist()
+            chances = probabilities(signature, values).tolist()
             answer["probabilities"] = chances[0] if query.scalar else chances
             answer["classes"] = list(signature.classes)
         answer |= {

@@ -42,6 +42,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from artifact.encode import BadRows, Encoder
 from artifact.python_model import score_of
+from artifact.signature import labels, probabilities
 from training.decide.test_set import encode
 from training.imported.contract import (
     columns_wanted,
@@ -234,7 +235,10 @@ def test_a_saved_model_answers_as_it_does_itself(
 
     found, score, signature = served(tmp_path, model, kept, target)
 
-    np.testing.assert_allclose(found, answers(model, features, signature), rtol=0, atol=1e-9)
+    chances = probabilities(signature, found)
+    np.testing.assert_allclose(chances, answers(model, features, signature), rtol=0, atol=1e-9)
+    if signature.classes:
+        assert list(labels(signature, found)) == model.predict(features).tolist()
     encoder = Encoder(signature)
     row = {key: None if pd.isna(value) else value for key, value in features.iloc[0].to_dict().items()}
     sent = [dict(row, **({column: None} if column in row else {})) for column in signature.names]
@@ -252,5 +256,9 @@ def test_a_saved_model_answers_as_it_does_itself(
             continue
         known = {key: value for key, value in asked.items() if key in signature.names}
         np.testing.assert_allclose(
-            score(encoder.records([known])), expected, rtol=0, atol=1e-9, err_msg=str(asked)
+            probabilities(signature, score(encoder.records([known]))),
+            expected,
+            rtol=0,
+            atol=1e-9,
+            err_msg=str(asked),
         )
