@@ -49,7 +49,7 @@ class PythonModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     file
         Its path in the artifact.
     inputs
-        In the order in which the model wants them.
+        In the order in which the model wants them; empty for a pipeline of ours, which takes the matrix.
     frame
         Whether it wants a pandas data frame with these names, or else a two-dimensional array.
     method
@@ -120,7 +120,7 @@ def score_of(model: Any, spec: PythonModel, signature: Signature) -> Score:
     places = [signature.names.index(each.name) for each in spec.inputs]
 
     def score(rows: NDArray[Any]) -> NDArray[np.float64]:
-        columns = _columns(rows, places, spec)
+        columns = _columns(rows, places, spec) if places else rows.astype(np.float64, copy=False)
         scores = scores_from(ask(columns), spec, signature, len(rows))
         if decide is None:
             return scores

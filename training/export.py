@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
+from io import BytesIO
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+import joblib  # type: ignore[import-untyped]
+import msgspec
 import numpy as np
 import skops.io
 
 from artifact import manifest
 from artifact.encode import Encoder
+from artifact.python_model import CODE, PythonModel
 from artifact.trusted import TRUSTED
 from training.families.catalog import WRITERS
 from training.families.scores import scores_of
@@ -79,6 +86,7 @@ def export(
     card: str,
     created: datetime | None = None,
     seed: int = 0,
+    own: Sequence[Path] = (),
 ) -> ExportResult:
     """Write the artifact of a fitted pipeline into `directory`, which is made and must hold nothing else.
 
@@ -93,11 +101,13 @@ def export(
         ignored.
     card
         The model card, Markdown.
+    own
+        Modules of candidates of one's own. Where one of these won, they travel with it.
 
     Raises
     ------
     ExportError
-        The pipeline holds a type that a server would not open.
+        The pipeline holds a type that a server would not open, and there are no modules for it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     outputs = len(signature.classes)
@@ -105,7 +115,7 @@ def export(
     def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         return scores_of(pipeline, matrix, outputs)
 
-    _write_skops(pipeline, directory / manifest.SKOPS)
+    packages = _write_model(pipeline, directory, own, outputs)
     tolerance = tolerance_of(signature, train_labels)
 
     def rows() -> NDArray[np.float64]:
@@ -130,7 +140,7 @@ def export(
         algorithm=algorithm,
         metric=metric,
         metrics={key: float(value) for key, value in metrics.items() if np.isfinite(value)},
-        libraries={library: version(library) for library in LIBRARIES},
+        libraries={library: version(library) for library in (*LIBRARIES, *packages)},
     )
     size = sum(path.stat().st_size for path in directory.iterdir()) / 1e6
     return ExportResult(sealed.runtime, reason, parity, size, sealed)
@@ -156,6 +166,61 @@ def _onnx_form(
     except Exception as error:  # noqa: BLE001 - a graph that onnx or onnxruntime refuses costs speed, not the model
         reason = f"onnxruntime does not run the ONNX form: {str(error).splitlines()[0][:300]}"
     return None, parity, reason
+
+
+def _write_model(pipeline: Any, directory: Path, own: Sequence[Path], classes: int) -> tuple[str, ...]:
+    """The pipeline as skops, or pickled beside its own modules; distributions that it needs then."""
+    try:
+        _write_skops(pipeline, directory / manifest.SKOPS)
+    except Exception:  # whatever skops says of a class that it does not know
+        if not own:
+            raise
+    else:
+        return ()
+    (directory / "model").mkdir()
+    file = "model/model.joblib"
+    joblib.dump(pipeline, directory / file, compress=1)
+    for place in own:
+        to = directory / CODE / place.name
+        to.parent.mkdir(exist_ok=True)
+        if place.is_dir():
+            shutil.copytree(place, to, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        else:
+            shutil.copy(place, to)
+    packages = _distributions(pipeline)
+    spec = PythonModel(
+        flavor="pickle",
+        file=file,
+        inputs=(),
+        frame=False,
+        method="predict_proba" if classes else "predict",
+        order=tuple(range(classes)),
+        packages=packages,
+        code=True,
+    )
+    (directory / manifest.MODEL).write_bytes(msgspec.json.format(msgspec.json.encode(spec)) + b"\n")
+    return packages
+
+
+class _Seen(pickle.Pickler):
+    """Notes the packages of all that it pickles."""
+
+    def __init__(self) -> None:
+        super().__init__(BytesIO())
+        self.roots: set[str] = set()
+
+    def reducer_override(self, value: Any) -> Any:
+        owner = value if isinstance(value, (type, FunctionType)) else type(value)
+        self.roots.add(str(owner.__module__).partition(".")[0])
+        return NotImplemented
+
+
+def _distributions(pipeline: Any) -> tuple[str, ...]:
+    """The installed distributions of all that a pipeline holds."""
+    seen = _Seen()
+    seen.dump(pipeline)
+    installed = packages_distributions()
+    return tuple(sorted({installed[root][0] for root in seen.roots if root in installed}))
 
 
 def _write_skops(pipeline: Any, path: Path) -> None:

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from artifact import manifest
+from training.families.own import roots_of
 from training.registry.mlflow_registry import read_alias
 from training.registry.records import CHALLENGER, CHAMPION, Version
 from training.settings import REGISTERED, Bundled, Csv, Model, OpenML, Parquet, Sql, Synthetic, UseCase
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from training.job import Budget
+    from training.settings import Candidates
 
 DATA, SETTINGS, FORMAT = "okamochi.data", "okamochi.settings", "okamochi.format"
 """Tags of a version: what it was trained on, by digest, and the format of its artifact."""
@@ -47,13 +51,26 @@ def settings_digest(use_case: UseCase) -> str:
     if use_case.model is not None and not use_case.model.source.startswith(REGISTERED):
         said["model"] |= {"source": Path(use_case.model.source).name, "sha256": _content(use_case.model)}
         said["model"]["code"] = len(use_case.model.code)
+    if use_case.candidates.add:
+        said["candidates"] |= {"code": len(use_case.candidates.code), "sha256": _code_of(use_case.candidates)}
+    else:
+        said.pop("candidates")  # a digest of before there were any stays the same
     return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
 
 
 def _content(model: Model) -> str:
     """A digest of a model's file and of the code that it comes with; nothing where they cannot be read."""
+    return _digest_of(map(Path, (model.source, *model.code)))
+
+
+def _code_of(candidates: Candidates) -> str:
+    """A digest of the modules of one's own candidates."""
+    return _digest_of(roots_of(candidates.add, candidates.code))
+
+
+def _digest_of(places: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for place in map(Path, (model.source, *model.code)):
+    for place in places:
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
         for file in files:
             if file.is_file() and "__pycache__" not in file.parts:

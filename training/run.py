@@ -13,6 +13,7 @@ from training.decide.promote import challenge, challenge_unmeasured
 from training.decide.test_set import encode, test_set_of
 from training.export import export
 from training.facts import Trained, about, draw, facts_of, short_title, source_tags, tags_of, trial_run
+from training.families import own
 from training.families.scores import scores_of
 from training.freshness import key_of
 from training.imported.adopt import adopt
@@ -254,6 +255,7 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
         metrics=facts.figures,
         card=facts.card,
         seed=job.budget.seed,
+        own=own.roots_of(job.use_case.candidates.add, job.use_case.candidates.code),
     )
 
     job.progress.stage("drawing pictures")
@@ -332,6 +334,7 @@ def _search(job: Job, signature: Signature, matrix: NDArray[np.float64], log: _T
 def _spec_of(test: TestSet, budget: Budget) -> SearchSpec:
     table, use_case = test.table, test.table.use_case
     train = ~test.rows
+    own.check(use_case.candidates.add, use_case.candidates.code, table.task)
     return SearchSpec(
         task=table.task,
         metric=test.metric,
@@ -343,4 +346,6 @@ def _spec_of(test: TestSet, budget: Budget) -> SearchSpec:
         seed=budget.seed,
         storage=budget.storage,
         study_name=budget.study or f"okamochi-{use_case.name}",
+        own=use_case.candidates.add,
+        code=use_case.candidates.code,
     )

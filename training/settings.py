@@ -140,6 +140,22 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     code: tuple[str, ...] = ()
 
 
+class Candidates(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Candidates of one's own, which join the search.
+
+    Parameters
+    ----------
+    add
+        Functions that return an estimator, or an estimator and a function of an Optuna trial to its
+        parameters, each as "module:function".
+    code
+        Folders that the modules are imported from; empty for the folder of the TOML file.
+    """
+
+    add: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+
+
 class Gate(Struct, frozen=True, forbid_unknown_fields=True):
     """What a model must meet to become champion."""
 
@@ -179,6 +195,7 @@ class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     read: Read = Read()
     formats: dict[str, str] = {}
     model: Model | None = None
+    candidates: Candidates = Candidates()
     leave_out: tuple[str, ...] = ()
     sensitive: tuple[str, ...] = ()
     use_sensitive: bool = False
@@ -251,14 +268,13 @@ def _checked(settings: dict[str, Any], path: Path) -> UseCase:
     for key in ("target", "source"):
         if key not in settings and not (key == "source" and "model" in settings):
             raise UseCaseError(f"{path}: the key {key} is missing{_EXAMPLE[key]}.")
-    for key in ("source", "gate", "read", "model"):
+    for key in ("source", "gate", "read", "model", "candidates"):
         if key in settings and not isinstance(settings[key], dict):
             raise UseCaseError(f"{path}: {key} is {_shown(settings[key])}, expected a table [{key}].")
     if "source" in settings:
         _check_source(settings["source"], path)
-    _refuse_unknown(settings.get("gate", {}), _fields(Gate), path, "gate.")
-    _refuse_unknown(settings.get("read", {}), _fields(Read), path, "read.")
-    _refuse_unknown(settings.get("model", {}), _fields(Model), path, "model.")
+    for key, struct in (("gate", Gate), ("read", Read), ("model", Model), ("candidates", Candidates)):
+        _refuse_unknown(settings.get(key, {}), _fields(struct), path, f"{key}.")
     settings = _with_older_keys_moved(settings, path)
     settings.setdefault("name", path.stem)
     try:
@@ -266,6 +282,11 @@ def _checked(settings: dict[str, Any], path: Path) -> UseCase:
     except msgspec.ValidationError as error:
         raise UseCaseError(f"{path}: {_explained(str(error), settings)}") from None
     _check_meaning(use_case, path)
+    return _with_absolute_paths(use_case, path)
+
+
+def _with_absolute_paths(use_case: UseCase, path: Path) -> UseCase:
+    """Paths of a use case are relative to its file."""
     source = use_case.source
     if isinstance(source, Csv | Parquet):
         source = msgspec.structs.replace(source, path=_absolute(source.path, path))
@@ -276,7 +297,9 @@ def _checked(settings: dict[str, Any], path: Path) -> UseCase:
             source=model.source if model.source.startswith(REGISTERED) else _absolute(model.source, path),
             code=tuple(_absolute(folder, path) for folder in model.code),
         )
-    return msgspec.structs.replace(use_case, source=source, model=model, file=str(path))
+    own = use_case.candidates
+    own = msgspec.structs.replace(own, code=tuple(_absolute(folder, path) for folder in own.code or (".",)))
+    return msgspec.structs.replace(use_case, source=source, model=model, candidates=own, file=str(path))
 
 
 def _absolute(named: str, file: Path) -> str:
@@ -329,6 +352,19 @@ def _refuse_unknown(table: Mapping[str, Any], known: set[str], path: Path, prefi
             raise UseCaseError(f'{path}: unknown key "{prefix}{key}"{nearest(key, sorted(known))}.')
 
 
+def _check_candidates(use_case: UseCase, path: Path) -> None:
+    for entry in use_case.candidates.add:
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", entry):
+            raise UseCaseError(
+                f'{path}: candidates.add has "{entry}", expected "module:function", such as "mymodels:build".'
+            )
+    if use_case.candidates.add and use_case.model is not None:
+        raise UseCaseError(
+            f"{path}: candidates.add and [model] exclude each other: a model that was made elsewhere is not "
+            "searched for."
+        )
+
+
 def _check_meaning(  # noqa: C901 - one rule after the other
     use_case: UseCase, path: Path
 ) -> None:
@@ -353,6 +389,7 @@ def _check_meaning(  # noqa: C901 - one rule after the other
                 f'{path}: unknown metric "{metric}" in gate.floors, expected {what} some of '
                 f"{', '.join(allowed)}{nearest(metric, allowed)}."
             )
+    _check_candidates(use_case, path)
     for key in ("positive", "threshold"):
         if getattr(use_case, key) is not None and use_case.task not in {None, "binary"}:
             raise UseCaseError(f'{path}: {key} is for a binary task, but task is "{use_case.task}".')

@@ -94,7 +94,8 @@ def test_every_key_of_a_use_case_is_documented() -> None:
     tables = "\n".join(re.findall(r"^\|.*\|$", page, flags=re.MULTILINE))
     first_cells = "\n".join(re.findall(r"^\| ([^|]*) \|", page, flags=re.MULTILINE))
     keys = set(use_case_settings.UseCase.__struct_fields__) - {"file", "gate"}
-    for table in (use_case_settings.Gate, use_case_settings.Read, use_case_settings.Model):
+    tables_of = (use_case_settings.Gate, use_case_settings.Read, use_case_settings.Model)
+    for table in (*tables_of, use_case_settings.Candidates):
         keys |= set(table.__struct_fields__)
     for source in msgspec.inspect.type_info(use_case_settings.Source).types:  # type: ignore[union-attr]
         assert f"`{source.tag}`" in first_cells, f"source.kind {source.tag}"

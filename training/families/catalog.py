@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from training.families import baseline, boosting, ensemble, forest, linear, neighbours, network, svm, tree
+from training.families import (
+    baseline,
+    boosting,
+    ensemble,
+    forest,
+    linear,
+    neighbours,
+    network,
+    own,
+    svm,
+    tree,
+)
 from training.onnx.convert import HOLDERS
 
 if TYPE_CHECKING:
@@ -36,15 +47,17 @@ for _each in (*FAMILIES, BASELINE):
 
 
 def family(name: str) -> Family:
-    """The family of that name; KeyError for an unknown name."""
+    """The family of that name, or of that entry of `candidates.add`; KeyError for an unknown name."""
+    if own.is_own(name):
+        return own.family_of(name)
     return {each.name: each for each in (*FAMILIES, BASELINE)}[name]
 
 
 def affordable_families(layout: Layout, task: Task) -> list[Family]:
-    """The families to search for this table, the best defaults first."""
+    """The families to search for this table: first one's own, then the best defaults first."""
     return [
         each
-        for each in FAMILIES
+        for each in (*map(own.family_of, layout.own), *FAMILIES)
         if task in each.tasks and each.affordable(layout.rows, layout.width, layout.classes)
     ]
 

@@ -42,6 +42,8 @@ class Layout:
         Class weights are tried: rare classes would otherwise not be predicted.
     one_unit
         The numbers have one unit, as pixels have: how far a column spreads says how much it matters.
+    own, code
+        Entries of `candidates.add`, and the folders of their modules.
     """
 
     numbers: tuple[int, ...]
@@ -52,6 +54,8 @@ class Layout:
     classes: int
     weighted: bool = False
     one_unit: bool = False
+    own: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -79,7 +83,15 @@ class Layout:
         return tuple(c for c, n in zip(self.categories, self.levels, strict=True) if n <= NATIVE_LEVELS)
 
 
-def layout_of(signature: Signature, rows: int, *, weighted: bool = False, one_unit: bool = False) -> Layout:
+def layout_of(
+    signature: Signature,
+    rows: int,
+    *,
+    weighted: bool = False,
+    one_unit: bool = False,
+    own: tuple[str, ...] = (),
+    code: tuple[str, ...] = (),
+) -> Layout:
     """Where the signature's columns stand in the matrix."""
     numbers: list[int] = []
     categories: list[int] = []
@@ -105,6 +117,8 @@ def layout_of(signature: Signature, rows: int, *, weighted: bool = False, one_un
         classes=len(signature.classes),
         weighted=weighted,
         one_unit=one_unit,
+        own=own,
+        code=code,
     )
 
 

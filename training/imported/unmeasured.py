@@ -226,6 +226,7 @@ def _signature(described: Described, use_case: UseCase, columns: dict[str, Known
             threshold=use_case.threshold if task == "binary" else None,
             sensitive=use_case.sensitive,
             raw=True,
+            decided=described.decides and use_case.threshold is None,
         )
     except ValueError as error:
         raise ModelError(f"The model has no contract: {error}.") from None

@@ -76,6 +76,8 @@ def prepare(
         len(rows),
         weighted=skewed and spec.metric in WEIGHTED_METRICS,
         one_unit=of_one_unit(sample[:, list(whole.numbers)]),
+        own=spec.own,
+        code=spec.code,
     )
     table = SearchTable(
         matrix=sample,
