@@ -84,6 +84,5 @@ def bento_server(
         log=folder / "server.log",
         environment={**environment(folder), **(settings or {})},
         cwd=folder,
-        seconds=90,
     ) as server:
         yield server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import inspect
 import os
 import shutil
 import signal
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
-from tests.servers import postgres
+from tests.servers import PATIENCE_S, postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -37,6 +39,9 @@ os.environ.update(
     MLFLOW_DISABLE_TELEMETRY="true",
     OMP_NUM_THREADS="1",
 )
+# httpx gives up after 5 s, which a busy machine may need for one reply. Its functions share this default.
+_patience: httpx.Timeout = inspect.signature(httpx.Client).parameters["timeout"].default
+_patience.connect = _patience.read = _patience.write = _patience.pool = PATIENCE_S
 # A shell starts its background jobs with SIGINT ignored, which whatever a test starts would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -14,13 +15,17 @@ import time
 import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 180
+"""A test waits so long for a reply or a process before it fails. A busy machine may stop one for a minute."""
 
 
 @dataclass
@@ -46,10 +51,41 @@ class Server:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nothing uses and that no other process of tests is given.
+
+    It is below the ports that the system gives to clients, from 32768 on Linux: a client's connection could
+    take such a port before the server listens on it.
+    """
+    for _ in range(PORTS_OF_A_PROCESS):
+        port = next(_ports())
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"all {PORTS_OF_A_PROCESS} ports of this process are in use")
+
+
+FIRST_PORT, PORTS_OF_A_PROCESS, PROCESSES = 18_000, 200, 60
+
+
+@cache
+def _ports() -> Iterator[int]:
+    """This process's block of ports, in turn and without end. A lock keeps it while the process lives."""
+    folder = Path(tempfile.gettempdir()) / f"okamochi-test-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for block in range(PROCESSES):
+        lock = (folder / str(block)).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        _held.append(lock)
+        first = FIRST_PORT + block * PORTS_OF_A_PROCESS
+        return cycle(range(first, first + PORTS_OF_A_PROCESS))
+    raise AssertionError(f"{PROCESSES} processes hold the locks in {folder}, one for each block of ports")
+
+
+_held: list[IO[str]] = []
 
 
 @contextmanager
@@ -61,7 +97,7 @@ def started(
     log: Path,
     environment: Mapping[str, str] | None = None,
     cwd: Path = CHECKOUT,
-    seconds: float = 120,
+    seconds: float = PATIENCE_S,
 ) -> Iterator[Server]:
     """Run `command` in its own process group until `url` + `ready` answers 200; end the group afterwards."""
     with log.open("wb") as output:
@@ -242,7 +278,7 @@ def postgres(bin_folder: Path) -> Iterator[str]:
     with log.open("wb") as output:
         process = subprocess.Popen([*command, "-k", ""], stdout=output, stderr=subprocess.STDOUT, cwd="/")
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end and process.poll() is None:
             # Its port is open well before it takes a query: "the database system is starting up".
             with suppress(psycopg.OperationalError), psycopg.connect(address, connect_timeout=2):
@@ -253,5 +289,5 @@ def postgres(bin_folder: Path) -> Iterator[str]:
         yield address.replace("postgresql:", "postgresql+psycopg:")
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE_S)
         shutil.rmtree(folder)

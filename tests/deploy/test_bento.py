@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.bento_server import environment, prepare
-from tests.servers import CHECKOUT, free_port, started
+from tests.servers import CHECKOUT, PATIENCE_S, free_port, started
 from tests.serving.artifacts import breast_cancer, iris, linear
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def checkout(folder: Path, made: dict[str, tuple[Path, str]]) -> Path:
 
 def ask(url: str, body: dict[str, Any]) -> Any:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as reply:
         return json.load(reply)
 
 

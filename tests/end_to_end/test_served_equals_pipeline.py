@@ -19,6 +19,7 @@ from artifact.manifest import SKOPS
 from artifact.signature import labels
 from artifact.trusted import TRUSTED
 from tests.bento_server import bento_server, prepare
+from tests.servers import PATIENCE_S
 from training.registry.mlflow_registry import Registry
 from training.registry.records import CHAMPION
 from training.settings import all_use_cases, load_use_case
@@ -63,7 +64,7 @@ def ask(url: str, body: dict[str, Any]) -> Any:
     request = urllib.request.Request(
         url, json.dumps(body, allow_nan=False).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as reply:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as reply:
         return json.load(reply)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.servers import free_port, started
+from tests.servers import PATIENCE_S, free_port, started
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def test_from_a_table_to_a_served_prediction(copy: Copy) -> None:
         assert all(len(reply["prediction"]) == 1 for reply in replies)
         everyone = first.everyone()
         os.killpg(first.process.pid, signal.SIGINT)  # as the terminal does
-        gone, alive = psutil.wait_procs(everyone, timeout=60)
+        gone, alive = psutil.wait_procs(everyone, timeout=PATIENCE_S)
         assert not alive, [each.cmdline() for each in alive]
         assert len(gone) >= 4, "make, ours, BentoML's parent and worker"
         assert "Traceback" not in first.said()
@@ -67,7 +67,7 @@ def test_from_a_table_to_a_served_prediction(copy: Copy) -> None:
         assert [model["name"] for model in get(f"http://127.0.0.1:{port}/models")["models"]] == ["prices"]
         everyone = second.everyone()
         second.process.terminate()  # as a supervisor does
-        _, alive = psutil.wait_procs(everyone, timeout=60)
+        _, alive = psutil.wait_procs(everyone, timeout=PATIENCE_S)
         assert not alive, [each.cmdline() for each in alive]
 
     bring_back_what_was_lost(copy, serve, replies)
@@ -114,7 +114,7 @@ def bring_back_what_was_lost(copy: Copy, serve: Sequence[str], replies: list[dic
         again = [json.loads(copy.run("/bin/sh", "-c", line).stdout) for line in lines]
         everyone = third.everyone()
         third.process.terminate()
-        _, alive = psutil.wait_procs(everyone, timeout=60)
+        _, alive = psutil.wait_procs(everyone, timeout=PATIENCE_S)
         assert not alive, [each.cmdline() for each in alive]
     assert [reply | {"id": ""} for reply in again] == [reply | {"id": ""} for reply in replies]
 
@@ -125,7 +125,7 @@ def bring_back_what_was_lost(copy: Copy, serve: Sequence[str], replies: list[dic
 
 
 def get(url: str) -> dict[str, list[dict[str, str]]]:
-    with urllib.request.urlopen(url, timeout=30) as reply:
+    with urllib.request.urlopen(url, timeout=PATIENCE_S) as reply:
         found: dict[str, list[dict[str, str]]] = json.load(reply)
     return found
 

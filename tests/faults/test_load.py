@@ -22,6 +22,7 @@ from tests.faults.wire import (
     request,
     workers,
 )
+from tests.servers import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +130,7 @@ def test_clients_that_leave_free_their_places(server: Server) -> None:
     for _ in range(200):
         with connect(server) as connection:
             connection.sendall(SLOW)
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     while (
         'okamochi_queue_rows{model="slow"} 0.0'
         not in one(server, request("/metrics", method="GET")).body.decode()
@@ -248,7 +249,7 @@ def test_more_connections_than_descriptors_wait_and_harm_nobody(serve: Serve) ->
             connections = [held.enter_context(connect(server)) for _ in range(300)]
             connections[0].sendall(linear(3))
             assert connections[0].recv(65536).startswith(b"HTTP/1.1 200 ")
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE_S
         while worker.num_fds() > 100:  # libuv closes who comes before those who left are taken note of
             assert time.monotonic() < end
             time.sleep(0.05)

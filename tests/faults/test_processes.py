@@ -32,6 +32,7 @@ from tests.faults.wire import (
     unread,
     workers,
 )
+from tests.servers import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,7 @@ def test_sigterm_lets_requests_of_both_lanes_end_and_then_closes(serve: Serve) -
                 writer.close()
 
         asyncio.run(main())
-        worker.wait(30)
+        worker.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("numbers", [(15,), (15, 15), (2, 15), (2, 2)])
@@ -91,7 +92,7 @@ def test_sigterm_to_the_parent_ends_the_server_with_its_requests_answered(
                 writer.close()
 
         asyncio.run(main())
-        server.process.wait(60)
+        server.process.wait(PATIENCE_S)
         with pytest.raises(ConnectionError):
             connect(server).close()
 
@@ -108,7 +109,7 @@ def test_a_killed_worker_is_replaced_and_a_stopped_one_goes_on(serve: Serve) -> 
             worker.resume()
             assert held.recv(65536).startswith(b"HTTP/1.1 200 ")
         worker.kill()
-        worker.wait(10)
+        worker.wait(PATIENCE_S)
         # The parent's socket takes connections meanwhile; they are answered once there is a worker again.
         assert predictions(one(server, QUICK)) == ["setosa"]
         assert [found.pid for found in workers(server)] != [worker.pid]
@@ -143,7 +144,7 @@ def test_signals_that_mean_nothing_cost_no_request_and_no_process(serve: Serve) 
         assert server.process.poll() is None
         # And the successor of a worker does as it did.
         worker.kill()
-        worker.wait(10)
+        worker.wait(PATIENCE_S)
         assert predictions(one(server, QUICK)) == ["setosa"]
         (successor,) = workers(server)
         for number in IGNORED:
@@ -172,11 +173,11 @@ def test_sigquit_ends_with_the_requests_answered(serve: Serve, whom: str) -> Non
                 writer.close()
 
         asyncio.run(main())
-        worker.wait(30)
+        worker.wait(PATIENCE_S)
         if whom == "worker":
             assert predictions(one(server, QUICK)) == ["setosa"]
         else:
-            server.process.wait(60)
+            server.process.wait(PATIENCE_S)
 
 
 def test_workers_of_a_killed_parent_answer_what_they_have_and_free_the_port(serve: Serve) -> None:
@@ -196,7 +197,7 @@ def test_workers_of_a_killed_parent_answer_what_they_have_and_free_the_port(serv
                 writer.close()
 
         asyncio.run(main())
-        gone, alive = psutil.wait_procs(orphans, timeout=30)
+        gone, alive = psutil.wait_procs(orphans, timeout=PATIENCE_S)
         assert (len(gone), alive) == (2, [])
         with socket.create_server(address(server)):
             pass  # the next server can have it
@@ -224,7 +225,7 @@ def test_a_stopped_parent_stops_no_worker_and_goes_on_replacing_them(serve: Serv
         assert predictions(one(server, QUICK)) == ["setosa"]
         worker.kill()
         parent.resume()
-        worker.wait(30)
+        worker.wait(PATIENCE_S)
         assert predictions(one(server, QUICK)) == ["setosa"]
         assert [found.pid for found in workers(server)] != [worker.pid]
 

@@ -22,7 +22,7 @@ import pytest
 from tests.bento_server import environment, prepare
 from tests.faults.conftest import FULL, VERSIONS
 from tests.faults.wire import SECONDS, ask, connect, one, open_to, predictions, read_reply, request, workers
-from tests.servers import CHECKOUT, free_port
+from tests.servers import CHECKOUT, PATIENCE_S, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def serves(server: Server) -> None:
     assert [reply.status for reply in ask(server, *EVERY_KIND) if reply] == [200] * len(EVERY_KIND)
     (worker,) = workers(server)
     worker.kill()
-    worker.wait(30)
+    worker.wait(PATIENCE_S)
     assert [reply.status for reply in ask(server, *EVERY_KIND) if reply] == [200] * len(EVERY_KIND)
 
 
@@ -213,7 +213,7 @@ def test_a_log_that_nobody_reads_holds_up_no_request(serve: Serve, figures: dict
         # Unread again, and full: it ends all the same.
         ask(server, *[QUICK] * 2_000)
         server.process.send_signal(signal.SIGTERM)
-        server.process.wait(30)
+        server.process.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
@@ -334,7 +334,7 @@ def test_a_lock_that_names_no_models_is_one_sentence(tmp_path: Path, lock: bytes
         env={**os.environ, **environment(folder)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 1
@@ -358,7 +358,7 @@ def test_models_damaged_on_disk_serve_on_until_a_new_worker_refuses_them(
         assert one(server, READY).status == 200
         (worker,) = workers(server)
         worker.kill()
-        worker.wait(30)
+        worker.wait(PATIENCE_S)
         assert one(server, QUICK).status == 503
         ready = one(server, READY)
         assert ready.status == 503

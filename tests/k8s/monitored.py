@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import yaml
 
-from tests.servers import Server, free_port, started
+from tests.servers import PATIENCE_S, Server, free_port, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,7 +61,7 @@ def answer(url: str, query: str) -> list[Any]:
 def answer_over(url: str, query: str, start: float, end: float, step: float) -> list[Any]:
     """The series of a query from `start` to `end`."""
     asked = {"query": query, "start": str(start), "end": str(end), "step": str(step)}
-    found = httpx.get(f"{url}/api/v1/query_range", params=asked, timeout=30).json()
+    found = httpx.get(f"{url}/api/v1/query_range", params=asked, timeout=PATIENCE_S).json()
     assert found["status"] == "success", f"{query}: {found}"
     result: list[Any] = found["data"]["result"]
     return result

@@ -26,7 +26,7 @@ from tests.bento_server import bento_server, prepare
 from tests.faults.wire import workers
 from tests.k8s.monitored import answer, filled_in, prometheus_of
 from tests.k8s.rendering import K8S, Object, of_kind, one, rendered
-from tests.servers import free_port
+from tests.servers import PATIENCE_S, free_port
 from tests.serving import artifacts
 from training.reference import reference
 
@@ -219,7 +219,7 @@ def prometheus(
         bento_server(folder / "server", ready="/livez", settings=settings) as server,
         prometheus_of(binary, folder, {"okamochi-0": server.url}, rules) as found,
     ):
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_S
         while len(answer(found.url, "count_over_time(okamochi_rejected_total[1m]) >= 5")) < 1:
             assert time.monotonic() < end, found.log.read_text()
             ask(server.url)
@@ -293,7 +293,7 @@ def test_a_prometheus_that_scrapes_during_a_restart_sees_no_error(
             try:
                 with httpx.Client(base_url=url) as client:
                     body = {"features": [[5.1, 3.5, 1.4, 0.2]]}
-                    count += client.post("/predict", json=body, timeout=30).status_code == 200
+                    count += client.post("/predict", json=body, timeout=PATIENCE_S).status_code == 200
             except httpx.TransportError:  # while nobody listens
                 pass
             time.sleep(0.02)

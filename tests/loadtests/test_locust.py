@@ -19,7 +19,7 @@ import pytest
 
 from loadtests.shapes import SHAPES
 from tests.loadtests.conftest import LENIENT, command, lenient, locust
-from tests.servers import CHECKOUT, free_port, started
+from tests.servers import CHECKOUT, PATIENCE_S, free_port, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -189,13 +189,13 @@ def predictions_of(server: Server, model: str) -> float:
 
 def fetch(url: str, **form: Any) -> bytes:
     data = urllib.parse.urlencode(form).encode() if form else None
-    with urllib.request.urlopen(url, data, timeout=10) as reply:
+    with urllib.request.urlopen(url, data, timeout=PATIENCE_S) as reply:
         return bytes(reply.read())
 
 
 def post(url: str, body: Any) -> None:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as reply:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as reply:
         assert reply.status == 200
 
 
@@ -206,7 +206,7 @@ def test_a_server_that_counts_otherwise_than_was_sent_fails_the_run(server: Serv
         until(lambda: "All users spawned" in (tmp_path / "err").read_text())
         for _ in range(3):
             post(f"{server.url}/models/linear/predict", {"x": 5})
-        code = process.wait(60)
+        code = process.wait(PATIENCE_S)
 
     out = (tmp_path / "out").read_text()
     assert code == 1, out
@@ -223,7 +223,7 @@ def test_an_interrupted_run_is_judged_for_what_it_has_sent(server: Server, tmp_p
         until(lambda: "All users spawned" in (tmp_path / "err").read_text())
         until(lambda: predictions_of(server, "slow") > before)
         process.send_signal(signal.SIGINT)
-        code = process.wait(60)
+        code = process.wait(PATIENCE_S)
 
     out = (tmp_path / "out").read_text()
     assert (code, out.strip().splitlines()[-1]) == (0, "PASSED"), out + (tmp_path / "err").read_text()
@@ -299,7 +299,7 @@ def test_the_masters_exit_code_is_the_verdict_of_all_its_workers(server: Server,
             *("--master-bind-port", port),
         )
         for process in workers:
-            process.wait(30)
+            process.wait(PATIENCE_S)
     finally:
         for process in workers:
             process.kill()
@@ -329,7 +329,7 @@ def test_the_web_ui_starts_and_stops_tests_and_each_has_its_verdict(server: Serv
             out = until(lambda: (tmp_path / "out").read_text().partition(f"Verdict: {expected} ")[2])  # noqa: B023
             assert "the server's counts" in out
         process.terminate()
-        code = process.wait(30)
+        code = process.wait(PATIENCE_S)
 
     assert (tmp_path / "out").read_text().count("PASSED") == 2
     assert code == 0

@@ -12,6 +12,7 @@ from serving.http.gateway import Gateway
 from serving.scoring import catalog
 from serving.settings import Settings
 from tests.bento_server import bento_server, prepare
+from tests.servers import PATIENCE_S
 from tests.serving import artifacts
 
 if TYPE_CHECKING:
@@ -123,5 +124,5 @@ def server(made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as found:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as found:
         yield found

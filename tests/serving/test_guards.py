@@ -16,7 +16,7 @@ from serving import guards
 from serving.guards import GUARDS, Guard, missing, sentence
 from serving.observe import metrics
 from tests.bento_server import bento_server, environment, prepare
-from tests.servers import free_port
+from tests.servers import PATIENCE_S, free_port
 from tests.serving.conftest import VERSIONS
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def test_a_bentoml_that_no_server_can_be_made_of_stops_the_start_with_a_sentence
         env=environment(folder) | {"PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode != 0

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving.bento import WORKERS_EVERY_S, due
 from tests.bento_server import bento_server, environment, prepare
-from tests.servers import CHECKOUT, free_port
+from tests.servers import CHECKOUT, PATIENCE_S, free_port
 from tests.serving.conftest import VERSIONS
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def test_a_killed_worker_comes_back_and_its_gauges_go(two_workers: Server) -> No
     before = {worker.pid for worker in workers(two_workers)}
     victim = workers(two_workers)[0]
     victim.kill()
-    victim.wait(10)
+    victim.wait(PATIENCE_S)
     while len(running := {worker.pid for worker in workers(two_workers)}) < 2:
         time.sleep(0.05)
     assert running != before
@@ -157,7 +157,10 @@ def test_the_metrics_still_add_up_after_a_worker_was_killed_while_idle(two_worke
 
     def send(count: int) -> None:
         body = {"features": [[5.1, 3.5, 1.4, 0.2]]}
-        with httpx.Client(base_url=two_workers.url, timeout=30) as client, ThreadPoolExecutor(8) as pool:
+        with (
+            httpx.Client(base_url=two_workers.url, timeout=PATIENCE_S) as client,
+            ThreadPoolExecutor(8) as pool,
+        ):
             ask = lambda _: client.post("/predict", json=body, headers={"Connection": "close"}).status_code  # noqa: E731
             assert set(pool.map(ask, range(count))) == {200}
 
@@ -174,7 +177,7 @@ def test_the_metrics_still_add_up_after_a_worker_was_killed_while_idle(two_worke
     assert counts() == sent
     victim = workers(two_workers)[0]
     victim.kill()
-    victim.wait(10)
+    victim.wait(PATIENCE_S)
     for _ in range(600):
         running = workers(two_workers)
         if len(running) == 2 and all(loaded_maps(worker) for worker in running):
@@ -197,7 +200,7 @@ def serve(folder: Path, **settings: str) -> tuple[int, str]:
         env={**os.environ, **environment(folder), **settings},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     return done.returncode, done.stdout + done.stderr

@@ -14,6 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.servers import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -45,7 +47,7 @@ def problem(reply: httpx.Response, status: int) -> dict[str, Any]:
 def raw(server: Server, sent: bytes) -> bytes:
     """What comes back on a connection of its own, up to its end."""
     where = urlsplit(server.url)
-    with socket.create_connection((where.hostname, where.port), timeout=20) as connection:
+    with socket.create_connection((where.hostname, where.port), timeout=PATIENCE_S) as connection:
         connection.sendall(sent)
         received = b""
         while part := connection.recv(65536):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import mlflow
 import pytest
-from servers import CHECKOUT, Cut, free_port
+from servers import CHECKOUT, PATIENCE_S, Cut, free_port
 from sklearn.datasets import load_iris
 
 from artifact import manifest
@@ -235,7 +235,7 @@ def test_an_interrupted_run_says_what_is_kept(mlflow_url: str, tmp_path: Path) -
             break
         time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, errors
     assert "Interrupted" in errors
     assert "Traceback" not in errors

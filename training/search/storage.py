@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +14,8 @@ from training.registry.place import shown_uri
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SQLITE_LOCK_S = 60
+"""A wait for the database file while another process writes. A busy machine needs more than the usual 5 s."""
 STORAGE_TRIES, STORAGE_PAUSE_S = 5, 1.0
 """Processes that find an empty database at the same time all create its tables, and all but one fail."""
 
@@ -38,9 +40,12 @@ def reporting_failures(storage: str | None) -> Iterator[None]:
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if url.startswith("sqlite"):
+        options["connect_args"] = {"timeout": SQLITE_LOCK_S}
     for attempt in range(STORAGE_TRIES):
         try:
-            return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+            return optuna.storages.RDBStorage(url, engine_kwargs=options)
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
             if attempt == STORAGE_TRIES - 1:
                 raise

@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     from training.search.runner import Runner
     from training.search.spec import SearchSpec
 
+READY, READY_S, READY_PAUSE_S = "metric", 30.0, 0.05
+"""The attribute of a study whose defaults are enqueued, and how long to wait for it."""
+
 
 def open_study(runner: Runner, spec: SearchSpec) -> optuna.Study:
-    """The study of this table; the process that creates a shared one enqueues each family's defaults."""
+    """The study of this table; the process that creates a shared one enqueues each family's defaults.
+
+    If that process ends before it has enqueued them all, the next one does.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     table = runner.table
     families = affordable_families(table.layout, table.task)
@@ -48,9 +54,9 @@ def open_study(runner: Runner, spec: SearchSpec) -> optuna.Study:
     try:
         study = optuna.create_study(direction="maximize", **settings)
     except optuna.exceptions.DuplicatedStudyError:
-        return optuna.load_study(**settings)
-    # The Optuna UI then shows what the values are.
-    study.set_user_attr("metric", runner.metric)
+        study = optuna.load_study(**settings)
+        if _is_ready(study):
+            return study
     firsts = [(each.name, each.default(table.layout)) for each in families]
     if spec.trials >= 2 * len(families):
         firsts += [
@@ -61,7 +67,22 @@ def open_study(runner: Runner, spec: SearchSpec) -> optuna.Study:
     for name, params in firsts[: max(1, spec.trials)]:
         named = {f"{name}.{key}": value for key, value in params.items()}
         study.enqueue_trial({"family": name, **named}, skip_if_exists=True)
+    # The Optuna UI then shows what the values are. Set last: it tells others that the defaults are enqueued.
+    study.set_user_attr(READY, runner.metric)
     return study
+
+
+def _is_ready(study: optuna.Study) -> bool:
+    """Wait until the creator of the study has enqueued the defaults; False if it seems to have ended.
+
+    A process that went on earlier would draw candidates in place of defaults, which would then never run.
+    """
+    end = time.monotonic() + READY_S
+    while READY not in study.user_attrs:
+        if time.monotonic() > end:
+            return False
+        time.sleep(READY_PAUSE_S)
+    return True
 
 
 def work_on(

@@ -15,6 +15,7 @@ from serving.errors import Problem
 from serving.http.caller import Presence
 from serving.http.fair_queue import FairQueue, Place
 from serving.waiting import GivenUpError, NotYetError, Until
+from tests.servers import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,7 +34,7 @@ class Gate:
 
     def __call__(self, name: str) -> str:
         self.began.append(name)
-        assert self.go.wait(60)
+        assert self.go.wait(PATIENCE_S)
         return name
 
 
@@ -188,7 +189,7 @@ def test_who_leaves_gives_the_place_back_at_once_and_its_work_stops() -> None:
                 task.cancel()
             await asyncio.gather(running, *waiting, return_exceptions=True)
             await settle(lambda: fair.requests == 0)
-            assert stopped.wait(60)
+            assert stopped.wait(PATIENCE_S)
             assert gate.began == []
             after = ask(fair, "a", gate, "after")
         assert await after == "after"

@@ -13,6 +13,7 @@ import pytest
 from serving.http.gateway import Gateway
 from serving.scoring import catalog
 from serving.settings import Settings
+from tests.servers import PATIENCE_S
 from tests.serving.conftest import VERSIONS, ask, elsewhere
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def slow_down(models: Catalog, name: str) -> threading.Event:
     score = queue._score
 
     def held(matrix: Any) -> Any:
-        release.wait(20)
+        release.wait(PATIENCE_S)
         return score(matrix)
 
     queue._score = held

@@ -11,6 +11,7 @@ import pytest
 import uvloop
 
 from serving.http.listening import ACCEPTED_IN_A_TURN, accept_many
+from tests.servers import PATIENCE_S
 
 CROWD = 200
 
@@ -72,7 +73,7 @@ def test_nobody_is_accepted_once_the_server_is_closed() -> None:
         await server.wait_closed()
         server_socket.close()
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(address, timeout=5)
+            socket.create_connection(address, timeout=PATIENCE_S)
 
     uvloop.run(main())
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.bento_server import bento_server, prepare
+from tests.servers import PATIENCE_S
 from tests.serving.http.lanes import (
     BODY,
     CHUNKED,
@@ -253,7 +254,7 @@ class TestTLS:
             cuts.append([stream[i : i + 1] for i in range(len(stream))])
         for chunks in cuts:
             with (
-                socket.create_connection((where.hostname, where.port), timeout=20) as plain,
+                socket.create_connection((where.hostname, where.port), timeout=PATIENCE_S) as plain,
                 context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
             ):
                 with suppress(BrokenPipeError, ConnectionResetError):

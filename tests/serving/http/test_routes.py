@@ -22,6 +22,7 @@ from serving.scoring import catalog
 from serving.scoring.batcher import Limits
 from serving.settings import Settings
 from tests.faults.wire import read_reply, request
+from tests.servers import PATIENCE_S
 from tests.serving.conftest import elsewhere
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Held:
         release = self.release
 
         def held(matrix: Any) -> Any:
-            release.wait(30)
+            release.wait(PATIENCE_S)
             return np.full((len(matrix), 1), 111.0)
 
         self.batcher._score = held

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from serving.observe import metric_files, metrics
 from tests.bento_server import bento_server, environment, prepare
-from tests.servers import free_port
+from tests.servers import PATIENCE_S, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +118,7 @@ def test_two_servers_never_share_a_folder_of_metrics(made: dict[str, Made], tmp_
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE_S,
         )
         assert second.returncode != 0
         said = second.stdout + second.stderr

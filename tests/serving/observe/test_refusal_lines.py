@@ -21,6 +21,7 @@ from serving.scoring import catalog
 from serving.scoring.catalog import Catalog
 from serving.settings import Settings
 from tests.bento_server import bento_server, prepare
+from tests.servers import PATIENCE_S
 from tests.serving.conftest import VERSIONS, ask, elsewhere
 
 if TYPE_CHECKING:
@@ -365,7 +366,7 @@ def test_a_request_that_http_refuses_is_named_by_what_its_head_says(served: Serv
     sent, expected = CUT_SHORT[case]
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-Id: {case}\r\n".encode()
     host, port = served.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
         connection.sendall(head + sent)
         reply = b"".join(iter(lambda: connection.recv(65536), b""))
     assert f"\r\nx-request-id: {case}\r\n".encode() in reply

@@ -22,6 +22,7 @@ from serving.errors import Problem
 from serving.observe import supervised
 from serving.observe.supervised import Pool, Supervised
 from tests.bento_server import bento_server, prepare
+from tests.servers import PATIENCE_S
 from tests.serving import artifacts
 from tests.serving.conftest import VERSIONS
 from tests.serving.observe.test_traces import receiver
@@ -72,7 +73,7 @@ def test_work_that_raises_is_logged_counted_and_done_again(
 
     thread = Supervised("test", work, of="iris")
     thread.start()
-    assert done.wait(10)
+    assert done.wait(PATIENCE_S)
     thread.close()
     assert failures("test") == before + 3
     assert f"the thread test of iris failed and is started again in 0.0 s: {type(error).__name__} at" in (
@@ -137,7 +138,7 @@ def test_a_thread_goes_on_where_neither_log_nor_metric_can_be_written(
     monkeypatch.setattr(thread._failures, "inc", full)
     monkeypatch.setattr(supervised.logger, "error", full)
     thread.start()
-    assert done.wait(10)
+    assert done.wait(PATIENCE_S)
 
 
 # ---- a pool
@@ -271,7 +272,9 @@ def sabotaged(
 def counted(server: Server, thread: str) -> float:
     found = [
         sample.value
-        for family in text_string_to_metric_families(httpx.get(server.url + "/metrics", timeout=30).text)
+        for family in text_string_to_metric_families(
+            httpx.get(server.url + "/metrics", timeout=PATIENCE_S).text
+        )
         for sample in family.samples
         if sample.name == "okamochi_thread_failures_total" and sample.labels == {"thread": thread}
     ]
@@ -279,7 +282,7 @@ def counted(server: Server, thread: str) -> float:
 
 
 def post(server: Server, path: str, body: Any, **headers: str) -> httpx.Response:
-    return httpx.post(server.url + path, json=body, headers=headers, timeout=30)
+    return httpx.post(server.url + path, json=body, headers=headers, timeout=PATIENCE_S)
 
 
 def one(server: Server, **headers: str) -> httpx.Response:
@@ -309,7 +312,7 @@ def prediction_log_works(server: Server, _: Any) -> bool:
 
 def drift_works(server: Server, _: Any) -> bool:
     def rows() -> float:
-        text = httpx.get(server.url + "/metrics", timeout=30).text
+        text = httpx.get(server.url + "/metrics", timeout=PATIENCE_S).text
         found = [line for line in text.splitlines() if line.startswith('okamochi_drift_rows{model="forest"}')]
         return float(found[0].split()[-1]) if found else 0.0
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.bento_server import bento_server, prepare
 from tests.faults.wire import Reply, address, one, open_to, read_reply, request, workers
+from tests.servers import PATIENCE_S
 from tests.serving.prediction_log.rows import id_of, line
 from tests.serving.prediction_log.test_folder import write_file
 
@@ -198,5 +199,5 @@ def test_a_server_ends_soon_whatever_was_begun_for_clients_that_left(
         asyncio.run(main(server))
         os.kill(server.process.pid, signal.SIGTERM)
         # With all of them worked off it was 52 s.
-        assert server.process.wait(timeout=30) == 0
+        assert server.process.wait(timeout=PATIENCE_S) == 0
         assert "Traceback" not in server.log.read_text()

@@ -16,6 +16,7 @@ from serving.http.gateway import Gateway
 from serving.protocols.json_body import MAX_BRACKETS, MAX_DEPTH, decode
 from serving.scoring.catalog import Catalog
 from serving.settings import Settings
+from tests.servers import PATIENCE_S
 from tests.serving.conftest import ask, elsewhere
 from tests.serving.protocols.forms import Told, agree, forms, post, told
 
@@ -403,7 +404,7 @@ def test_a_real_server_has_the_same_opinion(server: Server, made: dict[str, Made
         name = model
 
     Live.signature = signature  # type: ignore[attr-defined]
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
 
         def ask_form(form: Any, body: bytes) -> Told:
             path = form.path.format(model)

@@ -28,7 +28,7 @@ from serving.protocols.mlflow import VERSION, csv_table
 from serving.protocols.mlflow.endpoint import InvocationsEndpoint, parse
 from serving.protocols.mlflow.frames import FORMS
 from serving.settings import Settings
-from tests.servers import CHECKOUT, mlflow_models_serve
+from tests.servers import CHECKOUT, PATIENCE_S, mlflow_models_serve
 from tests.serving.conftest import ask, elsewhere
 from training.registry.mlflow_registry import Registry
 
@@ -99,7 +99,7 @@ def ours(gateway: Gateway, body: bytes | str, content_type: str = "application/j
 def post(server: Server, body: bytes | str, content_type: str = "application/json") -> httpx.Response:
     sent = body.encode() if isinstance(body, str) else body
     headers = {"Content-Type": content_type} if content_type else {}
-    return httpx.post(f"{server.url}/invocations", content=sent, headers=headers, timeout=60)
+    return httpx.post(f"{server.url}/invocations", content=sent, headers=headers, timeout=PATIENCE_S)
 
 
 class Case(NamedTuple):
@@ -414,7 +414,7 @@ def test_mlflows_own_client(client: httpx.Client, made: dict[str, Made]) -> None
     """`ScoringServerClient` reads the replies of a real server, for a frame, a list and with `params`."""
     rows = pd.DataFrame(made["breast_cancer"].rows[:5], columns=made["breast_cancer"].signature.names)
     found = ScoringServerClient(client.base_url.host, client.base_url.port)
-    found.wait_server_ready(timeout=5, scoring_server_proc=_Running())
+    found.wait_server_ready(timeout=PATIENCE_S, scoring_server_proc=_Running())
     expected = made["breast_cancer"].labels(rows.to_numpy().tolist())
     assert found.invoke(rows).get_predictions()[0].tolist() == expected
     shares = found.invoke(rows, params={"probabilities": True}).get_predictions()

@@ -26,6 +26,7 @@ from serving.http.gateway import Gateway
 from serving.protocols.oip.labels import Labels
 from serving.protocols.oip.tensors import _column
 from serving.settings import Settings
+from tests.servers import PATIENCE_S
 from tests.serving.conftest import VERSIONS, Answer, ask, elsewhere
 
 if TYPE_CHECKING:
@@ -754,7 +755,7 @@ def test_conflicting_lengths_of_the_json_are_refused(server: Server) -> None:
     )
     for lengths, status in [((len(body), 5), b"400"), ((len(body),) * 2, b"200")]:
         more = b"".join(b"Inference-Header-Content-Length: %d\r\n" % length for length in lengths)
-        with socket.create_connection((where.hostname, where.port), timeout=20) as connection:
+        with socket.create_connection((where.hostname, where.port), timeout=PATIENCE_S) as connection:
             connection.sendall(head + more + b"\r\n" + body)
             assert connection.recv(65536).split()[1] == status
 

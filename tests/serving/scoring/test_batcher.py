@@ -24,6 +24,7 @@ from serving.scoring.batcher import (
     packer,
     wait_s,
 )
+from tests.servers import PATIENCE_S
 
 ONE = Signature(task="regression", target="y", columns=(Column(name="x", kind="number"),))
 FOREVER = float("inf")
@@ -182,7 +183,7 @@ def test_a_slow_call_leaves_the_loop_free_and_the_next_batch_forms_meanwhile() -
 
     def score(matrix: Any) -> Any:
         calls.append((len(matrix), threading.current_thread() is threading.main_thread()))
-        release.wait(10)
+        release.wait(PATIENCE_S)
         return double(matrix)
 
     async def main() -> None:
@@ -348,7 +349,7 @@ def held(queue_of: Callable[[Callable[[Any], Any]], Batcher]) -> tuple[Batcher, 
     release = threading.Event()
 
     def score(matrix: Any) -> Any:
-        release.wait(10)
+        release.wait(PATIENCE_S)
         return double(matrix)
 
     queue = queue_of(score)

@@ -18,6 +18,7 @@ from artifact import manifest
 from artifact.encode import Encoder
 from artifact.manifest import ArtifactError
 from serving.scoring.model_process import ModelProcess, ModelProcessError
+from tests.servers import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +102,7 @@ def test_a_scorer_that_hangs_ends_with_the_worker_though_its_keeper_is_gone(fore
     running.close()
 
     # Its parent now is the system's first process, which may leave it a zombie.
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE_S
     with suppress(psutil.NoSuchProcess):
         while psutil.Process(scorer).status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < end, "it lives"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import mlflow
 import pandas as pd
 import pytest
-from servers import CHECKOUT, free_port, mlflow_models_serve
+from servers import CHECKOUT, PATIENCE_S, free_port, mlflow_models_serve
 from sklearn.linear_model import LogisticRegression
 
 from artifact import manifest
@@ -138,7 +138,7 @@ def test_mlflow_models_serve_scores_raw_rows(mlflow_url: str, make_artifact: Mak
             request = urllib.request.Request(
                 f"{server.url}/invocations", body, {"Content-Type": "application/json"}
             )
-            with urllib.request.urlopen(request, timeout=60) as reply:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as reply:
                 return json.load(reply)
 
         assert ask([{"weight": 1, "colour": "blue"}, {"weight": 5, "colour": None}]) == {

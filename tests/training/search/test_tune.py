@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
 
+import training.search.study
+from tests.servers import PATIENCE_S
 from tests.training.made_tables import messy
 from training.__main__ import main
 from training.registry.mlflow_registry import Registry
+from training.search.runner import running
 from training.search.search import search, tune
 from training.search.spec import SearchSpec
+from training.search.study import open_study
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 TRIALS = 8
@@ -62,6 +69,69 @@ def test_helpers_that_start_at_once_share_one_budget_and_a_run_chooses_among_the
     )
     assert len(nested) >= len(trials)
     assert len(optuna.load_study(study_name=name, storage=storage).trials) == len(trials), "nothing was left"
+
+
+def test_a_process_that_finds_a_study_waits_until_its_defaults_are_enqueued(tmp_path, monkeypatch):
+    """Or it would draw candidates in place of defaults, and these would be left when the budget is spent."""
+    made, spec = messy("binary", 120), shared_spec(tmp_path)
+    enqueue, first_is_in, second_waits = optuna.Study.enqueue_trial, threading.Event(), threading.Event()
+    opened = {}
+
+    def enqueue_slowly(study, *arguments, **options):
+        enqueue(study, *arguments, **options)
+        first_is_in.set()
+        assert second_waits.wait(PATIENCE_S)
+
+    def pause(_seconds):
+        assert len(study_in(spec).trials) == 1
+        second_waits.set()
+        creating.join(60)
+
+    def open_in(name):
+        with running(made.matrix, made.labels, made.signature, spec) as runner:
+            opened[name] = len(open_study(runner, spec).trials)
+
+    monkeypatch.setattr(optuna.Study, "enqueue_trial", enqueue_slowly)
+    monkeypatch.setattr(training.search.study, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+    creating = threading.Thread(target=open_in, args=["creates"])
+    creating.start()
+    assert first_is_in.wait(PATIENCE_S)
+    open_in("finds")
+    creating.join()
+    assert opened["finds"] == opened["creates"] > 1
+
+
+def test_a_study_whose_creator_died_gets_its_defaults_from_the_next_process(tmp_path, monkeypatch):
+    """Each once, whatever was enqueued before."""
+    made, spec = messy("binary", 120), shared_spec(tmp_path)
+
+    class Killed(BaseException):
+        pass
+
+    def die(study, *_arguments, **_options):
+        if study.trials:
+            raise Killed
+        enqueue(study, *_arguments, **_options)
+
+    enqueue = optuna.Study.enqueue_trial
+    with running(made.matrix, made.labels, made.signature, spec) as runner:
+        monkeypatch.setattr(optuna.Study, "enqueue_trial", die)
+        with suppress(Killed):
+            open_study(runner, spec)
+        assert len(study_in(spec).trials) == 1
+        monkeypatch.setattr(optuna.Study, "enqueue_trial", enqueue)
+        monkeypatch.setattr(training.search.study, "READY_S", 0)
+        found = [str(trial.system_attrs["fixed_params"]) for trial in open_study(runner, spec).trials]
+    assert len(set(found)) == len(found) > 1
+
+
+def shared_spec(folder):
+    return asked(storage=f"sqlite:///{folder}/study.db", study_name="shared", trials=8)
+
+
+def study_in(spec):
+    (name,) = optuna.get_all_study_names(spec.storage)
+    return optuna.load_study(study_name=name, storage=spec.storage)
 
 
 def test_a_helper_that_dies_takes_its_trial_with_it_and_no_other(tmp_path):
