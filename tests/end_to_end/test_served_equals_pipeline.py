@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,10 +25,9 @@ from training.settings import all_use_cases, load_use_case
 from training.tables.data import load_table, test_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from artifact.manifest import Artifact
-    from tests.conftest import Trained
 
 NAMES = [use_case.name for use_case in all_use_cases()]
 MOST_ROWS = 400
@@ -44,13 +42,11 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(trained: Callable[[str], Trained], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(champions: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     found = {}
-    with ThreadPoolExecutor(2) as pool:  # a training is mostly one core's work
-        list(pool.map(trained, NAMES))
+    registry = Registry(champions)
     for name in NAMES:
-        registry = Registry(trained(name).tracking_uri)
         version = registry.version(name, CHAMPION)
         assert version is not None
         found[name] = (registry.download(version, folder / "champions" / name), version.number)

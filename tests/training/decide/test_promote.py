@@ -217,7 +217,6 @@ def test_a_registry_lost_in_the_middle_leaves_the_old_champion(
 ) -> None:
     """Wherever the moves are cut, the old champion is live, and the same command once more completes."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     name = f"lost_{skip}"
     direct = Registry(mlflow_url)
     poor, good = versions(direct, make_artifact, name, 1.5, 3.0)

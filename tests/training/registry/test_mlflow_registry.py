@@ -338,8 +338,8 @@ def test_an_unreachable_registry_is_one_sentence(uri: str) -> None:
 
 def test_a_hanging_registry_is_given_up(own_mlflow: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes connections and never answers is an error too."""
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     registry = Registry(own_mlflow.url)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     own_mlflow.freeze()
     with pytest.raises(RegistryError, match="timed out"):
         registry.version("any", CHAMPION)
