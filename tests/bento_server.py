@@ -32,6 +32,7 @@ def environment(folder: Path) -> dict[str, str]:
         "BENTOML_DO_NOT_TRACK": "True",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(folder),
+        "OKAMOCHI_DEFAULT_DEADLINE_MS": "60000",  # a request may wait for seconds on a busy machine
     }
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.servers import Server
     from tests.serving.artifacts import Made
 
+PATIENT_SETTINGS = Settings(default_deadline_ms=60_000)
+"""On a busy machine a request may wait for seconds; only tests of deadlines want it refused for that."""
 VERSIONS = {"breast_cancer": "3", "iris": "12", "linear": "1", "loans": "2", "forest": "7"}
 
 
@@ -43,7 +45,7 @@ def models(made: dict[str, Made]) -> Catalog:
     found = catalog.load(
         [(name, name) for name in made],
         lambda tag: (made[tag].path, {"version": VERSIONS[tag]}),
-        Settings(),
+        PATIENT_SETTINGS,
     )
     assert found.refused == {}
     return found
@@ -109,7 +111,7 @@ async def elsewhere(_scope: Any, _receive: Any, send: Any) -> None:
 
 @pytest.fixture(scope="session")
 def gateway(models: Catalog) -> Gateway:
-    return Gateway(elsewhere, models, Settings(), passed_on={"/docs.json"})
+    return Gateway(elsewhere, models, PATIENT_SETTINGS, passed_on={"/docs.json"})
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,9 @@ import pytest
 
 from serving.http.gateway import Gateway
 from serving.scoring import catalog
-from serving.settings import Settings
 from tests.artifact import bought
 from tests.artifact.bought import records
-from tests.serving.conftest import ask, elsewhere
+from tests.serving.conftest import PATIENT_SETTINGS, ask, elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +30,11 @@ def gateway(
 ) -> Iterator[Gateway]:
     folder: Path = tmp_path_factory.mktemp("bought")
     artifact = bought.seal(folder / "artifact", bought_pipeline, bought_table)
-    models = catalog.load([("bought", "bought")], lambda _: (artifact.path, {"version": "1"}), Settings())
+    models = catalog.load(
+        [("bought", "bought")], lambda _: (artifact.path, {"version": "1"}), PATIENT_SETTINGS
+    )
     assert models.refused == {}
-    yield Gateway(elsewhere, models, Settings())
+    yield Gateway(elsewhere, models, PATIENT_SETTINGS)
     models.close()
 
 

@@ -102,7 +102,7 @@ SAME: dict[str, list[bytes]] = {
     "upgrade": [request(headers=(HOST, "Connection: Upgrade", "Upgrade: h2c"))],
     "request id": [request(headers=(HOST, "X-Request-Id: abc-123"))],
     "bad request id": [request(headers=(HOST, "X-Request-Id: " + "a" * 200))],
-    "deadline": [request(headers=(HOST, "X-Deadline-Ms: 5000", "X-Request-Id: a"))],
+    "deadline": [request(headers=(HOST, "X-Deadline-Ms: 60000", "X-Request-Id: a"))],
     "bad deadline": [request(headers=(HOST, "X-Deadline-Ms: -1"))],
     "content type with charset": [request(headers=(HOST, "Content-Type: Application/JSON; charset=UTF-8"))],
     "no content type": [request(headers=(HOST,))],

@@ -14,7 +14,7 @@ from serving.http.gateway import Gateway
 from serving.scoring import catalog
 from serving.settings import Settings
 from tests.servers import PATIENCE_S
-from tests.serving.conftest import VERSIONS, ask, elsewhere
+from tests.serving.conftest import PATIENT_SETTINGS, VERSIONS, ask, elsewhere
 
 if TYPE_CHECKING:
     from serving.scoring.catalog import Catalog
@@ -25,7 +25,7 @@ X = b'{"x": 1}'
 
 def gateway_of(made: dict[str, Made], *names: str, settings: Settings | None = None) -> Gateway:
     """A gateway with models of its own, which a test may slow down."""
-    settings = settings or Settings()
+    settings = settings or PATIENT_SETTINGS
     found = catalog.load(
         [(name, name) for name in names], lambda tag: (made[tag].path, {"version": VERSIONS[tag]}), settings
     )

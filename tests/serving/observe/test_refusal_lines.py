@@ -22,7 +22,7 @@ from serving.scoring.catalog import Catalog
 from serving.settings import Settings
 from tests.bento_server import bento_server, prepare
 from tests.servers import PATIENCE_S
-from tests.serving.conftest import VERSIONS, ask, elsewhere
+from tests.serving.conftest import PATIENT_SETTINGS, VERSIONS, ask, elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
 
 
 def gateway_of(made: dict[str, Made], settings: Settings | None = None) -> Gateway:
-    settings = settings or Settings()
+    settings = settings or PATIENT_SETTINGS
     found = catalog.load(
         [("loans", "loans")], lambda tag: (made[tag].path, {"version": VERSIONS[tag]}), settings
     )

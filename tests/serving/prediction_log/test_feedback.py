@@ -41,7 +41,7 @@ def start(made: dict[str, Made], target: str) -> Iterator[Callable[..., Gateway]
 
     def make(**settings: Any) -> Gateway:
         found = Settings(**{"prediction_log": target, **PATIENT, **settings})
-        versions = {"iris": "12", "linear": "1", "loans": "2"}
+        versions = {"iris": "12", "linear": "1"}
         models = catalog.load(
             [(name, name) for name in versions],
             lambda name: (made[name].path, {"version": versions[name]}),

@@ -18,7 +18,7 @@ from serving.protocols.options import Query
 from serving.protocols.registry import PROTOCOLS
 from serving.scoring.catalog import Catalog
 from serving.settings import Settings
-from tests.serving.conftest import ask, elsewhere
+from tests.serving.conftest import PATIENT_SETTINGS, ask, elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,7 +87,7 @@ class Plain:
 def gateway(models: Catalog) -> Gateway:
     one: Protocol = Plain()
     catalog = Catalog({"iris": models.live["iris"]}, {"wine": "its digest differs"}, "iris")
-    return Gateway(elsewhere, catalog, Settings(), protocols=(*PROTOCOLS, one))
+    return Gateway(elsewhere, catalog, PATIENT_SETTINGS, protocols=(*PROTOCOLS, one))
 
 
 def say(gateway: Gateway, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:

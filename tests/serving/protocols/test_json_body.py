@@ -17,7 +17,7 @@ from serving.protocols.json_body import MAX_BRACKETS, MAX_DEPTH, decode
 from serving.scoring.catalog import Catalog
 from serving.settings import Settings
 from tests.servers import PATIENCE_S
-from tests.serving.conftest import ask, elsewhere
+from tests.serving.conftest import PATIENT_SETTINGS, ask, elsewhere
 from tests.serving.protocols.forms import Told, agree, forms, post, told
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ WRAPPED = {
 def gateways(models: Catalog) -> dict[str, Gateway]:
     """A gateway for each model, which is the default of its own."""
     return {
-        name: Gateway(elsewhere, Catalog({name: model}, default=name), Settings())
+        name: Gateway(elsewhere, Catalog({name: model}, default=name), PATIENT_SETTINGS)
         for name, model in models.live.items()
         if name in ("iris", "loans", "linear")
     }

@@ -27,9 +27,8 @@ from serving.http.gateway import Gateway
 from serving.protocols.mlflow import VERSION, csv_table
 from serving.protocols.mlflow.endpoint import InvocationsEndpoint, parse
 from serving.protocols.mlflow.frames import FORMS
-from serving.settings import Settings
 from tests.servers import CHECKOUT, PATIENCE_S, mlflow_models_serve
-from tests.serving.conftest import ask, elsewhere
+from tests.serving.conftest import PATIENT_SETTINGS, ask, elsewhere
 from training.registry.mlflow_registry import Registry
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ LOANS: list[dict[str, Any]] = [
 def gateways(models: Catalog) -> dict[str, Gateway]:
     """The server, with each of the models as its default."""
     return {
-        name: Gateway(elsewhere, dataclasses.replace(models, default=name), Settings())
+        name: Gateway(elsewhere, dataclasses.replace(models, default=name), PATIENT_SETTINGS)
         for name in models.live
     }
 
@@ -401,7 +400,7 @@ def test_the_small_routes(gateways: dict[str, Gateway], theirs: dict[str, Server
 def test_a_default_that_is_refused_is_not_ready(models: Catalog) -> None:
     """A model that must not serve: /ping and /invocations say 503 and why."""
     catalog = dataclasses.replace(models, default="broken", refused={"broken": "its digest is off"})
-    gateway = Gateway(elsewhere, catalog, Settings())
+    gateway = Gateway(elsewhere, catalog, PATIENT_SETTINGS)
     for method, path in (("GET", "/ping"), ("GET", "/health"), ("POST", "/invocations")):
         found = asyncio.run(ask(gateway, method, path, b'{"inputs": [5]}'))
         assert found.status == 503
@@ -596,7 +595,7 @@ def test_limits(models: Catalog, client: httpx.Client) -> None:
     """Too many rows and too many bytes are 413, a late answer 429, in MLflow's shape."""
     small = dataclasses.replace(models.live["linear"], max_rows=3)
     gateway = Gateway(
-        elsewhere, dataclasses.replace(models, live={"linear": small}, default="linear"), Settings()
+        elsewhere, dataclasses.replace(models, live={"linear": small}, default="linear"), PATIENT_SETTINGS
     )
     for kind, body in {
         "inputs": '{"inputs": [1, 2, 3, 4]}',

@@ -25,9 +25,8 @@ from artifact.signature import Column, Signature
 from serving.http.gateway import Gateway
 from serving.protocols.oip.labels import Labels
 from serving.protocols.oip.tensors import _column
-from serving.settings import Settings
 from tests.servers import PATIENCE_S
-from tests.serving.conftest import VERSIONS, Answer, ask, elsewhere
+from tests.serving.conftest import PATIENT_SETTINGS, VERSIONS, Answer, ask, elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -730,7 +729,7 @@ def test_nan_is_missing_and_infinity_is_refused_in_binary(gateway: Gateway, data
 
 def test_a_model_that_was_refused_is_not_ready_in_the_shape_of_the_protocol(models: Catalog) -> None:
     damaged = replace(models, live={"iris": models.live["iris"]}, refused={"loans": "a digest differs"})
-    gateway = Gateway(elsewhere, damaged, Settings())
+    gateway = Gateway(elsewhere, damaged, PATIENT_SETTINGS)
 
     async def main() -> None:
         assert (await ask(gateway, "GET", "/v2/health/live")).status == 200

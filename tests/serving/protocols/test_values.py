@@ -22,8 +22,8 @@ from serving.protocols.oip.endpoint import InferEndpoint
 from serving.protocols.oip.tensors import DTYPES
 from serving.protocols.predict.endpoint import PredictEndpoint
 from serving.scoring import catalog
-from serving.settings import Settings
 from tests.serving import artifacts
+from tests.serving.conftest import PATIENT_SETTINGS
 from tests.serving.protocols.forms import SCALAR, Form, forms, joined, tensor, tensors
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LiveModel]:
         model.fit(np.random.default_rng(0).random((60, signature.width)), [0, 1] * 30)
         made[name] = artifacts.seal(folder / name, name, model, signature, rows, runtime="sklearn")
     found = catalog.load(
-        [(name, name) for name in made], lambda tag: (made[tag].path, {"version": "1"}), Settings()
+        [(name, name) for name in made], lambda tag: (made[tag].path, {"version": "1"}), PATIENT_SETTINGS
     )
     assert found.refused == {}
     return found.live

@@ -19,7 +19,7 @@ from serving.http.gateway import Gateway
 from serving.scoring import catalog
 from serving.settings import Settings
 from tests.serving import artifacts
-from tests.serving.conftest import ask, elsewhere
+from tests.serving.conftest import PATIENT_SETTINGS, ask, elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +152,7 @@ def test_a_refused_model_leaves_the_others_live(made: dict[str, Made], copy: Any
     models = catalog.load(
         [(name, name) for name in paths], lambda tag: (paths[tag], {"version": "1"}), Settings()
     )
-    gateway = Gateway(elsewhere, models, Settings())
+    gateway = Gateway(elsewhere, models, PATIENT_SETTINGS)
 
     async def main() -> None:
         ready = await ask(gateway, "GET", "/readyz")
@@ -191,7 +191,7 @@ def test_no_reply_tells_a_path_and_the_log_tells_it_whole(
         return folder, {"version": "latest" if damage == "version" else "1"}
 
     models = catalog.load([("iris", "okamochi-iris:1")], locate, Settings())
-    gateway = Gateway(elsewhere, models, Settings())
+    gateway = Gateway(elsewhere, models, PATIENT_SETTINGS)
 
     async def main() -> list[bytes]:
         routes = ("/readyz", "/models", "/models/iris", "/docs", "/openapi.json", "/v2/models/iris", "/ping")
