@@ -108,9 +108,9 @@ def exact(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A model that gives back the sum of its columns, all of them numbers that float32 does not hold."""
     folder = tmp_path_factory.mktemp("exact") / "artifact"
     artifact = bought.seal_numbers(folder, NUMBERS)
-    models = catalog.load([("exact", "exact")], lambda _: (artifact.path, {"version": "1"}), Settings())
+    models = catalog.load([("exact", "exact")], lambda _: (artifact.path, {"version": "1"}), PATIENT_SETTINGS)
     assert models.refused == {}
-    yield Gateway(elsewhere, models, Settings())
+    yield Gateway(elsewhere, models, PATIENT_SETTINGS)
     models.close()
 
 
