@@ -261,10 +261,6 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         from serving.scoring.watch import Watch
 
         path = self.inner.folder / models_lock.FILE
-
-        def publish(catalog: Catalog) -> None:
-            gateway.live.routes = gateway.routes_of(catalog)
-
         return Watch(
             path,
             read=partial(declared.read, path, self.settings.models),
@@ -272,7 +268,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
             locate=store.path_of,
             stamp=store.stamp,
             current=lambda: gateway.catalog,
-            publish=publish,
+            publish=gateway.publish,
             settings=self.settings,
         )
 

@@ -48,6 +48,7 @@ Reason = (
         "timeout",
         "too_many_rows",
         "unknown_model",
+        "unknown_version",
     ]
 )
 """Why a request was refused: a name that stays, for the log and the metric; docs/operations.md lists them."""

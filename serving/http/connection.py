@@ -262,7 +262,8 @@ class Connection(HttpToolsProtocol):
             endpoint, self._last_endpoint = self._last_endpoint, None
             name = endpoint.name if endpoint is not None else "other"
             model = endpoint.model.name if endpoint is not None else ""
-            lane.observe_refused(model, name, reply.status, 0.0, reply.reason)
+            version = endpoint.model.version if endpoint is not None else ""
+            lane.observe_refused(model, version, name, reply.status, 0.0, reason=reply.reason)
             lane.log_refused(
                 name,
                 reply,

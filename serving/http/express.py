@@ -251,7 +251,9 @@ class ExpressConnection(Connection):
         plain = self._plain
         assert plain is not None  # noqa: S101 - set with _due
         seconds = perf_counter() - self._started
-        lane.observe(plain.endpoint.model.name, plain.endpoint.name, reply.status, seconds, reply.reason)
+        endpoint = plain.endpoint
+        model = endpoint.model
+        lane.observe(model.name, model.version, endpoint.name, reply.status, seconds, reason=reply.reason)
         close = self._closing or (self._half_closed and not self._held)
         name = problem.request_id.encode("latin-1") if problem is not None else plain.head.request_id
         self.transport.write(self._whole(reply, name, close=close))

@@ -116,6 +116,13 @@ class Gateway:
         heads = heads_of(endpoints, self.observe_express, settings)
         return Routes(catalog, endpoints, self._pages_of(catalog), heads)
 
+    def publish(self, catalog: Catalog) -> None:
+        """Make other models live; called from any thread."""
+        self.live.routes = self.routes_of(catalog)
+        live = {(name, model.version) for name, model in catalog.live.items()}
+        for observer in (self._observe, self.observe_express):
+            observer.forget_all_but(live)
+
     def _pages_of(self, catalog: Catalog) -> dict[str, Page]:
         document_of = document(catalog, self.settings, self._protocols)
         openapi = msgspec.json.encode(document_of)
@@ -186,7 +193,8 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
             reply = endpoint.refuse(context.named(server_failed(error)))
         seconds = perf_counter() - context.started
-        self._observe(endpoint.model.name, endpoint.name, reply.status, seconds, reply.reason)
+        model = endpoint.model
+        self._observe(model.name, model.version, endpoint.name, reply.status, seconds, reason=reply.reason)
         self._tell(endpoint.name, reply, context, endpoint)
         await send_reply(send, reply, context.name)
 
@@ -237,8 +245,12 @@ class Gateway:
             reply = self._refuse(path, context.named(problem))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
             reply = self._refuse(path, context.named(server_failed(error)))
-        model = context.model.name if context.model is not None else ""
-        self._observe(model, name, reply.status, perf_counter() - context.started, reply.reason)
+        model, version = (
+            (context.model.name, context.model.version) if context.model is not None else ("", "")
+        )
+        self._observe(
+            model, version, name, reply.status, perf_counter() - context.started, reason=reply.reason
+        )
         self._tell(name, reply, context)
         await send_reply(send, reply, context.name)
 

@@ -96,7 +96,7 @@ class PlainReader:
         if checked.length is None or checked.length > self.max_body_bytes:
             return None
         access_request = AccessRequest("POST", path, checked.credentials)
-        tally = self._observe.tally(endpoint.model.name, endpoint.name)
+        tally = self._observe.tally(endpoint.model.name, endpoint.model.version, endpoint.name)
         return Plain(endpoint, checked.length, checked, access_request, tally, endpoint.answer)
 
 

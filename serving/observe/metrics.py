@@ -12,7 +12,7 @@ import os
 import re
 from bisect import bisect_left
 from collections import Counter as Counted
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -53,6 +53,11 @@ SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25,
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 REQUESTS = Counter("okamochi_requests", "Requests answered.", ["model", "endpoint", "status"])
+VERSION_REQUESTS = Counter(
+    "okamochi_version_requests",
+    "Requests to prediction routes that a version answered, of the versions that are live.",
+    ["model", "version", "status"],
+)
 LATENCY = Histogram(
     "okamochi_request_seconds",
     "From the first byte of a request to its reply, in the worker.",
@@ -195,12 +200,14 @@ class _Values:
 
 
 class _Answered:
-    """Requests of one model, endpoint and status that are not in the metrics yet."""
+    """Requests of one model, version, endpoint and status that are not in the metrics yet."""
 
-    __slots__ = ("counter", "seconds")
+    __slots__ = ("counters", "seconds")
 
-    def __init__(self, model: str, endpoint: str, status: int) -> None:
-        self.counter = REQUESTS.labels(model, endpoint, str(status))
+    def __init__(self, model: str, version: str, endpoint: str, status: int) -> None:
+        self.counters = [REQUESTS.labels(model, endpoint, str(status))]
+        if version:
+            self.counters.append(VERSION_REQUESTS.labels(model, version, str(status)))
         self.seconds = _Values(LATENCY.labels(model, endpoint), SECONDS)
 
 
@@ -233,22 +240,30 @@ class Observer:
 
     def __init__(self, lane: str) -> None:
         self._in_lane = LANE.labels(lane)
-        self._kinds: dict[tuple[str, str, int], _Answered] = {}
+        self._kinds: dict[tuple[str, str, str, int], _Answered] = {}
         self._waiting: list[_Answered] = []
         self._rejected: Counted[tuple[str, str]] = Counted()
 
-    def __call__(self, model: str, endpoint: str, status: int, seconds: float, reason: str = "") -> None:
-        """Count one request, and the reason of its refusal if it was refused."""
-        kind = self._kind(model, endpoint, status)
+    def __call__(
+        self, model: str, version: str, endpoint: str, status: int, seconds: float, *, reason: str = ""
+    ) -> None:
+        """Count one request, and the reason of its refusal if it was refused.
+
+        Parameters
+        ----------
+        model, version
+            Of the prediction route; "" for other routes.
+        """
+        kind = self._kind(model, version, endpoint, status)
         if not kind.seconds.values:
             self._wait(kind)
         kind.seconds.values.append(seconds)
         if reason:
             self._rejected[model, reason] += 1
 
-    def tally(self, model: str, endpoint: str) -> Tally:
+    def tally(self, model: str, version: str, endpoint: str) -> Tally:
         """A function that counts a reply of 200, sent now, by its start."""
-        kind = self._kind(model, endpoint, 200)
+        kind = self._kind(model, version, endpoint, 200)
         values = kind.seconds.values
 
         def count(start: float) -> None:
@@ -257,6 +272,12 @@ class Observer:
             values.append(perf_counter() - start)
 
         return count
+
+    def forget_all_but(self, live: Collection[tuple[str, str]]) -> None:
+        """Drop what is kept for other models and versions than these; called from any thread."""
+        for key in list(self._kinds):
+            if key[1] and key[:2] not in live:
+                self._kinds.pop(key, None)
 
     def _kind(self, *key: Any) -> _Answered:
         kind = self._kinds.get(key)
@@ -273,7 +294,8 @@ class Observer:
         total = 0
         for kind in self._waiting:
             count = kind.seconds.flush()
-            kind.counter.inc(count)
+            for counter in kind.counters:
+                counter.inc(count)
             total += count
         self._in_lane.inc(total)
         self._waiting.clear()

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from serving.errors import Problem
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from serving.errors import Headers, Problem
+    from serving.errors import Headers
     from serving.scoring.batcher import Scores
     from serving.scoring.catalog import Catalog, LiveModel
     from serving.settings import Settings
@@ -148,3 +150,12 @@ def deadline(head: Head, query: Query, started: float, settings: Settings) -> tu
 def problem_reply(problem: Problem) -> Reply:
     """A problem as `application/problem+json`."""
     return Reply(problem.status, b"application/problem+json", problem.body(), problem.headers, problem.reason)
+
+
+def unknown_version(model: LiveModel, version: str) -> Problem:
+    """404 for a version of a live model that is not loaded."""
+    return Problem(
+        404,
+        f"Unknown version {version[:40]!r} of {model.name!r}; the loaded version is {model.version!r}.",
+        reason="unknown_version",
+    )

@@ -13,7 +13,7 @@ import msgspec
 
 from artifact import __version__
 from serving.errors import Problem
-from serving.protocols import Reply
+from serving.protocols import Reply, unknown_version
 from serving.protocols.oip import document
 from serving.protocols.oip.endpoint import JSON, InferEndpoint, refusal
 from serving.protocols.oip.metadata import metadata
@@ -86,10 +86,7 @@ class OpenInference:
             except Problem as problem:
                 return problem
             if len(parts) > 5 and parts[4] == "versions" and parts[5] != model.version:
-                return Problem(
-                    404,
-                    f"Unknown version {parts[5][:40]!r} of {model.name!r}; expected {model.version!r}.",
-                )
+                return unknown_version(model, parts[5])
         return Problem(404, f"Unknown path {path[:200]!r}; the only supported extension is {EXTENSIONS[0]}.")
 
     def document(self, catalog: Catalog) -> Described:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serving.protocols import problem_reply
+from serving.protocols import problem_reply, unknown_version
 from serving.protocols.predict import document
 from serving.protocols.predict.endpoint import PredictEndpoint
 
@@ -24,8 +24,11 @@ class Predict:
     name = "predict"
 
     def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
-        """One route for each live model, and the default model's without a name."""
+        """Two routes for each live model, with and without its version, and the default model's own."""
         routes = {_route_of(name): PredictEndpoint(model) for name, model in catalog.live.items()}
+        routes |= {
+            _route_of(name, model.version): routes[_route_of(name)] for name, model in catalog.live.items()
+        }
         if catalog.default in catalog.live:
             routes[ROUTE] = routes[_route_of(catalog.default)]
         return routes
@@ -48,14 +51,18 @@ class Predict:
             return catalog.default if catalog.default in catalog.refused else ""
         return next((name for name in catalog.refused if path == _route_of(name)), "")
 
-    def not_found(self, path: str, catalog: Catalog) -> Problem | None:  # noqa: ARG002 - the gateway's problem is enough
-        """Nothing more than the gateway's own problem."""
-        return None
+    def not_found(self, path: str, catalog: Catalog) -> Problem | None:
+        """404 with the version that is live, for another one of a live model."""
+        parts = path.split("/")
+        model = catalog.live.get(parts[2]) if len(parts) == 6 and self.owns(path) else None
+        if model is None or path != _route_of(model.name, parts[4]):
+            return None
+        return unknown_version(model, parts[4])
 
     def document(self, catalog: Catalog) -> Described:
         """One operation for each route."""
         return document.of(catalog, ROUTE, _route_of)
 
 
-def _route_of(name: str) -> str:
-    return f"/models/{name}/predict"
+def _route_of(name: str, version: str = "") -> str:
+    return f"/models/{name}/versions/{version}/predict" if version else f"/models/{name}/predict"

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from serving.scoring.catalog import Catalog, LiveModel
 
 
-def of(catalog: Catalog, route: str, route_of: Callable[[str], str]) -> Described:
+def of(catalog: Catalog, route: str, route_of: Callable[[str, str], str]) -> Described:
     """An operation a route, and each model's record, request and reply."""
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {}
     if catalog.default in catalog.live:
         paths[route] = {"post": _predict(catalog.live[catalog.default], "predict")}
     for model in catalog.live.values():
-        paths[route_of(model.name)] = {"post": _predict(model, f"predict_{model.name}")}
+        paths[route_of(model.name, "")] = {"post": _predict(model, f"predict_{model.name}")}
+        own = f"predict_{model.name}_version_{model.version}"
+        paths[route_of(model.name, model.version)] = {"post": _predict(model, own)}
         schemas[f"{model.name}_record"] = record(model)
         schemas[f"{model.name}_request"] = request(model)
         schemas[f"{model.name}_reply"] = _reply(model)

@@ -34,9 +34,9 @@ def test_requests_tallied_together_count_as_if_each_were_observed() -> None:
         observe = metrics.Observer("test")
         for i, value in enumerate(seconds):
             if i % 2:
-                observe("tallied", "predict", 200, value)
+                observe("tallied", "1", "predict", 200, value)
             else:
-                observe("tallied", "predict", 413, value, "too_many_rows")
+                observe("tallied", "1", "predict", 413, value, reason="too_many_rows")
         await asyncio.sleep(5 * metrics.FLUSH_S)
 
     asyncio.run(tally())

@@ -107,9 +107,6 @@ def run(
         models = catalog.load(first.items(), store.locate, settings)
         gateway = Gateway(elsewhere, models, settings)
 
-        def publish(models: catalog.Catalog) -> None:
-            gateway.live.routes = gateway.routes_of(models)
-
         looking = Watch(
             lock,
             read=read,
@@ -117,7 +114,7 @@ def run(
             locate=store.locate,
             stamp=store.stamp,
             current=lambda: gateway.catalog,
-            publish=publish,
+            publish=gateway.publish,
             settings=settings,
         )
         started.append(Running(store, lock, gateway, looking))
@@ -146,6 +143,50 @@ def test_another_version_goes_live_and_back(run: Callable[..., Running]) -> None
         running.look(f"linear linear:{version}\n")
         assert running.says() == (10 * version, str(version))
     assert running.not_live == []
+
+
+def test_a_version_has_routes_of_its_own_while_it_is_loaded(run: Callable[..., Running]) -> None:
+    running = run()
+    tensor = b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 1], "data": [10]}]}'
+    for version, other in (("1", "2"), ("2", "1")):
+        running.look(f"linear linear:{version}\n")
+        assert running.post(f"/models/linear/versions/{version}/predict").json()["version"] == version
+        assert (
+            running.post(f"/v2/models/linear/versions/{version}/infer", tensor).json()["model_version"]
+            == version
+        )
+        assert running.get(f"/v2/models/linear/versions/{version}/ready").status == 200
+        for gone in (
+            running.post(f"/models/linear/versions/{other}/predict"),
+            running.post(f"/v2/models/linear/versions/{other}/infer", tensor),
+            running.get(f"/v2/models/linear/versions/{other}/ready"),
+            running.get(f"/v2/models/linear/versions/{other}"),
+        ):
+            assert gone.status == 404
+            assert f"'{version}'" in gone.body.decode()
+            assert f"'{other}'" in gone.body.decode()
+
+
+def test_requests_are_counted_by_version_and_only_of_what_is_live(run: Callable[..., Running]) -> None:
+    """The files that workers share would keep the label of each version for good."""
+    running = run()
+
+    def counted() -> str:
+        async def ask_and_flush() -> None:
+            await ask(running.gateway, "POST", "/predict", b'{"x": 1}')
+            await asyncio.sleep(0.01)
+
+        asyncio.run(ask_and_flush())
+        lines = metrics.exposition().decode().splitlines()
+        return "\n".join(line for line in lines if "version=" in line and 'model="linear"' in line)
+
+    assert 'okamochi_version_requests_total{model="linear",status="200",version="1"}' in counted()
+    running.look("linear linear:2\n")
+    text = counted()
+    assert 'okamochi_version_requests_total{model="linear",status="200",version="2"}' in text
+    assert 'okamochi_model_info{model="linear",runtime="onnx",version="2"} 1.0' in text
+    assert 'version="1"' not in text
+    assert not [key for key in running.gateway._observe._kinds if key[1] == "1"]
 
 
 def test_a_file_that_stays_the_same_opens_nothing(run: Callable[..., Running]) -> None:
