@@ -7,6 +7,8 @@ PORT = 3000
 MLFLOW_PORT = 5001
 PYTHON =
 TRIALS =
+# FOLLOW=0: make serve serves what it begins with, until it is started again
+FOLLOW =
 ARGS =
 # for load and soak: docs/loadtests.md
 SHAPE = steady
@@ -51,7 +53,7 @@ help: ## list these commands
 .PHONY: serve
 serve: ## train what is new or has changed, then serve USECASES on 127.0.0.1:PORT
 	@$(environment) training --port "$(PORT)" --rebuild-for "$(PYTHON)"
-	@exec $(RUN) -m deploy serve $(USECASES) --port $(PORT) --mlflow-port $(MLFLOW_PORT) $(trials)
+	@exec $(RUN) -m deploy serve $(USECASES) --port $(PORT) --mlflow-port $(MLFLOW_PORT) $(trials) $(if $(filter 0,$(FOLLOW)),--no-follow)
 
 .PHONY: train
 train: ## train USECASES anew and promote those that pass the gate

@@ -52,6 +52,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     serve.add_argument("--port", type=int, default=3000)
     serve.add_argument("--mlflow-port", type=int, default=5001, help="named in the hint that is printed")
     serve.add_argument("--trials", type=int, help="search budget of a training that is needed")
+    serve.add_argument(
+        "--no-follow", action="store_true", help="do not serve new champions without a restart"
+    )
     serve.set_defaults(run=run_serve, execute=execute)
 
     follow = commands.add_parser(
@@ -64,6 +67,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     follow.add_argument("--lock", type=Path, metavar="FILE", help="default: the checkout's models.lock")
     follow.add_argument("--once", action="store_true", help="look once: 0 all are in the file, else 1")
+    follow.add_argument("--end-with-stdin", action="store_true", help="end when standard input ends")
     follow.set_defaults(run=run_follow, execute=execute)
 
     image = commands.add_parser("image", help="build the server's image with the bundled models")
@@ -155,7 +159,11 @@ def run_serve(options: argparse.Namespace) -> int:
 
     return explained(
         lambda: serve(
-            options.names, port=options.port, mlflow_port=options.mlflow_port, trials=options.trials
+            options.names,
+            port=options.port,
+            mlflow_port=options.mlflow_port,
+            trials=options.trials,
+            followed=not options.no_follow,
         )
     )
 
@@ -171,6 +179,7 @@ def run_follow(options: argparse.Namespace) -> int:
             every_s=options.every,
             keep=options.keep,
             once=options.once,
+            end_with_stdin=options.end_with_stdin,
         )
     )
 

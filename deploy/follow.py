@@ -6,9 +6,12 @@ stays whole and keeps naming what was served before.
 
 from __future__ import annotations
 
+import os
+import select
+import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from artifact import models_lock, store
 from artifact.manifest import ArtifactError
@@ -166,6 +169,7 @@ def follow(
     every_s: float = EVERY_S,
     keep: int | None = None,
     once: bool = False,
+    end_with_stdin: bool = False,
 ) -> int:
     """Follow the registry until a signal comes: 0. With `once`, look once: 0 if the file has all, else 1.
 
@@ -182,9 +186,14 @@ def follow(
             return 0 if done else 1
         until = time.monotonic() + every_s
         while time.monotonic() < until:
-            if stopped:
+            if stopped or (end_with_stdin and _ended(sys.stdin)):
                 return 0
             time.sleep(program.LOOK_EVERY_S)
+
+
+def _ended(stream: TextIO) -> bool:
+    """Whether who held the other end of a pipe has closed it, or has ended."""
+    return bool(select.select([stream], [], [], 0)[0]) and not os.read(stream.fileno(), 1)
 
 
 def _identity(version: Version) -> tuple[str, str]:

@@ -29,11 +29,16 @@ PICKED = "OKAMOCHI_MODELS"
 """Which models of `models.lock` a server serves, and in which order."""
 
 
-def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None) -> int:
+def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None, followed: bool = True) -> int:
     """Serve the champions of use cases until a signal; the exit code of what failed, else 0.
 
     These are served and no others, in their order, whatever else `models.lock` holds; where `OKAMOCHI_MODELS`
     is set, it picks instead.
+
+    Parameters
+    ----------
+    followed
+        Whether a new champion of these use cases is served without a restart.
 
     Raises
     ------
@@ -55,7 +60,7 @@ def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None) 
             f"This server serves {', '.join(served)} alone, as asked; all of them: bentoml serve", flush=True
         )
         os.environ[PICKED] = ",".join(served)
-    return run_server(port, mlflow_port)
+    return run_server(port, mlflow_port, names if followed else [])
 
 
 def train(name: str, trials: int | None) -> int:
@@ -64,8 +69,8 @@ def train(name: str, trials: int | None) -> int:
     return subprocess.run([sys.executable, "-m", "training", "ensure", name, *budget], check=False).returncode
 
 
-def run_server(port: int, mlflow_port: int) -> int:
-    """Start `bentoml serve`, say how to use it once it is ready, and stop with it."""
+def run_server(port: int, mlflow_port: int, followed: list[str]) -> int:
+    """Start `bentoml serve`, say how to use it once it is ready, follow these champions, and stop with it."""
     command = [
         sys.executable,
         "-m",
@@ -78,18 +83,32 @@ def run_server(port: int, mlflow_port: int) -> int:
         str(port),
     ]
     greeted: list[str] = []
+    followers: list[subprocess.Popen[bytes]] = []
 
     def greet_once() -> None:
-        if not greeted and ready(port):
-            greeted.extend(greeting(port, mlflow_port))
-            print("\n".join(greeted), flush=True)
+        if greeted or not ready(port):
+            return
+        greeted.extend(greeting(port, mlflow_port, followed=bool(followed)))
+        print("\n".join(greeted), flush=True)
+        if followed:
+            followers.append(start_follower(followed))
 
-    code = program.run(command, program.catch_signals(), cwd=CHECKOUT, look=greet_once)
+    try:
+        code = program.run(command, program.catch_signals(), cwd=CHECKOUT, look=greet_once)
+    finally:
+        for follower in followers:
+            program.stop(follower)
     if code is None:
         return 0
     if not greeted:
         print("bentoml serve ended before it was ready; its reason is above.", file=sys.stderr)
     return code or 1
+
+
+def start_follower(names: list[str]) -> subprocess.Popen[bytes]:
+    """`deploy follow` in a process of its own; it ends with this one, however this one ends."""
+    command = [sys.executable, "-m", "deploy", "follow", "--end-with-stdin", *names]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def ready(port: int) -> bool:
@@ -100,7 +119,7 @@ def ready(port: int) -> bool:
         return False
 
 
-def greeting(port: int, mlflow_port: int) -> Iterator[str]:
+def greeting(port: int, mlflow_port: int, *, followed: bool) -> Iterator[str]:
     """A request to each model that works when pasted, and where everything else is."""
     at = f"http://{HOST}:{port}"
     models = fetch(f"{at}/models")["models"]
@@ -111,6 +130,8 @@ def greeting(port: int, mlflow_port: int) -> Iterator[str]:
         yield f"\n{curl(at + path, model['example'])}"
     hint = "" if mlflow_port == 5001 else f" MLFLOW_PORT={mlflow_port}"
     yield f"\nThe routes: {at}/docs   The experiments: make mlflow{hint}, then http://{HOST}:{mlflow_port}"
+    if followed:
+        yield "A new champion is served without a restart (FOLLOW=0: it is not)."
     yield "Ctrl-C stops the server."
 
 

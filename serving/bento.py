@@ -185,6 +185,11 @@ def due(died: Iterable[float], since_s: float) -> bool:
     return since_s >= SETTLED_S or any(age >= SETTLED_S for age in died)
 
 
+def lock_of(folder: Path) -> Path:
+    """The path of `models.lock`: `OKAMOCHI_MODELS_LOCK`, or in the service's folder."""
+    return Path(settings().models_lock) if settings().models_lock else folder / models_lock.FILE
+
+
 def locked_models(folder: Path) -> dict[str, str]:
     """Names and exact tags of the models to serve: of `models.lock`, as `OKAMOCHI_MODELS` picks and orders.
 
@@ -194,7 +199,7 @@ def locked_models(folder: Path) -> dict[str, str]:
         There is nothing to serve, or a line of `models.lock` cannot be read.
     """
     try:
-        return declared.read(folder / models_lock.FILE, settings().models)
+        return declared.read(lock_of(folder), settings().models)
     except models_lock.LockError as error:
         raise BentoMLException(str(error)) from None
 
@@ -260,7 +265,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         from artifact import store
         from serving.scoring.watch import Watch
 
-        path = self.inner.folder / models_lock.FILE
+        path = lock_of(self.inner.folder)
         return Watch(
             path,
             read=partial(declared.read, path, self.settings.models),

@@ -37,6 +37,9 @@ class Settings:
     models: tuple[str, ...] = _setting(
         (), is_="names of the models of models.lock to serve; the first is the default"
     )
+    models_lock: str = _setting(
+        "", is_="the path of models.lock, where another folder than service.py's holds it"
+    )
     watch_s: float = _setting(
         2.0,
         0,

@@ -351,7 +351,10 @@ def rollback(chosen: argparse.Namespace) -> int:
         print(f"in place of version {before.number} ({known_for(before)}), which is `previous` now.")
         if live.tags.get("gate") == "refused":
             print(f"The gate had refused version {live.number}: {live.tags.get('gate.reasons', '')}")
-    print(f"To serve it: make bundle USECASES={chosen.name}, then restart the server.")
+    print(
+        f"`make serve` takes it within seconds. For another server: make bundle USECASES={chosen.name}; "
+        "a server that runs opens it without a restart."
+    )
     return DONE
 
 

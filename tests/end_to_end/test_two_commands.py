@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import time
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ def test_from_a_table_to_a_served_prediction(copy: Copy) -> None:
         assert [reply["model"] for reply in replies] == ["linear", "prices"]
         assert "Next:" not in said, "what is being done is no next step"
         assert all(len(reply["prediction"]) == 1 for reply in replies)
+        another_champion_goes_live(copy, f"http://127.0.0.1:{port}")
         everyone = first.everyone()
         os.killpg(first.process.pid, signal.SIGINT)  # as the terminal does
         gone, alive = psutil.wait_procs(everyone, timeout=PATIENCE_S)
@@ -94,12 +96,35 @@ def test_from_a_table_to_a_served_prediction(copy: Copy) -> None:
             assert names == {"linear", "prices"}
 
 
+def another_champion_goes_live(copy: Copy, url: str) -> None:
+    """And the one before it again, without a hand on the server."""
+    python = copy.folder / ".venv" / "bin" / "python"
+    for arguments in (
+        ("run", "linear", "--trials", "2", "--seed", "1"),
+        ("promote", "--force", "linear"),
+        ("rollback", "linear"),
+    ):
+        done = copy.run(str(python), "-m", "training", *arguments)
+        assert done.returncode == 0 or (arguments[0] == "run" and done.returncode == 3), done.stderr
+        if arguments[0] != "run":
+            expected = "2" if arguments[0] == "promote" else "1"
+            end = time.monotonic() + 120
+            while live_version(url, "linear") != expected:
+                assert time.monotonic() < end, get(f"{url}/models")
+                time.sleep(0.2)
+
+
+def live_version(url: str, name: str) -> str:
+    (version,) = [model["version"] for model in get(f"{url}/models")["models"] if model["name"] == name]
+    return version
+
+
 def bring_back_what_was_lost(copy: Copy, serve: Sequence[str], replies: list[dict[str, Any]]) -> None:
     """`make backup`, a lost home and state, `make restore`: the same answers, and nothing is trained."""
     done = copy.run("make", "backup", "BACKUP=saved/it.tar.gz")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(
-        r"models: \d+ files, .*: okamochi-linear:1-[0-9a-f]{12}, okamochi-prices:1-", done.stdout
+        r"models: \d+ files, .*: okamochi-linear:1-.*, okamochi-linear:2-.*, okamochi-prices:1-", done.stdout
     )
 
     assert copy.run("make", "clean").returncode == 0
