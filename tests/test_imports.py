@@ -42,7 +42,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
     ),
     "training": (
         {"__main__"},
-        {"screen"},
+        {"options", "screen"},
         {"run"},
         {"imported"},
         {"facts"},

@@ -16,13 +16,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.interpreter import lacks, typed
+from training.options import (
+    budget_options,
+    formats_of,
+    gate_options,
+    init_options,
+    live_options,
+    preview_options,
+    read_of,
+)
 from training.screen import gate_of, known_for, result_of, side_by_side, table_of, told_timeline, told_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from training.job import Budget
-    from training.settings import Read, UseCase
+    from training.settings import UseCase
     from training.tables.data import Table
 
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -85,39 +94,18 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             found.add_argument("name", metavar="NAME|FILE.toml", help="a use case, or the TOML file of one")
         return found
 
-    def budget(found: argparse.ArgumentParser) -> None:
-        found.add_argument("--trials", type=_positive, metavar="N", help="candidates to try")
-        found.add_argument(
-            "--timeout", type=_seconds, metavar="S", help="seconds after which no more are tried"
-        )
-        found.add_argument(
-            "--seed", type=int, default=0, metavar="K", help="the seed of every random draw (default: 0)"
-        )
-        found.add_argument(
-            "--storage",
-            metavar="URL",
-            help="an Optuna storage through which several processes share one search",
-        )
-        found.add_argument(
-            "--study", metavar="STUDY", help="its name in the storage (default: okamochi-NAME)"
-        )
-
-    def gated(found: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        found.add_argument(
-            "--anyway",
-            action="store_true",
-            help="promote a first model though it may be no better than guessing",
-        )
-        return found
-
-    budget(gated(command("run", run, "train, register, and promote what the gate accepts")))
-    budget(gated(command("ensure", ensure, "as run, but only if the table or the use case has changed")))
-    budget(command("tune", tune, "help a search that processes share through --storage; registers nothing"))
+    budget_options(gate_options(command("run", run, "train, register, and promote what the gate accepts")))
+    budget_options(
+        gate_options(command("ensure", ensure, "as run, but only if the table or the use case has changed"))
+    )
+    budget_options(
+        command("tune", tune, "help a search that processes share through --storage; registers nothing")
+    )
     command("list", list_use_cases, "the use cases and the champion of each", takes_name=False)
     command("show", show, "champion and challenger side by side").add_argument(
         "--json", action="store_true", help="print JSON, for a program to read"
     )
-    gated(command("promote", promote, "let the challenger meet the champion again")).add_argument(
+    gate_options(command("promote", promote, "let the challenger meet the champion again")).add_argument(
         "--force", action="store_true", help="promote it even if the gate refuses it"
     )
     command("rollback", rollback, "make the previous champion live again").add_argument(
@@ -127,84 +115,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     told.add_argument("--json", action="store_true", help="print JSON, for a program to read")
     command("card", card, "print the champion's model card")
     command("report", report, "write a report on the table's quality, with pictures")
-    judged = command("live", live, "compare the champion's live quality with what it promised")
-    judged.add_argument(
-        "--log",
-        metavar="FOLDER|URL",
-        help="the prediction log (default: OKAMOCHI_PREDICTION_LOG, as the server has it)",
+    live_options(command("live", live, "compare the champion's live quality with what it promised"))
+    init_options(command("init", init, "write a use case for a table of your own", takes_name=False))
+    preview_options(
+        command("preview", preview, "show how a file is read, and what is unsure", takes_name=False)
     )
-    judged.add_argument("--json", action="store_true", help="print JSON, for a program to read")
-    judged.add_argument(
-        "--publish", action="store_true", help="leave the verdict in the log, for the servers' metrics"
-    )
-    starting = command("init", init, "write a use case for a table of your own", takes_name=False)
-    starting.add_argument(
-        "data",
-        metavar="DATA.csv|MODEL",
-        help="a CSV or Parquet file; or a model's file, MLmodel or models:/...",
-    )
-    starting.add_argument("--target", metavar="COLUMN", help="the column to predict; a table needs it")
-    starting.add_argument("--name", default="", help="of the use case (default: the file's own)")
-    made = starting.add_argument_group("for a model that was made elsewhere")
-    made.add_argument(
-        "--data",
-        dest="table",
-        metavar="DATA.csv",
-        help="a table that the model has not seen (without: it is unmeasured)",
-    )
-    made.add_argument("--trust", action="store_true", help="open a pickle, which runs what it names")
-    made.add_argument(
-        "--code", action="append", metavar="FOLDER", help="where its own classes are imported from"
-    )
-    reading_options(starting)
-    looking = command("preview", preview, "show how a file is read, and what is unsure", takes_name=False)
-    looking.add_argument("data", metavar="FILE", help="a CSV or Parquet file")
-    looking.add_argument("--target", metavar="COLUMN", help="the column to predict")
-    looking.add_argument("--rows", type=_positive, default=20, metavar="N", help="rows to show (default: 20)")
-    looking.add_argument("--json", action="store_true", help="for a program to read")
-    reading_options(looking)
-
-
-def reading_options(found: argparse.ArgumentParser) -> None:
-    """The keys of [read] and [formats] as options."""
-    group = found.add_argument_group("how the file is written, where it is not found out or found wrongly")
-    group.add_argument("--encoding", metavar="NAME", help='such as "gb18030" or "windows-1251"')
-    group.add_argument("--delimiter", metavar="C", help='the character between cells, or "tab"')
-    group.add_argument("--quote", metavar="C", help='the character around cells; "" for none')
-    group.add_argument(
-        "--escape", metavar="C", help='the character before a quote inside of quotes; "" for none'
-    )
-    group.add_argument("--decimal", choices=(".", ","), help="the decimal mark")
-    group.add_argument("--thousands", metavar="C", help='the mark between thousands; "" for none')
-    group.add_argument("--skip-lines", type=int, metavar="N", help="lines above the header")
-    group.add_argument(
-        "--missing", action="append", metavar="WORD", help="words that stand for a missing value"
-    )
-    group.add_argument(
-        "--not-missing", action="append", metavar="WORD", help="a usual word for a missing value that is none"
-    )
-    order = group.add_mutually_exclusive_group()
-    order.add_argument("--day-first", action="store_true", default=None, help="01/02/2024 is in February")
-    order.add_argument(
-        "--month-first", action="store_false", dest="day_first", help="01/02/2024 is in January"
-    )
-    group.add_argument(
-        "--format", action="append", metavar="COLUMN=FORMAT", help="the format of dates, as day=%%d.%%m.%%Y"
-    )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"expected more than 0 seconds, got {text}")
-    return value
 
 
 # ------------------------------------------------------------------------------------------------- commands
@@ -441,8 +356,8 @@ def init(chosen: argparse.Namespace) -> int:
     from training.tables.init import write_use_case
 
     told: dict[str, Any] = {
-        "read": _read(chosen),
-        "formats": _formats(chosen),
+        "read": read_of(chosen),
+        "formats": formats_of(chosen),
         "tell": lambda line: print(line, file=sys.stderr),
         "width": _terminal(),
         "name": chosen.name,
@@ -473,7 +388,7 @@ def preview(chosen: argparse.Namespace) -> int:
     from training.tables.preview import preview as look
 
     found = look(
-        chosen.data, target=chosen.target, rows=chosen.rows, read=_read(chosen), formats=_formats(chosen)
+        chosen.data, target=chosen.target, rows=chosen.rows, read=read_of(chosen), formats=formats_of(chosen)
     )
     print(as_json(found) if chosen.json else as_text(found, _terminal()))
     return DONE
@@ -488,16 +403,6 @@ def _use_case(chosen: argparse.Namespace) -> UseCase:
     return load_use_case(chosen.name)
 
 
-def _read(chosen: argparse.Namespace) -> Read:
-    from training.settings import read_of_options
-
-    keys = (
-        "encoding", "delimiter", "quote", "escape", "decimal", "thousands", "skip_lines", "missing",
-        "not_missing", "day_first",
-    )  # fmt: skip
-    return read_of_options({key: getattr(chosen, key) for key in keys}, _formats(chosen))
-
-
 def _taken(name: str, table: Table) -> bool:
     """Whether a name is that of a model of another table; what cannot be asked now is asked by `run`."""
     from training.owner import columns_of, is_of_another_table
@@ -510,10 +415,6 @@ def _taken(name: str, table: Table) -> bool:
             if version and is_of_another_table(version.tags, table.use_case.target, columns_of(table)):
                 return True
     return False
-
-
-def _formats(chosen: argparse.Namespace) -> dict[str, str]:
-    return dict(pair.rpartition("=")[::2] for pair in chosen.format or ())
 
 
 def _terminal() -> int:

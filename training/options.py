@@ -1,0 +1,142 @@
+"""The options of `python -m training`: how each group is added to a command, and what it becomes."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training.settings import Read
+
+
+def budget_options(parser: argparse.ArgumentParser) -> None:
+    """How long a search may take, and with whom it is shared."""
+    parser.add_argument("--trials", type=positive, metavar="N", help="candidates to try")
+    parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds after which no more are tried")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="K", help="the seed of every random draw (default: 0)"
+    )
+    parser.add_argument(
+        "--storage", metavar="URL", help="an Optuna storage through which several processes share one search"
+    )
+    parser.add_argument("--study", metavar="STUDY", help="its name in the storage (default: okamochi-NAME)")
+
+
+def gate_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """What the gate may let pass; gives the parser."""
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="promote a first model though it may be no better than guessing",
+    )
+    return parser
+
+
+def live_options(parser: argparse.ArgumentParser) -> None:
+    """Where live quality is read from, and where it goes."""
+    parser.add_argument(
+        "--log",
+        metavar="FOLDER|URL",
+        help="the prediction log (default: OKAMOCHI_PREDICTION_LOG, as the server has it)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for a program to read")
+    parser.add_argument(
+        "--publish", action="store_true", help="leave the verdict in the log, for the servers' metrics"
+    )
+
+
+def init_options(parser: argparse.ArgumentParser) -> None:
+    """The table or model that a use case is written for."""
+    parser.add_argument(
+        "data",
+        metavar="DATA.csv|MODEL",
+        help="a CSV or Parquet file; or a model's file, MLmodel or models:/...",
+    )
+    parser.add_argument("--target", metavar="COLUMN", help="the column to predict; a table needs it")
+    parser.add_argument("--name", default="", help="of the use case (default: the file's own)")
+    made = parser.add_argument_group("for a model that was made elsewhere")
+    made.add_argument(
+        "--data",
+        dest="table",
+        metavar="DATA.csv",
+        help="a table that the model has not seen (without: it is unmeasured)",
+    )
+    made.add_argument("--trust", action="store_true", help="open a pickle, which runs what it names")
+    made.add_argument(
+        "--code", action="append", metavar="FOLDER", help="where its own classes are imported from"
+    )
+    reading_options(parser)
+
+
+def preview_options(parser: argparse.ArgumentParser) -> None:
+    """The file to show, and how much of it."""
+    parser.add_argument("data", metavar="FILE", help="a CSV or Parquet file")
+    parser.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    parser.add_argument("--rows", type=positive, default=20, metavar="N", help="rows to show (default: 20)")
+    parser.add_argument("--json", action="store_true", help="for a program to read")
+    reading_options(parser)
+
+
+def reading_options(parser: argparse.ArgumentParser) -> None:
+    """The keys of [read] and [formats] as options."""
+    group = parser.add_argument_group("how the file is written, where it is not found out or found wrongly")
+    group.add_argument("--encoding", metavar="NAME", help='such as "gb18030" or "windows-1251"')
+    group.add_argument("--delimiter", metavar="C", help='the character between cells, or "tab"')
+    group.add_argument("--quote", metavar="C", help='the character around cells; "" for none')
+    group.add_argument(
+        "--escape", metavar="C", help='the character before a quote inside of quotes; "" for none'
+    )
+    group.add_argument("--decimal", choices=(".", ","), help="the decimal mark")
+    group.add_argument("--thousands", metavar="C", help='the mark between thousands; "" for none')
+    group.add_argument("--skip-lines", type=int, metavar="N", help="lines above the header")
+    group.add_argument(
+        "--missing", action="append", metavar="WORD", help="words that stand for a missing value"
+    )
+    group.add_argument(
+        "--not-missing", action="append", metavar="WORD", help="a usual word for a missing value that is none"
+    )
+    order = group.add_mutually_exclusive_group()
+    order.add_argument("--day-first", action="store_true", default=None, help="01/02/2024 is in February")
+    order.add_argument(
+        "--month-first", action="store_false", dest="day_first", help="01/02/2024 is in January"
+    )
+    group.add_argument(
+        "--format", action="append", metavar="COLUMN=FORMAT", help="the format of dates, as day=%%d.%%m.%%Y"
+    )
+
+
+def read_of(chosen: argparse.Namespace) -> Read:
+    """The table [read] that the options say.
+
+    Raises
+    ------
+    UseCaseError
+    """
+    from training.settings import read_of_options
+
+    keys = (
+        "encoding", "delimiter", "quote", "escape", "decimal", "thousands", "skip_lines", "missing",
+        "not_missing", "day_first",
+    )  # fmt: skip
+    return read_of_options({key: getattr(chosen, key) for key in keys}, formats_of(chosen))
+
+
+def formats_of(chosen: argparse.Namespace) -> dict[str, str]:
+    """The table [formats] that the options say."""
+    return dict(pair.rpartition("=")[::2] for pair in chosen.format or ())
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
+
+
+def seconds(text: str) -> float:
+    """A number above 0."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"expected more than 0 seconds, got {text}")
+    return value
