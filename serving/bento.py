@@ -1,4 +1,4 @@
-"""Where BentoML hands over: the one module of `serving` that imports it."""
+"""The connection to BentoML: the only module of `serving` that imports it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from serving.http.asgi import App
 
-    # What is heavy is imported where it is used: the arbiter, BentoML's parent process, imports this as well.
+    # Heavy modules are imported where they are used: BentoML's parent process imports this module as well.
     from serving.http.gateway import Gateway
     from serving.http.routes import Live
     from serving.scoring.catalog import Catalog
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bentoml.okamochi")
 
-SCORE_PATH = "/score"  # of `serving.protocols.score`, which is not imported here: the arbiter stays light
-DOC = """Predictions over HTTP are at [/docs](/docs): every route, each model's columns, an example to send.
-This document is BentoML's own: the API `score` for BentoML's clients, rows by position."""
-PARENT_EVERY_S = 1.0  # how often a worker looks whether its parent lives
-WORKERS_EVERY_S = 0.5  # how often the parent looks whether its workers live
-SETTLED_S = 10.0  # the age from which a worker that dies is replaced at once; BentoML's own rhythm of looking
-WAIT_FOR_OTHER_S = 5.0  # for a server that is ending, as when one is restarted by hand
-_held: list[Any] = []  # the lock of this server's folder of metrics, until the process ends
-_PARENT = os.getppid()  # as early as we are asked; looked at in workers only
+SCORE_PATH = "/score"  # also in `serving.protocols.score`, which the parent process must not import
+DOC = """[/docs](/docs) describes the predictions over HTTP: every route, each model's columns, an example.
+This document is BentoML's own: the API `score` for BentoML's clients, which takes rows by position."""
+PARENT_EVERY_S = 1.0  # how often a worker checks that its parent is alive
+WORKERS_EVERY_S = 0.5  # how often the parent checks that its workers are alive
+SETTLED_S = 10.0  # a worker of this age that dies is replaced at once; also BentoML's own interval
+WAIT_FOR_OTHER_S = 5.0  # for a server that is stopping, as in a restart by hand
+_held: list[Any] = []  # the lock of the metrics folder, until the process ends
+_PARENT = os.getppid()  # read as early as possible; used in workers only
 
 
 def settings() -> Settings:
@@ -53,7 +53,7 @@ def settings() -> Settings:
     Raises
     ------
     BentoMLException
-        A variable holds what its setting does not take.
+        A variable has a value that its setting does not take.
     """
     try:
         found = read(os.environ)
@@ -67,14 +67,14 @@ def settings() -> Settings:
 
 
 def claim_metrics_folder() -> None:
-    """Refuse to start where another server has its metrics: BentoML would empty the folder under it.
+    """Refuse to start where another server uses the same metrics folder, which BentoML would empty.
 
-    Only `bentoml serve` itself claims it, before BentoML looks at it, and its workers are part of it.
+    Only the process of `bentoml serve` locks the folder, before BentoML opens it; its workers share the lock.
 
     Raises
     ------
     BentoMLException
-        Names the other server.
+        The message names the other server.
     """
     command = click.get_current_context(silent=True)
     if _held or command is None or command.info_name != "serve":
@@ -88,7 +88,7 @@ def claim_metrics_folder() -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         file = folder.with_name(f"{folder.name}.lock").open("ab+", buffering=0)
     except OSError:
-        return  # BentoML takes a temporary folder then, which nobody shares
+        return  # BentoML then uses a temporary folder, which no other server shares
     end = time.monotonic() + WAIT_FOR_OTHER_S
     while True:
         try:
@@ -100,25 +100,25 @@ def claim_metrics_folder() -> None:
                 other = file.read().decode(errors="replace").strip() or "another process"
                 file.close()
                 raise BentoMLException(
-                    f"{folder} holds the metrics of a server that runs ({other}), and two cannot share it; "
-                    "end that one, or give this one a BENTOML_HOME of its own."
+                    f"{folder} holds the metrics of a running server ({other}), and two cannot share it; "
+                    "stop that server, or set another BENTOML_HOME for this one."
                 ) from None
             time.sleep(0.1)
     _held.append(file)
-    with suppress(OSError):  # a full disk: the lock holds without a name in it
+    with suppress(OSError):  # on a full disk, the lock holds without a name in it
         file.truncate(0)
         file.write(f"process {os.getpid()}, in {Path.cwd()}".encode(errors="replace"))
 
 
 def check_stored(models: Mapping[str, str]) -> None:
-    """Refuse to start where BentoML's model store has not got a model: BentoML would ask its cloud for it.
+    """Refuse to start without a model in BentoML's store: BentoML would try to download it from its cloud.
 
-    Only `bentoml serve` itself looks: a worker that is replaced refuses that model and serves the others.
+    Only the process of `bentoml serve` checks; a worker that is started later serves the other models.
 
     Raises
     ------
     BentoMLException
-        Names the model, the store and what brings it back.
+        The message names the model, the store and the command that puts the model there.
     """
     command = click.get_current_context(silent=True)
     if command is None or command.info_name != "serve":
@@ -135,10 +135,9 @@ def check_stored(models: Mapping[str, str]) -> None:
 
 
 def use_quick_parent() -> None:
-    """Have BentoML's parent process replace a killed worker at once.
+    """Make BentoML's parent process replace a killed worker at once.
 
-    Its socket stays open without a worker, and BentoML looks for dead ones every ten seconds: so long
-    requests waited before a new worker was as much as begun.
+    The parent keeps the socket open, so requests wait meanwhile; BentoML alone checks every ten seconds.
     """
     if not guards.usable(guards.PARENT):
         return
@@ -154,12 +153,12 @@ def use_quick_parent() -> None:
             self._managed = time.monotonic()
 
         def start_watchers(self) -> Any:
-            """Start the workers; called once circus has set its own handlers of signals."""
+            """Start the workers; called after circus has set its own signal handlers."""
             signals.ignore()
             return super().start_watchers()
 
         def manage_watchers(self) -> Any:
-            """Replace what has died; Circus calls it every WORKERS_EVERY_S, beside no other command."""
+            """Replace dead workers; circus calls it every WORKERS_EVERY_S, never during another command."""
             if self._restarting or self._exclusive_running_command is not None:
                 return None
             workers = [one for watcher in self.iter_watchers() for one in watcher.processes.values()]
@@ -169,11 +168,11 @@ def use_quick_parent() -> None:
             self._managed = time.monotonic()
             return super().manage_watchers()
 
-    arbiters.Arbiter = Arbiter  # looked up by BentoML when it starts the workers, after this
+    arbiters.Arbiter = Arbiter  # BentoML looks the class up later, when it starts the workers
 
 
 def due(died: Iterable[float], since_s: float) -> bool:
-    """Whether to replace dead workers: at once one that had served, every ten seconds one that cannot start.
+    """Whether to replace dead workers: one that had served at once, one that cannot start every ten seconds.
 
     Parameters
     ----------
@@ -191,7 +190,7 @@ def lock_of(folder: Path) -> Path:
 
 
 def locked_models(folder: Path) -> dict[str, str]:
-    """Names and exact tags of the models to serve: of `models.lock`, as `OKAMOCHI_MODELS` picks and orders.
+    """Names and exact tags of the models to serve: those of `models.lock` that `OKAMOCHI_MODELS` names.
 
     Raises
     ------
@@ -205,12 +204,12 @@ def locked_models(folder: Path) -> dict[str, str]:
 
 
 def _service_class() -> Any:
-    """BentoML's class of a service.
+    """BentoML's service class.
 
     Raises
     ------
     BentoMLException
-        This BentoML has another.
+        It lacks a name that is used here.
     """
     lacking = guards.missing(guards.BENTOML)
     if lacking:
@@ -221,14 +220,14 @@ def _service_class() -> Any:
 
 
 class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
-    """A BentoML service whose HTTP is ours: the gateway stands before BentoML's own application.
+    """A BentoML service with our own HTTP: the gateway wraps BentoML's application.
 
-    The class that it decorates has `models`, names to tags, and `folder`, which models.lock is in.
+    The decorated class has `models`, names to tags, and `folder`, the folder of models.lock.
 
     Attributes
     ----------
     live
-        What is live, once there is an application.
+        The live models and routes, once the application exists.
     """
 
     live: Live
@@ -237,8 +236,8 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         claim_metrics_folder()
         use_quick_parent()
         super().__attrs_post_init__()
-        # For the workers to come: a line at their start, before the log is our own, would never return on a
-        # pipe that is full, and so no killed worker would be replaced.
+        # For the workers: a line that BentoML logs at their start, before our log is installed, would block
+        # on a full pipe, and a killed worker would not be replaced.
         if os.environ.get("BENTOML_VERBOSITY", "0") == "0":
             os.environ["BENTOML_VERBOSITY"] = "-1"
         check_stored(self.inner.models)
@@ -246,7 +245,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
 
     @property
     def doc(self) -> str:
-        """What `/docs.json` says of the service, instead of BentoML's own advertisements."""
+        """The description in `/docs.json`, instead of BentoML's own text."""
         return DOC
 
     @cached_property
@@ -278,7 +277,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         )
 
     def to_asgi(self, is_main: bool = True) -> App:
-        """The application of one worker; BentoML calls this just before it starts uvicorn."""
+        """The application of one worker; BentoML calls this right before it starts uvicorn."""
         from serving.http.gateway import Gateway
         from serving.observe import logs, metrics, supervised, traces
 
@@ -287,7 +286,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         logs.install()
         guards.tell_again()
         supervised.watch_the_rest()
-        # Uvicorn lets whoever comes from 127.0.0.1 say who the client is; we, only proxies that are named.
+        # Uvicorn trusts X-Forwarded-For from 127.0.0.1 by default; here only from proxies that are named.
         os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
         destination = traces.destination(os.environ)
         tracer = traces.Tracer(destination) if destination is not None else None
@@ -312,9 +311,9 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
 
 
 class Scoring:
-    """BentoML's side of the service: an API whose route and types BentoML's own clients ask for.
+    """The API that BentoML's own clients call: it scores rows with the default model.
 
-    It scores rows of the default model. Over HTTP the gateway answers it (`serving.protocols.score`).
+    Over HTTP the gateway answers it (`serving.protocols.score`).
     """
 
     folder: Path
@@ -343,7 +342,7 @@ def _labels(signature: Any, scores: Any) -> Any:
 
 
 def _on_started() -> None:
-    """Run by the event loop of a worker, before its first request."""
+    """Called in the event loop of a worker before its first request."""
     from serving.http import listening
 
     listening.accept_many()
@@ -352,10 +351,10 @@ def _on_started() -> None:
 
 
 def _end_with_parent() -> None:
-    """End this worker, its requests answered, once the process that started it is gone.
+    """End this worker, after its requests are answered, once its parent process is gone.
 
-    A parent that is killed tells nobody, and its workers would hold the port for good. Looking, instead of
-    PR_SET_PDEATHSIG, works on macOS as well and is no matter of which thread of the parent made us.
+    The workers of a killed parent would otherwise hold the port forever. Polling, unlike PR_SET_PDEATHSIG,
+    works on macOS as well, and does not depend on the thread of the parent that started the worker.
     """
     if os.getppid() == _PARENT:
         asyncio.get_running_loop().call_later(PARENT_EVERY_S, _end_with_parent)
@@ -365,6 +364,6 @@ def _end_with_parent() -> None:
 
 
 def _freeze() -> None:
-    """Keep full garbage collections off what start-up left: they stalled a worker for up to a second."""
+    """Exclude the objects of start-up from garbage collections, which stalled a worker for up to a second."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""What a client is told when it gets no answer: a status, and the place that is wrong (RFC 9457)."""
+"""The error replies: a status, a sentence, and the row and column that are wrong (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Reason = (
         "unknown_version",
     ]
 )
-"""Why a request was refused: a name that stays, for the log and the metric; docs/operations.md lists them."""
+"""Why a request was refused: a stable name for the log and the metric; docs/operations.md lists them."""
 
 _USUAL: dict[int, Reason] = {
     400: "bad_input",
@@ -73,30 +73,30 @@ _USUAL: dict[int, Reason] = {
 
 
 class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
-    """A refusal that knows its status.
+    """A refused request, with its HTTP status.
 
     Parameters
     ----------
     status
-        Of HTTP.
+        The HTTP status.
     detail
         One or two sentences for the person who wrote the client.
     errors
-        The places, at most 20.
+        The wrong cells, at most 20.
     headers
-        To send beside the body, such as `Allow` or `Retry-After`.
+        Sent beside the body, such as `Allow` or `Retry-After`.
     reason
-        For the log and the metric; by default the first error's, else what is usual for the status.
+        For the log and the metric; by default the first error's reason, else the usual one of the status.
     error
         For the log alone: what failed in the server and where in the code, or why a model is refused. Never
-        the words of an exception about a request, which may quote a cell.
+        the message of an exception about a request, which may quote a cell.
     model
-        The name of the model in question, where the route has none that is live.
+        The name of the model, where the route has no live model.
 
     Attributes
     ----------
     request_id
-        What the log calls the request; set by the lane that answers it.
+        The id of the request in the log; set by the lane that answers it.
     """
 
     def __init__(
@@ -145,12 +145,12 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
 
 
 def usual_reason(status: int) -> Reason:
-    """Why a request usually gets a status."""
+    """The usual reason of a status."""
     return _USUAL.get(status, "server_failed" if status >= 500 else "bad_input")
 
 
 def _text(text: str) -> str:
-    """What a client sent may stand in it, and that may be half of a surrogate pair, which UTF-8 has not."""
+    """Escape surrogates: the text may quote what a client sent, and UTF-8 cannot encode half a pair."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -158,12 +158,12 @@ _PATH = re.compile(r"""(?<![\w.~/-])(?:~|[A-Za-z]:)?/(?!/)(?:[^\s/:;,'"()<>]+/)*
 
 
 def without_paths(reason: str, folder: str = "") -> str:
-    """A reason for clients: of each absolute path its last part. The log has it whole.
+    """The reason as clients get it: each absolute path is cut to its last part. The log has the whole path.
 
     Parameters
     ----------
     folder
-        The path that the reason most likely begins with, whatever characters it has.
+        A path to remove first; it may contain any characters.
     """
     if folder:
         reason = reason.replace(f"{folder}/", "").replace(folder, folder.rsplit("/", 1)[-1])
@@ -176,11 +176,11 @@ def bad_rows(error: BadRows) -> Problem:
     return Problem(422, f"{error}{more}", errors=error.errors)
 
 
-def too_many_rows(rows: int, most: int) -> Problem:
+def too_many_rows(rows: int, maximum: int) -> Problem:
     """413 for more rows than one request may hold."""
     return Problem(
         413,
-        f"{rows} rows in one request; this model takes at most {most} at once. Send them in parts.",
+        f"{rows} rows in one request; this model takes at most {maximum}. Send them in several requests.",
         reason="too_many_rows",
     )
 
@@ -191,12 +191,12 @@ def overloaded(detail: str, reason: Reason, retry_after_s: int) -> Problem:
 
 
 def server_failed(error: BaseException) -> Problem:
-    """500 for a bug of ours; the line of the request says what was raised and where."""
+    """500 for a bug in the server; the request's log line says what was raised and where."""
     return Problem(500, "The server failed; its log has the reason.", error=raised_at(error))
 
 
 def thread_failed() -> Problem:
-    """503 for a call that was lost with its thread, which is started again."""
+    """503 for a request whose thread ended; the thread is started again."""
     return Problem(
         503,
         "The thread that worked on this request failed; the server's log has the reason. Send it again.",

@@ -1,7 +1,7 @@
-"""What is used of a library that it does not promise, looked at once at start.
+"""The private names of libraries that the server uses, checked once at start.
 
-A release may rename a private thing. Then a line of the log says what stops working for want of it, and the
-rest serves; what nothing works without stops the start with that sentence.
+A release may rename a private name. Then a log line says which name is missing and what does not work without
+it, and everything else is served. Where nothing works without it, the server does not start.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Guard(NamedTuple):
     Parameters
     ----------
     library
-        The name that it is installed by.
+        The name of its distribution.
     uses
-        `module:name.name` is there; `module:Class self.name` is a name that methods of the class use;
-        `module:Class(a, b)` takes exactly these; `module:name["key"]` has that key.
+        `module:name.name`: the name exists; `module:Class self.name`: methods of the class use the attribute;
+        `module:Class(a, b)`: these are exactly its parameters; `module:name["key"]`: the key exists.
     without
-        What stops working where one of them is missing.
+        What does not work where one of them is missing.
     """
 
     library: str
@@ -52,7 +52,7 @@ BENTOML = Guard(
 METRICS_FOLDER = Guard(
     "bentoml",
     ("bentoml._internal.configuration.containers:BentoMLContainer.prometheus_multiproc_dir.get",),
-    "of two servers that share a BENTOML_HOME the second empties the metrics of the first",
+    "where two servers share a BENTOML_HOME, the second empties the metrics of the first",
 )
 PARENT = Guard(
     "circus",
@@ -89,7 +89,7 @@ METRIC_FILES = Guard(
 HISTOGRAMS = Guard(
     "prometheus_client",
     ("prometheus_client:Histogram self._sum", "prometheus_client:Histogram self._buckets"),
-    "histograms are counted a value at a time, which costs each request some microseconds",
+    "histograms count one value at a time, which costs some microseconds per request",
 )
 _HTTP = "uvicorn.protocols.http."
 UVICORN = Guard(
@@ -158,13 +158,13 @@ _USE = re.compile(
 
 
 def missing(guard: Guard) -> str:
-    """The first of what a guard is about that the installed library lacks; "" for none."""
+    """The first name of a guard that the installed library does not have; "" where it has all."""
     return next((use for use in guard.uses if not _there(use)), "")
 
 
 def _there(use: str) -> bool:
     found = _USE.fullmatch(use)
-    assert found is not None, use  # noqa: S101 - they stand above
+    assert found is not None, use  # noqa: S101 - written above
     try:
         thing: Any = importlib.import_module(found["module"])
         for name in found["names"].split("."):
@@ -192,7 +192,7 @@ def _attributes(owner: type) -> frozenset[str]:
 
 
 def sentence(guard: Guard, lacking: str) -> str:
-    """What an operator is told."""
+    """The log line about a missing name."""
     try:
         installed = version(guard.library)
     except PackageNotFoundError:
@@ -205,7 +205,7 @@ _told: list[str] = []
 
 @lru_cache
 def usable(guard: Guard) -> bool:
-    """Whether all of it is there; what is missing is logged, once in each process."""
+    """Whether the library has all names of a guard; a missing one is logged once in each process."""
     lacking = missing(guard)
     if lacking:
         _told.append(sentence(guard, lacking))
@@ -214,6 +214,6 @@ def usable(guard: Guard) -> bool:
 
 
 def tell_again() -> None:
-    """Log what was found missing before the log of this process was there."""
+    """Log again what was found missing before this process had its log."""
     for said in _told:
         logger.warning("%s", said)

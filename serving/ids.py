@@ -1,9 +1,9 @@
 """Ids of predictions: `PREFIX-TIME-SECRET`, in hexadecimal digits.
 
-The prefix is that of the process, so the prediction log knows whose files have the row; the time (nanoseconds
-since 1970, which never goes back within a process) is where in those files it stands; the secret is 128 bits
-of the system's random numbers, so an id is known to nobody but who was answered. Releases before 0.2 had
-`PREFIX-NUMBER`, with a counter: their rows in a log are still found.
+The prefix identifies the process, and so the files of the prediction log that have the row. The time
+(nanoseconds since 1970, which never goes back within a process) tells where in those files it is. The secret
+is 128 random bits, so only the caller who got the reply knows the id. Releases before 0.2 had `PREFIX-NUMBER`
+with a counter; their rows in a log are still found.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 PREFIX = os.urandom(6).hex()
 FORM = re.compile(r"([0-9a-f]{12})-([0-9a-f]{1,16})(?:-[0-9a-f]{32})?")
 PATTERN = f"^{FORM.pattern}$"
-SECRETS_AT_ONCE = 256  # 25 us for all of them; one by one, the call of the system alone is 0.5 us each
+SECRETS_AT_ONCE = 256  # 25 us for all; one by one, the system call alone takes 0.5 us each
 
-# An id is made for every reply, so the hot path puts these three together in the formatting of its reply:
-# b"%x-%s" % (now() + SINCE_EPOCH, next_secret()), which is 0.2 us where a counter was 0.05 us. For the event
-# loop alone: two threads at once would ask the same generator.
+# Every reply has an id, so the hot path formats these three together with its reply:
+# b"%x-%s" % (now() + SINCE_EPOCH, next_secret()), which takes 0.2 us; a counter took 0.05 us. Only the event
+# loop may call it: two threads at once would use the same generator.
 now = time.monotonic_ns
 SINCE_EPOCH = time.time_ns() - now()
 _cut = struct.Struct("32s" * SECRETS_AT_ONCE).unpack
@@ -40,20 +40,20 @@ def _draws() -> Iterator[list[bytes]]:
 
 
 next_secret = itertools.chain.from_iterable(_draws()).__next__
-os.register_at_fork(after_in_child=_drawn.clear)  # or parent and child would give the same secrets
+os.register_at_fork(after_in_child=_drawn.clear)  # otherwise parent and child would make the same secrets
 
 
 def new_id() -> str:
-    """The id of one more prediction."""
+    """A new id."""
     return f"{PREFIX}-{now() + SINCE_EPOCH:x}-{next_secret().decode()}"
 
 
 def place_of(one: str) -> tuple[str, int]:
-    """Prefix of the process that made an id, and its time, which rises from one to the next."""
+    """The prefix of the process that made an id, and its time, which increases from one id to the next."""
     prefix, order = one.split("-")[:2]
     return prefix, int(order, 16)
 
 
 def age_s(one: str) -> float:
-    """Seconds since an id was made, by the clocks of two machines; decades for one of the older form."""
+    """Seconds since an id was made, by the clocks of two machines; decades for an id of the older form."""
     return (time.time_ns() - place_of(one)[1]) / 1e9

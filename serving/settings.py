@@ -23,11 +23,11 @@ logger = logging.getLogger("bentoml.okamochi")  # BentoML shows what is logged b
 
 
 class SettingsError(ValueError):
-    """A variable of the environment that holds something else than its setting takes."""
+    """An environment variable has a value that its setting does not take."""
 
 
-def _setting(default: Any, least: float = 0, most: float = 0, *, is_: str) -> Any:
-    return field(default=default, metadata={"least": least, "most": most, "is": is_})
+def _setting(default: Any, minimum: float = 0, maximum: float = 0, *, is_: str) -> Any:
+    return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "is": is_})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +137,13 @@ class Settings:
         200.0, 0.1, 100_000, is_="the maximum number of rows per second that a worker logs, sampled uniformly"
     )
     prediction_log_file_mb: int = _setting(
-        64, 1, 10_000, is_="a file of the prediction log is closed at this size"
+        64, 1, 10_000, is_="the size at which a file of the prediction log is closed and the next one begun"
     )
     prediction_log_file_s: float = _setting(
-        3_600.0, 0.1, 10**7, is_="a file of the prediction log is closed at this age"
+        3_600.0,
+        0.1,
+        10**7,
+        is_="the age at which a file of the prediction log is closed and the next one begun",
     )
     prediction_log_days: float = _setting(
         30.0, 0, 36_500, is_="how long logged predictions and their feedback are kept"
@@ -149,8 +152,8 @@ class Settings:
         64,
         1,
         100_000,
-        is_="requests to `/feedback` that are received, wait, or are worked on; more are refused with 429, "
-        "of the caller who has the most of them",
+        is_="the maximum number of requests to `/feedback` in progress; beyond it, requests of the caller "
+        "with the most are refused with 429",
     )
     feedback_body_bytes: int = _setting(
         MIB, 1024, 2**31, is_="the largest body of feedback; a larger one is refused with 413"
@@ -159,8 +162,7 @@ class Settings:
         16 * MIB,
         1024,
         2**36,
-        is_="memory for the bodies of all feedback that is received, waits, or is worked on; more is refused "
-        "with 429",
+        is_="memory for the bodies of all feedback requests in progress; more are refused with 429",
     )
     hash_key: str = _setting(
         "", is_="the key that hashes sensitive columns in the prediction log; without it they are left out"
@@ -176,7 +178,7 @@ def read(environment: Mapping[str, str]) -> Settings:
     Raises
     ------
     SettingsError
-        Names the variable, what it holds and what it takes.
+        The message names the variable, its value and what is expected.
     """
     values: dict[str, Any] = {}
     for variable, text in environment.items():
@@ -233,14 +235,14 @@ def _check_log(target: str) -> None:
 
 
 def _number(
-    variable: str, text: str, kind: type[int | float], *, least: float, most: float, **_: str
+    variable: str, text: str, kind: type[int | float], *, minimum: float, maximum: float, **_: str
 ) -> float:
     try:
         value = kind(text)
     except ValueError:
         value = None
-    if value is None or not least <= value <= most:
+    if value is None or not minimum <= value <= maximum:
         expected = "a whole number" if kind is int else "a number"
         shown = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
-        raise SettingsError(f"{variable}={shown!r}: expected {expected} from {least} to {most}")
+        raise SettingsError(f"{variable}={shown!r}: expected {expected} from {minimum} to {maximum}")
     return value

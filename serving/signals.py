@@ -1,7 +1,7 @@
-"""What signals do to a server's processes; docs/reliability.md has the table.
+"""How a server's processes react to signals; docs/reliability.md has the table.
 
-Circus would have SIGHUP replace the workers, which closes their idle connections under the clients, and
-SIGUSR1 and SIGUSR2 would end a process at once.
+By default, Circus replaces the workers on SIGHUP, which closes idle connections that clients may be about to
+use, and SIGUSR1 and SIGUSR2 end a process at once.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def ignore() -> None:
-    """Ignore these in this process and in those that it starts from here on."""
+    """Ignore these signals in this process and in those that it starts from now on."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
 
 
 def end_by_quit() -> None:
-    """Have SIGQUIT, which a terminal sends to all of a server's processes, end this one as SIGTERM does."""
+    """Make SIGQUIT, which a terminal sends to all processes of a server, end this one as SIGTERM does."""
     signal.signal(signal.SIGQUIT, lambda _number, _frame: os.kill(os.getpid(), signal.SIGTERM))
