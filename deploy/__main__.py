@@ -1,4 +1,4 @@
-"""`python -m deploy COMMAND`: what stands between the registry and a running server."""
+"""`python -m deploy COMMAND`: from the registry to a running server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run a command that was parsed; where this Python lacks a package, say which one has it."""
+    """Run a parsed command; where a package is missing, print which Python has it."""
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -37,21 +37,28 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verbs of this package; what each parses into is for `execute`."""
+    """Add the commands of this package to a parser; `execute` runs what it parses."""
     bundle = commands.add_parser("bundle", help="put champions into BentoML's model store and models.lock")
     bundle.add_argument("names", nargs="+", metavar="NAME", help="a use case or its TOML file")
     bundle.add_argument(
         "--only",
         action="store_true",
-        help="have models.lock name these and no others, the default first; without it, other lines stay",
+        help="write models.lock with these models only, the default first; otherwise its other lines stay",
     )
     bundle.set_defaults(run=run_bundle, execute=execute)
 
-    serve = commands.add_parser("serve", help="train what has no champion, bundle and serve")
-    serve.add_argument("names", nargs="+", metavar="NAME", help="a use case or its TOML file, default first")
+    serve = commands.add_parser(
+        "serve", help="train use cases that are new or have changed, bundle the champions, serve them"
+    )
+    serve.add_argument(
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help="a use case or its TOML file; the first is the default of /predict",
+    )
     serve.add_argument("--port", type=int, default=3000)
-    serve.add_argument("--mlflow-port", type=int, default=5001, help="named in the hint that is printed")
-    serve.add_argument("--trials", type=int, help="search budget of a training that is needed")
+    serve.add_argument("--mlflow-port", type=int, default=5001, help="the port that the printed hint names")
+    serve.add_argument("--trials", type=int, help="the search budget of a training")
     serve.add_argument(
         "--no-follow", action="store_true", help="do not serve new champions without a restart"
     )
@@ -80,16 +87,16 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     cluster.set_defaults(run=run_cluster, execute=execute)
 
     rollout = commands.add_parser(
-        "rollout", help="roll out champions, check their golden rows, undo if wrong"
+        "rollout", help="roll out champions, check their golden rows, undo the rollout if one differs"
     )
     rollout.add_argument(
-        "names", nargs="*", metavar="NAME", help="use cases to bundle anew; models.lock keeps its others"
+        "names", nargs="*", metavar="NAME", help="use cases to bundle again; other lines of models.lock stay"
     )
     add_image_options(rollout, default="okamochi")
     add_cluster_options(rollout)
     rollout.set_defaults(run=run_rollout, execute=execute)
 
-    mlflow = commands.add_parser("mlflow", help="the MLflow UI over the registry that training writes to")
+    mlflow = commands.add_parser("mlflow", help="start the MLflow UI on the registry that training writes to")
     mlflow.add_argument("--port", type=int, default=5001)
     mlflow.set_defaults(run=run_mlflow, execute=execute)
 
@@ -99,9 +106,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     backup.add_argument("--to", type=Path, metavar="FILE", help="default: backups/okamochi-TIME.tar.gz")
     backup.set_defaults(run=run_backup, execute=execute)
 
-    restore = commands.add_parser("restore", help="put back what `backup` wrote, here or in another checkout")
+    restore = commands.add_parser(
+        "restore", help="restore an archive of `backup`, here or in another checkout"
+    )
     restore.add_argument("file", type=Path, metavar="FILE")
-    restore.add_argument("--overwrite", action="store_true", help="move what is there aside")
+    restore.add_argument("--overwrite", action="store_true", help="move existing state aside")
     restore.set_defaults(run=run_restore, execute=execute)
 
     lock = commands.add_parser("lock", help="resolve the dependency groups into requirements/")
@@ -128,20 +137,30 @@ def count(text: str) -> int:
 
 
 def add_image_options(parser: argparse.ArgumentParser, *, default: str) -> None:
-    parser.add_argument("--image", default=default, help="its name; without a tag one is made of the content")
+    parser.add_argument(
+        "--image",
+        default=default,
+        help="the name of the image; without a tag, the digest of its content becomes the tag",
+    )
     parser.add_argument("--base-image", default="python:3.11-slim")
-    parser.add_argument("--build-args", default="", metavar="OPTIONS", help="more options of the builder")
+    parser.add_argument(
+        "--build-args", default="", metavar="OPTIONS", help="further options for docker or buildah"
+    )
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--context", default="", help="of the kubeconfig; without one, kind's cluster okamochi"
+        "--context", default="", help="a context of the kubeconfig (default: the kind cluster okamochi)"
     )
-    parser.add_argument("--loader", default="", metavar="COMMAND", help="brings an image to the nodes")
-    parser.add_argument("--timeout", type=int, default=300, metavar="SECONDS", help="for pods to be ready")
+    parser.add_argument(
+        "--loader", default="", metavar="COMMAND", help="the command that brings an image to the nodes"
+    )
+    parser.add_argument(
+        "--timeout", type=int, default=300, metavar="SECONDS", help="how long pods may take to become ready"
+    )
 
 
-# Each command imports what it needs: mlflow alone takes seconds.
+# Each command imports its own modules: importing mlflow takes seconds.
 
 
 def run_bundle(options: argparse.Namespace) -> int:
@@ -236,14 +255,14 @@ def run_mlflow(options: argparse.Namespace) -> int:
 
     uri = tracking_uri()
     if uri.startswith(("http:", "https:")):
-        print(f"MLFLOW_TRACKING_URI is a server of its own; its UI is at {shown_uri(uri)}")
+        print(f"MLFLOW_TRACKING_URI is an MLflow server; its UI is at {shown_uri(uri)}")
         return 0
     stopped = program.catch_signals()
     print(
         f"The experiments in {shown_uri(uri)}: http://127.0.0.1:{options.port}  (Ctrl-C stops it)", flush=True
     )
-    # One worker: the parent of MLflow's usual four kills what takes over 5 s to start, as on a busy machine
-    # all do, and then neither answers nor ends. The jobs are for judging language models.
+    # One worker: with MLflow's default of four, its parent process kills a worker that takes over 5 s to
+    # start. On a busy machine all do, and MLflow then neither answers nor ends. Jobs are for language models.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(options.port)]
     command += ["--workers", "1", "--backend-store-uri", uri]
@@ -258,7 +277,7 @@ def run_backup(options: argparse.Namespace) -> int:
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
         print("\n".join(told(read_manifest(path))))
         if find_state().log is None and os.environ.get(LOG_VARIABLE):
-            print(f"  not the prediction log: {LOG_VARIABLE} is a database, which has a backup of its own")
+            print(f"  without the prediction log: {LOG_VARIABLE} is a database; back that up itself")
         return 0
 
     return explained(run)
@@ -269,12 +288,12 @@ def run_restore(options: argparse.Namespace) -> int:
 
     def run() -> int:
         done = restore(options.file, overwrite=options.overwrite)
-        print(f"{options.file}, written {done.manifest.created}, is restored:")
+        print(f"Restored {options.file}, written {done.manifest.created}:")
         print("\n".join(told(done.manifest)))
         for part in done.left_out:
             print(f"  left out: {part}")
         if done.replaced is not None:
-            print(f"What was there before is in {done.replaced}")
+            print(f"The state from before is in {done.replaced}")
         print("To serve it: restart the server (bentoml serve, or make serve).")
         return 0
 
@@ -288,7 +307,7 @@ def run_lock(options: argparse.Namespace) -> int:
 
 
 def explained(run: Callable[[], int]) -> int:
-    """Turn an error that was foreseen into its sentence and its exit code."""
+    """Print an expected error as its sentence; give its exit code."""
     from artifact.manifest import ArtifactError
     from artifact.models_lock import LockError
     from deploy.backup import BackupError

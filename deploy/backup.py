@@ -1,4 +1,4 @@
-"""A machine's state in one archive, and back: registry, stored models, `models.lock`, prediction log."""
+"""Backup and restore of a machine's state: registry, stored models, `models.lock`, prediction log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MANIFEST = "manifest.json"
 FOLDER = "backups"
 DATABASE, LOCK, MODELS, LOG = "mlflow.db", models_lock.FILE, "models", "prediction-log"
 TREES = ("mlruns", "mlartifacts", ".okamochi")
-"""Folders beside the database: our files, those of an `mlflow server`, trainings that await MLflow."""
+"""Folders beside the database: our files, those of an `mlflow server`, trainings not yet registered."""
 
 BESIDE_A_DATABASE = ("", "-wal", "-shm", "-journal")
 LOG_VARIABLE = "OKAMOCHI_PREDICTION_LOG"
@@ -38,13 +38,13 @@ BUSY_S = 30
 
 
 class BackupError(Exception):
-    """What stands in the way, and how to remove it; nothing was changed (exit code 2)."""
+    """The reason why nothing was done, and what to do about it (exit code 2)."""
 
     exit_code = 2
 
 
 class DamagedError(BackupError):
-    """An archive or a database that is not whole; nothing was changed (exit code 1)."""
+    """An archive or a database is damaged; nothing was changed (exit code 1)."""
 
     exit_code = 1
 
@@ -71,7 +71,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Place(NamedTuple):
-    """A part of the archive and where it belongs on this machine."""
+    """A part of the archive and its path on this machine."""
 
     part: str
     path: Path
@@ -79,7 +79,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class State:
-    """Where this machine keeps what is backed up."""
+    """The paths of what is backed up."""
 
     database: Path
     log: Path | None
@@ -89,26 +89,26 @@ class State:
         return self.database.parent
 
     def places(self) -> list[Place]:
-        """All but the model store, which has its own way in."""
+        """All parts except the model store, which is written through `artifact.store`."""
         trees = [Place(tree, self.folder / tree) for tree in TREES]
         log = [] if self.log is None else [Place(LOG, self.log)]
         return [Place(DATABASE, self.database), *trees, Place(LOCK, MODELS_LOCK), *log]
 
 
 def find_state() -> State:
-    """Read from the environment where the state is.
+    """Find the state by the environment variables.
 
     Raises
     ------
     BackupError
-        The registry is a server's.
+        The registry is a server.
     """
     uri = tracking_uri()
     if not uri.startswith("sqlite:///"):
         raise BackupError(
-            f"MLFLOW_TRACKING_URI is {shown_uri(uri)}, whose database and files are not this checkout's: "
-            "back them up where they are (on Kubernetes: the component backup), or unset MLFLOW_TRACKING_URI "
-            f"to mean {state_folder() / DATABASE}."
+            f"MLFLOW_TRACKING_URI is {shown_uri(uri)}, whose database and files are not in this checkout. "
+            "Back them up where they are (on Kubernetes: the component backup), or unset MLFLOW_TRACKING_URI "
+            f"to back up {state_folder() / DATABASE}."
         )
     log = os.environ.get(LOG_VARIABLE, "").strip()
     folder = Path(log).expanduser().resolve() if log and "://" not in log else None
@@ -119,18 +119,18 @@ def find_state() -> State:
 
 
 def backup(to: Path | None = None) -> Path:
-    """Write the archive and give its path. Servers, MLflow and trainings may run meanwhile.
+    """Write the archive and return its path. Servers, MLflow and trainings may run meanwhile.
 
     Raises
     ------
     BackupError
-        There is nothing to back up, or a file is there already.
+        There is nothing to back up, or the file exists.
     """
     state = find_state()
     created = dt.datetime.now(dt.UTC)
     path = to or state.folder / FOLDER / f"okamochi-{created:%Y-%m-%dT%H-%M-%SZ}.tar.gz"
     if path.exists():
-        raise BackupError(f"{path} is there already; name another file.")
+        raise BackupError(f"{path} exists already; name another file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f"{path.name}.half")
     try:
@@ -157,14 +157,14 @@ def backup(to: Path | None = None) -> Path:
 
 
 class _Writer:
-    """Adds files to the archive and remembers their digests."""
+    """Adds files to the archive and keeps their digests."""
 
     def __init__(self, archive: tarfile.TarFile, folder: Path) -> None:
         self.files: dict[str, File] = {}
         self._archive, self._folder = archive, folder
 
     def add(self, file: Path, name: str) -> None:
-        """Add a copy, which stays as it is while it is read; not what is gone by now."""
+        """Add a copy, since a program may write to the file meanwhile; skip a file that is gone."""
         copy = self._folder / "copy"
         try:
             shutil.copyfile(file, copy)
@@ -189,7 +189,7 @@ class _Writer:
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Neither who made a file nor with which rights matters to whoever restores it."""
+    """Leave out owner and mode: they belong to the machine of the backup."""
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     member.mode = 0o644
@@ -197,13 +197,13 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _cut_last_line(copy: Path) -> None:
-    """A server may be in the middle of a line."""
+    """Drop an incomplete last line: a server may be writing it."""
     content = copy.read_bytes()
     copy.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
 def _add_all(writer: _Writer, state: State) -> list[StoredModel]:
-    # The database before the files: it names only what was written before, so the archive lacks nothing.
+    # The database first: it names only files that exist by then, so the archive has all of them.
     if state.database.is_file():
         with tempfile.TemporaryDirectory(prefix="okamochi-backup-") as folder:
             copy = Path(folder) / DATABASE
@@ -226,7 +226,7 @@ def _folder_of(tag: str) -> str:
 
 
 def _copy_database(database: Path, copy: Path) -> None:
-    """SQLite's own way, which waits for writers and gives one moment of the database."""
+    """Copy by SQLite's backup API, which waits for writers and copies a consistent state."""
     try:
         with (
             closing(sqlite3.connect(database, timeout=BUSY_S)) as source,
@@ -245,26 +245,26 @@ def _copy_database(database: Path, copy: Path) -> None:
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore did."""
+    """The result of a restore."""
 
     manifest: Manifest
     replaced: Path | None
-    """Where what was there before is now."""
+    """The folder with the state from before."""
     left_out: list[str]
-    """Parts of the archive that have no place here, each with the reason."""
+    """Parts of the archive that were not restored, each with the reason."""
 
 
 def restore(path: Path, *, overwrite: bool = False) -> Restored:
-    """Put back what `path` holds, here, wherever it was backed up.
+    """Restore the archive `path`, which may come from another machine.
 
-    All is unpacked and checked before anything is changed. What is replaced is moved aside, not deleted.
+    It is unpacked and checked before anything is changed. Existing state is moved aside, not deleted.
 
     Raises
     ------
     BackupError
-        Something is in the way: state that is there, or a program that uses it.
+        There is state already, or a program uses it.
     DamagedError
-        The archive is not whole.
+        The archive is damaged.
     """
     state = find_state()
     state.folder.mkdir(parents=True, exist_ok=True)
@@ -279,24 +279,24 @@ def restore(path: Path, *, overwrite: bool = False) -> Restored:
             raise BackupError(
                 f"The restore would replace {', '.join(taken)}. Nothing was changed. To replace them: "
                 f"{typed(f'-m deploy restore {path} --overwrite')} (or make restore BACKUP={path} "
-                "ARGS=--overwrite). What is there now will be moved aside, not deleted."
+                "ARGS=--overwrite). The present state will be moved aside, not deleted."
             )
         with one_writer(MODELS_LOCK):
             aside = _move_aside(state, places) if taken else None
             for part, target in places:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.is_dir():
-                    target.rmdir()  # what is left is empty, and a move would go into it
+                    target.rmdir()  # it is empty; `move` would put the folder into it
                 shutil.move(unpacked / part, target)
             for model in whole.models:
                 _put_model(model, unpacked)
         if DATABASE in parts:
-            Registry(
-                f"sqlite:///{state.database}"
-            )  # which has the database name this folder, not the one it was in
+            Registry(f"sqlite:///{state.database}")  # opening it replaces the absolute paths in the database
     left_out = []
     if LOG in parts and state.log is None:
-        left_out.append(f"the prediction log: set {LOG_VARIABLE} to a folder and restore again to have it")
+        left_out.append(
+            f"the prediction log: to restore it, set {LOG_VARIABLE} to a folder and restore again"
+        )
     return Restored(whole, aside, left_out)
 
 
@@ -306,17 +306,17 @@ def _unpack(path: Path, folder: Path) -> Manifest:
         with tarfile.open(path, "r:gz") as archive:
             archive.extractall(folder, filter="data")
     except FileNotFoundError:
-        raise BackupError(f"There is no file {path}.") from None
+        raise BackupError(f"{path} does not exist.") from None
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DamagedError(f"{path} cannot be unpacked: {error}") from error
     try:
         content = (folder / MANIFEST).read_bytes()
         found = msgspec.json.decode(content).get("format")
         if found != FORMAT:
-            raise BackupError(f"{path} is of format {found}, this version reads {FORMAT}.")
+            raise BackupError(f"{path} has format {found}, this version reads format {FORMAT}.")
         whole = msgspec.json.decode(content, type=Manifest)
     except (OSError, msgspec.MsgspecError, AttributeError) as error:
-        raise DamagedError(f"{path} has no manifest that can be read: {error}") from error
+        raise DamagedError(f"The manifest of {path} cannot be read: {error}") from error
     present = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir()} - {
         MANIFEST
     }
@@ -324,12 +324,12 @@ def _unpack(path: Path, folder: Path) -> Manifest:
         raise DamagedError(f"{path}: {name} is {'not in the manifest' if name in present else 'absent'}.")
     for name, file in whole.files.items():
         if manifest.digest(folder / name) != file.sha256:
-            raise DamagedError(f"{path}: {name} is damaged, its SHA-256 is not that of the manifest.")
+            raise DamagedError(f"{path}: {name} is damaged, its SHA-256 is not the one in the manifest.")
     return whole
 
 
 def _present(place: Place) -> list[Path]:
-    """The files of a place that are there, and folders that hold something."""
+    """The existing files of a place, and its folder where it is not empty."""
     if place.path.is_dir():
         return [place.path] if any(place.path.iterdir()) else []
     endings = BESIDE_A_DATABASE if place.part == DATABASE else ("",)
@@ -338,7 +338,7 @@ def _present(place: Place) -> list[Path]:
 
 
 def _check_unused(paths: list[Path]) -> None:
-    """A program that has a file open would go on writing to it where it is moved aside."""
+    """Refuse while a program has one of the files open: it would go on writing to the file moved aside."""
     users = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
@@ -349,12 +349,12 @@ def _check_unused(paths: list[Path]) -> None:
     if users:
         raise BackupError(
             f"{'; '.join(users)}. Nothing was changed. Stop it (Ctrl-C in the terminal of make mlflow or "
-            "make serve; let a training end), then restore again."
+            "make serve; wait for a training), then restore again."
         )
 
 
 def _move_aside(state: State, places: list[Place]) -> Path:
-    """Move what is there into a folder of its own beside the database."""
+    """Move existing state into a new folder beside the database."""
     aside = state.folder / FOLDER / f"replaced-{dt.datetime.now(dt.UTC):%Y-%m-%dT%H-%M-%S.%fZ}"
     aside.mkdir(parents=True)
     for place in places:
@@ -367,12 +367,12 @@ def _put_model(model: StoredModel, unpacked: Path) -> None:
     tag = store.put(unpacked / MODELS / _folder_of(model.tag), name=model.name, version=model.version)
     if tag != model.tag:
         raise DamagedError(
-            f"The backup's model {model.tag} became {tag}: its files are not those of that tag."
+            f"The backup's model {model.tag} was stored as {tag}: its files are not those of that tag."
         )
 
 
 def told(whole: Manifest) -> Iterator[str]:
-    """What an archive holds, a line a part."""
+    """The contents of an archive, one line for each part."""
     parts: dict[str, list[File]] = {}
     for name, file in whole.files.items():
         parts.setdefault(name.split("/", 1)[0], []).append(file)

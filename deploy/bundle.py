@@ -1,4 +1,4 @@
-"""From the registry into BentoML's model store: each champion under an exact tag, listed in `models.lock`."""
+"""Copy champions from the registry into BentoML's model store; write their exact tags to `models.lock`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODELS_LOCK = CHECKOUT / models_lock.FILE
 
 
 class NoChampionError(Exception):
-    """A use case without a champion in the registry: nobody has trained it, or its alias is missing."""
+    """A use case has no champion in the registry: it is not trained, or the alias is missing."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,18 @@ class Bundled:
 
 @dataclass(frozen=True)
 class Bundling:
-    """What was bundled, and what `models.lock` holds now.
+    """The bundled models, and the contents of `models.lock` after it.
 
     Parameters
     ----------
     locked
-        Names and tags of the whole file, the default model first.
+        Names and tags of all lines, the default model first.
     removed
-        Those that are no longer in it.
+        The lines that were removed.
     unusable
-        Kept names whose model could not be served, with the reason.
+        Names of kept lines whose model cannot be served, with the reason.
     mended
-        What was wrong with the file that was written anew.
+        The error in the old file, where it could not be read and was written anew.
     """
 
     models: list[Bundled]
@@ -62,30 +62,30 @@ class Bundling:
 
     @property
     def kept(self) -> list[str]:
-        """Names that were not asked for and stay."""
+        """Names of lines that stay as they were."""
         return [name for name in self.locked if name not in {model.name for model in self.models}]
 
     def told(self) -> Iterator[str]:
-        """What a person wants to know of it, a sentence a line."""
+        """The result for a person, one sentence a line."""
         for model in self.models:
             yield f"{model.name}: champion version {model.version} is bundled as {model.tag}"
         if self.mended:
-            yield f"models.lock was written anew; it could not be read: {self.mended}"
+            yield f"models.lock could not be read and was written anew: {self.mended}"
         for name, tag in self.removed.items():
-            yield f"models.lock: {name} ({tag}) is removed and will not be served any more"
+            yield f"models.lock: {name} ({tag}) is removed and no longer served"
         if len(self.locked) > 1:
             default, *others = self.locked
             yield f"models.lock names {', '.join([f'{default} (the default of /predict)', *others])}"
         for name, reason in self.unusable.items():
             again = typed(f"-m deploy bundle {name}")
-            yield f"models.lock keeps {name}, whose model cannot be served: {reason}. Put it back: {again}"
+            yield f"models.lock keeps {name}, whose model cannot be served: {reason}. To bundle it: {again}"
 
 
 def bundle(names: list[str], lock: Path = MODELS_LOCK, *, only: bool = False) -> Bundling:
     """Put the champion of each use case (a name or a TOML file) into the store, then its tag into `lock`.
 
-    All other lines stay as they are, and a name that is new comes last. `lock` stays as it is unless all are
-    whole; the same champions give the same file.
+    All other lines stay, and a new name is added at the end. `lock` is written after all models were checked;
+    the same champions give the same file.
 
     Parameters
     ----------
@@ -112,19 +112,19 @@ def bundle(names: list[str], lock: Path = MODELS_LOCK, *, only: bool = False) ->
 
 @contextmanager
 def one_writer(lock: Path) -> Iterator[None]:
-    """Let one command at a time decide what `lock` holds; the others wait, and say so."""
+    """Let one command at a time change `lock`; the others print that they wait."""
     lock = lock.resolve()
     with lock.with_name(f"{lock.name}.writer").open("a") as writer:
         try:
             fcntl.flock(writer, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"Another command is writing {lock}; waiting for it.", file=sys.stderr, flush=True)
+            print(f"Waiting for another command that is writing {lock}.", file=sys.stderr, flush=True)
             fcntl.flock(writer, fcntl.LOCK_EX)
         yield
 
 
 def _read(lock: Path, *, only: bool) -> tuple[dict[str, str], str]:
-    """What the file holds; where it is written anew, what is wrong with it matters no more than that."""
+    """The contents of the file, and the error in it, which with `only` is not raised."""
     try:
         return models_lock.read(lock), ""
     except LockError as error:
@@ -134,12 +134,12 @@ def _read(lock: Path, *, only: bool) -> tuple[dict[str, str], str]:
 
 
 def name_of(name_or_path: str) -> str:
-    """A champion needs no TOML file here, so a plain name stands for itself."""
+    """The name of a use case; a plain name needs no TOML file here."""
     return load_use_case(name_or_path).name if name_or_path.endswith(".toml") else name_or_path
 
 
 def put_champion(name: str, asked_as: str) -> Bundled:
-    """Download, open and score as a server would, store; nothing of it if the store has it whole."""
+    """Download a champion, check it as a server does, store it; skip that if the store has it undamaged."""
     version = read_alias(name, CHAMPION)
     if version is None:
         raise NoChampionError(no_champion(name, asked_as))
@@ -156,14 +156,14 @@ def put_champion(name: str, asked_as: str) -> Bundled:
 
 
 def no_champion(name: str, asked_as: str) -> str:
-    """Say what is missing: a training, or the alias of a model that is registered."""
+    """Say what is missing: a training, or the alias of a registered model."""
     versions = Registry().versions(name) if exists() else []
     if not versions:
         train = typed(f"-m training run {asked_as}")
         return f"{name} has no champion in the registry; train one: {train}"
     numbers = ", ".join(version.number for version in versions[:8])
     return (
-        f"{name} has no champion in the registry: it has the versions {numbers}, but the alias {CHAMPION} "
-        f"names none of them. Give it to a version that Okamochi made (`make mlflow`, then Models, {name}), "
-        f"or train one: {typed(f'-m training run {asked_as}')}"
+        f"{name} has no champion in the registry: there are versions {numbers}, but no alias {CHAMPION}. "
+        f"Set the alias on a version that Okamochi made (`make mlflow`, then Models, {name}), or train one: "
+        f"{typed(f'-m training run {asked_as}')}"
     )

@@ -1,4 +1,4 @@
-"""The server on a cluster: the image to its nodes, the manifests applied, and a request that works."""
+"""Run the server on a cluster: load the image, apply the manifests, print a request that works."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME = "okamochi"
-"""Of the namespace, the Deployment, its container, the Service and the autoscaler."""
+"""The name of the namespace, the Deployment, its container, the Service and the autoscaler."""
 OVERLAY = CHECKOUT / "k8s" / "overlays" / "local"
 DEPLOYMENT = f"deployment/{NAME}"
 VERSION_ANNOTATION = "okamochi/image-version"
 NODE_PORT = 30300
-PORT = 3000  # of the container
+PORT = 3000  # the container's
 MAX_FORWARDED = 12
 MAX_NODES = 3
 PATIENCE_S = 20
-"""How long an address of the Service may refuse; after a rollout it does for a moment."""
+"""How long an address of the Service may refuse connections, as it does briefly after a rollout."""
 
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Nodes and forwarded ports are reached past the proxy that leads out of a company."""
+"""Nodes and forwarded ports are local, so requests to them use no proxy."""
 
 KIND_CONFIG = f"""
 kind: Cluster
@@ -51,14 +51,15 @@ nodes:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that the user named, or that we made.
+    """A cluster that the user named or that `find` made.
 
     Parameters
     ----------
     context
-        Of the kubeconfig.
+        The name of the kubeconfig's context.
     loader
-        The command that brings an image, its last argument, to the nodes; without one the nodes pull.
+        The command that brings an image to the nodes, its last argument being the image; without it, the
+        nodes pull the image.
     """
 
     context: str
@@ -68,16 +69,16 @@ class Cluster:
         return ["kubectl", "--context", self.context, "--namespace", NAME, *arguments]
 
     def kubectl(self, *arguments: str) -> str:
-        """What it prints.
+        """Run kubectl; return its output.
 
         Raises
         ------
         DeployFailed
-            With the last line of what it said.
+            The message has the last line of its output.
         """
         done = subprocess.run(self.command(*arguments), capture_output=True, text=True, check=False)
         if done.returncode:
-            said = (done.stderr.strip() or done.stdout.strip() or "nothing was said").splitlines()[-1]
+            said = (done.stderr.strip() or done.stdout.strip() or "it printed no reason").splitlines()[-1]
             raise DeployFailed(f"kubectl {' '.join(arguments[:2])} failed: {said}")
         return done.stdout
 
@@ -85,44 +86,44 @@ class Cluster:
         return json.loads(self.kubectl("get", *arguments, "--output", "json"))
 
     def load(self, image: str) -> None:
-        """Bring an image of this machine to the nodes."""
+        """Bring a local image to the nodes."""
         if self.loader and subprocess.run([*self.loader, image], check=False).returncode:
             raise DeployFailed(f"IMAGE_LOADER could not bring {image} to the cluster; its reason is above.")
 
 
 def find(context: str, loader: str, *, create: bool) -> Cluster:
-    """The cluster that CONTEXT names, else the kind cluster of ours, made if it may be.
+    """The cluster of the context, or the kind cluster okamochi, which `create` lets it make.
 
-    No other is touched: not even the current context.
+    Without a name, no other cluster is used, not even that of the current context.
 
     Raises
     ------
     CannotDeploy
-        There is none, or it does not answer.
+        There is no such cluster, or it does not answer.
     """
     if not shutil.which("kubectl"):
-        raise CannotDeploy("There is no kubectl here; install it (kubernetes.io/docs/tasks/tools).")
+        raise CannotDeploy("kubectl is not installed; install it (kubernetes.io/docs/tasks/tools).")
     command = loader_of(loader)
     if context:
         known = contexts()
         if context not in known:
             raise CannotDeploy(
-                f"kubectl knows no context {context!r}; {there_are(known)} (KUBECONFIG names its file)."
+                f"The kubeconfig has no context {context!r}; {there_are(known)} (KUBECONFIG names the file)."
             )
         if not command and context.startswith("kind-") and shutil.which("kind"):
             command = kind_loader(context.removeprefix("kind-"))
         return answering(Cluster(context, command))
     if not shutil.which("kind"):
         raise CannotDeploy(
-            "Which cluster? There is no kind here to make one with, and none is touched unasked: install "
-            f"kind, or name a context, CONTEXT=NAME; {there_are(contexts())}."
+            "No cluster is named, and kind, which could make one, is not installed. Install kind, or name a "
+            f"context by CONTEXT=NAME; {there_are(contexts())}."
         )
     cluster = Cluster(f"kind-{NAME}", command or kind_loader(NAME))
     existing = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=False)
     if NAME not in existing.stdout.split():
         if not create:
             raise CannotDeploy(
-                f"There is no kind cluster {NAME!r}; make it first (make cluster), or name CONTEXT=NAME."
+                f"There is no kind cluster {NAME!r}. Make it (make cluster), or name one by CONTEXT=NAME."
             )
         making = ["kind", "create", "cluster", "--name", NAME, "--config", "-"]
         if subprocess.run(making, input=KIND_CONFIG, text=True, check=False).returncode:
@@ -133,7 +134,7 @@ def find(context: str, loader: str, *, create: bool) -> Cluster:
 def loader_of(text: str) -> tuple[str, ...]:
     command = tuple(shlex.split(text))
     if command and not shutil.which(command[0]):
-        raise CannotDeploy(f"IMAGE_LOADER={text} cannot be run: there is no program {command[0]!r}.")
+        raise CannotDeploy(f"IMAGE_LOADER={text} cannot be run: the program {command[0]!r} is not installed.")
     return command
 
 
@@ -147,7 +148,7 @@ def contexts() -> list[str]:
 
 
 def there_are(known: list[str]) -> str:
-    return f"there is {', '.join(known)}" if known else "your kubeconfig has none"
+    return f"its contexts are {', '.join(known)}" if known else "it has no context"
 
 
 def answering(cluster: Cluster) -> Cluster:
@@ -160,7 +161,7 @@ def answering(cluster: Cluster) -> Cluster:
 
 
 def up(cluster: Cluster, image: str, *, base: str, options: str, timeout_s: int) -> int:
-    """Have `k8s/overlays/local` serve the bundled models on the cluster; gives 0.
+    """Serve the bundled models on the cluster by `k8s/overlays/local`; returns 0.
 
     Raises
     ------
@@ -182,12 +183,12 @@ def up(cluster: Cluster, image: str, *, base: str, options: str, timeout_s: int)
         for number, model in enumerate(models):
             path = "/predict" if number == 0 else f"/models/{model['name']}/predict"
             print(f"\n{curl(url + path, model['example'])}")
-    print("\nA new champion: make rollout   Away with it: kubectl delete namespace okamochi")
+    print("\nTo roll out a new champion: make rollout   To delete all: kubectl delete namespace okamochi")
     return 0
 
 
 def provide(cluster: Cluster, image: str, *, base: str, options: str) -> Built:
-    """Build the image and bring it to the nodes; without a loader it is what the nodes pull.
+    """Build the image and bring it to the nodes; without a loader, the nodes pull the image by its name.
 
     Raises
     ------
@@ -196,9 +197,9 @@ def provide(cluster: Cluster, image: str, *, base: str, options: str) -> Built:
     if not cluster.loader:
         if "/" not in image:
             raise CannotDeploy(
-                f"{image} is on this machine only. Name what brings it to the nodes of {cluster.context} by "
-                'IMAGE_LOADER= ("minikube image load"; "docker push", with IMAGE=registry/name:tag), or an '
-                "IMAGE=registry/name:tag that they pull."
+                f"{image} is on this machine only. Name the command that brings it to the nodes of "
+                f'{cluster.context} by IMAGE_LOADER= ("minikube image load"; "docker push", with '
+                "IMAGE=registry/name:tag), or name an IMAGE=registry/name:tag that they can pull."
             )
         return Built(image, "")
     built = images.build(image, base=base, options=options)
@@ -209,7 +210,7 @@ def provide(cluster: Cluster, image: str, *, base: str, options: str) -> Built:
 def apply(cluster: Cluster, built: Built, overlay: Path = OVERLAY) -> None:
     """Apply the overlay with this image.
 
-    The version in the pods' annotations rolls out a new build under an old name.
+    The version in the pods' annotations makes a new build under the same name roll out.
     """
     name, tag, digest = parts(built.image)
     kustomization: dict[str, Any] = {
@@ -222,24 +223,24 @@ def apply(cluster: Cluster, built: Built, overlay: Path = OVERLAY) -> None:
         kustomization["patches"] = [{"patch": json.dumps(patch | {"spec": {"template": annotation}})}]
     with tempfile.TemporaryDirectory(prefix="okamochi-apply-") as temporary:
         folder = Path(temporary).resolve()
-        # kustomize takes a folder elsewhere by a relative path only
+        # kustomize takes relative paths only
         kustomization["resources"] = [os.path.relpath(overlay.resolve(), folder)]
         (folder / "kustomization.yaml").write_text(json.dumps(kustomization))
         print(cluster.kubectl("apply", "--kustomize", str(folder)), end="", flush=True)
 
 
 def parts(image: str) -> tuple[str, str, str]:
-    """Name, tag and digest of an image; a port of its registry is no tag."""
+    """Name, tag and digest of an image; the port of a registry is not a tag."""
     found = re.fullmatch(
         r"(?P<name>(?:[^/@]+/)*[^/@:]+)(?::(?P<tag>[^/@:]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?", image
     )
     if found is None:
-        raise CannotDeploy(f"IMAGE={image} is no image; give [REGISTRY/]NAME:TAG.")
+        raise CannotDeploy(f"IMAGE={image} is not the name of an image; expected [REGISTRY/]NAME:TAG.")
     return found["name"], found["tag"] or "latest", found["digest"] or ""
 
 
 def wait_for_replicas(cluster: Cluster, timeout_s: int) -> None:
-    """Until as many pods serve as the autoscaler wants at least.
+    """Wait until the minimum number of pods of the autoscaler is ready.
 
     Raises
     ------
@@ -251,14 +252,14 @@ def wait_for_replicas(cluster: Cluster, timeout_s: int) -> None:
         if time.monotonic() > end:
             raise DeployFailed(f"Only {available} of {wanted} pods are ready. {reasons(cluster)}")
         time.sleep(1)
-    print(f"{available} pods serve", flush=True)
+    print(f"{available} pods are ready", flush=True)
 
 
 def reasons(cluster: Cluster) -> str:
-    """Why the newest pod is not ready: what its state says, and the errors in its log."""
+    """Why the newest pod is not ready: the reasons in its status, and the errors in its log."""
     waiting = [pod for pod in pods(cluster) if not is_ready(pod)]
     if not waiting:
-        return "No pod of it was made; see kubectl describe."
+        return "No such pod was created; see kubectl describe."
     pod = max(waiting, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
     name = pod["metadata"]["name"]
     status = pod["status"]
@@ -272,11 +273,11 @@ def reasons(cluster: Cluster) -> str:
         cluster.command("logs", name, "--tail=50"), capture_output=True, text=True, check=False
     ).stdout
     said += [line.strip() for line in log.splitlines() if re.search(r"is refused|Error|Exception", line)][-2:]
-    return f"Pod {name}: {' | '.join(said) or 'no reason is given'}"
+    return f"Pod {name}: {' | '.join(said) or 'it has no reason in its status'}"
 
 
 def pods(cluster: Cluster) -> list[dict[str, Any]]:
-    """The server's pods, without those that are going."""
+    """The server's pods, without those that are being deleted."""
     selector = f"--selector=app.kubernetes.io/name={NAME},app.kubernetes.io/component=server"
     found: list[dict[str, Any]] = cluster.get("pods", selector)["items"]
     return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
@@ -289,9 +290,9 @@ def is_ready(pod: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def addresses(cluster: Cluster) -> Iterator[list[str]]:
-    """Where the server answers from here: the Service's NodePort, else each ready pod by port-forward.
+    """URLs of the server: the Service's NodePort if it can be reached, else a port-forward to each ready pod.
 
-    Whatever else may listen on that port of this machine is not taken for it.
+    The process behind the NodePort is checked, since another program may listen on that port here.
     """
     with contextlib.ExitStack() as stack:
         names = [pod["metadata"]["name"] for pod in pods(cluster) if is_ready(pod)][:MAX_FORWARDED]
@@ -303,7 +304,7 @@ def addresses(cluster: Cluster) -> Iterator[list[str]]:
 
 
 def node_ports(cluster: Cluster) -> list[str]:
-    """Where the Service may be reached by its NodePort, if it has one."""
+    """URLs of the Service's NodePort, if it has one."""
     ports = cluster.get("service", NAME)["spec"]["ports"]
     port = next((found["nodePort"] for found in ports if "nodePort" in found), None)
     if port is None:
@@ -314,7 +315,7 @@ def node_ports(cluster: Cluster) -> list[str]:
 
 
 def process_of(url: str) -> str:
-    """What the ids of one server process begin with."""
+    """The prefix of the ids that the server process behind a URL makes."""
     example = fetch(f"{url}/models")["models"][0]["example"]
     return str(fetch(f"{url}/predict", {"records": [example]})["id"]).partition("-")[0]
 
@@ -329,7 +330,7 @@ def ready(url: str) -> bool:
 
 @contextlib.contextmanager
 def forwarded(cluster: Cluster, what: str) -> Iterator[str]:
-    """A free port of 127.0.0.1 that leads to it."""
+    """Forward a free port of 127.0.0.1 to a pod; yields its URL."""
     command = cluster.command("port-forward", what, f":{PORT}")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -343,7 +344,7 @@ def forwarded(cluster: Cluster, what: str) -> Iterator[str]:
 
 
 def fetch(url: str, body: dict[str, Any] | None = None) -> Any:
-    """What the server answers, also where it refuses; tried again where nothing answers yet."""
+    """The server's reply, also an error reply; tries again while nothing answers."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310 - always http
     end = time.monotonic() + PATIENCE_S

@@ -1,7 +1,7 @@
-"""Make `.venv` hold a group of the locked dependencies. The system's Python runs it: standard library only.
+"""Install a group of the locked dependencies into `.venv`; run by the system's Python without packages.
 
-A stamp in `.venv` names each installed group and its lock's digest, so that a second run costs nothing. All
-locks are compiled under the same pins, so that one may be installed over another.
+A stamp in `.venv` names each installed group and its lock's digest, so a second run has nothing to do. All
+locks are compiled under the same pins, so one can be installed over another.
 """
 
 from __future__ import annotations
@@ -19,21 +19,26 @@ import venv
 from pathlib import Path
 
 WITHIN = {"serving": ("training", "dev"), "training": ("dev",), "loadtests": ("dev",), "dev": ()}
-"""Which groups hold all of a group."""
+"""The groups that include all packages of a group."""
 FREE_MB = {"serving": 1000, "training": 2000, "loadtests": 300, "dev": 2500}
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 class NotPossible(Exception):  # noqa: N818 - it reads as a sentence where it is raised
-    """What stands in the way and how to remove it, in a sentence."""
+    """The reason why it is not possible, and what to do about it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check the machine, then install: 0 if `.venv` is ready, 1 if pip fails, 2 if the machine is unfit."""
+    """Check the machine, then install: 0 if `.venv` is ready, 1 if pip fails, 2 if a check fails."""
     parser = argparse.ArgumentParser(prog="python -m deploy.environment", description=__doc__)
     parser.add_argument("group", choices=WITHIN)
     parser.add_argument("--port", help="a port of 127.0.0.1 that has to be free")
-    parser.add_argument("--rebuild-for", metavar="PYTHON", default="", help="a PYTHON= that the user named")
+    parser.add_argument(
+        "--rebuild-for",
+        metavar="PYTHON",
+        default="",
+        help="the PYTHON= of the user, whose version .venv must have",
+    )
     options = parser.parse_args(arguments)
     try:
         if options.port is not None:
@@ -43,12 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(reason, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped; the next run goes on from here.", file=sys.stderr)
+        print("\nStopped; the next run continues.", file=sys.stderr)
         return 130
 
 
 def ensure(environment: Path, group: str, *, named_python: bool = False) -> int:
-    """Install `group` into `environment` unless what its stamp names is there and enough."""
+    """Install `group` into `environment`, unless the stamp says that it is installed."""
     python = environment / "bin" / "python"
     usable = runs(python, same_version=named_python)
     stamp = environment / "okamochi-environment"
@@ -68,22 +73,22 @@ def ensure(environment: Path, group: str, *, named_python: bool = False) -> int:
 
 
 def make(environment: Path) -> None:
-    """Make an empty environment, in the place of whatever is there."""
+    """Make an empty environment; an existing one is replaced."""
     print(f"Making {environment.name} with Python {'.'.join(map(str, sys.version_info[:3]))}", flush=True)
     try:
-        # Resolved: venv makes nothing through a link, which .venv may be.
+        # Resolved, since venv does not follow a link, which .venv may be.
         venv.create(environment.resolve(), with_pip=True, clear=environment.exists())
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise NotPossible(f"Could not make {environment}: {error}") from error
 
 
 def satisfying(group: str) -> list[str]:
-    """Give the stamps that hold everything of `group`: its own and those of the larger groups."""
+    """The stamps of the groups that include `group`, itself among them."""
     return [fingerprint(each) for each in (group, *WITHIN[group])]
 
 
 def current() -> list[str]:
-    """Give every stamp that is as the locks are now: the others' packages have been replaced in part."""
+    """The stamps of the present locks; a group with another stamp is partly replaced."""
     return [fingerprint(group) for group in WITHIN]
 
 
@@ -96,7 +101,7 @@ def lock_of(group: str) -> Path:
 
 
 def runs(python: Path, *, same_version: bool) -> bool:
-    """Whether it starts (a moved or half-made .venv does not), has pip and is of a supported version."""
+    """Whether a Python starts (that of a moved .venv does not), has pip and is a supported version."""
     code = "import sys, pip; print('%d.%d' % sys.version_info[:2])"
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
@@ -110,8 +115,8 @@ def runs(python: Path, *, same_version: bool) -> bool:
 def check_path(environment: Path) -> None:
     if os.pathsep in str(environment):
         raise NotPossible(
-            f"The path {environment.parent} has a '{os.pathsep}', where Python makes no virtual environment; "
-            "move the checkout to a path without one."
+            f"The path {environment.parent} contains '{os.pathsep}', which Python does not allow for a "
+            "virtual environment; move the checkout to another path."
         )
 
 
@@ -130,30 +135,32 @@ def check_disk(folder: Path, needed_mb: int) -> None:
     free_mb = shutil.disk_usage(folder).free // 1_000_000
     if free_mb < needed_mb:
         raise NotPossible(
-            f"{folder} has {free_mb} MB free and the dependencies need {needed_mb} MB; free some space "
+            f"{folder} has {free_mb} MB free, but the dependencies need {needed_mb} MB; free some space "
             "or move the checkout to a larger disk."
         )
 
 
 def check_port(text: str) -> None:
-    """Refuse a port that is no port or on which 127.0.0.1 cannot listen."""
+    """Refuse a port that is not a number of a port, or that is in use on 127.0.0.1."""
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
-        raise NotPossible(f"PORT={text} is not a port; give a number from 1 to 65535, such as PORT=3000.")
+        raise NotPossible(f"PORT={text} is not a port; expected a number from 1 to 65535, such as PORT=3000.")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", int(text)))
         except PermissionError:
-            raise NotPossible(f"Port {text} needs root; choose one above 1023, such as PORT=3000.") from None
+            raise NotPossible(
+                f"Port {text} needs root; choose a port above 1023, such as PORT=3000."
+            ) from None
         except OSError:
             another = int(text) + 1 if int(text) < 65535 else 3001
             raise NotPossible(
-                f"Port {text} of 127.0.0.1 is in use; stop what listens there or choose another ({another})."
+                f"Port {text} of 127.0.0.1 is in use; stop that program or choose another port ({another})."
             ) from None
 
 
 def install(python: Path, lock: Path) -> int:
-    """Have pip install the lock, hashes required; show a line of progress, and what pip said if it fails."""
+    """Install the lock with pip, hashes required; show progress, and pip's last lines if it fails."""
     total = len(re.findall(r"^[A-Za-z0-9][^ \n]*==", lock.read_text(), flags=re.MULTILINE))
     print(f"Installing {lock.relative_to(CHECKOUT)} ({total} packages) into .venv, once", flush=True)
     pip: list[str | Path] = [
@@ -194,8 +201,8 @@ def install(python: Path, lock: Path) -> int:
     if process.returncode:
         sys.stderr.writelines(said[-30:])
         print(
-            "pip could not install the dependencies (its last lines are above); check the network and pip's "
-            "own settings, then run the same command again.",
+            "pip could not install the dependencies (its last lines are above). Check the network and pip's "
+            "settings, then run the same command again.",
             file=sys.stderr,
         )
         return 1
@@ -203,7 +210,7 @@ def install(python: Path, lock: Path) -> int:
 
 
 def watch_unpacking(environment: Path, total: int, ended: threading.Event) -> None:
-    """Count what pip, which is silent for a minute now, has put into its place."""
+    """Show how many packages pip has unpacked; pip itself prints nothing for a minute."""
 
     def there() -> int:
         return len(list(environment.glob("lib/python*/site-packages/*.dist-info")))
@@ -217,7 +224,7 @@ def watch_unpacking(environment: Path, total: int, ended: threading.Event) -> No
 
 
 def show(text: str, *, last: bool) -> None:
-    """Rewrite the line on a terminal; elsewhere print only the lines worth keeping in a log."""
+    """Rewrite the line on a terminal; in a log, print only some of the lines."""
     if sys.stdout.isatty():
         kept = last and not text.startswith(("  fetching", "  unpacking"))
         print(f"\r{text:<70}", end="\n" if kept else "", flush=True)

@@ -1,4 +1,4 @@
-"""From `models.lock` to an image: the checkout's bento with exactly these models, and the locked packages."""
+"""Build the server's image: the checkout's bento, the models of `models.lock`, the locked packages."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ SKLEARN_ONLY = (
     "prettytable",
     "wcwidth",
 )
-"""What only a model of `runtime: python` needs; an image of ONNX models leaves these 200 MB out."""
+"""Packages that only models of `runtime: python` need; without them an image is 200 MB smaller."""
 
 
 class CannotDeploy(Exception):  # noqa: N818 - it reads as a sentence where it is raised
-    """What stands in the way and how to remove it, in a sentence."""
+    """The reason why it cannot be deployed, and what to do about it (exit code 2)."""
 
     exit_code = 2
 
 
 class DeployFailed(CannotDeploy):
-    """Everything was as it should be, and yet a program that was called failed; it has said why."""
+    """A program that was called has failed, and printed its reason (exit code 1)."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True)
 class Built:
-    """An image, and twelve digits that are the same for the same files."""
+    """An image, and its version: twelve digits that are the same for the same files."""
 
     image: str
     version: str
@@ -63,14 +63,14 @@ def build(image: str, *, base: str = DEFAULT_BASE, options: str = "", checkout: 
     Parameters
     ----------
     image
-        Its name; without a tag the version becomes the tag.
+        The name of the image; without a tag, the version becomes the tag.
     options
-        More options of the builder, in the shell's form.
+        Further options for the builder, quoted as in a shell.
 
     Raises
     ------
     CannotDeploy
-        No builder, nothing bundled, or a build that failed.
+        There is no builder, no model is bundled, or the build failed.
     """
     program = builder()
     tags = bundled(checkout)
@@ -91,14 +91,14 @@ def build(image: str, *, base: str = DEFAULT_BASE, options: str = "", checkout: 
         command = [*program, "-t", image, *arguments, *shlex.split(options), str(context)]
         if subprocess.run(command, check=False).returncode:
             raise DeployFailed(
-                f"{program[0]} could not build {image}; its reason is above. An index or a proxy goes "
-                'through BUILD_ARGS="--build-arg PIP_INDEX_URL=...", another base image through BASE_IMAGE=.'
+                f"{program[0]} could not build {image}; its reason is above. Name a package index or proxy "
+                'by BUILD_ARGS="--build-arg PIP_INDEX_URL=...", and another base image by BASE_IMAGE=.'
             )
     return Built(image, version)
 
 
 def tagged(image: str) -> bool:
-    """Whether it names a tag or a digest; a port of its registry is neither."""
+    """Whether an image has a tag or a digest; the port of a registry is neither."""
     return ":" in image.rpartition("/")[2]
 
 
@@ -107,13 +107,13 @@ def builder() -> list[str]:
     if shutil.which("docker") and succeeds("docker", "version"):
         return ["docker", "build"]
     if shutil.which("buildah"):
-        # docker's format, as OCI's has no HEALTHCHECK
+        # docker's format, since the OCI format has no HEALTHCHECK
         return ["buildah", "bud", "--format", "docker"]
     if shutil.which("docker"):
         raise CannotDeploy(
-            "docker is installed, but its daemon does not answer; start it, or install buildah."
+            "docker is installed, but its daemon does not answer. Start it, or install buildah."
         )
-    raise CannotDeploy("There is neither docker nor buildah here; install one of them to build an image.")
+    raise CannotDeploy("Neither docker nor buildah is installed; install one of them to build an image.")
 
 
 def succeeds(*command: str) -> bool:
@@ -121,25 +121,25 @@ def succeeds(*command: str) -> bool:
 
 
 def bundled(checkout: Path = CHECKOUT) -> dict[str, str]:
-    """Names and exact tags of `models.lock`, the default first.
+    """Names and exact tags in `models.lock`, the default first.
 
     Raises
     ------
     CannotDeploy
-        There are none.
+        It has no line.
     LockError
         A line cannot be read.
     """
     tags = models_lock.read(checkout / models_lock.FILE)
     if not tags:
         raise CannotDeploy(
-            "No model is bundled (models.lock names none); train and bundle one first: make train bundle"
+            "No model is bundled (models.lock is empty or absent). Train and bundle one: make train bundle"
         )
     return tags
 
 
 def lay_out(context: Path, tags: dict[str, str], checkout: Path) -> None:
-    """Put into the folder what the Dockerfile copies."""
+    """Write the files that the Dockerfile copies into the build context."""
     artifacts = [manifest.load(store.path_of(tag)[0]) for tag in tags.values()]
     shutil.copy(DOCKERFILE, context)
     lock = (checkout / "requirements" / "serving.txt").read_text()
@@ -150,7 +150,7 @@ def lay_out(context: Path, tags: dict[str, str], checkout: Path) -> None:
 
 
 def build_bento(folder: Path, checkout: Path) -> None:
-    """`bentoml build`, exported whole to `folder`: the store keeps no bento of ours."""
+    """Build the bento and export it to `folder`; BentoML's store does not keep it."""
     tag = bentoml("build", "--output", "tag", cwd=checkout).split("__tag__:")[-1].strip()
     with tempfile.TemporaryDirectory(prefix="okamochi-bento-") as parent:
         file = Path(parent) / "okamochi.bento"
@@ -173,17 +173,17 @@ def bentoml(*arguments: str, cwd: Path) -> str:
 
 
 def more_pins(artifacts: list[manifest.Artifact], lock: str, wider: str) -> str:
-    """The pins of what models that were made elsewhere need beside the server's own packages.
+    """The pins of packages that models made elsewhere need in addition to the server's own.
 
     Parameters
     ----------
     lock, wider
-        The server's lock, and a wider one that the rest is taken from with its hashes.
+        The server's lock, and a larger lock that the other pins are taken from.
 
     Raises
     ------
     CannotDeploy
-        A model needs a package that neither has.
+        A model needs a package that is in neither.
     """
     here, there = pins_of(lock), pins_of(wider)
     wanted: dict[str, str] = {}
@@ -197,8 +197,7 @@ def more_pins(artifacts: list[manifest.Artifact], lock: str, wider: str) -> str:
             if name not in there:
                 raise CannotDeploy(
                     f"The model {artifact.manifest.name} needs {name}, which requirements/ does not lock: "
-                    f"add it to "
-                    "the group serving in pyproject.toml, then make lock."
+                    "add it to the group serving in pyproject.toml, then run make lock."
                 )
             wanted[name] = there[name]
             waiting += [each for each in requirements_of(name) if each in there]
@@ -206,7 +205,7 @@ def more_pins(artifacts: list[manifest.Artifact], lock: str, wider: str) -> str:
 
 
 def requirements_of(name: str) -> list[str]:
-    """What an installed distribution needs, by normalised names."""
+    """The normalised names of the distributions that an installed one requires."""
     try:
         lines = requires(name) or []
     except PackageNotFoundError:
@@ -217,21 +216,21 @@ def requirements_of(name: str) -> list[str]:
 
 
 def pins_of(lock: str) -> dict[str, str]:
-    """The pins of a lock by the distribution, each with its hashes."""
+    """The pins of a lock with their hashes, by distribution."""
     pins = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
     return {pin.partition("==")[0].lower(): pin for pin in pins if "==" in pin}
 
 
 def without(lock: str, names: tuple[str, ...]) -> str:
-    """A lock without some of its pins."""
+    """The lock without the pins of these distributions."""
     pins = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
     return "".join(pin for pin in pins if pin.partition("==")[0] not in names)
 
 
 def fingerprint(context: Path, base: str) -> str:
-    """Twelve hexadecimal digits of all that the image is made of; the same files give the same ones.
+    """Twelve hexadecimal digits of a digest of all files of the image.
 
-    `bento.yaml` is left out: it has the time and the random tag of each build.
+    `bento.yaml` is left out, since it has the time and the random tag of the build.
     """
     digest = hashlib.sha256(base.encode())
     for path in sorted(context.rglob("*")):
@@ -241,7 +240,7 @@ def fingerprint(context: Path, base: str) -> str:
 
 
 def revision(checkout: Path) -> str:
-    """The commit that the checkout is at; nothing where there is no git."""
+    """The checkout's commit; empty without git."""
     command = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

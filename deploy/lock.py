@@ -1,4 +1,4 @@
-"""Resolve the dependency groups of pyproject.toml into `requirements/`, hashed and for every platform."""
+"""Resolve the dependency groups of pyproject.toml into `requirements/`, with hashes, for every platform."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 REQUIREMENTS = Path("requirements")
 WIDEST = "dev"
 NARROWER = ("training", "boosting", "serving", "loadtests")
-"""Compiled under the widest group's pins, so that what was tested is what is served."""
+"""Compiled with the pins of the widest group, so that a server has the versions that were tested."""
 
 
 def lock(arguments: list[str]) -> int:
-    """Compile every group; `arguments` go to uv (`--upgrade` takes newer versions). Gives uv's exit code."""
+    """Compile every group; `arguments` are passed to uv (`--upgrade`). Returns uv's exit code."""
     for group in (WIDEST, *NARROWER):
         print(f"Resolving {group}", flush=True)
         constraints = [] if group == WIDEST else ["-c", str(REQUIREMENTS / f"{WIDEST}.txt")]

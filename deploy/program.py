@@ -1,4 +1,4 @@
-"""A server that runs as a child until a signal comes, and of which nothing is left afterwards."""
+"""Run a server as a child process until a signal comes, and leave none of its processes behind."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STOPPING_S = 30
-"""How long the server may take to answer what it has accepted before it is killed."""
+"""How long the server may take to answer accepted requests before it is killed."""
 LOOK_EVERY_S = 0.2
 
 
 def catch_signals() -> list[int]:
-    """Collect what would stop this process, from now on, in the list that is given."""
+    """From now on, append each signal that would stop this process to the returned list."""
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda signum, _frame: stopped.append(signum))
@@ -31,17 +31,17 @@ def catch_signals() -> list[int]:
 def run(
     command: list[str], stopped: list[int], *, cwd: Path, look: Callable[[], None] = lambda: None
 ) -> int | None:
-    """Run a server until it ends or a signal stops it; its exit code, None where it was a signal.
+    """Run a server until it ends or a signal comes; returns its exit code, None after a signal.
 
     Parameters
     ----------
     stopped
-        Of `catch_signals`.
+        The list that `catch_signals` returned.
     look
-        Called again and again while the server runs.
+        Called every LOOK_EVERY_S while the server runs.
     """
-    # Its own session: the terminal's Ctrl-C reaches it once, through us, and as SIGTERM, for which no Python
-    # program prints a traceback, also while it starts.
+    # In a session of its own, the terminal's Ctrl-C does not reach it. It gets SIGTERM from `stop` instead,
+    # on which no Python program prints a traceback, even while it starts.
     server = subprocess.Popen(command, cwd=cwd, start_new_session=True)
     try:
         while server.poll() is None and not stopped:
@@ -56,7 +56,7 @@ def run(
 
 
 def stop(server: subprocess.Popen[bytes]) -> None:
-    """Let the server finish what it has accepted, then make sure that none of its processes is left."""
+    """Let the server answer accepted requests, then kill whatever process of it is left."""
     processes = family(server.pid)
     if server.poll() is None:
         server.terminate()
@@ -72,7 +72,7 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """Give what it started: each of BentoML's workers leads a process group of its own."""
+    """All descendants; they are not one process group, since each of BentoML's workers leads its own."""
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:

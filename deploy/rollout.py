@@ -1,4 +1,4 @@
-"""A new champion to a cluster: rolled out, asked its golden rows by the Service, undone if one is off."""
+"""Roll a new champion out to a cluster, check its golden rows through the Service, undo it if one differs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from artifact.manifest import Artifact
 
 SHOWN = 3
-"""How many wrong answers are told."""
+"""How many wrong answers are printed."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A model that has to answer after the rollout."""
+    """A model that must answer after the rollout."""
 
     name: str
     version: str
@@ -34,7 +34,7 @@ class Expected:
 
 
 def check_deployed(cluster: Cluster) -> None:
-    """Find out before an image is built.
+    """Check that there is a Deployment, before an image is built.
 
     Raises
     ------
@@ -43,13 +43,13 @@ def check_deployed(cluster: Cluster) -> None:
     found = cluster.kubectl("get", "deployments", "--output", "name").split()
     if f"deployment.apps/{NAME}" not in found:
         raise CannotDeploy(
-            f"There is no Deployment {NAME} on {cluster.context} to roll out to; make it: make cluster, "
-            "or kubectl apply -k k8s/overlays/production."
+            f"There is no Deployment {NAME} on {cluster.context}. Make it first: make cluster, or kubectl "
+            "apply -k k8s/overlays/production."
         )
 
 
 def rollout(cluster: Cluster, image: str, *, timeout_s: int) -> int:
-    """Roll out an image that holds the models of `models.lock`; 0 if it serves them, 1 if it was undone.
+    """Roll out an image with the models of `models.lock`; returns 0, or 1 if the rollout was undone.
 
     Raises
     ------
@@ -65,19 +65,19 @@ def rollout(cluster: Cluster, image: str, *, timeout_s: int) -> int:
     wrong = problems(cluster, expected, timeout_s)
     if not wrong:
         versions = ", ".join(f"{model.name} version {model.version}" for model in expected)
-        print(f"Rolled out: {versions} answer the golden rows as the estimator did.")
+        print(f"Rolled out: {versions}; the scores of the golden rows are those of training.")
         return 0
     print("\n".join(wrong), file=sys.stderr)
     if old == image:
-        print(f"{image} had been there before, so there is nothing to undo.", file=sys.stderr)
+        print(f"{image} was deployed before, so there is nothing to undo.", file=sys.stderr)
         return 1
     undo(cluster, revision, timeout_s)
-    print(f"Undone: {old} serves as before.", file=sys.stderr)
+    print(f"The rollout was undone: {old} serves again.", file=sys.stderr)
     return 1
 
 
 def problems(cluster: Cluster, expected: list[Expected], timeout_s: int) -> list[str]:
-    """Wait until the new pods have taken over, then ask; every sentence is a reason to undo."""
+    """Wait for the new pods, then check the golden rows; each sentence is a reason to undo the rollout."""
     if not settled(cluster, timeout_s):
         return [f"The new pods did not become ready. {reasons(cluster)}"]
     try:
@@ -92,7 +92,7 @@ def problems(cluster: Cluster, expected: list[Expected], timeout_s: int) -> list
 
 
 def await_handover(url: str, expected: list[Expected]) -> None:
-    """Give the nodes time to forget the last old pod: until ten answers in a row are the new ones'."""
+    """Wait until ten replies in a row come from new pods: nodes route to the last old pod for a moment."""
     end = time.monotonic() + PATIENCE_S
     in_a_row = 0
     while in_a_row < 10 and time.monotonic() < end:
@@ -108,7 +108,7 @@ def settled(cluster: Cluster, timeout_s: int) -> bool:
 
 
 def undo(cluster: Cluster, revision: str, timeout_s: int) -> None:
-    """Go back, and wait until what served before does so alone.
+    """Go back to the old revision, and wait until only its pods serve.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def undo(cluster: Cluster, revision: str, timeout_s: int) -> None:
     cluster.kubectl("rollout", "undo", DEPLOYMENT, f"--to-revision={revision}")
     if not settled(cluster, timeout_s):
         raise DeployFailed(
-            f"The undoing did not settle either: look at kubectl -n {NAME} get pods. {reasons(cluster)}"
+            f"The old pods did not become ready either; see kubectl -n {NAME} get pods. {reasons(cluster)}"
         )
 
 
@@ -132,7 +132,7 @@ def expect(name: str, tag: str) -> Expected:
 
 
 def ask(url: str, model: Expected) -> list[str]:
-    """Send the golden rows one by one, each on a connection of its own, so that they reach every pod."""
+    """Send each golden row on a new connection, so that they reach every pod; returns the differences."""
     golden, signature = model.artifact.golden(), model.artifact.signature
     encoder = Encoder(signature)
     wrong = []
@@ -140,7 +140,7 @@ def ask(url: str, model: Expected) -> list[str]:
         try:
             encoder.records([record])
         except BadRows:
-            continue  # training scored it, but clients may not send it
+            continue  # a row that training scored and the signature refuses
         body: dict[str, Any] = {"records": [record]}
         if signature.task != "regression":
             body["probabilities"] = True
@@ -152,7 +152,7 @@ def ask(url: str, model: Expected) -> list[str]:
 
 
 def difference(model: Expected, reply: dict[str, Any], scores: list[float], tolerance: float) -> str:
-    """What a reply to one golden row has wrong; nothing if it is the estimator's."""
+    """How a reply to a golden row differs from the scores of training; empty if it does not."""
     signature = model.artifact.signature
     if "prediction" not in reply:
         return f"answered {reply.get('status')}: {reply.get('detail')}"

@@ -1,4 +1,4 @@
-"""From nothing to a served prediction: train what is new or has changed, bundle, serve, say how to ask."""
+"""Train use cases that are new or have changed, bundle their champions, serve them, print a request."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ REFUSED = 3
 """Exit code of a training whose model the gate refused."""
 FEW_COLUMNS = 8
 PICKED = "OKAMOCHI_MODELS"
-"""Which models of `models.lock` a server serves, and in which order."""
+"""The variable with the models of `models.lock` to serve, in their order."""
 
 
 def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None, followed: bool = True) -> int:
-    """Serve the champions of use cases until a signal; the exit code of what failed, else 0.
+    """Serve the champions of use cases until a signal; returns 0, or the exit code of the step that failed.
 
-    These are served and no others, in their order, whatever else `models.lock` holds; where `OKAMOCHI_MODELS`
-    is set, it picks instead.
+    Only these models are served, in this order, even if `models.lock` names others; where `OKAMOCHI_MODELS`
+    is set, it decides instead.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None, 
     for name in names:
         code = train(name, trials)
         if code == REFUSED and read_alias(name_of(name), CHAMPION) is not None:
-            print(f"{name}: the champion that is there stays", flush=True)
+            print(f"{name}: the present champion stays", flush=True)
         elif code:
             return code
     bundled = bundle(names)
@@ -57,20 +57,21 @@ def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None, 
         print(f"{PICKED} is set, so this server serves {os.environ[PICKED]}", flush=True)
     elif bundled.kept or served != list(bundled.locked):
         print(
-            f"This server serves {', '.join(served)} alone, as asked; all of them: bentoml serve", flush=True
+            f"This server serves only {', '.join(served)}; to serve all of models.lock: bentoml serve",
+            flush=True,
         )
         os.environ[PICKED] = ",".join(served)
     return run_server(port, mlflow_port, names if followed else [])
 
 
 def train(name: str, trials: int | None) -> int:
-    """Train if table or settings have changed since, in a process of its own, whose memory goes with it."""
+    """Train if the table or the settings have changed; in a new process, so that its memory is freed."""
     budget = ["--trials", str(trials)] if trials is not None else []
     return subprocess.run([sys.executable, "-m", "training", "ensure", name, *budget], check=False).returncode
 
 
 def run_server(port: int, mlflow_port: int, followed: list[str]) -> int:
-    """Start `bentoml serve`, say how to use it once it is ready, follow these champions, and stop with it."""
+    """Run `bentoml serve`, print how to use it once it is ready, and follow these champions."""
     command = [
         sys.executable,
         "-m",
@@ -101,7 +102,7 @@ def run_server(port: int, mlflow_port: int, followed: list[str]) -> int:
     if code is None:
         return 0
     if not greeted:
-        print("bentoml serve ended before it was ready; its reason is above.", file=sys.stderr)
+        print("bentoml serve ended before it was ready; its error is above.", file=sys.stderr)
     return code or 1
 
 
@@ -120,7 +121,7 @@ def ready(port: int) -> bool:
 
 
 def greeting(port: int, mlflow_port: int, *, followed: bool) -> Iterator[str]:
-    """A request to each model that works when pasted, and where everything else is."""
+    """A request for each model that works when pasted, and the addresses of the pages."""
     at = f"http://{HOST}:{port}"
     models = fetch(f"{at}/models")["models"]
     names = ", ".join(model["name"] for model in models)
@@ -136,7 +137,7 @@ def greeting(port: int, mlflow_port: int, *, followed: bool) -> Iterator[str]:
 
 
 def curl(url: str, example: dict[str, Any]) -> str:
-    """By name while a person can take it in, else by position: the example is in the order of the columns."""
+    """A request with the example: by name for few columns, else by position."""
     few = len(example) <= FEW_COLUMNS
     body: dict[str, Any] = {"records": [example]} if few else {"features": [list(example.values())]}
     return f"curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"

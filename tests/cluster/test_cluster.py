@@ -242,7 +242,7 @@ def test_an_image_that_is_never_ready_is_undone(served: Served, docker: Callable
     assert done.returncode == 2, done.stdout  # make's own code for a recipe that failed
     assert "Error 1" in done.stderr
     assert "did not become ready" in done.stderr
-    assert f"Undone: {served.image} serves as before." in done.stderr
+    assert f"The rollout was undone: {served.image} serves again." in done.stderr
     assert image == served.image
     assert not load.outcome.lost
     assert load.outcome.answered_by.keys() == {"1"}
@@ -298,7 +298,7 @@ def test_a_new_champion_is_rolled_out_and_taken_back(served: Served, tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
     assert version.isdecimal()
     assert version != "1"
-    assert f"breast_cancer version {version} answer the golden rows" in done.stdout
+    assert f"Rolled out: breast_cancer version {version}" in done.stdout
     assert not load.outcome.lost
     assert load.outcome.answered_by.keys() == {"1", version}
 

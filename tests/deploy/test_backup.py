@@ -186,7 +186,7 @@ def test_an_archive_that_is_not_whole_changes_nothing(here: Path, tmp_path: Path
                     archive.add(child, child.name)
             with pytest.raises(DamagedError, match=said):
                 backups.restore(bad, overwrite=True)
-    with pytest.raises(BackupError, match="There is no file"):
+    with pytest.raises(BackupError, match="does not exist"):
         backups.restore(tmp_path / "none.tar.gz")
     assert everything(here) == before
     assert not list(here.glob(".okamochi-restore-*"))

@@ -57,7 +57,7 @@ def test_a_wrong_context_is_named_with_those_there_are(programs: Path) -> None:
     with pytest.raises(CannotDeploy, match="no context 'labb'; there is prod, dead"):
         cluster.find("labb", "", create=True)
     (programs.parent / "contexts").write_text("")
-    with pytest.raises(CannotDeploy, match="no context 'lab'; your kubeconfig has none"):
+    with pytest.raises(CannotDeploy, match="no context 'lab'; it has no context"):
         cluster.find("lab", "", create=True)
 
 

@@ -63,7 +63,7 @@ def test_a_port_that_is_none_is_named(text: str) -> None:
 
 def test_a_disk_that_is_too_full_is_said(tmp_path: Path) -> None:
     """With what is free and what is needed."""
-    with pytest.raises(NotPossible, match=r"MB free and the dependencies need 1000000000000 MB"):
+    with pytest.raises(NotPossible, match=r"MB free, but the dependencies need 1000000000000 MB"):
         environment.check_disk(tmp_path, 10**12)
 
 
