@@ -1,1 +1,1 @@
-"""Load tests with Locust; `locustfile.py` is where they begin."""
+"""Load tests with Locust; they start in `locustfile.py`."""

@@ -1,4 +1,4 @@
-"""What a person who starts a load test can have got wrong."""
+"""Wrong usage of a load test."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class UsageError(Exception):
-    """What is wrong and how to put it right, in one sentence; the load test ends with exit code 2."""
+    """What is wrong and what to do about it; the load test ends with exit code 2."""
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
-    """The name that was meant, as a question, or all that there are."""
+    """Ask whether the nearest known name was meant; where none is near, list all."""
     names = list(known)
     found = difflib.get_close_matches(wrong, names, 1)
-    return f"did you mean {found[0]!r}?" if found else f"there is {', '.join(names)}."
+    return f"did you mean {found[0]!r}?" if found else f"expected one of {', '.join(names)}."

@@ -31,7 +31,7 @@ SHED = 429
 
 
 class ModelUser(FastHttpUser):
-    """Asks for a row whenever one is due, and looks at each answer."""
+    """Sends a request whenever one is due, and checks each answer."""
 
     abstract = True
     protocols: ClassVar[tuple[Protocol, ...]] = ()
@@ -45,10 +45,10 @@ class ModelUser(FastHttpUser):
         self._waited = False
 
     def on_start(self) -> None:
-        """Take part in the test that has begun."""
+        """Join the test that has begun."""
         found: run.Run = self.environment.okamochi
         if found.broken or found.traffic is None:
-            raise StopUser  # the run says why
+            raise StopUser  # the run prints the reason
         self._traffic: Traffic = found.traffic
         for protocol in self.protocols:
             found.traffic.prepare(protocol)
@@ -62,9 +62,9 @@ class ModelUser(FastHttpUser):
         return max(0.0, seconds)
 
     def ask(self, protocol: Protocol) -> None:
-        """Send one request, timed from when it was due."""
+        """Send one request; its time is measured from when it was due."""
         if self._due is None:
-            return  # Locust begins with a task, not with a wait
+            return  # Locust starts with a task, not with a wait
         traffic, due = self._traffic, self._due
         if traffic.closed:
             raise StopUser
@@ -72,7 +72,7 @@ class ModelUser(FastHttpUser):
         traffic.sending(due, waited=self._waited)
         try:
             status, outcome, milliseconds = self._exchange(protocol, path, request, due)
-        except BaseException:  # Locust's GreenletExit is none of Exception's
+        except BaseException:  # Locust's GreenletExit is not an Exception
             traffic.cut_off(protocol, due)
             raise
         traffic.over(protocol, due, status, outcome, milliseconds)
@@ -131,7 +131,7 @@ class MlflowUser(ModelUser):
 
 
 class MixedUser(ModelUser):
-    """All three on one connection."""
+    """All three protocols on one connection."""
 
     protocols = (PREDICT, INFER, INVOCATIONS)
 

@@ -1,4 +1,4 @@
-"""What a shape has to reach: one table of objectives.toml."""
+"""The objectives of a shape: one table of objectives.toml."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 from loadtests.errors import UsageError, nearest
 
 DEFAULT = Path(__file__).resolve().parent / "objectives.toml"
-SHARES = ("error_rate", "shed_rate", "goodput")
+FRACTIONS = ("error_rate", "shed_rate", "goodput")
 
 
 @dataclass(frozen=True)
 class Objectives:
-    """Bounds; None is not asked for.
+    """The bounds; None: no bound.
 
     Parameters
     ----------
     p50_ms, p95_ms, p99_ms
-        The most that right answers may take.
+        The maximum for correct answers.
     error_rate
-        The most of all requests that may fail, from 0 to 1: no answer, a wrong one, a status other than 200.
+        The maximum fraction of failed requests, from 0 to 1: no answer, a wrong one, a status other than 200.
     shed_rate
-        The most of all requests that may be answered 429, from 0 to 1. None: a 429 is an error like others.
+        The maximum fraction of requests answered with 429, from 0 to 1. None: a 429 is an error.
     goodput
-        The least share, from 0 to 1, of the requests that were due which have to be answered rightly.
+        The minimum fraction, from 0 to 1, of the requests due that are answered correctly.
     goodput_per_s
-        The least number of right answers a second.
+        The minimum number of correct answers per second.
     """
 
     p50_ms: float | None = None
@@ -44,12 +44,12 @@ KEYS = tuple(field.name for field in fields(Objectives))
 
 
 def read(path: Path, shape: str, shapes: tuple[str, ...]) -> Objectives:
-    """The table of a shape, after a look at all of them.
+    """The objectives of a shape; the tables of all shapes are checked.
 
     Raises
     ------
     UsageError
-        The file cannot be read, a key is unknown, or a value is none.
+        The file cannot be read, a key is unknown, or a value is wrong.
     """
     try:
         tables = tomllib.loads(path.read_text())
@@ -59,9 +59,9 @@ def read(path: Path, shape: str, shapes: tuple[str, ...]) -> Objectives:
         raise UsageError(f"--objectives {path} is not TOML: {error}.") from error
     for name, table in tables.items():
         if name not in shapes:
-            raise UsageError(f"{path}: [{name}] is no shape; {nearest(name, shapes)}")
+            raise UsageError(f"{path}: unknown shape [{name}]; {nearest(name, shapes)}")
         if not isinstance(table, dict):
-            raise UsageError(f"{path}: {name} is the name of a shape, so write it as a table, [{name}].")
+            raise UsageError(f"{path}: {name} is the name of a shape; write it as a table, [{name}].")
         for key, value in table.items():
             check(f"{path}: [{name}] {key}", key, value)
     if shape not in tables:
@@ -70,10 +70,10 @@ def read(path: Path, shape: str, shapes: tuple[str, ...]) -> Objectives:
 
 
 def check(where: str, key: str, value: object) -> None:
-    """Refuse what no objective can be."""
+    """Refuse an unknown objective and a value out of range."""
     if key not in KEYS:
-        raise UsageError(f"{where} is no objective; {nearest(key, KEYS)}")
+        raise UsageError(f"{where} is not an objective; {nearest(key, KEYS)}")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise UsageError(f"{where}: expected a number from 0, got {value!r}.")
-    if key in SHARES and value > 1:
-        raise UsageError(f"{where}: expected a share from 0 to 1, got {value!r}.")
+    if key in FRACTIONS and value > 1:
+        raise UsageError(f"{where}: expected a fraction from 0 to 1, got {value!r}.")

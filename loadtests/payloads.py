@@ -1,4 +1,4 @@
-"""Rows for requests: made from a live model's own signature, or the golden rows with their scores."""
+"""Rows for requests: generated from a live model's signature, or the golden rows with their scores."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from loadtests.protocols import Cells, Model, Protocol
 
 MADE = 200
-"""Bodies that a process makes of each protocol; it sends them in turn."""
+"""Bodies that a process generates for each protocol; it sends them in turn."""
 MISSING = 0.05
 DAYS = 365
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a golden row has to be answered with.
+    """The expected answer to a golden row.
 
     Parameters
     ----------
     row
-        Its place in the file.
+        Its number in the file.
     """
 
     row: int
@@ -40,27 +40,27 @@ class Expected:
 
 @dataclass(frozen=True)
 class Golden:
-    """A golden.json."""
+    """The contents of a golden.json."""
 
     records: list[dict[str, Any]]
     scores: list[list[float]]
     tolerance: float
 
     def message(self) -> dict[str, Any]:
-        """For another process."""
+        """The same as JSON, to send to another process."""
         return {"records": self.records, "scores": self.scores, "tolerance": self.tolerance}
 
 
 @dataclass(frozen=True)
 class Request:
-    """A body, ready to be sent, and what its answer has to be."""
+    """A body, and the expected answer."""
 
     body: bytes
     expected: Expected | None = None
 
 
 def made(protocol: Protocol, model: Model, random: Random, count: int = MADE) -> list[Request]:
-    """Requests with rows that the model takes, each another variation of its example."""
+    """Requests with valid rows, each a variation of the model's example."""
     return [
         Request(json.dumps(protocol.body(model, row(model, random), False)).encode()) for _ in range(count)
     ]
@@ -77,7 +77,7 @@ def golden_requests(protocol: Protocol, model: Model, golden: Golden) -> list[Re
 
 
 def row(model: Model, random: Random) -> Cells:
-    """The example with every cell varied within what the signature says of its column."""
+    """The example with every cell varied within the bounds of its column."""
     return [cell(column, model.example[column["name"]], random) for column in model.columns]
 
 
@@ -106,7 +106,7 @@ def _number(column: dict[str, Any], example: Any, random: Random) -> float | int
     value = random.uniform(low, high)
     if column.get("integer"):
         return round(value)
-    # Six digits are what a client has; 17 would measure how fast JSON's digits are read.
+    # Six digits, as clients send; with 17, reading the digits would dominate.
     return min(max(float(f"{value:.6g}"), low), high)
 
 
@@ -127,7 +127,7 @@ def read_golden(path: Path, model: Model) -> Golden:
     Raises
     ------
     UsageError
-        The file is none, or is another model's than the one that is live.
+        The file is not a golden.json, or not that of the live model.
     """
     try:
         found = json.loads(path.read_bytes())
@@ -138,7 +138,7 @@ def read_golden(path: Path, model: Model) -> Golden:
         raise UsageError(f"--golden {path} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"--golden {path} is no golden.json of an artifact (it has records, scores and tolerance)."
+            f"--golden {path} is not the golden.json of an artifact: expected records, scores and tolerance."
         ) from error
     if not golden.records or len(golden.records) != len(golden.scores):
         raise UsageError(
@@ -150,17 +150,17 @@ def read_golden(path: Path, model: Model) -> Golden:
     if not why and absent:
         why = f"its rows have no {absent[0]!r}"
     if not why and widths != {outputs}:
-        why = f"its rows have {'/'.join(map(str, sorted(widths)))} scores, the model gives {outputs}"
+        why = f"its rows have {'/'.join(map(str, sorted(widths)))} scores, the model has {outputs}"
     if why:
         raise UsageError(
-            f"--golden {path} is not of the live model {model.name!r} version {model.version} ({why}); "
-            "give the golden.json of the bundle that is served."
+            f"--golden {path} is not that of the live model {model.name!r} version {model.version} ({why}); "
+            "name the golden.json of the artifact that is served."
         )
     return golden
 
 
 def _other_model(manifest: Path, model: Model) -> str:
-    """What the manifest beside the golden rows says against it; nothing where there is none."""
+    """Why the manifest beside the golden rows is another model's; empty if it is not, or there is none."""
     try:
         found = json.loads(manifest.read_bytes())["manifest"]
         name, run_id = found["name"], found["run_id"]
@@ -168,16 +168,16 @@ def _other_model(manifest: Path, model: Model) -> str:
         return ""
     if run_id == model.run_id:
         return ""
-    return f"its manifest names {name!r}, run {run_id[:12]}, the live one's run is {model.run_id[:12]}"
+    return f"its manifest names {name!r}, run {run_id[:12]}; the live model has run {model.run_id[:12]}"
 
 
 def check(protocol: Protocol, model: Model, request: Request, body: bytes) -> None:
-    """Look at an answer of status 200.
+    """Check an answer of status 200.
 
     Raises
     ------
     WrongAnswerError
-        It is no answer, or not the golden one.
+        It has no prediction, or not the expected one.
     """
     answer = read(protocol, model, body)
     if request.expected is not None:
@@ -187,16 +187,16 @@ def check(protocol: Protocol, model: Model, request: Request, body: bytes) -> No
 
 
 def plausible(model: Model, label: Any) -> None:
-    """Refuse a label that the model has not, and a number that is none."""
+    """Refuse a label that is not one of the model's, and a prediction that is not a finite number."""
     if not model.classes:
         if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
             raise WrongAnswerError(f"the prediction is {label!r}, expected a number")
     elif not any(same(label, one) for one in model.classes):
-        raise WrongAnswerError(f"the prediction {label!r} is none of {model.classes}")
+        raise WrongAnswerError(f"the prediction is {label!r}, expected one of {model.classes}")
 
 
 def compare(model: Model, expected: Expected, answer: Answer) -> None:
-    """Hold an answer against a golden row's scores."""
+    """Compare an answer with a golden row's scores."""
     scores = expected.scores[: len(model.classes) or 1]
     if answer.scores is None or len(answer.scores) != len(scores):
         raise WrongAnswerError(f"golden row {expected.row}: {answer.scores} instead of {scores}")
@@ -210,7 +210,7 @@ def compare(model: Model, expected: Expected, answer: Answer) -> None:
 
 
 def right_labels(model: Model, expected: Expected) -> list[Any]:
-    """The label that follows from golden scores; several where the tolerance leaves it open."""
+    """The label of golden scores; several where the tolerance allows them."""
     scores, classes = expected.scores, model.classes
     if model.decided:
         return [classes[int(scores[-1])]]
@@ -225,5 +225,5 @@ def right_labels(model: Model, expected: Expected) -> list[Any]:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two labels are the same; a protocol may have made a text of one."""
+    """Whether two labels are the same, also where a protocol sends one as text."""
     return one == other or json.dumps(one) == other or one == json.dumps(other)

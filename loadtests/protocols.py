@@ -1,4 +1,4 @@
-"""The three protocols of the server: a request to each, and what its answer says."""
+"""The three protocols of the server: how a request is made, and how its answer is read."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Model:
     Parameters
     ----------
     columns
-        Each with `name`, `kind`, `missing` and what else the server says of it.
+        Each with `name`, `kind`, `missing` and the other fields of the signature.
     default
-        Whether routes without a name serve it.
+        Whether routes without a name use it.
     decided
-        Golden scores end with the index of the label, which may not be that of the highest score.
+        Whether golden scores end with the index of the label, which may not be that of the highest score.
     """
 
     name: str
@@ -66,23 +66,23 @@ class Answer:
 
 
 class WrongAnswerError(Exception):
-    """An answer of status 200 that is not right, and why."""
+    """An answer of status 200 is wrong; the message says why."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How one row is asked about.
+    """How one row is sent, and how its answer is read.
 
     Parameters
     ----------
     endpoint
-        What the server's metrics call the route.
+        The route's label in the server's metrics.
     path
-        Of the route for a model.
+        The path of the route for a model.
     body
-        Of a request; with scores where the flag says so.
+        The body of a request; the flag asks for scores.
     read
-        The answer out of decoded JSON; raises KeyError, IndexError, TypeError where it is none.
+        The answer in decoded JSON; raises KeyError, IndexError or TypeError where there is none.
     """
 
     endpoint: str
@@ -154,7 +154,7 @@ def read(protocol: Protocol, model: Model, body: bytes) -> Answer:
     Raises
     ------
     WrongAnswerError
-        It is no answer to that question.
+        It has no prediction for one row.
     """
     try:
         answer = protocol.read(model, json.loads(body))

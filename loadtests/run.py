@@ -1,6 +1,6 @@
 """A load test from its options to its verdict, on Locust's own events.
 
-One process alone does all of it. Of several, the master asks the server what it serves, sends the plan to the
+A single process does everything. Of several, the master reads the server's models, sends the plan to the
 workers with their first users, collects their tallies when the test ends, and judges.
 """
 
@@ -39,40 +39,42 @@ logger = logging.getLogger(__name__)
 
 WRONG_USAGE = 2
 STOP_TIMEOUT_S = 5.0
-"""How long a user that leaves before the end may take for the request it has sent."""
+"""How long a user that is stopped early may wait for the answer to its last request."""
 WINDOWS = 600
-"""The most windows that a tally should have, of a second or more each."""
+"""The maximum number of windows in a tally; each is a second or longer."""
 SHOWN = 5
 LATE_MS = 10.0
 SETTLE_S = 0.5
-"""Until a server has written what it has answered into its metrics."""
+"""How long a server takes to count its last answers in its metrics."""
 SHORT = (
-    "  Locust itself was short of processor time, so that times are longer and rates lower than\n"
-    "  the server's own: give it --processes, or a machine of its own."
+    "  Locust had too little processor time, so the times are longer and the rates lower than\n"
+    "  those of the server: use --processes, or run Locust on another machine."
 )
 FINISH, TALLY = "okamochi_finish", "okamochi_tally"
 PLAN = "okamochi_plan"
 
 
 def options(parser: ArgumentParser) -> None:
-    """Add the options of our own to Locust's; texts and numbers only, since a master sends them on."""
+    """Add our options to Locust's; texts and numbers only, since a master sends them to its workers."""
     hidden: dict[str, Any] = {"include_in_web_ui": False}
     parser.add_argument(
-        "--shape", metavar="NAME", help=f"how the load goes up and down: {', '.join(SHAPES)}", **hidden
+        "--shape", metavar="NAME", help=f"how the load changes over time: {', '.join(SHAPES)}", **hidden
     )
     parser.add_argument(
         "--objectives",
         default=str(objectives.DEFAULT),
         metavar="FILE",
-        help="what has to be reached, a table a shape (default: loadtests/objectives.toml)",
+        help="the objectives, one table for each shape (default: loadtests/objectives.toml)",
         **hidden,
     )
-    parser.add_argument("--model", default="", metavar="NAME", help="another than the default model")
+    parser.add_argument(
+        "--model", default="", metavar="NAME", help="the model to ask (default: the server's default model)"
+    )
     parser.add_argument(
         "--golden",
         default="",
         metavar="FILE",
-        help="golden.json of the model that is served: send its rows, check every answer against its scores",
+        help="the golden.json of the live model: send its rows, check every answer against its scores",
         **hidden,
     )
     parser.add_argument(
@@ -80,26 +82,26 @@ def options(parser: ArgumentParser) -> None:
         type=rate_of,
         default=2.0,
         metavar="N",
-        help="requests a second that each user means to send; 0: as fast as answers come (default 2)",
+        help="requests per second of each user; 0: the next as soon as an answer comes (default 2)",
     )
     parser.add_argument(
         "--rate",
         type=rate_of,
         default=200.0,
         metavar="N",
-        help="requests a second of all users together in the shape arrivals (default 200)",
+        help="requests per second of all users together in the shape arrivals (default 200)",
     )
     parser.add_argument(
         "--metrics",
         default="",
         metavar="URL",
-        help="the server's metrics, if not HOST/metrics; all addresses of the name are asked and added up",
+        help="the server's metrics (default: HOST/metrics); the sum over all addresses of the host name",
         **hidden,
     )
 
 
 def rate_of(text: str) -> float:
-    """A number from 0; argparse words the rest."""
+    """A number from 0; argparse makes the error message."""
     value = float(text)
     if not 0 <= value < float("inf"):
         raise ValueError(text)
@@ -107,7 +109,7 @@ def rate_of(text: str) -> float:
 
 
 def with_verdict(page: str, text: str) -> str:
-    """Locust's report with the verdict on top; the last `</body>` is the page's, others are in scripts."""
+    """Locust's report with the verdict on top; the last `</body>` ends the page, others are in scripts."""
     style = "<style>body { display: flex; flex-direction: column }</style>"
     mine = f'<pre style="order: -1; margin: 2em">{html.escape(text)}</pre>'
     before, end, after = page.rpartition("</body>")
@@ -115,16 +117,16 @@ def with_verdict(page: str, text: str) -> str:
 
 
 def attach(events: Events) -> None:
-    """Have Locust do all of this."""
+    """Register this load test with Locust."""
     events.init_command_line_parser.add_listener(options)
     events.init.add_listener(_init)
 
 
 def interrupt_the_main_greenlet() -> None:
-    """Have Ctrl-C interrupt Locust's main greenlet, wherever the signal meets this process.
+    """Make Ctrl-C interrupt Locust's main greenlet, whichever greenlet is running.
 
-    Python raises KeyboardInterrupt in whatever runs just then. In a user's greenlet it would cut off a
-    request that is on its way, which the server counts and the run does not.
+    Python raises KeyboardInterrupt in the running greenlet. In a user's greenlet it would abort a request,
+    which the server counts and the run does not.
     """
     hub = gevent.get_hub()
 
@@ -143,7 +145,7 @@ def _init(environment: Environment, **_: Any) -> None:
     except UsageError as error:
         print(error, file=sys.stderr)
         if isinstance(environment.runner, MasterRunner):
-            # Those of --processes: Locust forgets them, and they would wait a minute for their master.
+            # Locust does not end the workers of --processes; they would wait a minute for their master.
             for forked in psutil.Process().children():
                 forked.terminate()
         sys.exit(WRONG_USAGE)
@@ -155,9 +157,9 @@ class Run:
     Parameters
     ----------
     traffic
-        What the users of this process share; None before the first test and on a master.
+        The requests of this process' users; None before the first test and on a master.
     broken
-        Why the users must not begin.
+        The reason why the users must not start.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -179,7 +181,7 @@ class Run:
     # ---- before a test
 
     def prepare(self) -> None:
-        """Look at the options, and at the server where it is known already; listen to what happens.
+        """Check the options, and the server if it is known already; register for Locust's events.
 
         Raises
         ------
@@ -205,7 +207,7 @@ class Run:
 
     @property
     def _shape(self) -> str:
-        """The shape whose objectives hold; without one the users stay, as in a steady load."""
+        """The shape whose objectives apply; without a shape, `steady`, since the number of users stays."""
         shape = self.environment.shape_class
         return shape.name if isinstance(shape, Staged) else "steady"
 
@@ -214,7 +216,7 @@ class Run:
         self.environment.available_shape_classes = shapes  # for Locust's own --class-picker
         name = self._options.shape
         if name and name not in SHAPES:
-            raise UsageError(f"--shape {name}: there is no such shape; {nearest(name, SHAPES)}")
+            raise UsageError(f"--shape {name} is unknown; {nearest(name, SHAPES)}")
         if name:
             shapes[name].runner = self._runner
             self.environment.shape_class = shapes[name]
@@ -222,7 +224,7 @@ class Run:
             self._options.spawn_rate = self._options.spawn_rate or SPAWN_RATE
 
     def _plan(self) -> dict[str, Any]:
-        """Ask the server what it serves; give all that a process needs to send requests.
+        """Read the server's models; return all that a process needs to send requests.
 
         Raises
         ------
@@ -231,14 +233,14 @@ class Run:
         given = self._options
         host = self.environment.host
         if not host:
-            raise UsageError("There is no host to ask; give one, such as --host http://127.0.0.1:3000.")
+            raise UsageError("--host is missing; name the server, such as --host http://127.0.0.1:3000.")
         model = target.live_model(host, given.model)
         self._leave_out_invocations(model.name, default=model.default)
         golden = payloads.read_golden(Path(given.golden), model) if given.golden else None
         self._pages = target.each(given.metrics or f"{host.rstrip('/')}/metrics")
         arrivals = self._shape == "arrivals"
         if arrivals and not given.rate:
-            raise UsageError("The shape arrivals needs a --rate of more than 0 requests a second.")
+            raise UsageError("--rate is 0; the shape arrivals needs more than 0 requests per second.")
         seconds = given.run_time or getattr(self.environment.shape_class, "seconds", 0)
         return {
             "model": asdict(model),
@@ -251,7 +253,7 @@ class Run:
         }
 
     def _leave_out_invocations(self, name: str, *, default: bool) -> None:
-        """MLflow's route has no name in it: it is the default model's."""
+        """Leave out users of MLflow's route, which names no model, unless the model is the default."""
         if default:
             return
         users: list[Any] = self.environment.user_classes
@@ -259,8 +261,8 @@ class Run:
         left_out = [user.__name__ for user in users if INVOCATIONS in user.protocols]
         if left_out and (self._options.user_classes or not kept):
             raise UsageError(
-                f"{' and '.join(left_out)} can only ask the default model (/invocations names none), "
-                f"not {name!r}; leave it out or leave --model out."
+                f"{' and '.join(left_out)} can only ask the default model, not {name!r}, since /invocations "
+                "names no model; leave out that user or --model."
             )
         self.environment.user_classes[:] = kept
 
@@ -298,7 +300,7 @@ class Run:
         return plan
 
     def _test_stopping(self, **_: Any) -> None:
-        """Let requests that are on their way come back: what is cut off cannot be counted."""
+        """Wait for the answers to the last requests: an aborted request cannot be counted."""
         self._ended = time.time()
         if self._master:
             self._runner.send_message(FINISH)
@@ -311,18 +313,18 @@ class Run:
                 self._tallies["local"] = self.traffic.tally
 
     def _awaited(self) -> bool:
-        """On the master: a worker that is there has not told yet."""
+        """On the master: whether a connected worker has not sent its tally yet."""
         workers = [worker for worker in self._runner.clients.all if worker.state != STATE_MISSING]
         return any(worker.id not in self._tallies for worker in workers)
 
     def _finish(self, **_: Any) -> None:
-        """On a worker: the master wants to know, or all ends."""
+        """On a worker: the test ends; send the tally to the master."""
         if self.traffic is not None:
             self.traffic.close()
             self._runner.send_message(TALLY, self.traffic.tally.message())
 
     def _collect(self, msg: Any, **_: Any) -> None:
-        """On the master: a worker has told."""
+        """On the master: receive a worker's tally."""
         self._tallies[msg.node_id] = Tally.of(msg.data)
 
     def _test_stop(self, **_: Any) -> None:
@@ -340,7 +342,7 @@ class Run:
             self._say(self._text)
 
     def _quitting(self, **_: Any) -> None:
-        """Interrupted: what has been sent is judged all the same."""
+        """Judge the requests so far if the test is interrupted; put the verdict into the report."""
         if self._started and not self._ended:
             self._runner.stop()
         report = self._options.html_file
@@ -353,7 +355,7 @@ class Run:
             self._say(f"\n{self._text}")
 
     def _say(self, text: str) -> None:
-        """On standard output, unless Locust's own --json is to be read from there."""
+        """Print to standard output; with Locust's --json, which is printed there, to standard error."""
         print(text, file=sys.stderr if self._options.json else sys.stdout, flush=True)
 
     # ---- after a test
@@ -394,7 +396,7 @@ class Run:
             return []
         found = []
         for users, start, end in shape.held(self._ended):
-            window, seconds = tally.between(start + 1, end)  # users come in its first second
+            window, seconds = tally.between(start + 1, end)  # users are added in its first second
             if seconds:
                 found.append(Stage(users, seconds, window))
         return found

@@ -1,4 +1,4 @@
-"""Whether a server has counted what was sent to it."""
+"""Compare the counts of a server's metrics with the requests that were sent."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 class NotOurs(Exception):  # noqa: N818 - it reads as a sentence where it is raised
-    """A page without the metric."""
+    """A page of metrics without the metric."""
 
 
 def parse(text: str) -> Counter[Served]:
-    """Requests by model, route and status from the text of `/metrics`; those without a model left out.
+    """Requests by model, route and status from the text of `/metrics`, without those of no model.
 
     Raises
     ------
@@ -41,12 +41,12 @@ def parse(text: str) -> Counter[Served]:
 
 
 def disagreements(before: Mapping[Served, int], after: Mapping[Served, int], sent: Tally) -> list[str]:
-    """Where the server's counts, after less before, are not what was sent; a sentence each.
+    """A sentence for each difference between the server's counts and the requests that were sent.
 
-    A request that was not answered may or may not have been counted.
+    A request without an answer may or may not have been counted.
     """
     if any(after.get(key, 0) < count for key, count in before.items()):
-        return ["counts went down: the server restarted, or another one answered (--metrics names them all)"]
+        return ["the counts went down: the server restarted, or another one answered (name all by --metrics)"]
     counted = {key: count - before.get(key, 0) for key, count in after.items()}
     spare = Counter(sent.unanswered)
     found = []
@@ -57,5 +57,7 @@ def disagreements(before: Mapping[Served, int], after: Mapping[Served, int], sen
         forgiven = min(max(extra, 0), spare[model, endpoint])
         spare[model, endpoint] -= forgiven
         if extra - forgiven:
-            found.append(f"{model} {endpoint} {status}: the server counted {served:,}, sent were {ours:,}")
+            found.append(
+                f"{model} {endpoint} {status}: the server counted {served:,} requests, {ours:,} were sent"
+            )
     return found

@@ -1,7 +1,7 @@
 """`python -m loadtests.soak`: whether a server's memory grows with the requests it answers.
 
-Locust sends some thousand requests a second, and a leak of a byte a request shows after millions: wrk sends
-these, all three protocols in turn, in runs between which the worker's memory is read.
+A leak of a byte per request shows only after millions of requests, and Locust sends some thousand per second.
+So wrk sends them, all three protocols in turn; the worker's memory is read after each run of wrk.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 CONNECTIONS = 64
 RUN_S = 15.0
 MAX_MB = 2.0
-"""Of growth for a million requests."""
+"""The growth per million requests that is allowed."""
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The worker's memory after so many requests."""
+    """The worker's memory after a number of requests."""
 
     seconds: float
     requests: int
@@ -53,11 +53,15 @@ class Sample:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 when memory grows less than it may, 1 when more or when requests fail, 2 for wrong usage."""
+    """Run the soak: 0 if memory grows less than allowed, 1 if more or if requests fail, 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.soak", description=__doc__)
-    parser.add_argument("--host", default="", help="a server on this machine (default: one of its own)")
-    parser.add_argument("--seconds", type=float, default=900.0, help="in all (default: 900)")
-    parser.add_argument("--warm-up", type=float, default=180.0, help="of them not judged (default: 180)")
+    parser.add_argument(
+        "--host", default="", help="a server on this machine (default: one that this command starts)"
+    )
+    parser.add_argument("--seconds", type=float, default=900.0, help="the whole duration (default: 900)")
+    parser.add_argument(
+        "--warm-up", type=float, default=180.0, help="how many of the seconds are not judged (default: 180)"
+    )
     parser.add_argument("--out", type=Path, default=CHECKOUT / "reports" / "soak.json")
     options = parser.parse_args(arguments)
     try:
@@ -87,14 +91,14 @@ def check(seconds: float, warm_up_s: float) -> None:
     """
     if not 0 < warm_up_s < seconds:
         raise UsageError(
-            f"--warm-up {warm_up_s:g} has to be more than 0 and less than --seconds {seconds:g}."
+            f"--warm-up is {warm_up_s:g}; expected more than 0 and less than --seconds {seconds:g}."
         )
     if not Path("/proc/self/smaps_rollup").exists():
-        raise UsageError("A worker's memory (PSS) can only be read on Linux.")
+        raise UsageError("A soak needs Linux: only there can a worker's memory (PSS) be read.")
 
 
 def conclude(samples: Sequence[Sample], warm_up_s: float, out: Path) -> int:
-    """Judge, print, write; the exit code."""
+    """Judge the samples, print and write the result; returns the exit code."""
     growth = mb_per_million(samples, warm_up_s)
     out.parent.mkdir(parents=True, exist_ok=True)
     found = {
@@ -104,20 +108,20 @@ def conclude(samples: Sequence[Sample], warm_up_s: float, out: Path) -> int:
     }
     out.write_text(json.dumps(found, indent=1) + "\n")
     if growth is None:
-        print("FAILED: the soak was too short to be judged; it needs four runs after the warm-up.")
+        print("FAILED: the soak was too short; it needs four runs after the warm-up.")
         return 1
     met = growth < MAX_MB
     verdict = "PASSED" if met else "FAILED"
     print(
-        f"{verdict}: {growth:+.3f} MB a million requests, wanted < {MAX_MB:g}; {samples[-1].requests:,} sent"
+        f"{verdict}: {growth:+.3f} MB per million requests, allowed {MAX_MB:g}; {samples[-1].requests:,} sent"
     )
     return 0 if met else 1
 
 
 def mb_per_million(samples: Sequence[Sample], warm_up_s: float) -> float | None:
-    """Growth between the first and the last quarter of what was sampled after the warm-up.
+    """Growth between the first and the last quarter of the samples after the warm-up.
 
-    Medians, since a single reading is off by what happens to be on its way; None for too few.
+    Medians are compared, since requests in progress change a single sample; None for too few samples.
     """
     warm = [sample for sample in samples if sample.seconds >= warm_up_s]
     quarter = len(warm) // 4
@@ -130,7 +134,7 @@ def mb_per_million(samples: Sequence[Sample], warm_up_s: float) -> float | None:
 
 
 def soak(host: str, scratch: Path, seconds: float) -> list[Sample]:
-    """Load the server of this machine for so long.
+    """Load a server on this machine, and sample its worker's memory.
 
     Raises
     ------
@@ -139,7 +143,7 @@ def soak(host: str, scratch: Path, seconds: float) -> list[Sample]:
     parts = urlsplit(host)
     if parts.hostname not in LOOPBACK:
         raise UsageError(
-            f"A soak reads the worker's memory, so HOST has to be on this machine, not {host!r}."
+            f"HOST is {host!r}; a soak reads the worker's memory, so the server must be on this machine."
         )
     model = target.live_model(host, "")
     port = parts.port or 80
@@ -154,11 +158,11 @@ def soak(host: str, scratch: Path, seconds: float) -> list[Sample]:
             port, requests, connections=CONNECTIONS, seconds=max(1.0, min(run_s, seconds - elapsed))
         )
         if load.errors:
-            raise BenchError(f"{load.errors} of {load.requests} requests were not answered with 200")
+            raise BenchError(f"{load.errors} of {load.requests} requests were not answered with status 200")
         sent += load.requests
         worker = max(family, key=lambda pid: cpu_seconds(pid) - used[pid])
         if not psutil.pid_exists(worker):
-            raise BenchError(f"the worker {worker} is gone")
+            raise BenchError(f"the worker {worker} has ended")
         samples.append(Sample(time.monotonic() - started, sent, pss_mb(worker)))
         last = samples[-1]
         print(
@@ -170,7 +174,7 @@ def soak(host: str, scratch: Path, seconds: float) -> list[Sample]:
 
 
 def write(path: Path, model: Model, port: int) -> Path:
-    """Requests of all protocols, as `benchmarks/load.lua` reads them."""
+    """Write requests of all protocols in the format that `benchmarks/load.lua` reads."""
     random = Random(0)  # noqa: S311 - the same rows in each run
     with path.open("wb") as file:
         for turn in zip(
@@ -187,7 +191,7 @@ def write(path: Path, model: Model, port: int) -> Path:
 
 
 def processes_at(port: int) -> list[int]:
-    """The processes that listen on a port, and those that they started.
+    """The processes that listen on a port, and their descendants.
 
     Raises
     ------
@@ -199,9 +203,7 @@ def processes_at(port: int) -> list[int]:
         if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid
     }
     if not listening:
-        raise UsageError(
-            f"No process of this user listens on port {port}, so that its memory cannot be read."
-        )
+        raise UsageError(f"No process of this user listens on port {port}, so its memory cannot be read.")
     found = set(listening)
     for pid in listening:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -211,7 +213,7 @@ def processes_at(port: int) -> list[int]:
 
 @contextlib.contextmanager
 def own_server(scratch: Path) -> Iterator[str]:
-    """Serve the benchmark's logistic regression, in a copy of the checkout."""
+    """Serve the benchmark's logistic regression from a copy of the checkout."""
     models, name, port = prepared_models(), KINDS[0].name, free_port()
     setting = Setting(read(models, name), models / name, port, scratch)
     started = time.monotonic()

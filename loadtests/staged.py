@@ -1,4 +1,4 @@
-"""A shape as Locust takes it."""
+"""A shape in the form that Locust expects."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from loadtests.shapes import SHAPES
 
 USERS = 100
 SPAWN_RATE = 100.0
-"""Users a second; above that Locust warns."""
+"""Users per second; Locust warns above it."""
 
 
 class Staged(LoadTestShape):
-    """The shape of a name; it follows Locust's own `--users`, `--spawn-rate` and `--run-time`."""
+    """A shape by its name, scaled by Locust's `--users`, `--spawn-rate` and `--run-time`."""
 
     use_common_options = True
 
@@ -24,20 +24,20 @@ class Staged(LoadTestShape):
         super().__init__()
         self.name = name
         self.changes: list[tuple[float, int]] = []
-        """When, by the clock on the wall, how many users were asked for."""
+        """Wall-clock times, and the number of users from then on."""
 
     @property
     def seconds(self) -> int:
-        """Where `--run-time` does not say."""
+        """The duration without `--run-time`."""
         return SHAPES[self.name].seconds
 
     def reset_time(self) -> None:
-        """Begin anew."""
+        """Start again from the first stage."""
         super().reset_time()
         self.changes = []
 
     def tick(self) -> tuple[int, float] | None:
-        """Give the users of now and how fast to get there; None when all stages are over."""
+        """The number of users now, and the rate of change; None after the last stage."""
         runner: Any = self.runner
         given = runner.environment.parsed_options
         seconds = given.run_time or self.seconds
@@ -47,6 +47,6 @@ class Staged(LoadTestShape):
         return None if now is None else (now, given.spawn_rate or SPAWN_RATE)
 
     def held(self, end: float) -> list[tuple[int, float, float]]:
-        """Users, start and end, by the clock on the wall, of the stages that were reached by `end`."""
+        """Users, start and end (wall-clock) of the stages that began before `end`."""
         times = [*self.changes, (end, 0)]
         return [(users, start, min(stop, end)) for (start, users), (stop, _) in pairwise(times) if users]

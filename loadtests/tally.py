@@ -1,4 +1,4 @@
-"""What was sent and what came back, in a form that processes can add up."""
+"""Counts of requests and answers, which several processes can add up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 STEP = math.log(1.02)
-LEAST_MS = 0.01
+MIN_MS = 0.01
 
 Outcome = Literal["good", "shed", "error"]
 Route = tuple[str, str]
@@ -19,14 +19,14 @@ Served = tuple[str, str, str]
 
 @dataclass
 class Window:
-    """Requests that were due in one stretch of time.
+    """The requests that were due in one period.
 
     Parameters
     ----------
     due
-        How many should have been sent.
+        How many requests were due.
     times
-        Right answers by `bucket` of their milliseconds.
+        Correct answers by `bucket` of their milliseconds.
     """
 
     due: int = 0
@@ -49,10 +49,10 @@ class Window:
 
 
 class Tally:
-    """The requests of one process, or of several that were added up.
+    """The requests of one process, or the sum over several.
 
-    `width_s` is the length of a window in seconds; windows are numbered by the clock on the wall, so that
-    those of several processes meet.
+    `width_s` is the length of a window in seconds. Windows are numbered by wall-clock time, so a number means
+    the same time in all processes.
     """
 
     def __init__(self, width_s: float = 1.0) -> None:
@@ -60,20 +60,20 @@ class Tally:
         self.windows: defaultdict[int, Window] = defaultdict(Window)
         self.answers: Counter[Served] = Counter()
         self.unanswered: Counter[Route] = Counter()
-        """By model and route: nobody knows whether the server has counted these."""
+        """By model and route; the server may have counted these or not."""
         self.lateness: Counter[int] = Counter()
-        """Requests that somebody waited to send, by `bucket` of the milliseconds they went out too late."""
+        """Requests of users that were free in time, by `bucket` of the milliseconds that they were late."""
 
     def window(self, wall: float) -> Window:
-        """The window of a time on the wall clock."""
+        """The window of a wall-clock time."""
         return self.windows[int(wall // self.width_s)]
 
     def due(self, wall: float, count: int = 1) -> None:
-        """Requests should have been sent at this time."""
+        """Count requests that were due at this time."""
         self.window(wall).due += count
 
     def done(self, wall: float, route: Route, status: int, outcome: Outcome, milliseconds: float) -> None:
-        """A request that was due at `wall` is over; status 0 is no answer."""
+        """Count a finished request that was due at `wall`; status 0 means no answer."""
         if status:
             self.answers[*route, str(status)] += 1
         else:
@@ -88,7 +88,7 @@ class Tally:
             window.error += 1
 
     def cut_off(self, wall: float, route: Route) -> None:
-        """A request was given up by the user who sent it: neither due any more nor answered."""
+        """Count a request that was aborted by its user: it is no longer due, and not answered."""
         self.window(wall).due -= 1
         self.unanswered[route] += 1
 
@@ -108,7 +108,7 @@ class Tally:
         return whole
 
     def between(self, start: float, end: float) -> tuple[Window, float]:
-        """The windows that lie wholly between two times on the wall clock, as one, and their seconds."""
+        """The sum of the windows wholly between two wall-clock times, and their length in seconds."""
         first, last = math.ceil(start / self.width_s), math.floor(end / self.width_s)
         whole = Window()
         for number in range(first, last):
@@ -117,7 +117,7 @@ class Tally:
         return whole, max(0, last - first) * self.width_s
 
     def message(self) -> dict[str, Any]:
-        """For another process; `Tally.of` reads it."""
+        """The same as JSON, to send to another process; `Tally.of` reads it."""
         return {
             "width_s": self.width_s,
             "windows": [
@@ -131,7 +131,7 @@ class Tally:
 
     @classmethod
     def of(cls, message: dict[str, Any]) -> Tally:
-        """What `message` gave."""
+        """The tally of a `message`."""
         tally = cls(message["width_s"])
         for number, due, good, shed, error, times in message["windows"]:
             tally.windows[number] = Window(due, good, shed, error, Counter(dict(times)))
@@ -144,13 +144,13 @@ class Tally:
 
 
 def bucket(milliseconds: float) -> int:
-    """Times within 2 % of each other count as one."""
-    return round(math.log(max(milliseconds, LEAST_MS)) / STEP)
+    """The number of a time's bucket; buckets are 2 % wide."""
+    return round(math.log(max(milliseconds, MIN_MS)) / STEP)
 
 
-def percentile(times: Counter[int], share: float) -> float | None:
-    """The milliseconds within which this share of the requests was answered, by nearest rank."""
-    rank = max(1, math.ceil(share * times.total()))
+def percentile(times: Counter[int], fraction: float) -> float | None:
+    """The milliseconds within which this fraction of the requests was answered, by nearest rank."""
+    rank = max(1, math.ceil(fraction * times.total()))
     seen = 0
     for number in sorted(times):
         seen += times[number]

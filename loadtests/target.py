@@ -1,4 +1,4 @@
-"""What the server under test says of itself: its models and its counts."""
+"""The models and metrics of the server under test."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ TIMEOUT_S = 10.0
 
 
 def live_model(host: str, name: str) -> Model:
-    """The model of this name, or the default one for "".
+    """The model of this name; for "", the default model.
 
     Raises
     ------
     UsageError
-        Nothing answers there, it is no server of ours, or it does not serve the model.
+        No server answers, it is not an Okamochi server, or it does not serve the model.
     """
     if urlsplit(host).scheme not in ("http", "https") or not urlsplit(host).hostname:
-        raise UsageError(f"--host {host!r} is no base URL; write it as http://127.0.0.1:3000.")
+        raise UsageError(f"--host {host!r} is not a base URL; write it as http://127.0.0.1:3000.")
     try:
         found = json.loads(get(f"{host.rstrip('/')}/models"))
         default, live = found["default"], {model["name"]: model for model in found["models"]}
     except urllib.error.HTTPError as error:
-        raise UsageError(f"{host}/models answers {error.code}: no Okamochi server is there.") from error
+        raise UsageError(f"{host}/models answers {error.code}: it is not an Okamochi server.") from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise UsageError(
             f"Nothing answers at {host} ({reason}); start the server (make serve) or name another HOST."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{host}/models lists no models: no Okamochi server is there.") from error
+        raise UsageError(f"{host}/models lists no models: it is not an Okamochi server.") from error
     name = name or default
     if name not in live:
         if not live:
@@ -52,7 +52,7 @@ def live_model(host: str, name: str) -> Model:
 
 
 def counts(urls: list[str]) -> Counter[Served]:
-    """Requests that the servers at these pages of metrics have counted, added up.
+    """The requests that servers have counted, summed over these URLs of metrics.
 
     Raises
     ------
@@ -70,22 +70,22 @@ def counts(urls: list[str]) -> Counter[Served]:
 
 
 def each(url: str) -> list[str]:
-    """The page of every server that stands behind the name in a URL, as a headless Service has them.
+    """A URL for every address of the host name, as a headless Service has one for each pod.
 
     Raises
     ------
     UsageError
-        The name means nothing.
+        The URL is malformed, or the host is unknown.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"--metrics {url!r} is no URL; write it as http://127.0.0.1:3000/metrics.")
+        raise UsageError(f"--metrics {url!r} is not a URL; write it as http://127.0.0.1:3000/metrics.")
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise UsageError(
-            f"--metrics {url}: {parts.hostname!r} is no known host ({error.strerror})."
+            f"--metrics {url}: the host {parts.hostname!r} is unknown ({error.strerror})."
         ) from error
     addresses = {str(address[0]) for family, *_, address in found if family == socket.AF_INET}
     if len(addresses) < 2:

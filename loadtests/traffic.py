@@ -1,4 +1,4 @@
-"""The requests of one process: when each is due, what it says, and what came of it."""
+"""The requests of one process: when each is due, its body, and its result."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from loadtests.tally import Outcome
 
 DRAIN_S = 60.0
-"""How long requests that are on their way may take to come back when a test ends."""
+"""How long the last requests may take when a test ends."""
 
 
 class Pace:
-    """A user's own rhythm: a request every `period_s`, those skipped for which it was too late."""
+    """The pace of one user: a request every `period_s`; requests that are due in the past are skipped."""
 
     def __init__(self, period_s: float, start: float) -> None:
         self.period_s = period_s
@@ -44,7 +44,7 @@ class Pace:
 
 
 class Schedule:
-    """The rhythm of all users of a process together: none is skipped, what is late stays due when it was."""
+    """The schedule of all users of a process: no request is skipped, and a late one keeps its due time."""
 
     def __init__(self, rate: float, start: float) -> None:
         self.period_s = 1 / rate
@@ -57,20 +57,20 @@ class Schedule:
         return due
 
     def overdue(self, now: float) -> Iterator[float]:
-        """Take all that are due and that nobody has sent."""
+        """Take all requests that are due and not sent."""
         while self._next <= now:
             yield self.next()
 
 
 class Traffic:
-    """What the users of a process share.
+    """The state that the users of a process share.
 
     Parameters
     ----------
     plan
-        As `run.plan` makes it: everything that a process needs to know.
+        All that a process needs, as `Run._plan` makes it.
     index
-        Of this process among all that send.
+        The number of this process among those that send.
     """
 
     def __init__(self, plan: dict[str, Any], index: int) -> None:
@@ -91,12 +91,12 @@ class Traffic:
             self._schedule = Schedule(rate / processes, now + index % processes / rate)
 
     def pace(self) -> Pace:
-        """A rhythm for a user that comes now; they do not all begin at once."""
+        """The pace of a new user; the first requests are spread over a period."""
         period = 1 / self._pace if self._pace else 0.0
         return Pace(period, perf_counter() - self._random.uniform(0, period))
 
     def next_due(self, pace: Pace) -> float:
-        """When a user that is free has to send."""
+        """When a free user must send its next request."""
         if self._schedule is not None:
             return self._schedule.next()
         now = perf_counter()
@@ -106,7 +106,7 @@ class Traffic:
         return due
 
     def prepare(self, protocol: Protocol) -> None:
-        """Make the requests of a protocol, which takes some milliseconds that no request is to wait for."""
+        """Generate the requests of a protocol in advance, since that takes some milliseconds."""
         if protocol.endpoint not in self._requests:
             if self._golden:
                 found = payloads.golden_requests(protocol, self.model, self._golden)
@@ -115,11 +115,11 @@ class Traffic:
             self._requests[protocol.endpoint] = cycle(found)
 
     def request(self, protocol: Protocol) -> Request:
-        """What to send next."""
+        """The next request to send."""
         return next(self._requests[protocol.endpoint])
 
     def sending(self, due: float, *, waited: bool) -> None:
-        """A request goes out; `waited` says that its user was free before it was due."""
+        """Count a request that is being sent; `waited`: its user was free before it was due."""
         self._on_their_way += 1
         self.tally.due(self._wall + due)
         if waited:
@@ -128,18 +128,18 @@ class Traffic:
     def over(
         self, protocol: Protocol, due: float, status: int, outcome: Outcome, milliseconds: float
     ) -> None:
-        """A request is over, so many milliseconds after it was due; status 0 is no answer."""
+        """Count a finished request, by the milliseconds since it was due; status 0 means no answer."""
         self._on_their_way -= 1
         route = self.model.name, protocol.endpoint
         self.tally.done(self._wall + due, route, status, outcome, milliseconds)
 
     def cut_off(self, protocol: Protocol, due: float) -> None:
-        """Locust has ended the user who waited for the answer."""
+        """Count a request whose user Locust has ended."""
         self._on_their_way -= 1
         self.tally.cut_off(self._wall + due, (self.model.name, protocol.endpoint))
 
     def close(self) -> None:
-        """Send no more, and wait for what is on its way."""
+        """Stop sending, and wait for the last answers."""
         if self.closed:
             return
         self.closed = True
@@ -152,5 +152,5 @@ class Traffic:
 
 
 def processes_of(runner: Any) -> int:
-    """How many processes send."""
+    """The number of processes that send requests."""
     return max(1, getattr(runner, "worker_count", 1))

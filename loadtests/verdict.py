@@ -1,4 +1,4 @@
-"""Figures and objectives in, verdict out."""
+"""Compare figures with objectives; the verdict as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMES = (("p50_ms", 0.5), ("p95_ms", 0.95), ("p99_ms", 0.99))
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the verdict; `met` is None for what nobody asked for."""
+    """One row of the verdict; `met` is None for a figure without an objective."""
 
     name: str
     measured: str
@@ -27,12 +27,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Stage:
-    """What happened while a shape held so many users.
+    """The requests while a shape held a number of users.
 
     Parameters
     ----------
     seconds
-        Of the windows that lie wholly within the stage.
+        The length of the windows that lie wholly within the stage.
     """
 
     users: int
@@ -41,34 +41,34 @@ class Stage:
 
 
 def judge(window: Window, seconds: float, objectives: Objectives) -> list[Line]:
-    """Compare the requests of so many seconds with what was asked for."""
+    """Compare the requests of a period with the objectives."""
     if not window.finished:
         return [Line("requests", "none was answered", "some", met=False)]
     lines = [Line("requests", f"{window.finished:,}")]
-    for name, share in TIMES:
-        found = percentile(window.times, share)
-        lines.append(_most(name, found, getattr(objectives, name), _milliseconds))
+    for name, fraction in TIMES:
+        found = percentile(window.times, fraction)
+        lines.append(_at_most(name, found, getattr(objectives, name), _milliseconds))
     allowed = objectives.shed_rate
     errors = window.error + (window.shed if allowed is None else 0)
-    lines.append(_most("error_rate", errors / window.finished, objectives.error_rate, _share))
+    lines.append(_at_most("error_rate", errors / window.finished, objectives.error_rate, _fraction))
     if allowed is not None or window.shed:
-        lines.append(_most("shed_rate", window.shed / window.finished, allowed, _share))
+        lines.append(_at_most("shed_rate", window.shed / window.finished, allowed, _fraction))
     answered = min(1.0, window.good / window.due) if window.due else 0.0
-    lines.append(_least("goodput", answered, objectives.goodput, _share))
+    lines.append(_at_least("goodput", answered, objectives.goodput, _fraction))
     rate = window.good / seconds if seconds else 0.0
-    lines.append(_least("goodput_per_s", rate, objectives.goodput_per_s, _rate))
+    lines.append(_at_least("goodput_per_s", rate, objectives.goodput_per_s, _rate))
     return lines
 
 
 def passed(lines: Sequence[Line]) -> bool:
-    """Nothing that was asked for was missed."""
+    """Whether no objective was missed."""
     return all(line.met is not False for line in lines)
 
 
 def knee(stages: Sequence[Stage], objectives: Objectives) -> Stage | None:
     """The last stage before the first that misses an objective.
 
-    A rate that is asked for is not looked at: it is what the knee is compared with.
+    The objective `goodput_per_s` is left out here: the knee itself is compared with it.
     """
     found = None
     for stage in stages:
@@ -82,7 +82,7 @@ def knee(stages: Sequence[Stage], objectives: Objectives) -> Stage | None:
 
 
 def judge_steps(stages: Sequence[Stage], whole: Window, objectives: Objectives) -> list[Line]:
-    """The figures of the knee; of the first stage where there is none. Errors count wherever they were."""
+    """The figures of the knee, or of the first stage if there is none; errors count in all stages."""
     if not stages:
         return [Line("steps", "none", "one second of a step", met=False)]
     best = knee(stages, objectives)
@@ -96,12 +96,12 @@ def judge_steps(stages: Sequence[Stage], whole: Window, objectives: Objectives) 
     lines = judge(shown.window, shown.seconds, objectives)
     if whole.finished and objectives.error_rate is not None:
         everywhere = whole.error / whole.finished
-        lines.append(_most("error_rate, all steps", everywhere, objectives.error_rate, _share))
+        lines.append(_at_most("error_rate, all steps", everywhere, objectives.error_rate, _fraction))
     return [head, *lines]
 
 
 def table(title: str, lines: Sequence[Line], notes: Sequence[str] = ()) -> str:
-    """The verdict as text, its last line the whole of it."""
+    """The verdict as text; its last line is PASSED or FAILED."""
     rows = [("", "measured", "wanted", "")]
     marks = {True: "ok", False: "MISSED", None: ""}
     rows += [(line.name, line.measured, line.wanted, marks[line.met]) for line in lines]
@@ -117,7 +117,7 @@ def table(title: str, lines: Sequence[Line], notes: Sequence[str] = ()) -> str:
 
 
 def steps_table(stages: Sequence[Stage]) -> str:
-    """One line a stage."""
+    """One line for each stage."""
     names = ("users", "due/s", "good/s", "p50 ms", "p99 ms", "shed", "errors")
     text = ["".join(f"{name:>10}" for name in names)]
     for stage in stages:
@@ -126,7 +126,7 @@ def steps_table(stages: Sequence[Stage]) -> str:
             str(stage.users),
             f"{window.due / seconds:,.0f}",
             f"{window.good / seconds:,.0f}",
-            *(_milliseconds(percentile(window.times, share)) for share in (0.5, 0.99)),
+            *(_milliseconds(percentile(window.times, fraction)) for fraction in (0.5, 0.99)),
             str(window.shed),
             str(window.error),
         )
@@ -134,13 +134,13 @@ def steps_table(stages: Sequence[Stage]) -> str:
     return "\n".join(text)
 
 
-def _most(name: str, found: float | None, bound: float | None, show: _Show) -> Line:
+def _at_most(name: str, found: float | None, bound: float | None, show: _Show) -> Line:
     if bound is None:
         return Line(name, show(found))
     return Line(name, show(found), f"<= {show(bound)}", met=found is not None and found <= bound)
 
 
-def _least(name: str, found: float, bound: float | None, show: _Show) -> Line:
+def _at_least(name: str, found: float, bound: float | None, show: _Show) -> Line:
     if bound is None:
         return Line(name, show(found))
     return Line(name, show(found), f">= {show(bound)}", met=found >= bound)
@@ -150,7 +150,7 @@ def _milliseconds(value: float | None) -> str:
     return "none" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def _share(value: float | None) -> str:
+def _fraction(value: float | None) -> str:
     return "none" if value is None else f"{value:.2%}" if value == 0 or value >= 0.0001 else f"{value:.2g}"
 
 

@@ -201,7 +201,7 @@ def read(environment: Mapping[str, str]) -> Settings:
             near = difflib.get_close_matches(variable, VARIABLES, 1, cutoff=0.85)
             if near:
                 shown = variable.encode("ascii", "backslashreplace").decode()
-                logger.warning("%s is no setting; did you mean %s?", shown, near[0])
+                logger.warning("%s is not a setting; did you mean %s?", shown, near[0])
     _check_log(values.get("prediction_log", ""))
     return Settings(**values)
 

@@ -1,4 +1,4 @@
-"""How the number of users goes up and down; each shape has a module, and a table in objectives.toml."""
+"""How the number of users changes over time; each shape has a module, and a table in objectives.toml."""
 
 from __future__ import annotations
 

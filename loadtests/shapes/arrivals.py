@@ -1,6 +1,6 @@
-"""Requests that come at a fixed rate, whatever the answers do.
+"""Requests at a fixed rate, however long the answers take.
 
-The users only carry them: each takes the next that is due of `--rate` a second in all (`traffic.Schedule`).
+A free user sends the next request that is due; `--rate` is that of all users (`traffic.Schedule`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a shape is: a list of stages, each so many users for so many seconds."""
+"""The form of a shape: a list of stages, each with a duration and a number of users."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shape:
-    """How the number of users goes up and down.
+    """How the number of users changes over time.
 
     Parameters
     ----------
     stages
-        Seconds and users of each stage, for at most so many users and so many seconds in all.
+        The seconds and users of each stage, for a maximum of users and a total of seconds.
     seconds
-        Where `--run-time` does not say.
+        The duration without `--run-time`.
     """
 
     stages: Callable[[int, float], Stages]
     seconds: int = 30
 
     def users_at(self, elapsed: float, users: int, seconds: float) -> int | None:
-        """The users of the stage that runs after so many seconds; None after the last."""
+        """The number of users after some seconds; None after the last stage."""
         for length, count in self.stages(users, seconds):
             elapsed -= length
             if elapsed < 0:

@@ -1,4 +1,4 @@
-"""The same load for long, for what only time shows."""
+"""A constant load for a long time, to find what only time shows."""
 
 from __future__ import annotations
 

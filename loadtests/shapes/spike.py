@@ -1,4 +1,4 @@
-"""A crowd that comes at once and leaves again."""
+"""A crowd that arrives at once and leaves again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same load all the time."""
+"""A constant load."""
 
 from __future__ import annotations
 

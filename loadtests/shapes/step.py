@@ -1,4 +1,4 @@
-"""More and more load, to find where a server's knee is."""
+"""Increasing load, to find the knee of a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 10
 LEAST_S = 3
-"""Of a step: its first second is the users' coming."""
+"""The minimum of a step: new users start in its first second."""
 
 
 def stages(users: int, seconds: float) -> Stages:

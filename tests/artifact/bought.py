@@ -142,7 +142,6 @@ def seal_numbers(folder: Path, names: tuple[str, ...]) -> manifest.Artifact:
         run_id="0123456789abcdef",
         created="2026-01-01T00:00:00Z",
         runtime="python",
-        precision="float64",
         algorithm="Sum",
         metric="r2",
         metrics={},

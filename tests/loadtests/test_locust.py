@@ -210,7 +210,7 @@ def test_a_server_that_counts_otherwise_than_was_sent_fails_the_run(server: Serv
 
     out = (tmp_path / "out").read_text()
     assert code == 1, out
-    assert "linear predict 200: the server counted 3, sent were 0" in out
+    assert "linear predict 200: the server counted 3 requests, 0 were sent" in out
     assert out.strip().splitlines()[-1] == "FAILED: the server's counts"
 
 
@@ -352,18 +352,18 @@ def test_a_host_that_is_wrong_in_the_web_ui_is_named_and_nothing_is_sent(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--shape", "spkie"], "--shape spkie: there is no such shape; did you mean 'spike'?"),
+        (["--shape", "spkie"], "--shape spkie is unknown; did you mean 'spike'?"),
         (["--model", "irsi"], "{url} does not serve 'irsi'; did you mean 'iris'?"),
         (["--model", "linear", "MlflowUser"], "MlflowUser can only ask the default model"),
         (["--host", "127.0.0.1:3000"], "--host '127.0.0.1:3000' is no base URL"),
         (["--host", "http://127.0.0.1:1"], "Nothing answers at http://127.0.0.1:1 ("),
         (["--objectives", "none.toml"], "--objectives none.toml cannot be read: No such file or directory."),
-        (["--objectives", "slip.toml"], "[steady] p99 is no objective; did you mean 'p99_ms'?"),
+        (["--objectives", "slip.toml"], "[steady] p99 is not an objective; did you mean 'p99_ms'?"),
         (["--golden", "none.json"], "--golden none.json cannot be read: No such file or directory."),
-        (["--golden", "{linear}"], "is not of the live model 'iris' version 1 (its rows have no"),
+        (["--golden", "{linear}"], "is not that of the live model 'iris' version 1 (its rows have no"),
         (
             ["--golden", "{old}"],
-            "is not of the live model 'iris' version 1 (its manifest names 'iris', run 000",
+            "is not that of the live model 'iris' version 1 (its manifest names 'iris', run 000",
         ),
         (["--metrics", "localhost/metrics"], "--metrics 'localhost/metrics' is no URL"),
         (["--shape", "arrivals", "--rate", "0"], "The shape arrivals needs a --rate"),

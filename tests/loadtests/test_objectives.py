@@ -41,14 +41,14 @@ def test_what_is_not_asked_for_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[steady]\np95ms = 3", r"my\.toml: \[steady\] p95ms is no objective; did you mean 'p95_ms'\?"),
-        ("[steady]\nspeed = 3", "speed is no objective; there is p50_ms, p95_ms"),
-        ("[steady]\n[spkie]\np95_ms = 3", r"\[spkie\] is no shape; did you mean 'spike'\?"),
+        ("[steady]\np95ms = 3", r"my\.toml: \[steady\] p95ms is not an objective; did you mean 'p95_ms'\?"),
+        ("[steady]\nspeed = 3", "speed is not an objective; expected one of p50_ms, p95_ms"),
+        ("[steady]\n[spkie]\np95_ms = 3", r"unknown shape \[spkie\]; did you mean 'spike'\?"),
         ("[steady]\np95_ms = '3'", r"\[steady\] p95_ms: expected a number from 0, got '3'"),
         ("[steady]\np95_ms = true", "expected a number from 0, got True"),
         ("[steady]\np95_ms = nan", "expected a number from 0, got nan"),
         ("[steady]\np95_ms = -1", "expected a number from 0, got -1"),
-        ("[steady]\nerror_rate = 5", "error_rate: expected a share from 0 to 1, got 5"),
+        ("[steady]\nerror_rate = 5", "error_rate: expected a fraction from 0 to 1, got 5"),
         ("[spike]\np95_ms = 5", r"has no objectives for this shape; add a table \[steady\]"),
         ("steady = 3", r"write it as a table, \[steady\]"),
         ("[steady", "is not TOML"),

@@ -67,5 +67,5 @@ def test_counts_agree_or_the_difference_is_named(after: dict, tally: Tally, agre
 def test_a_server_that_was_restarted_is_told_from_one_that_counts_wrongly() -> None:
     assert "restarted" in disagreements({OK: 10}, {OK: 5}, sent(5))[0]
     assert disagreements({OK: 10}, {OK: 16}, sent(5)) == [
-        "iris predict 200: the server counted 6, sent were 5"
+        "iris predict 200: the server counted 6 requests, 5 were sent"
     ]

@@ -34,7 +34,7 @@ def test_a_wrong_value_names_the_variable_and_what_it_takes(text: str) -> None:
 
 def test_a_near_miss_is_logged_and_what_kubernetes_sets_is_not(caplog: pytest.LogCaptureFixture) -> None:
     read({"OKAMOCHI_MAX_BODY_BYTE": "5", "OKAMOCHI_SERVICE_HOST": "10.0.0.1", "OKAMOCHI_PORT": "tcp://..."})
-    assert caplog.messages == ["OKAMOCHI_MAX_BODY_BYTE is no setting; did you mean OKAMOCHI_MAX_BODY_BYTES?"]
+    assert caplog.messages == ["OKAMOCHI_MAX_BODY_BYTE is not a setting; did you mean OKAMOCHI_MAX_BODY_BYTES?"]
 
 
 @pytest.mark.parametrize("variable", [*VARIABLES, "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_SERVICE_NAME"])
@@ -70,7 +70,7 @@ def test_a_wrong_number_is_not_shown_whole() -> None:
 
 def test_a_near_miss_that_is_not_utf_8_is_logged_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
     read({"OKAMOCHI_HASH_KE\udcff": "x"})
-    assert caplog.messages == ["OKAMOCHI_HASH_KE\\udcff is no setting; did you mean OKAMOCHI_HASH_KEY?"]
+    assert caplog.messages == ["OKAMOCHI_HASH_KE\\udcff is not a setting; did you mean OKAMOCHI_HASH_KEY?"]
     caplog.text.encode()
 
 
