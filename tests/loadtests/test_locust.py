@@ -355,7 +355,7 @@ def test_a_host_that_is_wrong_in_the_web_ui_is_named_and_nothing_is_sent(tmp_pat
         (["--shape", "spkie"], "--shape spkie is unknown; did you mean 'spike'?"),
         (["--model", "irsi"], "{url} does not serve 'irsi'; did you mean 'iris'?"),
         (["--model", "linear", "MlflowUser"], "MlflowUser can only ask the default model"),
-        (["--host", "127.0.0.1:3000"], "--host '127.0.0.1:3000' is no base URL"),
+        (["--host", "127.0.0.1:3000"], "--host '127.0.0.1:3000' is not a base URL"),
         (["--host", "http://127.0.0.1:1"], "Nothing answers at http://127.0.0.1:1 ("),
         (["--objectives", "none.toml"], "--objectives none.toml cannot be read: No such file or directory."),
         (["--objectives", "slip.toml"], "[steady] p99 is not an objective; did you mean 'p99_ms'?"),
@@ -365,8 +365,8 @@ def test_a_host_that_is_wrong_in_the_web_ui_is_named_and_nothing_is_sent(tmp_pat
             ["--golden", "{old}"],
             "is not that of the live model 'iris' version 1 (its manifest names 'iris', run 000",
         ),
-        (["--metrics", "localhost/metrics"], "--metrics 'localhost/metrics' is no URL"),
-        (["--shape", "arrivals", "--rate", "0"], "The shape arrivals needs a --rate"),
+        (["--metrics", "localhost/metrics"], "--metrics 'localhost/metrics' is not a URL"),
+        (["--shape", "arrivals", "--rate", "0"], "--rate is 0; the shape arrivals needs more than 0"),
         (["--pace", "-3"], "argument --pace: invalid rate_of value: '-3'"),
     ],
 )
@@ -424,7 +424,7 @@ def test_without_a_host_it_says_how_to_give_one(tmp_path: Path) -> None:
     done = locust(tmp_path, "-u", "1", "-t", "1s")
 
     assert done.code == 2
-    assert "give one, such as --host http://127.0.0.1:3000" in done.err
+    assert "name the server, such as --host http://127.0.0.1:3000" in done.err
 
 
 def test_a_server_of_another_kind_is_told_from_ours(tmp_path: Path) -> None:
@@ -440,4 +440,4 @@ def test_a_server_of_another_kind_is_told_from_ours(tmp_path: Path) -> None:
         done = locust(tmp_path, "--host", other.url, "-u", "1", "-t", "1s")
 
     assert done.code == 2
-    assert "lists no models: no Okamochi server is there" in done.err
+    assert "lists no models: it is not an Okamochi server" in done.err

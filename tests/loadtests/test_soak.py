@@ -58,8 +58,8 @@ def test_the_bound_is_two_megabytes_a_million(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--seconds", "10", "--warm-up", "10"], "--warm-up 10 has to be more than 0 and less than"),
-        (["--host", "http://192.0.2.7:3000"], "HOST has to be on this machine"),
+        (["--seconds", "10", "--warm-up", "10"], "--warm-up is 10; expected more than 0 and less than"),
+        (["--host", "http://192.0.2.7:3000"], "the server must be on this machine"),
         (["--host", "http://127.0.0.1:1"], "Nothing answers at http://127.0.0.1:1 "),
     ],
 )
