@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, write the results, assert the figures."""
+"""`python -m benchmarks`: measure, write the results, judge the figures."""
 
 from __future__ import annotations
 
@@ -15,16 +15,24 @@ from benchmarks.servers import BenchError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 when every answer is right and every measured figure is met, 1 when not."""
+    """Run the benchmark: 0 if every answer is correct and every measured figure is met, else 1."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under three minutes, with fewer contestants")
+    parser.add_argument(
+        "--quick", action="store_true", help="take less than three minutes, with fewer contestants"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
-    parser.add_argument("--seconds", type=int, help="of each load (default: 5, quick 1)")
+    parser.add_argument("--seconds", type=int, help="the duration of each load (default: 5, quick: 1)")
     parser.add_argument(
         "--only", nargs="*", default=(), choices=[one.name for one in CONTESTANTS], metavar="NAME"
     )
-    parser.add_argument("--parts", action="store_true", help="only what is done beside answering")
-    parser.add_argument("--out", type=Path, help="default: benchmarks/results, quick reports/bench")
+    parser.add_argument(
+        "--parts", action="store_true", help="measure only the optional work of the server, such as traces"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the folder of the results (default: benchmarks/results, quick: reports/bench)",
+    )
     options = parser.parse_args(arguments)
     seconds = options.seconds or (1 if options.quick else 5)
     out = options.out or CHECKOUT / (

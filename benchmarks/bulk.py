@@ -1,4 +1,4 @@
-"""Ten thousand rows in one request, beside the same model and the same body in this process."""
+"""Ten thousand rows in one request, compared with the same model and body in this process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEADER = "Inference-Header-Content-Length"
 
 
 def measure(server: Server, prepared: Prepared, model: Path) -> Bulk:
-    """Time both ways of asking, interleaved with what bounds them; every answer is compared."""
+    """Time JSON and binary requests, interleaved with their lower bounds; every answer is checked."""
     repeats = -(-ROWS // len(prepared.rows))
     rows = (prepared.rows * repeats)[:ROWS]
     labels = (prepared.labels * repeats)[:ROWS]
@@ -86,8 +86,8 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def in_process(path: Path) -> Any:
-    """Open the model on one thread, as the server has it."""
-    import onnxruntime  # `make bench` alone needs it here
+    """Open the model with one thread, as the server does."""
+    import onnxruntime  # only `make bench` needs it here
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

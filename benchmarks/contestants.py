@@ -1,4 +1,4 @@
-"""Who is measured: how each one starts, and which of its routes are asked."""
+"""The servers that are compared: how each is started, and which of its routes are measured."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ APPS = HERE / "contestants"
 
 @dataclass(frozen=True)
 class Setting:
-    """What a contestant is given: the model, its files, a port, and a folder of its own."""
+    """The model of a contestant, its files, its port and its folder."""
 
     prepared: Prepared
     model: Path
@@ -43,16 +43,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A server and the routes of it that are measured.
+    """A server and its measured routes.
 
     Parameters
     ----------
     start
-        Makes the command; raises `Absent` where this contestant cannot take part here.
+        Makes the command; raises `Absent` where the contestant cannot run here.
     routes
-        By the name of the row in the results.
+        The routes, by the name of their row in the results.
     quick, quick_routes
-        Whether a quick run has it, and with which routes; empty for all.
+        Whether it is part of a quick run, and with which routes; empty for all.
     """
 
     name: str
@@ -101,7 +101,7 @@ def litserve(setting: Setting) -> Command:
 
 
 def mlserver(setting: Setting) -> Command:
-    """One worker that scores in its own process, which is its fastest for a model this small."""
+    """One worker that scores in its own process, which is fastest for such a small model."""
     server = {
         "host": "127.0.0.1",
         "http_port": setting.port,
@@ -138,7 +138,7 @@ def mlflow(setting: Setting) -> Command:
 
 
 def ours(setting: Setting) -> Command:
-    """The checkout's own service, in a copy so that the user's models.lock stays as it is."""
+    """The checkout's service, from a copy with its own models.lock."""
     if not (CHECKOUT / "serving" / "http" / "express.py").is_file():
         raise Absent("serving/http/express.py is not there yet")
     return served(setting, {"OKAMOCHI_EXPRESS": "1"})
@@ -150,7 +150,7 @@ def gateway(setting: Setting) -> Command:
 
 
 def served(setting: Setting, environment: dict[str, str]) -> Command:
-    """`bentoml serve` of the checkout, with a model store and a models.lock of its own."""
+    """`bentoml serve` of a copy of the checkout, with its own model store and models.lock."""
     if not (CHECKOUT / "service.py").is_file():
         raise Absent("service.py is not there yet")
     copy = setting.scratch / "checkout"

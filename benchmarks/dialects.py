@@ -1,4 +1,4 @@
-"""How each contestant wants a row said, and how it says a label."""
+"""How each contestant expects a row, and how it answers a label."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DATATYPES = {"FP32": np.float32, "FP64": np.float64, "INT64": np.int64, "INT32":
 
 @dataclass(frozen=True)
 class Dialect:
-    """A route and its two translations.
+    """A route, the form of its requests and the form of its replies.
 
     Parameters
     ----------
     path
-        May hold `{model}`.
+        The path, which may have `{model}`.
     body
         The request's body for some rows.
     labels

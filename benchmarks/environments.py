@@ -1,4 +1,4 @@
-"""Each contestant's own environment, made once in a cache outside the checkout."""
+"""An environment for each contestant, made once in a cache outside the checkout."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
 
 
-class Absent(Exception):  # noqa: N818 - it is no error
-    """Why a contestant or a route is not measured."""
+class Absent(Exception):  # noqa: N818 - it is not an error
+    """The reason why a contestant or a route is not measured."""
 
 
 def cache() -> Path:
-    """Where environments and builds are kept: `okamochi/bench` in the user's cache."""
+    """The folder of environments and builds: `okamochi/bench` in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "okamochi" / "bench"
 
 
 def python_of(name: str) -> Path:
-    """The interpreter of an environment that holds exactly `requirements/NAME.txt`, made if need be.
+    """The interpreter of an environment with exactly `requirements/NAME.txt`; it is made if needed.
 
     Raises
     ------
     Absent
-        It cannot be made, as without a package index.
+        It cannot be made, for example without a package index.
     """
     lock = HERE / "requirements" / f"{name}.txt"
     version = "{}.{}".format(*sys.version_info[:2])
@@ -52,16 +52,16 @@ def python_of(name: str) -> Path:
 
 
 def compiled_server() -> Path:
-    """The compiled server's binary, built if need be.
+    """The binary of the compiled server; it is built if needed.
 
     Raises
     ------
     Absent
-        There is no cargo, or it cannot build: rustup's has no toolchain, or no crate can be fetched.
+        cargo is not installed or cannot build: it has no toolchain, or a crate cannot be downloaded.
     """
     cargo = shutil.which("cargo")
     if cargo is None:
-        raise Absent("no cargo here to build it with")
+        raise Absent("cargo, which builds it, is not installed")
     source = HERE / "compiled"
     target = cache() / f"compiled-{digest(source / 'Cargo.lock', source / 'src' / 'main.rs')}"
     binary = target / "release" / "okamochi-compiled"
@@ -75,11 +75,11 @@ def compiled_server() -> Path:
 
 
 def reason(said: str) -> str:
-    """The line of what `say` raised that names the error, else the first of what the program said."""
+    """The error line in a message of `say`, or else the first line of the program's output."""
     command, _, output = said.partition(" failed: ")
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     error = next((line for line in lines if line.lower().startswith("error")), None)
-    return error or next(iter(lines), f"{command} failed and said nothing")
+    return error or next(iter(lines), f"{command} failed without a message")
 
 
 def onnxruntime_library() -> Path:
@@ -89,7 +89,7 @@ def onnxruntime_library() -> Path:
         raise BenchError("onnxruntime is not installed in this environment")
     found = sorted((Path(spec.origin).parent / "capi").glob("libonnxruntime.*[0-9]*"))
     if not found:
-        raise BenchError(f"the onnxruntime wheel at {spec.origin} holds no shared library")
+        raise BenchError(f"the onnxruntime wheel at {spec.origin} has no shared library")
     return found[0]
 
 
@@ -99,12 +99,12 @@ def digest(*paths: Path) -> str:
 
 
 def say(argv: list[str], *, folder: Path = HERE, environment: dict[str, str] | None = None) -> str:
-    """Run a command to its end and give what it printed.
+    """Run a command; return its output.
 
     Raises
     ------
     BenchError
-        It failed; with the end of what it said.
+        It failed; the message has the end of its output.
     """
     done = subprocess.run(
         argv,

@@ -1,4 +1,4 @@
-"""The figures of the design that this benchmark asserts: results in, figures out."""
+"""The figures that this benchmark asserts, computed from its results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def judge(results: Results) -> list[Figure]:
 
 
 def rates(results: Results, model: str) -> list[Figure]:
-    """The figures of one row a request."""
+    """The figures of one row per request."""
     rows = {row.name: row for row in results.rows if row.model == model}
     frameworks = [rows[name] for name in FRAMEWORKS if name in rows]
     fastest = max(frameworks, key=lambda row: row.rate, default=None)
@@ -54,12 +54,15 @@ def rates(results: Results, model: str) -> list[Figure]:
 def bulks(bulk: Bulk) -> list[Figure]:
     """The figures of many rows in one request."""
     if bulk.model == "forest":
-        json, binary = share(bulk.in_process_ms, bulk.json_ms), share(bulk.in_process_ms, bulk.binary_ms)
+        json, binary = (
+            fraction(bulk.in_process_ms, bulk.json_ms),
+            fraction(bulk.in_process_ms, bulk.binary_ms),
+        )
         return [
             at_least("10,000 rows in JSON, of the rate in process", 0.5, json, bulk.model, [BULK]),
             at_least("10,000 rows in binary, of the rate in process", 0.85, binary, bulk.model, [BULK]),
         ]
-    json = share(bulk.json_ms, bulk.decode_ms)
+    json = fraction(bulk.json_ms, bulk.decode_ms)
     return [at_most("10,000 rows in JSON, times decoding the body", 1.7, json, bulk.model, [BULK])]
 
 
@@ -87,16 +90,16 @@ def overloads(overload: Overload) -> list[Figure]:
 def instructions(rows: list[Instructions]) -> list[Figure]:
     """What each part may cost, in instructions."""
     return [
-        at_most(f"instructions with {row.title}", 1.03, 1 + row.share, row.model, [PARTS])
+        at_most(f"instructions with {row.title}", 1.03, 1 + row.fraction, row.model, [PARTS])
         for row in rows
         if row.title != OFF
     ]
 
 
 def parts(rows: list[Row]) -> list[Figure]:
-    """The same by processor time, where instructions were not counted: it differs by more among equals.
+    """The same by processor time, where instructions were not counted; it is less exact.
 
-    Round by round beside the server that does none of it, since the machine's own speed moves as well.
+    Each round is compared with that of the server without any part, since the machine's speed changes.
     """
     off = next((row.cpu_rounds_us for row in rows if row.title == OFF), [])
     return [
@@ -107,7 +110,7 @@ def parts(rows: list[Row]) -> list[Figure]:
 
 
 def beside(part: list[float], off: list[float]) -> float | None:
-    """The median of the rounds' ratios, or None where there are no rounds."""
+    """The median ratio of the rounds; None without rounds."""
     pairs = list(zip(part, off, strict=bool(part and off)))
     return median(one / other for one, other in pairs) if pairs else None
 
@@ -123,10 +126,10 @@ def at_most(title: str, bound: float, value: float | None, model: str, rows: lis
 
 
 def ratio(one: Row | None, other: Row | None) -> float | None:
-    """How many times the rate of the other, or None where one of them is absent."""
+    """The ratio of two rates; None where one of them is absent."""
     return one.rate / other.rate if one and other and other.rate else None
 
 
-def share(part: float | None, whole: float | None) -> float | None:
-    """One time by the other, or None where one of them was not measured."""
+def fraction(part: float | None, whole: float | None) -> float | None:
+    """The ratio of two times; None where one was not measured."""
     return part / whole if part and whole else None

@@ -1,4 +1,4 @@
-"""The generators: wrk for closed loops, `openloop` for a fixed offered rate."""
+"""The load generators: wrk for closed loops, `openloop` for a fixed offered rate."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SAMPLE_EVERY_S = 0.05
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run of wrk measured.
+    """The result of one run of wrk.
 
     Parameters
     ----------
     rate
-        Requests answered a second.
+        Answered requests per second.
     errors
-        Connections that failed and answers that were not 2xx.
+        Failed connections, and answers other than 2xx.
     """
 
     rate: float
@@ -43,21 +43,21 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def goodput(self) -> float:
-        """Answers of 2xx a second."""
+        """Answers of 2xx per second."""
         return self.rate * (1 - self.errors / self.requests) if self.requests else 0.0
 
 
 class Offered(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run at a fixed offered rate measured; times are from when a request was due.
+    """The result of one run at a fixed offered rate; times are measured from when a request was due.
 
     Parameters
     ----------
     goodput
-        Answers of 200 a second.
+        Answers of 200 per second.
     statuses
-        Answers by status; `unanswered` for those that never came.
+        Answers by status; `unanswered` for requests without an answer.
     livez_ms
-        The slowest answer of /livez meanwhile, where it was asked.
+        The slowest answer of /livez meanwhile, if it was requested.
     """
 
     offered: float
@@ -70,7 +70,7 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_requests(path: Path, dialect: Dialect, prepared: Prepared) -> Path:
-    """Write a request for each row of the data set, as both generators read them."""
+    """Write a request for each row of the data set, in the format of both generators."""
     with path.open("wb") as file:
         for row in prepared.rows:
             request = dialect.request([row], prepared.name)
@@ -79,7 +79,7 @@ def write_requests(path: Path, dialect: Dialect, prepared: Prepared) -> Path:
 
 
 def closed_loop(port: int, requests: Path, *, connections: int, seconds: float) -> Load:
-    """Run wrk in one thread with so many connections, each with one request on its way."""
+    """Run wrk with one thread; each connection has one request in progress."""
     argv = [
         "wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "30s",
         "-s", str(HERE / "load.lua"), f"http://127.0.0.1:{port}", "--", str(requests),
@@ -90,7 +90,7 @@ def closed_loop(port: int, requests: Path, *, connections: int, seconds: float) 
         raise BenchError("wrk is not installed; on Debian or Ubuntu: apt install wrk") from error
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
     if line is None:
-        raise BenchError(f"wrk said: {done.stdout[-500:]}{done.stderr[-500:]}")
+        raise BenchError(f"wrk printed no result: {done.stdout[-500:]}{done.stderr[-500:]}")
     found = msgspec.json.decode(line.removeprefix("RESULT "))
     return Load(
         rate=found["requests"] / found["microseconds"] * 1e6,
@@ -104,7 +104,7 @@ def closed_loop(port: int, requests: Path, *, connections: int, seconds: float) 
 def open_loop(
     port: int, requests: Path, *, rate: float, seconds: float, connections: int = 512, livez: bool = False
 ) -> Offered:
-    """Offer so many requests a second, whether or not the server keeps up."""
+    """Offer a fixed rate of requests, whether or not the server keeps up."""
     argv = [sys.executable, "-m", "benchmarks.openloop", str(port), str(requests)]
     argv += [f"--rate={rate:.3f}", f"--seconds={seconds}", f"--connections={connections}"]
     argv += ["--livez"] if livez else []
@@ -117,7 +117,7 @@ def open_loop(
 
 
 class Sampler:
-    """While a load runs, ask for known rows and compare; `wrong` holds what differed."""
+    """While a load runs, ask for known rows and compare; `wrong` has the differences."""
 
     def __init__(self, server: Server, dialect: Dialect, prepared: Prepared) -> None:
         self.server, self.dialect, self.prepared = server, dialect, prepared
@@ -149,7 +149,7 @@ class Sampler:
                 reply = connection.getresponse()
                 status, answer = reply.status, reply.read()
             except (OSError, http.client.HTTPException):
-                connection = None  # wrk counts what fails; this one judges answers
+                connection = None  # wrk counts failures; this thread judges answers
                 continue
             self.asked += 1
             if status == 200:
@@ -159,7 +159,7 @@ class Sampler:
 
 
 def difference(dialect: Dialect, answer: bytes, labels: list[int]) -> str | None:
-    """What is wrong with an answer, or None."""
+    """How an answer differs from the expected one; None if it does not."""
     if dialect.labels is None:
         return None if answer == b"1" else f"answered {answer[:80]!r}"
     try:

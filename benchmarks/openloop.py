@@ -1,7 +1,7 @@
-"""Offer a fixed rate to a server: a request is due at its time whether or not earlier ones were answered.
+"""Offer a fixed rate to a server: each request is due at its time, even if earlier ones are not answered.
 
-A program of its own, so that its event loop is not the harness's.
-A request that is due when every connection waits queues here, and its time counts from when it was due.
+It is a separate program, so that it has its own event loop. A request that is due while every connection
+waits is queued here, and its time is measured from when it was due.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROBE_EVERY_S = 0.05
 
 
 class Connection(asyncio.Protocol):
-    """One connection with at most one request on its way."""
+    """One connection with at most one request in progress."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -66,7 +66,7 @@ class Run:
     def __init__(
         self, port: int, requests: list[bytes], *, rate: float, seconds: float, connections: int
     ) -> None:
-        self.port, self.rate, self.seconds, self.most = port, rate, seconds, connections
+        self.port, self.rate, self.seconds, self.max_connections = port, rate, seconds, connections
         self.requests = cycle(requests)
         self.idle: list[Connection] = []
         self.waiting: deque[float] = deque()
@@ -100,7 +100,7 @@ class Run:
             self.idle.pop().send(due)
         else:
             self.waiting.append(due)
-            if self.opened < self.most:
+            if self.opened < self.max_connections:
                 self.opened += 1
                 task = asyncio.ensure_future(self.open())
                 task.add_done_callback(self.not_opened)
@@ -114,7 +114,7 @@ class Run:
             self.statuses["refused"] += 1
 
     async def probe(self) -> None:
-        """Ask /livez again and again, on a connection of its own."""
+        """Request /livez at intervals, on a separate connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         while True:
             start = perf_counter()
@@ -126,7 +126,7 @@ class Run:
             await asyncio.sleep(PROBE_EVERY_S)
 
     async def measure(self, *, livez: bool) -> dict[str, Any]:
-        for _ in range(min(64, self.most)):
+        for _ in range(min(64, self.max_connections)):
             self.opened += 1
             await self.open()
         probe = asyncio.ensure_future(self.probe()) if livez else None
@@ -188,7 +188,7 @@ def main() -> int:
     parser.add_argument("--livez", action="store_true")
     options = parser.parse_args()
     try:
-        import uvloop  # faster where it is there
+        import uvloop  # faster, if installed
 
         run_in = uvloop.run
     except ImportError:

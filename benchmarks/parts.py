@@ -1,16 +1,15 @@
-"""What a server can be told to do beside answering, and what each of it costs in instructions.
+"""The optional work of a server, such as traces, and its cost in instructions per request.
 
-Processor time cannot tell 3 %: two servers that are the same differ by up to 9 % (by where the kernel put
-their memory), and the machine's own speed moves from second to second. Counts of instructions (valgrind's
-callgrind) of two such servers agree within 0.1 %, given the same batches. So the requests come in steps, each
-written as a whole while the worker is stopped.
+Processor time is too inexact to measure 3 %: two equal servers differ by up to 9 %, depending on where the
+kernel puts their memory, and the speed of the machine changes from second to second. The instructions that
+valgrind's callgrind counts agree within 0.1 % between two equal servers, if their batches are the same. So
+the requests come in steps, each written completely while the worker is stopped.
 
-Under callgrind a worker is some thirty times slower. What it does so many times a second, it does so many
-times a second there too, among fewer requests; what it does for a share of the requests, it is told to do for
-a share as many times larger. Either way it does as much of it in a second as at full speed, so what that adds
-to a request is divided by as many times.
+Under callgrind a worker is about thirty times slower. Work that is done per second is then spread over fewer
+requests. Work that is done for a fraction of the requests gets a fraction that is larger by the same factor.
+In both cases the work per second is that of full speed, so its cost per request is divided by the factor.
 
-What the kernel does is not counted: a write of the log's thread ten times a second, a POST of the tracer's.
+Work of the kernel is not counted: ten writes per second of the log's thread, the POST requests of the tracer.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ if TYPE_CHECKING:
     from benchmarks.servers import Server
 
 ALL_OFF = {"OKAMOCHI_DRIFT_ROWS_PER_S": "0", "OKAMOCHI_LOG_SAMPLE": "0"}
-SHARE = 0.01
+FRACTION = 0.01
 STEP = 32
-"""Requests that are written at once, each on a connection of its own."""
+"""The number of requests that are written at once, each on its own connection."""
 STEPS, WARM_UP_STEPS = 256, 64
 ATTEMPTS = 3
 LAUNCH = """
@@ -56,34 +55,34 @@ import serving.scoring.batcher
 serving.scoring.batcher.INLINE_S = 1.0
 runpy.run_module("_bentoml_impl.worker.service", run_name="__main__", alter_sys=True)
 """
-"""A call that is quick at full speed is one under callgrind too, so that the batches are the same."""
+"""The code that starts a worker; a higher INLINE_S makes the batches those of full speed."""
 READY_S, REPLY_S, SIGN_S = 300.0, 60.0, 30.0
 
 
 @dataclass(frozen=True)
 class Part:
-    """Something that a server does beside answering.
+    """Optional work of a server.
 
     Parameters
     ----------
     variables
-        With which it is done.
+        The variables that turn it on.
     rarely
-        On top of those: it is on, and as good as never has something to do.
+        Further variables with which it is on, but has almost nothing to do.
     share
-        The variable that is a share of the requests; "" where the part is bounded by the second.
+        The variable that sets a fraction of the requests; "" where the work is limited per second.
     sign
-        What is found in the metrics or the log of a server once it has been done.
+        A pattern that the server's metrics or log have once the work was done.
     """
 
     title: str
     variables: dict[str, str] = field(default_factory=dict)
     rarely: dict[str, str] = field(default_factory=dict)
-    share: str = ""
+    fraction: str = ""
     sign: str = ""
 
     def within(self, folder: Path) -> dict[str, str]:
-        """The variables, with a folder for what it writes."""
+        """The variables, with a folder for the files that it writes."""
         found = ALL_OFF | self.variables
         if "OKAMOCHI_PREDICTION_LOG" in found:
             found["OKAMOCHI_PREDICTION_LOG"] = str(folder / "predictions")
@@ -100,9 +99,9 @@ PARTS = (
     ),
     Part(
         "a log line for one in a hundred",
-        {"OKAMOCHI_LOG_SAMPLE": str(SHARE)},
+        {"OKAMOCHI_LOG_SAMPLE": str(FRACTION)},
         {"OKAMOCHI_LOG_SAMPLE": "1e-9"},
-        share="OKAMOCHI_LOG_SAMPLE",
+        fraction="OKAMOCHI_LOG_SAMPLE",
         sign='"message":"request"',
     ),
     Part(
@@ -114,12 +113,12 @@ PARTS = (
     Part(
         "traces of one in a hundred",
         {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",  # nobody there: what finding that out costs
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",  # nothing listens there
             "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
-            "OTEL_TRACES_SAMPLER_ARG": str(SHARE),
+            "OTEL_TRACES_SAMPLER_ARG": str(FRACTION),
         },
         {"OTEL_TRACES_SAMPLER_ARG": "1e-9"},
-        share="OTEL_TRACES_SAMPLER_ARG",
+        fraction="OTEL_TRACES_SAMPLER_ARG",
         sign=r"^okamochi_traces_dropped_total [1-9]",
     ),
 )
@@ -127,54 +126,56 @@ PARTS = (
 
 @dataclass(frozen=True)
 class Counted:
-    """One run under callgrind: instructions a request, and requests a second meanwhile."""
+    """One run under callgrind: instructions per request, and requests per second."""
 
     instructions: float
     rate: float
 
 
 def measure(setting: Callable[[], Setting], dialect: Dialect, peak: float) -> list[Instructions]:
-    """Count every part, at work and as good as idle, against a server that does none of it.
+    """Count the instructions of each part, at work and almost idle, beside a server without any.
 
     Parameters
     ----------
     setting
-        Gives a port and a folder for each server.
+        Returns a port and a folder for each server.
     peak
-        Requests a second of a server at full speed that does none of it.
+        Requests per second of a server without any part, at full speed.
 
     Raises
     ------
     Absent
-        There is no valgrind.
+        valgrind is not installed.
     """
     first = setting()
     model = first.prepared.name
     off = count(first, dialect, OFF, {})
     slower, none = peak / off.rate, off.instructions
-    found = [Instructions(title=OFF.title, model=model, rarely=none, often=none, slower=slower, share=0)]
+    found = [Instructions(title=OFF.title, model=model, rarely=none, often=none, slower=slower, fraction=0)]
     for part in PARTS:
-        more = {part.share: str(min(1.0, SHARE * slower))} if part.share else {}
+        more = {part.fraction: str(min(1.0, FRACTION * slower))} if part.fraction else {}
         idle, busy = (count(setting(), dialect, part, one) for one in (part.rarely, more))
-        times = float(more[part.share]) / SHARE if part.share else peak / busy.rate
+        times = float(more[part.fraction]) / FRACTION if part.fraction else peak / busy.rate
         rarely, often = idle.instructions, busy.instructions
-        share = (rarely - none + (often - rarely) / times) / none
+        added = (rarely - none + (often - rarely) / times) / none
         found.append(
-            Instructions(title=part.title, model=model, rarely=rarely, often=often, slower=times, share=share)
+            Instructions(
+                title=part.title, model=model, rarely=rarely, often=often, slower=times, fraction=added
+            )
         )
     return found
 
 
 def count(setting: Setting, dialect: Dialect, part: Part, more: dict[str, str]) -> Counted:
-    """Start a worker of its own under callgrind, warm it up, count, end it.
+    """Start a worker under callgrind, warm it up, count, end it.
 
     Raises
     ------
     BenchError
-        It did not start, answered wrongly, or batches were never those of the steps.
+        It did not start, answered wrongly, or its batches were not the steps.
     """
     if which("valgrind") is None:
-        raise Absent("no valgrind here to count instructions with")
+        raise Absent("valgrind, which counts the instructions, is not installed")
     requests = read_requests(write_requests(setting.scratch / "requests", dialect, setting.prepared))
     with worker(setting, dialect, part.within(setting.scratch) | more) as server:
         with contextlib.ExitStack() as stack:
@@ -196,7 +197,7 @@ def count(setting: Setting, dialect: Dialect, part: Part, more: dict[str, str]) 
                     break
             else:
                 raise BenchError(
-                    f"{part.title}: {STEPS} steps were no {STEPS} batches ({before:.0f} to {after:.0f})"
+                    f"{part.title}: {STEPS} steps made {after - before:.0f} batches, expected {STEPS}"
                 )
         if more is not part.rarely:
             wait_for_sign(server, part)
@@ -211,7 +212,7 @@ def count(setting: Setting, dialect: Dialect, part: Part, more: dict[str, str]) 
 
 @contextlib.contextmanager
 def worker(setting: Setting, dialect: Dialect, environment: dict[str, str]) -> Iterator[Server]:
-    """One worker under valgrind, started as BentoML starts it, counting nothing yet."""
+    """Start one worker under valgrind as BentoML does; counting is still off."""
     command = ours(setting)
     metrics = setting.scratch / "metrics"
     metrics.mkdir()
@@ -233,7 +234,7 @@ def worker(setting: Setting, dialect: Dialect, environment: dict[str, str]) -> I
 
 
 def steps(server: Server, clients: list[socket.socket], requests: list[bytes], number: int) -> None:
-    """So many times write a request on every connection while the worker is stopped, and read the replies."""
+    """In each step, write one request per connection while the worker is stopped, then read the replies."""
     pid = server.process.pid
     for step in range(number):
         wait_for(pid, "S")
@@ -249,25 +250,27 @@ def steps(server: Server, clients: list[socket.socket], requests: list[bytes], n
 
 
 def wait_for(pid: int, state: str) -> None:
-    """Until the process sleeps ("S") or is stopped ("T"), and for a moment more, since it may only pause."""
+    """Wait until the process sleeps ("S") or is stopped ("T"), twice, since a sleep may be a short pause."""
     end = time.monotonic() + REPLY_S
     for _ in range(2):
         while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != state:
             if time.monotonic() > end:
-                raise BenchError(f"the worker under valgrind is not in state {state}")
+                raise BenchError(
+                    f"the worker under valgrind did not reach the process state {state} in {REPLY_S:.0f} s"
+                )
             time.sleep(0.0002)
         if state == "S":
             time.sleep(0.002)
 
 
 def wait_for_sign(server: Server, part: Part) -> None:
-    """A part that did nothing would be found to cost nothing."""
+    """Wait until the part has done something; otherwise its cost would be 0."""
     end = time.monotonic() + SIGN_S
     while not re.search(
         part.sign, get(server, "/metrics") + server.log.read_text("utf-8", "replace"), re.MULTILINE
     ):
         if time.monotonic() > end:
-            raise BenchError(f"{part.title}: nothing of it was done")
+            raise BenchError(f"{part.title}: the server did none of it in {SIGN_S:.0f} s")
         time.sleep(0.5)
 
 

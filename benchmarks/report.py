@@ -29,13 +29,13 @@ def page(results: Results) -> str:
     """The whole page in Markdown."""
     parts = ["# Benchmark", *top(results)]
     for model in dict.fromkeys(row.model for row in results.rows):
-        parts += [f"## One row a request, {TITLES[model]}, 64 connections", rate_table(results, model)]
+        parts += [f"## One row per request, {TITLES[model]}, 64 connections", rate_table(results, model)]
     if results.absent:
         reasons = "; ".join(f"{name} ({why})" for name, why in results.absent.items())
         parts += [f"Not measured: {reasons}."]
     sections = (
         ("Figures", figure_table(results.figures)),
-        ("Once more, for the missed figures", model_table(results.retried)),
+        ("Measured again for missed figures", model_table(results.retried)),
         ("Connections, logistic regression", connection_table(results.connections)),
         (
             "At a fixed offered rate, logistic regression, from when each request was due",
@@ -43,8 +43,8 @@ def page(results: Results) -> str:
         ),
         ("10,000 rows in one request", bulk_table(results)),
         ("A second worker", model_table(results.workers)),
-        ("What the server does beside answering, each alone", part_table(results.parts)),
-        ("The same in instructions a request (callgrind)", instruction_table(results.instructions)),
+        ("Optional work of the server, each part alone", part_table(results.parts)),
+        ("The same in instructions per request (callgrind)", instruction_table(results.instructions)),
         ("Overload", overload_table(results)),
         ("Wrong answers", "\n".join(f"- {text}" for text in results.wrong)),
     )
@@ -54,7 +54,7 @@ def page(results: Results) -> str:
 
 
 def top(results: Results) -> list[str]:
-    """The run, the machine and the versions."""
+    """The run, the machine, the versions."""
     machine = results.machine
     course = (
         f"{results.started}, {'quick, ' if results.quick else ''}{results.rounds} interleaved rounds of "
@@ -97,11 +97,11 @@ def instruction_table(rows: Iterable[Instructions]) -> str:
             f"{row.rarely:,.0f}",
             f"{row.often:,.0f}",
             f"{row.slower:.0f}",
-            f"{100 * row.share:.2f} %",
+            f"{100 * row.fraction:.2f} %",
         )
         for row in rows
     ]
-    head = ("", "with nothing to do", "at work", "times more often than at full speed", "share at full speed")
+    head = ("", "with nothing to do", "at work", "times as often as at full speed", "cost at full speed")
     return table(head, lines)
 
 
@@ -182,7 +182,7 @@ def ms(value: float | None) -> str:
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """A table in Markdown; nothing where there are no rows."""
+    """A Markdown table; empty without rows."""
     if not rows:
         return ""
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
@@ -191,8 +191,8 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def chart(results: Results, path: Path) -> None:
-    """Rates as bars, one panel a model; from zero, so that their lengths compare."""
-    import matplotlib as mpl  # half a second that `--help` need not wait for
+    """Draw the rates as bars from zero, one panel for each model."""
+    import matplotlib as mpl  # takes half a second, which `--help` must not wait for
 
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "okamochi"
@@ -210,7 +210,7 @@ def chart(results: Results, path: Path) -> None:
         axis.bar_label(bars, [f"{row.rate:,.0f}" for row in rows], padding=3, fontsize=8)
         axis.set_xlim(right=max(row.rate for row in rows) * 1.12)
         axis.set_title(
-            f"{TITLES[model]}: predictions a second, one row a request, 64 connections", fontsize=10
+            f"{TITLES[model]}: predictions per second, one row per request, 64 connections", fontsize=10
         )
         axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.spines[["top", "right"]].set_visible(False)

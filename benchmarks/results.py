@@ -1,4 +1,4 @@
-"""What a run of the benchmark leaves, as its JSON file has it."""
+"""The results of a run of the benchmark, as in its JSON file."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Row(msgspec.Struct, kw_only=True):
     rate, p50_ms, p99_ms
         Medians of the rounds.
     cpu_us
-        Processor time of all the server's processes by the request: what it costs, whoever else is busy. The
-        median of `cpu_rounds_us`.
+        Processor time per request of all the server's processes, which other load on the machine does not
+        change; the median of `cpu_rounds_us`.
     worker_mb, all_mb
-        PSS of the process that worked hardest, and of all its processes, after the load.
+        PSS of the busiest process, and of all processes, after the load.
     ready_s
-        From the start of the process to the first right answer.
+        From the start of the process to the first correct answer.
     wrong
-        Answers that are not scikit-learn's own.
+        Answers that differ from scikit-learn's.
     """
 
     name: str
@@ -73,14 +73,14 @@ class FixedLoad(msgspec.Struct, kw_only=True):
 
 
 class Bulk(msgspec.Struct, kw_only=True):
-    """Many rows in one request, in milliseconds, beside what bounds them in this process.
+    """Many rows in one request, in milliseconds, beside its lower bounds measured in this process.
 
     Parameters
     ----------
     in_process_ms
         onnxruntime on the same matrix.
     decode_ms
-        msgspec on the same JSON body, and nothing else.
+        msgspec alone on the same JSON body.
     """
 
     model: str
@@ -94,16 +94,16 @@ class Bulk(msgspec.Struct, kw_only=True):
 
 
 class Instructions(msgspec.Struct, kw_only=True):
-    """What something that the server does beside answering costs, counted under callgrind.
+    """The cost of a part of the optional work, counted under callgrind.
 
     Parameters
     ----------
     rarely, often
-        Instructions a request where it is on but has as good as nothing to do, and where it is at work.
+        Instructions per request where it is on with almost nothing to do, and where it is at work.
     slower
-        How many times less often than that it is at work at full speed, by the request.
+        The factor between its work per request here and at full speed.
     share
-        Of the instructions of a request at full speed.
+        Its cost at full speed, as a fraction of the instructions of a request.
     """
 
     title: str
@@ -111,7 +111,7 @@ class Instructions(msgspec.Struct, kw_only=True):
     rarely: float
     often: float
     slower: float
-    share: float
+    fraction: float
 
 
 class Overload(msgspec.Struct, kw_only=True):
@@ -120,13 +120,13 @@ class Overload(msgspec.Struct, kw_only=True):
     Parameters
     ----------
     peak
-        The rate that a closed loop reaches, the median of those before, between and after.
+        The rate of a closed loop: the median of those before, between and after.
     open_loops
         At multiples of the peak.
     peaks
-        By open loop, the mean of the peaks right before and after it: the machine's own speed moves.
+        For each open loop, the mean of the peaks before and after it, since the machine's speed changes.
     crowd
-        A closed loop with 16 times the connections, on the fast model; of several the one of the median rate.
+        A closed loop with 16 times the connections on the fast model: of several runs the median one.
     """
 
     model: str
@@ -137,16 +137,16 @@ class Overload(msgspec.Struct, kw_only=True):
 
 
 class Figure(msgspec.Struct, kw_only=True):
-    """One figure of the design, asserted.
+    """One figure that the benchmark asserts.
 
     Parameters
     ----------
     value
-        None where one of its sides was not measured.
+        None where a part of it was not measured.
     rows
-        What to measure again when it is missed.
+        The rows to measure again where it is missed.
     first
-        The value that was missed, where it was measured again.
+        The first value, where it was measured again.
     """
 
     title: str
@@ -159,14 +159,14 @@ class Figure(msgspec.Struct, kw_only=True):
 
     @property
     def met(self) -> bool | None:
-        """Whether it holds; None where it was not measured."""
+        """Whether the bound is met; None where it was not measured."""
         if self.value is None:
             return None
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
 
 class Results(msgspec.Struct, kw_only=True):
-    """All of a run."""
+    """All results of a run."""
 
     started: str
     quick: bool
@@ -189,12 +189,12 @@ class Results(msgspec.Struct, kw_only=True):
     missed: list[str] = []
 
     def row(self, name: str, model: str) -> Row | None:
-        """The row of this name and model, where it was measured."""
+        """The row of this name and model; None where it was not measured."""
         return next((row for row in self.rows if (row.name, row.model) == (name, model)), None)
 
 
 def summary(row: Row) -> Row:
-    """The row with the medians of its rounds."""
+    """Fill in the medians of the rounds."""
     row.rate = median(load.rate for load in row.rounds)
     row.p50_ms = median(load.p50_ms for load in row.rounds)
     row.p99_ms = median(load.p99_ms for load in row.rounds)
@@ -215,7 +215,7 @@ def blank(*, quick: bool, rounds: int, seconds: float) -> Results:
 
 
 def machine() -> dict[str, str]:
-    """The machine in a few words, without its name."""
+    """A short description of the machine, without its name."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")

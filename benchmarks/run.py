@@ -1,4 +1,4 @@
-"""The course of the benchmark: start, check, load in interleaved rounds, weigh, stop."""
+"""The steps of the benchmark: start, check, load in interleaved rounds, measure memory, stop."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 64
 KEPT_MODELS = 4
-"""Sets of fitted models that stay: other checkouts may be measuring with theirs."""
+"""The sets of fitted models that are kept, since other checkouts may be using theirs."""
 WARM_UP_S = 1.0
 LADDER = (1, 8, 64, 256)
 OFFERED = (500, 2_000, 8_000, 16_000)
 BEYOND = (2, 5, 10)
 CROWD, CROWDS = 16, 3
 PART_ROUNDS, PART_S = 15, 1.0
-"""Many short ones: a part may cost less than the machine's speed moves from one second to the next."""
+"""Many short rounds: a part may cost less than the machine's speed changes from one second to the next."""
 QUICK_RETRY_S = 110.0
-"""A quick run that has taken longer repeats nothing: it promises to end within three minutes."""
+"""After this time a quick run measures nothing again, since it must end within three minutes."""
 OVERLOAD_S = 4.0
-"""At the least: a crowded slow model answers some hundred requests a second, each after a quarter of one."""
+"""The minimum: an overloaded slow model answers some hundred requests per second, each after 0.25 s."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how often.
+    """What is measured, for how long and how often.
 
     Parameters
     ----------
     only
-        Names of contestants; empty for all that the plan has.
+        Names of contestants; empty for all of the plan.
     """
 
     quick: bool
@@ -76,7 +76,7 @@ class Plan:
 
 @dataclass
 class Live:
-    """A route that answers."""
+    """A route of a running server."""
 
     name: str
     title: str
@@ -87,7 +87,7 @@ class Live:
 
 
 def run(plan: Plan, scratch: Path) -> Results:
-    """Measure everything of the plan, assert the figures, and retry what was missed once."""
+    """Measure everything of the plan, judge the figures, and measure missed ones once more."""
     models = prepared_models()
     results = blank(quick=plan.quick, rounds=plan.rounds, seconds=plan.seconds)
     bench = Bench(plan, models, scratch, results)
@@ -110,7 +110,7 @@ def run(plan: Plan, scratch: Path) -> Results:
 
 
 def prepared_models() -> Path:
-    """The folder with the models in all their forms, fitted once."""
+    """The folder of the models in all their forms; they are fitted once."""
     here = Path(__file__).resolve().parent
     lock = CHECKOUT / "requirements" / "dev.txt"
     of_artifacts = [*sorted((CHECKOUT / "artifact").glob("*.py")), CHECKOUT / "training" / "export.py"]
@@ -126,7 +126,7 @@ def prepared_models() -> Path:
 
 
 class Bench:
-    """One run: its plan, its models, where its servers write, and what it found."""
+    """One run: its plan, its models, the folder of its servers, and its results."""
 
     def __init__(self, plan: Plan, models: Path, scratch: Path, results: Results) -> None:
         self.plan, self.models, self.scratch, self.results = plan, models, scratch, results
@@ -153,7 +153,7 @@ class Bench:
         return [one for one in chosen if not self.plan.only or one.name in self.plan.only]
 
     def ours(self, live: Iterable[Live]) -> Live | None:
-        """Our /predict: on lane 1, or on lane 2 until there is a lane 1."""
+        """Our /predict: on the express lane if there is one, else on the gateway."""
         found = {one.name: one for one in live}
         return found.get("predict") or found.get("predict-gateway")
 
@@ -161,7 +161,7 @@ class Bench:
     def started(
         self, contestants: Iterable[Contestant], model: str, environment: dict[str, str] | None = None
     ) -> Iterator[list[Live]]:
-        """Start each in turn, wait until it answers, and check its answers for the held-out rows."""
+        """Start each contestant, wait until it answers, and check its answers to the held-out rows."""
         prepared = read(self.models, model)
         with ExitStack() as stack:
             live: list[Live] = []
@@ -174,7 +174,7 @@ class Bench:
             yield live
 
     def setting(self, prepared: Prepared, name: str) -> Setting:
-        """A port and a folder for one more server."""
+        """A port and a folder for another server."""
         self.starts += 1
         scratch = self.scratch / f"{self.starts:02}-{name}"
         scratch.mkdir()
@@ -217,7 +217,7 @@ class Bench:
     def rounds(
         self, live: list[Live], model: str, rounds: int | None = None, seconds: float | None = None
     ) -> list[Row]:
-        """Load every route in turn, several times over (the plan's), and weigh its worker after its last."""
+        """Load every route in turn, in several rounds; measure the worker's memory after each."""
         prepared = read(self.models, model)
         rounds, seconds = rounds or self.plan.rounds, seconds or self.plan.seconds
         for one in live:
@@ -246,7 +246,7 @@ class Bench:
         return [summary(one.row) for one in live]
 
     def ladder(self, live: list[Live], model: str) -> None:
-        """The same with other numbers of connections."""
+        """Measure the rate with other numbers of connections."""
         for connections in LADDER:
             for one in (
                 one for one in live if one.name in {"empty", "compiled", "predict", "predict-gateway"}
@@ -277,7 +277,7 @@ class Bench:
                 )
 
     def second_worker(self) -> None:
-        """What a second worker adds, on both models: the generator has its share of the same cores."""
+        """Measure the gain of a second worker with both models; the generator uses the same cores."""
         for kind in KINDS:
             with ExitStack() as stack:
                 live = []
@@ -293,7 +293,7 @@ class Bench:
                 self.results.workers += self.rounds(live, kind.name)
 
     def parts(self) -> None:
-        """What each thing that the server does beside answering costs the express lane."""
+        """Measure what each part of the optional work costs the express lane."""
         with ExitStack() as stack:
             live = []
             for number, part in enumerate((OFF, *PARTS)):
@@ -311,14 +311,14 @@ class Bench:
             self.results.instructions = measure_parts(
                 lambda: self.setting(prepared, "callgrind"), OURS.routes["predict"], peak
             )
-        except (Absent, BenchError) as reason:  # what was measured before is worth keeping
+        except (Absent, BenchError) as reason:  # keep what was measured before
             self.results.absent["instructions of the parts"] = str(reason)
 
     def lane(self) -> Contestant:
         return GATEWAY if OURS.name in self.results.absent else OURS
 
     def overload(self, model: str) -> None:
-        """Beyond the knee: the slow model by an open loop, the fast one by a crowd."""
+        """Measure beyond the knee: the slow model in an open loop, the fast one with many connections."""
         with self.started([self.lane()], model) as live:
             one = self.ours(live)
             if one is None:
@@ -357,17 +357,17 @@ class Bench:
             self.results.overload = [one for one in self.results.overload if one.model != model] + [found]
 
     def retry(self) -> None:
-        """Measure once more, side by side, what each missed figure compares; what was met stands."""
+        """Measure the rows of missed figures once more, side by side; figures that were met stay."""
         missed = [figure for figure in self.results.figures if figure.met is False]
         if missed and self.plan.quick and time.monotonic() - self.began > QUICK_RETRY_S:
-            tell("no time is left to measure once more what was missed")
+            tell("missed figures are not measured again: no time is left")
             return
         again = Bench(self.plan, self.models, self.scratch / "again", blank_like(self.results))
         if missed:
             again.scratch.mkdir()
         for model in dict.fromkeys(figure.model for figure in missed):
             names = {name for figure in missed if figure.model == model for name in figure.rows}
-            tell(f"{model}: once more, for what was missed: {', '.join(sorted(names))}")
+            tell(f"{model}: measuring again for missed figures: {', '.join(sorted(names))}")
             again.measure(names, model)
         second = {(figure.title, figure.model): figure for figure in figures.judge(again.results)}
         for figure in missed:
@@ -379,7 +379,7 @@ class Bench:
         self.results.wrong += again.results.wrong
 
     def measure(self, names: set[str], model: str) -> None:
-        """Measure what these names of `Figure.rows` stand for."""
+        """Measure the rows that `Figure.rows` names."""
         if f"overload {model}" in names:
             self.overload(model)
         if figures.PARTS in names:
@@ -399,12 +399,12 @@ class Bench:
 
 
 def blank_like(results: Results) -> Results:
-    """Room for what is measured once more."""
+    """Empty results for the second measurement."""
     return blank(quick=results.quick, rounds=results.rounds, seconds=results.seconds)
 
 
 def held_out(one: Live, prepared: Prepared) -> list[str]:
-    """Compare the answers for the held-out rows, each asked alone, with scikit-learn's own."""
+    """Compare the answers to the held-out rows, each sent alone, with scikit-learn's."""
     wrong = []
     for row, label in zip(prepared.rows[:HELD_OUT], prepared.labels[:HELD_OUT], strict=True):
         status, answer = post(
@@ -421,5 +421,5 @@ def held_out(one: Live, prepared: Prepared) -> list[str]:
 
 
 def tell(text: str) -> None:
-    """Progress, for the person who waits."""
+    """Print progress to standard error."""
     print(text, file=sys.stderr, flush=True)

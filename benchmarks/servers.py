@@ -1,4 +1,4 @@
-"""Start a contestant in a session of its own, know when it answers and what it weighs, and end all of it."""
+"""Start a contestant, wait until it answers, measure its memory, and end all its processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROC = Path("/proc")
 
 
 class BenchError(Exception):
-    """Why the benchmark cannot go on or must not count."""
+    """The reason why the benchmark stops or its results must not count."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Command:
     Parameters
     ----------
     environment
-        Set on top of the caller's.
+        Variables in addition to the caller's environment.
     descriptors
-        Open files that it inherits.
+        Open file descriptors that it inherits.
     """
 
     argv: list[str]
@@ -50,7 +50,7 @@ class Server:
     Parameters
     ----------
     ready_s
-        Seconds from its start to its first right status.
+        Seconds from its start to its first answer of status 200.
     """
 
     name: str
@@ -61,14 +61,14 @@ class Server:
     cpu: dict[int, float] = field(default_factory=dict)
 
     def last_words(self) -> str:
-        """The end of what it logged."""
+        """The end of its log."""
         return self.log.read_text(errors="replace")[-1500:]
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, nor on the next one (MLServer takes two).
+    """A free port of 127.0.0.1 whose next port is free too (MLServer needs two).
 
-    Below those that the system gives to clients: the connections of one contestant would take another's.
+    It is below the ports that the system gives to clients, so no connection can use it.
     """
     for port in random.sample(range(20_000, 32_000), 100):
         with contextlib.suppress(OSError), socket.socket() as probe, socket.socket() as second:
@@ -80,7 +80,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(name: str, command: Command, port: int, log: Path) -> Iterator[Server]:
-    """Run the server; when the block ends, so do all of its processes."""
+    """Run the server; at the end of the block all its processes are ended."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **command.environment}
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -101,7 +101,7 @@ def running(name: str, command: Command, port: int, log: Path) -> Iterator[Serve
 
 
 def stop(server: Server) -> None:
-    """End the server's whole process group, politely first."""
+    """End the server's process group with SIGTERM, then SIGKILL."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(server.process.pid, sign)
@@ -117,13 +117,13 @@ def stop(server: Server) -> None:
 def group_alive(group: int) -> bool:
     try:
         os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):  # macOS answers the latter when only zombies are left
+    except (ProcessLookupError, PermissionError):  # macOS raises the latter where only zombies are left
         return False
     return True
 
 
 def post(port: int, path: str, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
-    """One request on a connection of its own: status and body."""
+    """Send one request on a new connection; returns status and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
@@ -139,7 +139,7 @@ def wait_ready(server: Server, path: str, body: bytes, started: float, within_s:
     Raises
     ------
     BenchError
-        It ended, or was not ready in time; with the end of its log.
+        It ended or was not ready in time; the message has the end of its log.
     """
     status: Any = None
     while time.monotonic() - started < within_s:
@@ -159,7 +159,7 @@ def wait_ready(server: Server, path: str, body: bytes, started: float, within_s:
 
 
 def processes(server: Server) -> list[int]:
-    """The server's processes, by session and by parent; empty where there is no /proc."""
+    """The server's processes, found by session and by parent; empty without /proc."""
     if not PROC.is_dir():
         return []
     parents: dict[int, int] = {}
@@ -196,7 +196,7 @@ def pss_mb(pid: int) -> float:
 
 
 def mark_cpu(server: Server) -> None:
-    """Remember what each process has used, so that `memory` knows the busy one."""
+    """Store the processor time of each process, from which `memory` finds the busiest one."""
     server.cpu = {pid: cpu_seconds(pid) for pid in processes(server)}
 
 
@@ -207,7 +207,7 @@ def cpu_since_mark(server: Server) -> float | None:
 
 
 def memory(server: Server) -> tuple[float, float] | None:
-    """PSS in MB of the process that worked hardest since `mark_cpu`, and of all; None without /proc."""
+    """PSS in MB of the busiest process since `mark_cpu`, and of all; None without /proc."""
     pids = processes(server)
     if not pids:
         return None

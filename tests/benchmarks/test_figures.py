@@ -128,9 +128,13 @@ def test_instructions_where_they_were_counted_decide_what_a_part_costs() -> None
     for part, cpu_us in zip(found.parts, (20.0, 22.0), strict=True):
         part.cpu_rounds_us = [cpu_us]
     found.instructions = [
-        Instructions(title=OFF, model="logistic", rarely=90_000, often=90_000, slower=40, share=0),
-        Instructions(title="drift", model="logistic", rarely=90_100, often=98_000, slower=40, share=0.0033),
-        Instructions(title="traces", model="logistic", rarely=90_100, often=250_000, slower=40, share=0.0455),
+        Instructions(title=OFF, model="logistic", rarely=90_000, often=90_000, slower=40, fraction=0),
+        Instructions(
+            title="drift", model="logistic", rarely=90_100, often=98_000, slower=40, fraction=0.0033
+        ),
+        Instructions(
+            title="traces", model="logistic", rarely=90_100, often=250_000, slower=40, fraction=0.0455
+        ),
     ]
     assert verdicts(found) == {"instructions with drift": True, "instructions with traces": False}
     assert "| drift | 90,100 | 98,000 | 40 | 0.33 % |" in page(found)

@@ -19,8 +19,8 @@ def test_what_a_part_does_under_callgrind_is_related_to_full_speed(monkeypatch: 
             return Counted(100_000, rate=500)
         if more is part.rarely:
             return Counted(101_000, rate=500)
-        if part.share:
-            assert float(more[part.share]) == pytest.approx(0.4)  # 40 times slower, 40 times as often
+        if part.fraction:
+            assert float(more[part.fraction]) == pytest.approx(0.4)  # 40 times slower, 40 times as often
             return Counted(141_000, rate=400)
         return Counted(151_000, rate=400)
 
@@ -29,6 +29,6 @@ def test_what_a_part_does_under_callgrind_is_related_to_full_speed(monkeypatch: 
     dialect: Any = None
     off, *found = parts.measure(lambda: setting, dialect, peak=20_000)
 
-    assert (off.share, [one.title for one in found]) == (0, [part.title for part in PARTS])
+    assert (off.fraction, [one.title for one in found]) == (0, [part.title for part in PARTS])
     for part, one in zip(PARTS, found, strict=True):
-        assert one.share == pytest.approx(0.01 + (0.40 / 40 if part.share else 0.50 / 50))
+        assert one.fraction == pytest.approx(0.01 + (0.40 / 40 if part.fraction else 0.50 / 50))
