@@ -108,7 +108,7 @@ def find(context: str, loader: str, *, create: bool) -> Cluster:
         known = contexts()
         if context not in known:
             raise CannotDeploy(
-                f"The kubeconfig has no context {context!r}; {there_are(known)} (KUBECONFIG names the file)."
+                f"There is no context {context!r}; {there_are(known)} (KUBECONFIG names its file)."
             )
         if not command and context.startswith("kind-") and shutil.which("kind"):
             command = kind_loader(context.removeprefix("kind-"))
@@ -148,7 +148,7 @@ def contexts() -> list[str]:
 
 
 def there_are(known: list[str]) -> str:
-    return f"its contexts are {', '.join(known)}" if known else "it has no context"
+    return f"the kubeconfig has {', '.join(known) or 'no context'}"
 
 
 def answering(cluster: Cluster) -> Cluster:

@@ -1,4 +1,4 @@
-"""`python -m training`: train, compare, promote. Each command imports what it needs, `--help` nothing."""
+"""`python -m training`: train, compare, promote. Each command imports its own modules, `--help` none."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def execute(chosen: argparse.Namespace) -> int:
-    """Run a command that was parsed, and turn an error that was foreseen into its sentence and exit code."""
+    """Run a parsed command; print an expected error as its sentence, and return its exit code."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     warnings.simplefilter("ignore")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -55,8 +55,8 @@ def execute(chosen: argparse.Namespace) -> int:
         return int(chosen.command(chosen))
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. Trials that were finished stay in MLflow; nothing was registered or promoted "
-            "that was not said above.",
+            "\nInterrupted. Finished trials stay in MLflow; nothing was registered or promoted beyond what "
+            "is printed above.",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -78,14 +78,14 @@ def execute(chosen: argparse.Namespace) -> int:
 
 
 def _code_of(error: Exception) -> int | None:
-    """Errors whose modules are too heavy to import for their names alone."""
+    """The exit code of errors whose modules are too slow to import here."""
     return {"SearchError": USAGE, "ExportError": FAILED, "ArtifactError": FAILED, "BadRows": USAGE}.get(
         type(error).__name__
     )
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verbs of this package; what each parses into is for `execute`."""
+    """Add the commands of this package to a parser; `execute` runs what it parses."""
 
     def command(name: str, does: Any, text: str, *, takes_name: bool = True) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=text, description=text)
@@ -99,17 +99,23 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         gate_options(command("ensure", ensure, "as run, but only if the table or the use case has changed"))
     )
     budget_options(
-        command("tune", tune, "help a search that processes share through --storage; registers nothing")
+        command("tune", tune, "work on a search that is shared through --storage; registers nothing")
     )
     command("list", list_use_cases, "the use cases and the champion of each", takes_name=False)
     command("show", show, "champion and challenger side by side").add_argument(
         "--json", action="store_true", help="print JSON, for a program to read"
     )
-    gate_options(command("promote", promote, "let the challenger meet the champion again")).add_argument(
-        "--force", action="store_true", help="promote it even if the gate refuses it"
-    )
+    gate_options(
+        command(
+            "promote",
+            promote,
+            "compare the challenger with the champion again, and promote it if the gate accepts it",
+        )
+    ).add_argument("--force", action="store_true", help="promote it even if the gate refuses it")
     command("rollback", rollback, "make the previous champion live again").add_argument(
-        "--to", metavar="VERSION", help="the version instead; needed where the last change was a rollback"
+        "--to",
+        metavar="VERSION",
+        help="the version to make live instead; required if the last change was a rollback",
     )
     told = command("timeline", timeline, "print when which version became champion, and why")
     told.add_argument("--json", action="store_true", help="print JSON, for a program to read")
@@ -128,7 +134,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(chosen: argparse.Namespace) -> int:
     """`run NAME`."""
     use_case = _use_case(chosen)
-    # After the use case was read: they bring scikit-learn and pandas, which a refused one need not wait for.
+    # After the use case was read, since these import scikit-learn and pandas, which takes seconds.
     from training.progress import Progress
     from training.run import run as train
 
@@ -137,7 +143,7 @@ def run(chosen: argparse.Namespace) -> int:
         result = train(use_case, _budget(chosen), progress, anyway=chosen.anyway)
     finally:
         progress.done()
-    # `make serve` asks with `ensure`, and goes on by itself.
+    # `make serve` calls `ensure`, and serves the model next.
     print(result_of(use_case, result, chosen.name, goes_on=chosen.command is ensure))
     return DONE if result.gate.accepted else REFUSED
 
@@ -168,8 +174,7 @@ def tune(chosen: argparse.Namespace) -> int:
     use_case = _use_case(chosen)
     if chosen.storage is None:
         raise UseCaseError(
-            "tune helps a search that processes share: name its database with --storage "
-            "postgresql+psycopg://..."
+            "tune works on a shared search: name its database by --storage postgresql+psycopg://..."
         )
     from training.progress import Progress
     from training.run import tune as help_search
@@ -179,7 +184,7 @@ def tune(chosen: argparse.Namespace) -> int:
         done = help_search(use_case, _budget(chosen), progress)
     finally:
         progress.done()
-    print(f"{use_case.name}: the study has {done} trials; run with the same --storage chooses among them.")
+    print(f"{use_case.name}: the study has {done} trials; `run` with the same --storage uses them.")
     return DONE
 
 
@@ -332,7 +337,7 @@ def live(chosen: argparse.Namespace) -> int:
     target = chosen.log or os.environ.get("OKAMOCHI_PREDICTION_LOG", "")
     if not target:
         raise NothingToJudgeError(
-            "name the prediction log with --log FOLDER, --log postgresql://... or by OKAMOCHI_PREDICTION_LOG"
+            "name the prediction log by --log FOLDER, --log postgresql://... or OKAMOCHI_PREDICTION_LOG"
         )
     champion = read_alias(name, CHAMPION)
     if champion is None:
@@ -344,7 +349,7 @@ def live(chosen: argparse.Namespace) -> int:
         publish(found.verdict(), target)
     try:
         picture = f"The picture is at {write_picture(found, Path('reports'))}"
-    except OSError as error:  # as in a pod whose root is read-only
+    except OSError as error:  # in a pod, the root file system may be read-only
         picture = f"The picture could not be written: {error}"
     print(as_json(found) if chosen.json else f"{table(found)}\n\n{picture}")
     return REFUSED if found.broken else DONE
@@ -367,17 +372,17 @@ def init(chosen: argparse.Namespace) -> int:
         path = write_unmeasured_use_case(
             chosen.data, name=chosen.name, target=chosen.target or "", tell=told["tell"], **opens
         )
-        print(f"{path} is written: look it over, then serve it with")
+        print(f"{path} is written. Check it, then serve it:")
         print(f"  make serve USECASES={path.name}")
         return DONE
     if chosen.target is None:
-        print("error: --target names the column to predict", file=sys.stderr)
+        print("error: --target is missing; name the column to predict", file=sys.stderr)
         return USAGE
     if chosen.table is not None:
         path = write_model_use_case(chosen.data, chosen.table, chosen.target, **opens, **told)
     else:
         path = write_use_case(chosen.data, chosen.target, taken=_taken, **told)
-    print(f"{path} is written: look it over, then train with")
+    print(f"{path} is written. Check it, then train:")
     print(f"  {typed(f'-m training run {path.name}')}")
     return DONE
 
@@ -404,7 +409,7 @@ def _use_case(chosen: argparse.Namespace) -> UseCase:
 
 
 def _taken(name: str, table: Table) -> bool:
-    """Whether a name is that of a model of another table; what cannot be asked now is asked by `run`."""
+    """Whether a name belongs to another table; if the registry cannot be read, `run` checks it later."""
     from training.owner import columns_of, is_of_another_table
     from training.registry.mlflow_registry import read_alias
     from training.registry.records import CHALLENGER, CHAMPION, RegistryError
@@ -422,7 +427,7 @@ def _terminal() -> int:
 
 
 def _name(chosen: argparse.Namespace) -> str:
-    """The use case's name: a name in the registry needs no TOML file here; any other must have one."""
+    """The use case's name; one that is in the registry needs no TOML file."""
     from training.registry.mlflow_registry import read_alias
     from training.registry.records import CHALLENGER, CHAMPION
 

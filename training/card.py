@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was made of, how good it is, and where its limits are."""
+"""The model card: what a model predicts, its data, its quality and its limits."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def card(
     Parameters
     ----------
     metrics, baseline
-        Figures on the held-out rows, of the model and of a baseline that looks at no column.
+        Metrics on the held-out rows, of the model and of a baseline that uses no column.
     digest
         SHA-256 of the data.
     notes
-        What was cleaned or left out, a sentence each.
+        Sentences on what was cleaned or left out.
     runtime
-        A sentence on how it is served.
+        A sentence about how the model is served.
     """
     lines = [f"# {title or name}", ""]
     if synthetic:
         lines += [
-            "> **Synthetic data.** The rows were made by a program; the figures say nothing about the world.",
+            "> **Synthetic data.** A program generated the rows; the metrics say nothing about real data.",
             "",
         ]
     lines += [description, ""] if description else []
@@ -84,8 +84,8 @@ def card(
 def _quality(
     found: SearchResult, metrics: Mapping[str, float], baseline: Mapping[str, float], test_rows: int
 ) -> list[str]:
-    lines = ["## How good it is", "", f"On {test_rows:,} held-out rows that neither search nor fit saw:", ""]
-    lines += ["| figure | model | baseline |", "|---|---|---|"]
+    lines = ["## How good it is", "", f"On {test_rows:,} held-out rows that neither search nor fit used:", ""]
+    lines += ["| metric | model | baseline |", "|---|---|---|"]
     for key, value in metrics.items():
         better = "higher" if METRICS[key].higher_is_better else "lower"
         beside = baseline.get(key, float("nan"))
@@ -149,12 +149,14 @@ def _cell(text: str) -> str:
 
 
 def _limits(signature: Signature, test_rows: int, *, synthetic: bool) -> list[str]:
-    limits = ["It knows rows like those it was trained on; outside the ranges above it extrapolates."]
+    limits = ["It was trained on rows within the ranges above; outside them it extrapolates."]
     if test_rows < SMALL_TEST:
-        limits.append(f"{test_rows} held-out rows are few: the figures may be off by several points.")
+        limits.append(f"Only {test_rows} rows were held out: the metrics may be wrong by several points.")
     if synthetic:
-        limits.append("Made for demonstration and load tests; take no decision by it.")
+        limits.append("It is for demonstration and load tests; make no decisions with it.")
     if signature.threshold is None and signature.classes:
-        limits.append("Labels are those of the highest probability; the cost of an error was not weighed.")
-    limits.append("A column's importance is the model's use of it, not a cause.")
+        limits.append(
+            "The label is the one with the highest probability; the costs of errors are not considered."
+        )
+    limits.append("The importance of a column says how much the model uses it, not that it is a cause.")
     return limits

@@ -1,4 +1,4 @@
-"""A fitted pipeline to an artifact: ONNX where it is exact, skops always, golden rows, reference, card."""
+"""Write a fitted pipeline as an artifact: ONNX if it is exact, skops, golden rows, reference, card."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ LIBRARIES = ("numpy", "scipy", "scikit-learn", "skops", "onnx", "onnxruntime", "
 
 
 class ExportError(Exception):
-    """The model has no form that a server would open."""
+    """A server would not open the model."""
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The outcome of an export.
+    """The result of an export.
 
     Parameters
     ----------
     reason
-        Why the runtime is scikit-learn; empty for ONNX.
+        The reason why it is not served by ONNX; empty for ONNX.
     parity
-        None where there is no graph to compare.
+        The comparison of the graph with the pipeline; None without a graph.
     size_mb
-        All files of the artifact, in units of a million bytes.
+        The size of all files of the artifact, in million bytes.
     """
 
     runtime: str
@@ -88,7 +88,7 @@ def export(
     seed: int = 0,
     own: Sequence[Path] = (),
 ) -> ExportResult:
-    """Write the artifact of a fitted pipeline into `directory`, which is made and must hold nothing else.
+    """Write the artifact of a fitted pipeline into `directory`, which must be new or empty.
 
     Parameters
     ----------
@@ -97,8 +97,7 @@ def export(
     train_labels
         The data's own labels, or values, of the training rows.
     test_frame
-        The raw columns of the test rows, of which golden rows are taken; columns beside the signature's are
-        ignored.
+        The raw columns of the test rows, which golden rows are taken from; other columns are ignored.
     card
         The model card, Markdown.
     own
@@ -107,7 +106,7 @@ def export(
     Raises
     ------
     ExportError
-        The pipeline holds a type that a server would not open, and there are no modules for it.
+        The pipeline has a type that a server would not open, and there are no modules for it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     outputs = len(signature.classes)
@@ -153,7 +152,7 @@ def _onnx_form(
     rows: Callable[[], NDArray[np.float64]],
     tolerance: float,
 ) -> tuple[bytes | None, Parity | None, str]:
-    """The graph if it is exact on `rows`, how far it is from the pipeline, and why it is not kept."""
+    """The graph if it is exact on `rows`, its comparison with the pipeline, and why it is not kept."""
     parity = None
     try:
         model: bytes = convert(pipeline, signature.width, WRITERS).SerializeToString()
@@ -247,7 +246,7 @@ def _golden(
 def golden_records(
     signature: Signature, frame: pd.DataFrame, scores: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
-    """At most GOLDEN_ROWS of the rows as a client sends them, evenly over the order of their first score."""
+    """At most GOLDEN_ROWS rows as a client sends them, evenly spaced by their first score."""
     order = np.argsort(scores[:, 0], kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(GOLDEN_ROWS, len(order))).astype(int))]
     cells = {column.name: frame[column.name].tolist() for column in signature.columns}
@@ -258,7 +257,7 @@ def golden_records(
 
 
 def _plain(cell: Any, *, integer: bool) -> Any:
-    """A cell as JSON has it; missing is null."""
+    """A cell as a JSON value; a missing one is null."""
     if cell is None or cell != cell:  # noqa: PLR0124 - NaN and NaT
         return None
     if isinstance(cell, np.generic):

@@ -1,4 +1,4 @@
-"""What a training is called and holds in MLflow: title, parameters, figures, tags, card and pictures."""
+"""What MLflow shows of a training: title, parameters, metrics, tags, card and pictures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted candidate and what it makes of the test rows; scores of shape (rows, outputs)."""
+    """A fitted candidate and its scores of the test rows, of shape (rows, outputs)."""
 
     signature: Signature
     result: SearchResult
@@ -48,7 +48,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a training's run is called and holds in MLflow.
+    """What MLflow shows of a training's run.
 
     `figures` and `baseline` are all metrics on the test rows, `metrics` those that the run logs.
     """
@@ -63,7 +63,7 @@ class Facts:
 
 
 def facts_of(job: Job, made: Trained) -> Facts:
-    """All that is said of a training, from what it made of the test rows."""
+    """The facts of a training, computed from its scores of the test rows."""
     test, table, best, metric = job.test, job.test.table, made.result.best, job.metric
     signature = made.signature
     held = int(test.rows.sum())
@@ -96,7 +96,7 @@ def facts_of(job: Job, made: Trained) -> Facts:
 
 
 def tags_of(job: Job, best: Trial, figures: Mapping[str, float], exported: ExportResult) -> dict[str, str]:
-    """What the run and the registered version are tagged with."""
+    """The tags of the run and of the registered version."""
     tags = {
         "algorithm": short_title(best),
         "runtime": exported.runtime,
@@ -151,7 +151,7 @@ def _card(job: Job, made: Trained, figures: Mapping[str, float], baseline: Mappi
 
 
 def data_of(table: Table) -> DataInput:
-    """The table as MLflow shows it beside a run."""
+    """The table as the data set of a run."""
     types = {"number": "double", "category": "string", "text": "string", "date": "datetime"}
     return DataInput(
         name=table.use_case.name,
@@ -164,7 +164,7 @@ def data_of(table: Table) -> DataInput:
 
 
 def _source_name(use_case: UseCase) -> str:
-    """Where the table comes from, without a password or a folder."""
+    """The source of the table, without passwords and folders."""
     match use_case.source:
         case Csv(path=path) | Parquet(path=path):
             return Path(path).name
@@ -181,7 +181,7 @@ def _source_name(use_case: UseCase) -> str:
 
 
 def trial_run(trial: Trial, metric: str) -> TrialRun:
-    """A candidate as its nested run shows it."""
+    """A candidate as a nested run."""
     return TrialRun(
         title=f"{short_title(trial)} #{trial.number}",
         params={"algorithm": short_title(trial), "settings": _settings(trial)},
@@ -202,7 +202,7 @@ def short_title(trial: Trial) -> str:
 
 
 def _settings(trial: Trial) -> str:
-    """Parameters on one line: families have few in common, so a column for each would be mostly empty."""
+    """All parameters as one text: families share few, so most columns of single parameters would be empty."""
     members = trial.params.get("members")
     if members:
         return "; ".join(
@@ -219,7 +219,7 @@ def _listed(params: Mapping[str, Any]) -> str:
 
 
 def draw(job: Job, made: Trained) -> None:
-    """The plots as pictures, one file each."""
+    """Write each plot as a picture."""
     folder = job.folder / "pictures"
     folder.mkdir()
     figures = plots(
@@ -235,10 +235,10 @@ def draw(job: Job, made: Trained) -> None:
 
 
 def about(use_case: UseCase) -> str:
-    """The use case in a line: its title and description."""
+    """Title and description of the use case in one line."""
     return ": ".join(filter(None, (use_case.title, use_case.description)))
 
 
 def source_tags(use_case: UseCase) -> dict[str, str]:
-    """The tags that say which command made a run."""
+    """The tags with the command that made a run."""
     return {"mlflow.source.name": f"{SOURCE} run {use_case.name}"}

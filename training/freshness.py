@@ -1,4 +1,4 @@
-"""Whether a training would only make again what is there: digests of the table and of what was asked for."""
+"""Whether a training would repeat an earlier one: digests of the table and of the settings."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from training.settings import Candidates
 
 DATA, SETTINGS, FORMAT = "okamochi.data", "okamochi.settings", "okamochi.format"
-"""Tags of a version: what it was trained on, by digest, and the format of its artifact."""
+"""Tags of a version: digests of its table and settings, and the format of its artifact."""
 
 
 def up_to_date(use_case: UseCase) -> Version | None:
-    """The version that a run would only repeat: same table, same settings, and judged by the gate.
+    """The version that a run would repeat: it has the same table and settings, and the gate has judged it.
 
-    It is the champion, or a challenger that the gate refused. Reads no more than it must.
+    It is the champion, or a challenger that the gate refused. The table is read only if all else is equal.
     """
     settings = settings_digest(use_case)
     for alias in (CHAMPION, CHALLENGER):
@@ -42,7 +42,7 @@ def up_to_date(use_case: UseCase) -> Version | None:
 
 
 def settings_digest(use_case: UseCase) -> str:
-    """A digest of what a use case asks for: not of its words for people, nor of the folder it is in."""
+    """A digest of the settings of a use case, without its title, its description and its folder."""
     said = msgspec.to_builtins(use_case)
     for words in ("title", "description", "file"):
         said.pop(words)
@@ -59,7 +59,7 @@ def settings_digest(use_case: UseCase) -> str:
 
 
 def _content(model: Model) -> str:
-    """A digest of a model's file and of the code that it comes with; nothing where they cannot be read."""
+    """A digest of a model's file and code; files that do not exist are left out."""
     return _digest_of(map(Path, (model.source, *model.code)))
 
 
@@ -79,13 +79,13 @@ def _digest_of(places: Iterable[Path]) -> str:
 
 
 def key_of(use_case: UseCase, data: str, budget: Budget) -> str:
-    """A digest of all that a training follows from."""
+    """A digest of everything that a training depends on."""
     said = (data, settings_digest(use_case), str(manifest.FORMAT), budget)
     return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
 
 
 def _data_is(use_case: UseCase, digest: str) -> bool:
-    """Whether the table still has this digest; a set that never changes is not read."""
+    """Whether the table has this digest; a table that never changes is not read."""
     match use_case.source:
         case Csv(path=path) | Parquet(path=path):
             with suppress(OSError):

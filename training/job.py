@@ -1,4 +1,4 @@
-"""One training on its way: what it works on, what it may spend, and where its result goes."""
+"""One training in progress: its data, its budget, and the folder of its result."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a search may spend; null takes the use case's own.
+    """The budget of a search; None takes the use case's.
 
     Parameters
     ----------
     storage
-        An Optuna storage URL that several processes may share; null keeps the study in memory.
+        The URL of an Optuna storage that several processes may share; None keeps the study in memory.
     study
-        Name of the study in it; null takes the use case's.
+        The name of the study in it; None takes the use case's.
     """
 
     trials: int | None = None
@@ -34,16 +34,16 @@ class Budget:
 
 @dataclass(frozen=True)
 class Job:
-    """One training on its way.
+    """One training in progress.
 
     Parameters
     ----------
     key
-        Digest of what it is made from.
+        The digest of everything that it depends on.
     folder
-        Where its result waits until the registry has it.
+        The folder of its result until the registry has it.
     began
-        Local time to the minute, for titles.
+        The local time to the minute, for titles.
     """
 
     test: TestSet

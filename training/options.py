@@ -1,4 +1,4 @@
-"""The options of `python -m training`: how each group is added to a command, and what it becomes."""
+"""The options of the commands of `python -m training`, in groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 def budget_options(parser: argparse.ArgumentParser) -> None:
     """How long a search may take, and with whom it is shared."""
     parser.add_argument("--trials", type=positive, metavar="N", help="candidates to try")
-    parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds after which no more are tried")
+    parser.add_argument(
+        "--timeout", type=seconds, metavar="S", help="seconds after which no more candidates are tried"
+    )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="K", help="the seed of every random draw (default: 0)"
     )
@@ -27,7 +29,7 @@ def gate_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--anyway",
         action="store_true",
-        help="promote a first model though it may be no better than guessing",
+        help="promote a first model even if it may be no better than guessing",
     )
     return parser
 
@@ -41,7 +43,7 @@ def live_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for a program to read")
     parser.add_argument(
-        "--publish", action="store_true", help="leave the verdict in the log, for the servers' metrics"
+        "--publish", action="store_true", help="write the verdict to the log, for the servers' metrics"
     )
 
 
@@ -53,17 +55,17 @@ def init_options(parser: argparse.ArgumentParser) -> None:
         help="a CSV or Parquet file; or a model's file, MLmodel or models:/...",
     )
     parser.add_argument("--target", metavar="COLUMN", help="the column to predict; a table needs it")
-    parser.add_argument("--name", default="", help="of the use case (default: the file's own)")
+    parser.add_argument("--name", default="", help="the name of the use case (default: that of the file)")
     made = parser.add_argument_group("for a model that was made elsewhere")
     made.add_argument(
         "--data",
         dest="table",
         metavar="DATA.csv",
-        help="a table that the model has not seen (without: it is unmeasured)",
+        help="a table that the model has not seen (without one, the model is not measured)",
     )
-    made.add_argument("--trust", action="store_true", help="open a pickle, which runs what it names")
+    made.add_argument("--trust", action="store_true", help="open a pickle, which can run any code")
     made.add_argument(
-        "--code", action="append", metavar="FOLDER", help="where its own classes are imported from"
+        "--code", action="append", metavar="FOLDER", help="a folder that its own classes are imported from"
     )
     reading_options(parser)
 
@@ -79,7 +81,7 @@ def preview_options(parser: argparse.ArgumentParser) -> None:
 
 def reading_options(parser: argparse.ArgumentParser) -> None:
     """The keys of [read] and [formats] as options."""
-    group = parser.add_argument_group("how the file is written, where it is not found out or found wrongly")
+    group = parser.add_argument_group("how the file is written, where it is not detected or detected wrongly")
     group.add_argument("--encoding", metavar="NAME", help='such as "gb18030" or "windows-1251"')
     group.add_argument("--delimiter", metavar="C", help='the character between cells, or "tab"')
     group.add_argument("--quote", metavar="C", help='the character around cells; "" for none')
@@ -93,7 +95,10 @@ def reading_options(parser: argparse.ArgumentParser) -> None:
         "--missing", action="append", metavar="WORD", help="words that stand for a missing value"
     )
     group.add_argument(
-        "--not-missing", action="append", metavar="WORD", help="a usual word for a missing value that is none"
+        "--not-missing",
+        action="append",
+        metavar="WORD",
+        help="a usual word for a missing value that is a value here",
     )
     order = group.add_mutually_exclusive_group()
     order.add_argument("--day-first", action="store_true", default=None, help="01/02/2024 is in February")
@@ -101,7 +106,10 @@ def reading_options(parser: argparse.ArgumentParser) -> None:
         "--month-first", action="store_false", dest="day_first", help="01/02/2024 is in January"
     )
     group.add_argument(
-        "--format", action="append", metavar="COLUMN=FORMAT", help="the format of dates, as day=%%d.%%m.%%Y"
+        "--format",
+        action="append",
+        metavar="COLUMN=FORMAT",
+        help="the date format of a column, such as day=%%d.%%m.%%Y",
     )
 
 

@@ -1,4 +1,4 @@
-"""Whose a use case's name is: the name belongs to one target and the columns of one table."""
+"""A use case's name belongs to one table: to its target and columns."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from training.tables.data import Table
 
 TARGET, COLUMNS, FILE = "okamochi.target", "okamochi.columns", "okamochi.table"
-"""Tags of a version: what it predicts, the columns of its table, and the table's file."""
+"""Tags of a version: its target, the columns of its table, and the table's file."""
 MAX_TAG = 4_000  # characters; MLflow takes 5,000
-SHARED = 0.5  # of the columns of the narrower table; a table may win and lose columns
+SHARED = 0.5  # of the columns of the narrower table, since a table may gain and lose columns
 SHOWN = 4
 
 
 def tags_of_table(table: Table) -> dict[str, str]:
-    """Whose the name is, for the tags of a version."""
+    """The tags that tie a version's name to its table."""
     return {
         TARGET: table.use_case.target,
         COLUMNS: _cut(columns_of(table)),
@@ -32,14 +32,14 @@ def tags_of_table(table: Table) -> dict[str, str]:
 
 
 def columns_of(table: Table) -> set[str]:
-    """The columns of a table besides its target, features or not."""
+    """All columns of a table except its target."""
     return {*map(str, table.frame.columns), *table.ignored} - {table.use_case.target}
 
 
 def is_of_another_table(tags: Mapping[str, str], target: str, columns: Collection[str]) -> bool:
     """Whether a version was trained on a table with another target or hardly any of these columns.
 
-    Versions from before there were such tags are of any table; so is what has no columns to compare.
+    A version without these tags, which older releases made, fits any table; so does one without columns.
     """
     if TARGET not in tags:
         return False
@@ -56,7 +56,7 @@ def check_owner(use_case: UseCase, columns: Collection[str], tags: Mapping[str, 
     Raises
     ------
     UseCaseError
-        It names both tables, and the key to change.
+        The message names both tables, and the key to change.
     """
     if not is_of_another_table(tags, use_case.target, columns):
         return
@@ -65,7 +65,7 @@ def check_owner(use_case: UseCase, columns: Collection[str], tags: Mapping[str, 
     where = Path(use_case.file).name if use_case.file else "the use case"
     raise UseCaseError(
         f'The name "{use_case.name}" belongs to version {version}, which predicts {theirs}; {where} predicts '
-        f"{ours}. Give this one a name of its own: change name in {where}."
+        f"{ours}. Use another name: change name in {where}."
     )
 
 
@@ -75,14 +75,14 @@ def _table(target: str, columns: Collection[str], file: str) -> str:
 
 
 def _file(use_case: UseCase) -> str:
-    """The folder and the name of its file: enough to tell two, and no path of a machine."""
+    """The name of the table's file and of its folder, without the rest of the path."""
     if not isinstance(use_case.source, Csv | Parquet):
         return ""
     return "/".join(Path(use_case.source.path).parts[-2:])
 
 
 def _cut(columns: Collection[str]) -> str:
-    """As many columns as a tag holds, in an order that is the same for every table that has them."""
+    """As many columns as fit into a tag, in an order that does not depend on the table."""
     ordered = sorted(set(columns), key=lambda name: hashlib.blake2b(name.encode(), digest_size=8).digest())
     while len(text := json.dumps(ordered, ensure_ascii=False)) > MAX_TAG:
         ordered = ordered[: len(ordered) * 3 // 4]

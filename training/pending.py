@@ -1,4 +1,4 @@
-"""A training that is done but for MLflow: kept in a folder until the registry has it."""
+"""A finished training is kept in a folder until the registry has it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 
 class BusyError(Exception):
-    """Another run of the same use case is under way (exit code 1)."""
+    """Another run of the same use case is in progress (exit code 1)."""
 
     exit_code = 1
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
-    """A training that is done but for MLflow, as it waits in `.okamochi/pending/NAME`.
+    """A finished training that is not in MLflow yet, as it is kept in `.okamochi/pending/NAME`.
 
     Parameters
     ----------
     baseline
-        Every metric of the baseline on the test rows.
+        All metrics of the baseline on the test rows.
     key
-        Digest of what it was made from; a run with another key starts anew.
+        The digest of everything that it depends on; a run with another key trains again.
     data
         None for a model that no table measured.
     logged
-        How many of `trials` the run in MLflow has already.
+        How many of `trials` are in MLflow already.
     """
 
     key: str
@@ -58,7 +58,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pending(folder: Path, key: str) -> Finished | None:
-    """What waits in the folder, if it was made from the same table, settings and budget."""
+    """The training that is kept in the folder, if it has the same table, settings and budget."""
     try:
         finished = msgspec.json.decode((folder / "finished.json").read_bytes(), type=Finished)
         manifest.load(folder / "okamochi", name=finished.name)
@@ -68,7 +68,7 @@ def pending(folder: Path, key: str) -> Finished | None:
 
 
 def save(finished: Finished, folder: Path) -> Finished:
-    """Write it into the folder in one step."""
+    """Write it into the folder atomically."""
     half = folder / "finished.json.half"
     half.write_bytes(msgspec.json.encode(finished))
     half.replace(folder / "finished.json")
@@ -77,22 +77,22 @@ def save(finished: Finished, folder: Path) -> Finished:
 
 @contextmanager
 def only_run(folder: Path) -> Iterator[None]:
-    """Hold the use case's lock: two runs would write one folder. BusyError where another has it."""
+    """Lock the use case, since two runs would write to one folder; BusyError if another run has the lock."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise BusyError(
-                f"Another run of {folder.name} is under way in {folder.parent}; wait for it."
+                f"Another run of {folder.name} is in progress in {folder.parent}; wait for its end."
             ) from None
         yield
 
 
 def record(registry: Registry, finished: Finished, folder: Path) -> Version:
-    """Bring a finished training into MLflow, as far as it is not there yet; its registered version."""
+    """Log a finished training in MLflow, except what is there already; returns the registered version."""
     artifact = manifest.load(folder / "okamochi", name=finished.name)
-    if not registry.has_run(finished.run_id):  # another registry than the one the training began with
+    if not registry.has_run(finished.run_id):  # another registry than at the start of the training
         run_id = registry.start(finished.name, finished.title, finished.begun, description=finished.about)
         finished = save(msgspec.structs.replace(finished, run_id=run_id, logged=0), folder)
     for number, trial in enumerate(finished.trials[finished.logged :], start=finished.logged + 1):

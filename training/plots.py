@@ -1,4 +1,4 @@
-"""Pictures of a model for people: figures that stand alone, in one look."""
+"""Pictures of a model: each can be understood without the others."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def plots(
     trials: Sequence[Trial] = (),
     importances: Sequence[Importance] = (),
 ) -> dict[str, Figure]:
-    """Every picture that the task has, by a name that serves as a file's.
+    """The pictures of a task, by the name of their file.
 
     Parameters
     ----------
     y
         The data's own labels, or values, of the test rows.
     scores
-        Shape (rows, k), of the same rows.
+        The scores of the same rows, shape (rows, k).
     """
     found: dict[str, Figure] = {}
     if signature.classes:
@@ -72,7 +72,7 @@ def plots(
 
 
 def _axes(title: str, x: str, y: str, *, width: float = 6.4, height: float = 4.8) -> tuple[Figure, Axes]:
-    # A Figure without pyplot: nothing is kept open, and no display is needed.
+    # A Figure without pyplot, so nothing stays open and no display is needed.
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
@@ -87,7 +87,7 @@ def _axes(title: str, x: str, y: str, *, width: float = 6.4, height: float = 4.8
 
 
 def _sides(signature: Signature) -> list[tuple[int, str]]:
-    """The classes that get a curve: the positive one of two, at most ten of more."""
+    """The classes with a curve: the positive one of two, at most ten of several."""
     if signature.task == "binary":
         place = signature.positive_index
         return [(place, str(signature.classes[place]))]
@@ -139,7 +139,7 @@ def _calibration(
 ) -> Figure:
     truth = _truth(signature, y)
     figure, axes = _axes(
-        "Calibration: of rows given a probability, how many are so",
+        "Calibration: the fraction of rows that have the predicted class",
         "Predicted probability",
         "Observed fraction",
         height=5.2,
@@ -198,7 +198,7 @@ def _predictions(
 
 def _residuals(signature: Signature, y: Sequence[Any] | NDArray[Any], scores: NDArray[np.float64]) -> Figure:
     truth = _truth(signature, y)
-    figure, axes = _axes("Residuals: what is left over", "Predicted", "Actual less predicted")
+    figure, axes = _axes("Residuals", "Predicted", "Actual minus predicted")
     axes.axhline(0, color=SOFT, linestyle=":", linewidth=1.2)
     axes.scatter(scores[:, 0], truth.y - scores[:, 0], s=14, alpha=0.5, color=COLOURS[0], edgecolors="none")
     return figure
@@ -208,7 +208,7 @@ def _importances(importances: Sequence[Importance], metric: str) -> Figure:
     shown = list(importances[:MAX_BARS])[::-1]
     title = METRICS[metric].title
     figure, axes = _axes(
-        f"What the model relies on: loss of {title} when a column is shuffled",
+        f"Importances: loss of {title} when a column is shuffled",
         f"Loss of {title}",
         "",
         width=7.2,
@@ -229,7 +229,7 @@ def _search(trials: Sequence[Trial], metric: str) -> Figure:
     found = METRICS[metric]
     complete = [trial for trial in trials if np.isfinite(trial.score)]
     figure, axes = _axes(
-        "The search: each candidate's cross-validated figure", "Trial", found.title, width=7.6
+        "The search: cross-validated score of each candidate", "Trial", found.title, width=7.6
     )
     families = list(dict.fromkeys(trial.family for trial in complete))
     for name, colour in zip(families, COLOURS * 2, strict=False):
@@ -271,12 +271,12 @@ def live_quality(
     promise: float,
     live: tuple[float, float],
 ) -> Figure:
-    """A metric by day beside what was promised.
+    """A metric by day, with the value that was promised.
 
     Parameters
     ----------
     days
-        By date: the value and the ends of its interval, shape (3,).
+        By date: the value and the ends of its confidence interval, shape (3,).
     live
         The interval over all days.
     """
@@ -294,7 +294,7 @@ def live_quality(
         marker="o",
         linewidth=1.2,
         capsize=3,
-        label="a day, 95 %",
+        label="one day, 95 %",
     )
     step = max(1, len(days) // 10)
     axes.set_xticks(places[::step], list(days)[::step], rotation=30, ha="right")

@@ -28,7 +28,7 @@ class Progress:
         self._tenths = 0
 
     def stage(self, name: str) -> None:
-        """One of `STAGES` begins."""
+        """Begin one of `STAGES`."""
         if not self.terminal:
             self.say(f"[{time.monotonic() - self._started:5.1f} s] {name}")
             return
@@ -41,13 +41,13 @@ class Progress:
         self._bar.set_description_str(name)
 
     def trial(self, done: int, total: int, what: str) -> None:
-        """A trial is done; without a bar, every tenth trial is a line."""
+        """Count a trial; without a bar, print a line for every tenth of all trials."""
         if not self.terminal and done * 10 // total > self._tenths:
             self._tenths = done * 10 // total
             self.say(f"          {done} of {total} trials, {what}")
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         if self._bar is not None:
             self._bar.clear()
         sys.stderr.write(text + "\n")

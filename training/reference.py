@@ -1,4 +1,4 @@
-"""What training saw of each column and score: the reference that a server measures drift against."""
+"""The distribution of each column and score in training, which a server measures drift against."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MAX_REFERENCE_TERMS = 50
 def reference(
     signature: Signature, matrix: NDArray[np.float64], scores: NDArray[np.float64]
 ) -> dict[str, Any]:
-    """What training saw, for drift: per raw column and per score, edges and counts.
+    """The distribution of each raw column and score: edges and counts.
 
-    `scores` are those of rows that the estimator was not fitted on; it is too sure of the others.
+    `scores` must be of rows that the estimator was not fitted on, since its scores of others are too extreme.
 
     Returns
     -------
     `rows`; `columns`: by name `{"kind", "missing", ...}` with `edges` and `counts` for numbers (deciles; the
     outer bins are open) and each part of a date, `categories` and `counts` for categories, and for text the
-    fraction of rows that hold each of the commonest terms; `scores`: by class, `edges` and `counts`.
+    fraction of rows with each of the commonest terms; `scores`: by class, `edges` and `counts`.
     """
     columns: dict[str, Any] = {}
     start = 0
@@ -71,7 +71,7 @@ def reference(
 
 
 def _histogram(values: NDArray[np.float64]) -> dict[str, Any]:
-    """Counts between the deciles; `edges` are the inner ones, so that there is one count more than edges."""
+    """Counts between the deciles; `edges` has only the inner edges, so there is one more count than edges."""
     there = values[np.isfinite(values)]
     inner = np.linspace(0, 1, HISTOGRAM_BINS + 1)[1:-1]
     edges = np.unique(np.quantile(there, inner)) if there.size else np.array([])

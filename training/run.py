@@ -1,4 +1,4 @@
-"""The recipe: table, search, fit, export, register, gate. The model is kept until the registry has it."""
+"""The steps of a run: table, search, fit, export, register, gate."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of a run."""
+    """The result of a run."""
 
     finished: Finished
     gate: GateResult
@@ -60,15 +60,15 @@ class Result:
 
 
 def run(use_case: UseCase, budget: Budget, progress: Progress, *, anyway: bool = False) -> Result:
-    """Train a use case, register what came of it, and promote it if it is better.
+    """Train a use case, register the model, and promote it if the gate accepts it.
 
-    A run that was cut off after the training starts from there. With `anyway` a first model is promoted
-    though it may be no better than guessing.
+    A run that was interrupted after the training continues from there. With `anyway`, a first model is
+    promoted even if it may be no better than guessing.
 
     Raises
     ------
     RegistryError
-        Before the training, or with the trained model kept for the next run.
+        Before the training; or after it, and then the trained model is kept for the next run.
     UseCaseError, DataError, SearchError, ArtifactError, BusyError
     """
     folder = state_folder() / ".okamochi" / "pending" / use_case.name
@@ -101,7 +101,7 @@ def run(use_case: UseCase, budget: Budget, progress: Progress, *, anyway: bool =
 
 
 def _run_unmeasured(use_case: UseCase, progress: Progress, folder: Path) -> Result:
-    """Register a model that no table measures, and let the gate decide what that is worth."""
+    """Register a model that no table measures, and let the gate judge it."""
     progress.stage("opening MLflow")
     registry = Registry()
     key = key_of(use_case, "", Budget())
@@ -129,14 +129,14 @@ def _registered(
     progress: Progress,
     judge: Callable[[Version], GateResult],
 ) -> GateResult:
-    """Bring what waits in the folder into MLflow and before the gate."""
+    """Register the model that is kept in the folder, and let the gate judge it."""
     try:
         progress.stage("registering in MLflow")
         version = record(registry, finished, folder)
         progress.stage("the gate")
         result = judge(version)
     except RegistryError as error:
-        kept = f"The trained model is kept in {folder}; that run will not train again."
+        kept = f"The trained model is kept in {folder}; the next run registers it without training."
         raise RegistryError(f"{error} {kept}") from error
     shutil.rmtree(folder)
     progress.done()
@@ -144,7 +144,7 @@ def _registered(
 
 
 def _check_owner(registry: Registry, table: Table) -> None:
-    """Refuse a table whose use case has the name of another's before anything is trained."""
+    """Refuse a table whose use case has the name of another table's, before the training."""
     for alias in (CHAMPION, CHALLENGER):
         version = registry.version(table.use_case.name, alias)
         if version is not None:
@@ -152,9 +152,9 @@ def _check_owner(registry: Registry, table: Table) -> None:
 
 
 def tune(use_case: UseCase, budget: Budget, progress: Progress) -> int:
-    """Work on a study that processes share, until it has its trials; returns how many it has.
+    """Work on a shared study until it has its number of trials, which is returned.
 
-    Neither registers anything nor asks MLflow: `run` with the same budget does, once or while others tune.
+    Nothing is registered, and MLflow is not used: that does `run` with the same budget, now or later.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def tune(use_case: UseCase, budget: Budget, progress: Progress) -> int:
 
 
 class _TrialLog:
-    """Logs trials as they finish. The first that the registry refuses leaves all later ones for the end."""
+    """Logs finished trials. Once the registry has failed, later trials are logged at the end."""
 
     def __init__(self, registry: Registry, job: Job, run_id: str) -> None:
         self.registry, self.job, self.run_id = registry, job, run_id
@@ -199,7 +199,7 @@ class _TrialLog:
             self.logged += 1
         except RegistryError as error:
             self.lost = True
-            self.job.progress.say(f"{error} The training goes on, and is registered at its end.")
+            self.job.progress.say(f"{error} The training continues and is registered at its end.")
 
 
 def _train(registry: Registry, job: Job) -> Finished:
@@ -289,7 +289,7 @@ def _measured(
     models: tuple[Any, Any],
     test_matrix: NDArray[np.float64],
 ) -> Trained:
-    """Hold the fitted model and the baseline against the test rows."""
+    """Score the test rows with the fitted model and the baseline."""
     pipeline, baseline = models
     classes = len(signature.classes)
 

@@ -1,4 +1,4 @@
-"""What the commands of `python -m training` show a person."""
+"""The texts that the commands of `python -m training` print."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def known_for(version: Version) -> str:
-    """A version in a few words: its algorithm and its figure on the test rows."""
+    """A version in a few words: its algorithm and its metric on the test rows."""
     tags = version.tags
     if UNMEASURED in tags:
         return f"{tags.get('algorithm', '?')}, unmeasured"
@@ -28,7 +28,7 @@ def known_for(version: Version) -> str:
 
 
 def told_version(version: Version, figures_tag: str) -> dict[str, Any]:
-    """What `show` tells about a version, by name; `figures_tag` is the tag of what the gate measured."""
+    """The facts that `show` prints about a version; `figures_tag` is the tag with the gate's figures."""
     tags = version.tags
     figures = json.loads(tags.get(figures_tag, "{}"))
     return {
@@ -85,7 +85,7 @@ def _figure(value: float | None) -> str:
 
 
 def table_of(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of equally many cells as lines, each column as wide as its widest cell."""
+    """A table as text, each column as wide as its widest cell."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -93,14 +93,14 @@ def table_of(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def result_of(use_case: UseCase, result: Result, name: str, *, goes_on: bool) -> str:
-    """The last screen of a run: what won, how good it is, what the gate said, where to look, what next.
+    """The last screen of a run: the winner, its metrics, the gate's decision, and the next command.
 
     Parameters
     ----------
     name
-        What was typed: the use case or its TOML file.
+        The use case or its TOML file, as the user typed it.
     goes_on
-        The caller serves the model next, so that no next step is named.
+        Whether the caller serves the model next; then no next step is named.
     """
     finished, gate = result.finished, result.gate
     metric = finished.tags["metric"]
@@ -108,9 +108,7 @@ def result_of(use_case: UseCase, result: Result, name: str, *, goes_on: bool) ->
     does = "won" if use_case.model is None else "is measured" if measured else "is unmeasured"
     lines = ["", f"{use_case.title or use_case.name}: {finished.tags['algorithm']} {does}"]
     if result.resumed:
-        lines.append(
-            "  It was trained by a run that was cut off; only what was missing in MLflow has been done now."
-        )
+        lines.append("  An earlier run trained it and was interrupted; this run has completed it in MLflow.")
     lines += [f"  {member}" for member in finished.params["settings"].split("; ")]
     champion = gate.champion
     head = ["", f"version {gate.challenger.number}", "baseline"]

@@ -1,4 +1,4 @@
-"""A use case: one TOML file that says where the data is, what to predict and what is good enough."""
+"""A use case: one TOML file with the source of the data, the target and the gate's demands."""
 
 import codecs
 import difflib
@@ -37,29 +37,29 @@ ALL_METRICS = tuple(dict.fromkeys(name for names in METRIC_NAMES.values() for na
 
 
 REGISTERED = ("models:/", "runs:/")
-"""What the source of a model begins with that MLflow keeps."""
+"""The prefixes of the source of a model that is in MLflow."""
 
 
 class UseCaseError(Exception):
-    """A use case file cannot be used: one or two sentences for the person who wrote it (exit code 2)."""
+    """A use case file is wrong; the message is for the person who wrote it (exit code 2)."""
 
     exit_code = 2
 
 
 class Bundled(Struct, frozen=True, tag="bundled", tag_field="kind", forbid_unknown_fields=True):
-    """A set that ships with scikit-learn."""
+    """A data set that ships with scikit-learn."""
 
     name: Literal["breast_cancer", "iris", "wine", "digits", "diabetes"]
 
 
 class Synthetic(Struct, frozen=True, tag="synthetic", tag_field="kind", forbid_unknown_fields=True):
-    """Rows that `training/tables/synthetic.py` makes."""
+    """Rows that `training/tables/synthetic.py` generates."""
 
     name: Literal["linear", "credit", "fraud", "sentiment", "recommend"]
 
 
 class Csv(Struct, frozen=True, tag="csv", tag_field="kind", forbid_unknown_fields=True):
-    """A delimited file, gzipped or not; `columns` names the columns of a file without a header line."""
+    """A delimited file, gzipped or not; `columns` names the columns of a file without a header."""
 
     path: str
     columns: tuple[str, ...] | None = None
@@ -78,7 +78,7 @@ class OpenML(Struct, frozen=True, tag="openml", tag_field="kind", forbid_unknown
 
 
 class Sql(Struct, frozen=True, tag="sql", tag_field="kind", forbid_unknown_fields=True):
-    """A query; `$NAME` in the URL is read from the environment, so that no password stands in the file."""
+    """A query; `$NAME` in the URL is read from the environment, so the file needs no password."""
 
     url: str
     query: str
@@ -88,7 +88,7 @@ Source = Bundled | Synthetic | Csv | Parquet | OpenML | Sql
 
 
 class Read(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a file is written, where it cannot be found out or was found out wrongly; None: find out.
+    """How a file is written, where that cannot be detected or is detected wrongly; None: detect it.
 
     Parameters
     ----------
@@ -97,15 +97,15 @@ class Read(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delimiter
         One character.
     quote
-        The character around cells that hold the delimiter; "" where no cell is quoted.
+        The character around cells with the delimiter in them; "" if no cell is quoted.
     escape
-        The character before a quote inside of quotes; "" where such a quote is doubled.
+        The character before a quote within quotes; "" if such a quote is doubled.
     decimal, thousands
-        The marks in numbers; thousands = "" where there are none.
+        The marks in numbers; thousands = "" for none.
     skip_lines
-        How many lines stand above the header.
+        The number of lines above the header.
     missing, not_missing
-        Words that stand for a missing value besides the usual ones, and usual ones that do not.
+        Words for a missing value in addition to the usual ones, and usual ones that are values.
     day_first
         Whether 01/02/2024 is in February.
     """
@@ -130,9 +130,9 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source
         A file, a folder with an MLmodel, or `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `runs:/ID/PATH`.
     trust
-        Whether a pickle may be opened, which runs what it names.
+        Whether a pickle may be opened, which can run any code.
     code
-        Folders that its own classes are imported from.
+        The folders that its own classes are imported from.
     """
 
     source: str
@@ -167,7 +167,7 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `usecases/NAME.toml` says, checked. Paths in `source` are absolute.
+    """The checked contents of `usecases/NAME.toml`. Paths in `source` are absolute.
 
     Parameters
     ----------
@@ -204,36 +204,36 @@ class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unknown: dict[str, Literal["refuse", "missing"]] = {}
     missing: dict[str, Literal["refuse", "allow"]] = {}
     gate: Gate = Gate()
-    file: str = ""  # the TOML's own path, filled in here; not a key
+    file: str = ""  # the path of the TOML file; not a key
 
 
 def load_use_case(name_or_path: str | Path) -> UseCase:
     """Read `usecases/NAME.toml` of the checkout, or the TOML file at a path that ends in `.toml`.
 
-    Raises UseCaseError in a sentence or two: no such file, not TOML, an unknown key, a wrong value.
+    Raises UseCaseError for a file that does not exist or is not TOML, an unknown key, a wrong value.
     """
     path = _locate(str(name_or_path))
     try:
         text = path.read_bytes().decode("utf-8-sig")
         settings = tomllib.loads(text)
     except FileNotFoundError:
-        raise UseCaseError(f"{path}: there is no such file.") from None
+        raise UseCaseError(f"{path} does not exist.") from None
     except OSError as error:
         raise UseCaseError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise UseCaseError(f"{path} is not UTF-8, which TOML must be: save it as UTF-8.") from None
+        raise UseCaseError(f"{path} is not UTF-8, as TOML must be; save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise UseCaseError(f"{path} is not TOML: {error}.") from None
     return _checked(settings, path)
 
 
 def all_use_cases() -> tuple[UseCase, ...]:
-    """Every use case of the checkout, by name."""
+    """All use cases of the checkout, sorted by name."""
     return tuple(load_use_case(path) for path in sorted(USE_CASES.glob("*.toml")))
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:
-    """` (did you mean "x"?)` for the closest of `right`, else nothing."""
+    """` (did you mean "x"?)` for the closest of `right`; empty if none is close."""
     choices = {choice.casefold(): choice for choice in right}
     close = difflib.get_close_matches(wrong.casefold(), list(choices), n=1, cutoff=0.5)
     return f' (did you mean "{choices[close[0]]}"?)' if close else ""
@@ -248,7 +248,7 @@ def _locate(name: str) -> Path:
         command = typed(f"-m training init {name} --target COLUMN")
         hint = f" For a table of your own: {command}." if table else ""
         raise UseCaseError(
-            f'"{name}" is no use case: expected a name such as "breast_cancer" '
+            f'"{name}" is not a use case: expected a name such as "breast_cancer" '
             "(a small letter, then at most 40 small letters, digits or _) or a file that ends in .toml."
             f"{hint}"
         )
@@ -256,7 +256,7 @@ def _locate(name: str) -> Path:
         known = [found.stem for found in sorted(USE_CASES.glob("*.toml"))]
         raise UseCaseError(
             f'There is no use case "{name}"{nearest(name, known)}; '
-            f"there are {', '.join(known)}, or name your own file that ends in .toml."
+            f"expected {', '.join(known)}, or your own file that ends in .toml."
         )
     return path
 
@@ -332,7 +332,7 @@ def _check_source(source: dict[str, Any], path: Path) -> None:
 
 
 def _with_older_keys_moved(settings: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Put `encoding` and `source.delimiter`, as files had them before there was [read], into [read]."""
+    """Move `encoding` and `source.delimiter`, as older files have them, into [read]."""
     source, read = dict(settings.get("source", {})), dict(settings.get("read", {}))
     moved = {**settings, "read": read} | ({"source": source} if "source" in settings else {})
     for key, table, name in (("encoding", moved, "encoding"), ("delimiter", source, "source.delimiter")):
@@ -341,7 +341,7 @@ def _with_older_keys_moved(settings: dict[str, Any], path: Path) -> dict[str, An
         value = table.pop(key)
         if read.setdefault(key, value) != value:
             raise UseCaseError(
-                f"{path}: {name} is {_shown(value)}, but read.{key} is {_shown(read[key])}: keep read.{key}."
+                f"{path}: {name} is {_shown(value)}, but read.{key} is {_shown(read[key])}; keep one of them."
             )
     return moved
 
@@ -368,7 +368,7 @@ def _check_candidates(use_case: UseCase, path: Path) -> None:
 def _check_meaning(  # noqa: C901 - one rule after the other
     use_case: UseCase, path: Path
 ) -> None:
-    """Refuse what has the right type and yet no sense."""
+    """Refuse values that have the right type and do not make sense."""
     if not NAME_RULE.fullmatch(use_case.name):
         raise UseCaseError(
             f'{path}: name is "{use_case.name}", expected a small letter, then at most 40 small letters, '
@@ -394,7 +394,7 @@ def _check_meaning(  # noqa: C901 - one rule after the other
         if getattr(use_case, key) is not None and use_case.task not in {None, "binary"}:
             raise UseCaseError(f'{path}: {key} is for a binary task, but task is "{use_case.task}".')
     if use_case.group and use_case.time:
-        raise UseCaseError(f"{path}: group and time are both set; the split can go by one of them.")
+        raise UseCaseError(f"{path}: group and time are both set; the split can use only one of them.")
     check_read(use_case.read, use_case.formats, path)
     for key in ("leave_out", "sensitive"):
         if use_case.target in getattr(use_case, key):
@@ -402,7 +402,10 @@ def _check_meaning(  # noqa: C901 - one rule after the other
 
 
 def read_of_options(options: Mapping[str, Any], formats: Mapping[str, str]) -> Read:
-    """[read] from options of a command; None where one was not given. Raises UseCaseError."""
+    """The table [read] from the options of a command, None being an option that is not set.
+
+    Raises UseCaseError.
+    """
     given = {key: value for key, value in options.items() if value is not None}
     if given.get("delimiter") in {"tab", "\\t"}:
         given["delimiter"] = "\t"
@@ -417,7 +420,7 @@ def read_of_options(options: Mapping[str, Any], formats: Mapping[str, str]) -> R
 def check_read(  # noqa: C901 - one rule after the other
     read: Read, formats: Mapping[str, str], path: str | Path
 ) -> None:
-    """Refuse keys of [read] and [formats] that have the right type and yet no sense. Raises UseCaseError."""
+    """Refuse values of [read] and [formats] that do not make sense. Raises UseCaseError."""
     if read.encoding is not None:
         try:
             codecs.lookup(read.encoding)
@@ -439,7 +442,7 @@ def check_read(  # noqa: C901 - one rule after the other
         raise UseCaseError(f"{path}: read.decimal and read.thousands are both {_shown(read.decimal)}.")
     for word in read.missing:
         if word in read.not_missing:
-            raise UseCaseError(f'{path}: "{word}" stands in both read.missing and read.not_missing.')
+            raise UseCaseError(f'{path}: "{word}" is in both read.missing and read.not_missing.')
     for column, form in formats.items():
         if not re.search(r"%[a-zA-Z]", form):
             raise UseCaseError(
@@ -465,7 +468,7 @@ _TYPE_WORDS = {
 
 
 def _explained(message: str, settings: dict[str, Any]) -> str:
-    """Make msgspec's message name the key, what was there and what was expected."""
+    """Turn msgspec's message into one with the key, its value and what is expected."""
     match = _AT.match(message)
     reason, where = (match["reason"], match["where"] or "$") if match else (message, "$")
     key = where.removeprefix("$").removeprefix(".") or "the file"
@@ -481,7 +484,7 @@ def _explained(message: str, settings: dict[str, Any]) -> str:
 
 
 def _explained_entry(key: str, reason: str, settings: dict[str, Any]) -> str:
-    """Msgspec hides which entry of a mapping is wrong: find it."""
+    """Find the wrong entry of a mapping, which msgspec does not name."""
     value: Any = settings
     for step in key.split("."):
         value = value[step]

@@ -48,16 +48,16 @@ def write(path: Path, script: str) -> None:
 
 def test_no_cluster_is_touched_unasked(programs: Path) -> None:
     """Not even the current context of the kubeconfig."""
-    with pytest.raises(CannotDeploy, match=r"Which cluster\? .* CONTEXT=NAME; there is prod, dead\."):
+    with pytest.raises(CannotDeploy, match=r"No cluster is named, .* CONTEXT=NAME; the kubeconfig has prod, dead\."):
         cluster.find("", "", create=True)
     assert not (programs.parent / "asked").exists()
 
 
 def test_a_wrong_context_is_named_with_those_there_are(programs: Path) -> None:
-    with pytest.raises(CannotDeploy, match="no context 'labb'; there is prod, dead"):
+    with pytest.raises(CannotDeploy, match="no context 'labb'; the kubeconfig has prod, dead"):
         cluster.find("labb", "", create=True)
     (programs.parent / "contexts").write_text("")
-    with pytest.raises(CannotDeploy, match="no context 'lab'; it has no context"):
+    with pytest.raises(CannotDeploy, match="no context 'lab'; the kubeconfig has no context"):
         cluster.find("lab", "", create=True)
 
 
@@ -72,7 +72,7 @@ def test_a_context_that_is_named_is_used(programs: Path) -> None:  # noqa: ARG00
 
 def test_without_kubectl_it_is_said(programs: Path) -> None:
     (programs / "kubectl").unlink()
-    with pytest.raises(CannotDeploy, match="There is no kubectl here"):
+    with pytest.raises(CannotDeploy, match="kubectl is not installed"):
         cluster.find("prod", "", create=True)
 
 
@@ -94,7 +94,7 @@ def test_kind_makes_a_cluster_of_its_own_once(programs: Path) -> None:
         programs / "kind",
         f'if [ "$1" = get ]; then [ ! -e {made} ] || echo okamochi; else cat > {made}; fi',
     )
-    with pytest.raises(CannotDeploy, match="no kind cluster 'okamochi'; make it first"):
+    with pytest.raises(CannotDeploy, match="no kind cluster 'okamochi'. Make it"):
         cluster.find("", "", create=False)
     first = cluster.find("", "", create=True)
     config = made.read_text()
@@ -131,7 +131,7 @@ def test_the_parts_of_an_image(image: str, expected: tuple[str, str, str]) -> No
 
 @pytest.mark.parametrize("image", ["", "okamochi@sha256:abc", "okamochi:"])
 def test_what_is_no_image_is_said(image: str) -> None:
-    with pytest.raises(CannotDeploy, match="is no image"):
+    with pytest.raises(CannotDeploy, match="is not the name of an image"):
         cluster.parts(image)
 
 

@@ -55,10 +55,10 @@ def bundled(site: Path, name: str, made: Made) -> None:
 def test_without_a_builder_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither docker nor buildah; docker whose daemon does not answer; buildah alone is enough."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(CannotDeploy, match="There is neither docker nor buildah here"):
+    with pytest.raises(CannotDeploy, match="Neither docker nor buildah is installed"):
         image.builder()
     program(tmp_path, "docker", "exit 1")
-    with pytest.raises(CannotDeploy, match="its daemon does not answer; start it"):
+    with pytest.raises(CannotDeploy, match="its daemon does not answer. Start it"):
         image.builder()
     program(tmp_path, "buildah", "exit 0")
     assert image.builder()[0] == "buildah"

@@ -145,12 +145,12 @@ def test_a_wrong_value_names_the_key_what_was_there_and_what_was_expected(tmp_pa
 
 def test_a_missing_file_is_one_sentence(tmp_path):
     """With its path."""
-    with pytest.raises(UseCaseError, match=r"^.*absent\.toml: there is no such file\.$"):
+    with pytest.raises(UseCaseError, match=r"^.*absent\.toml does not exist\.$"):
         load_use_case(tmp_path / "absent.toml")
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("irs", '"iris"'), ("Breast Cancer", "breast_cancer"), ("../x", "no use case")]
+    ("name", "hint"), [("irs", '"iris"'), ("Breast Cancer", "breast_cancer"), ("../x", "not a use case")]
 )
 def test_an_unknown_name_says_which_there_are(name, hint):
     """Or how a name looks."""
