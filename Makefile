@@ -1,7 +1,7 @@
 # Okamochi's commands. `make` alone lists them; each target's purpose is after its `##`.
 # For GNU make 3.81 and later (macOS ships 3.81).
 
-# ---- what a user may set: make serve PORT=8080 USECASES="digits wine my.toml"
+# ---- settings: make serve PORT=8080 USECASES="digits wine my.toml"
 USECASES = breast_cancer
 PORT = 3000
 MLFLOW_PORT = 5001
@@ -56,17 +56,17 @@ serve: ## train what is new or has changed, then serve USECASES on 127.0.0.1:POR
 	@exec $(RUN) -m deploy serve $(USECASES) --port $(PORT) --mlflow-port $(MLFLOW_PORT) $(trials) $(if $(filter 0,$(FOLLOW)),--no-follow)
 
 .PHONY: train
-train: ## train USECASES anew and promote those that pass the gate
+train: ## train USECASES again and promote the models that pass the gate
 	@$(environment) training --rebuild-for "$(PYTHON)"
 	@for usecase in $(USECASES); do $(RUN) -m training run "$$usecase" $(trials) || exit $$?; done
 
 .PHONY: evaluate
-evaluate: ## measure the promised held-out figures over ten splits (ARGS="iris --salts 2" for some)
+evaluate: ## measure the documented held-out figures over ten splits (ARGS="iris --salts 2": fewer)
 	@$(environment) training --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m training.decide.evaluate_splits $(trials) $(ARGS)
 
 .PHONY: bundle
-bundle: ## put the champions of USECASES into BentoML's model store and models.lock (ARGS=--only: no others)
+bundle: ## put the champions of USECASES into BentoML's model store and models.lock (ARGS=--only: remove others)
 	@$(environment) training --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m deploy bundle $(USECASES) $(ARGS)
 
@@ -81,7 +81,7 @@ cluster: ## serve the bundled models on kind, or on the cluster CONTEXT with IMA
 	@exec $(RUN) -m deploy cluster $(image) $(cluster)
 
 .PHONY: rollout
-rollout: ## bring the champions of USECASES (or IMAGE=) to the cluster, and back if a golden row fails
+rollout: ## roll out the champions of USECASES (or IMAGE=) on the cluster; undo it if a golden row differs
 	@$(environment) training --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m deploy rollout $(USECASES) $(image) $(cluster)
 
@@ -91,7 +91,7 @@ backup: ## write the registry, stored models, models.lock and prediction log int
 	@exec $(RUN) -m deploy backup $(if $(BACKUP),--to "$(BACKUP)") $(ARGS)
 
 .PHONY: restore
-restore: ## put back the archive BACKUP, here or in another checkout (ARGS=--overwrite: move what is there aside)
+restore: ## restore the archive BACKUP, here or in another checkout (ARGS=--overwrite: move existing state aside)
 	@$(environment) training --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m deploy restore $(ARGS) "$(BACKUP)"
 
@@ -101,7 +101,7 @@ mlflow: ## open the experiments in the MLflow UI on 127.0.0.1:MLFLOW_PORT
 	@exec $(RUN) -m deploy mlflow --port $(MLFLOW_PORT)
 
 .PHONY: test
-test: ## run the test suite with real parts (ARGS="-k name" picks some)
+test: ## run the test suite (ARGS="-k name" selects tests)
 	@$(environment) dev --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m pytest $(AT_ONCE) $(ARGS)
 
@@ -113,23 +113,23 @@ check: ## run the formatter, the linter and the type checker
 	@$(RUN) -m mypy
 
 .PHONY: coverage
-coverage: ## run the suite and show which lines and branches it leaves out, servers included (ARGS as of test)
+coverage: ## run the suite and list the lines and branches that it does not run, servers included (ARGS as of test)
 	@$(environment) dev --rebuild-for "$(PYTHON)"
 	@mkdir -p reports/coverage && $(RUN) -m coverage erase
 	@$(RUN) -m pytest $(AT_ONCE) --cov --cov-report= $(ARGS); status=$$?; $(RUN) -m coverage report; exit $$status
 
 .PHONY: bench
-bench: ## compare with what one would pick instead (QUICK=1: under three minutes)
+bench: ## compare with other ways to serve the same models (QUICK=1: under three minutes)
 	@$(environment) dev --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
 .PHONY: faults
-faults: ## break a running server in every way, at full size; figures in reports/faults.json
+faults: ## test a running server under faults at full size; figures in reports/faults.json
 	@$(environment) dev --rebuild-for "$(PYTHON)"
 	@OKAMOCHI_FAULTS=1 exec $(RUN) -m pytest tests/faults $(ARGS)
 
 .PHONY: load
-load: ## load HOST (127.0.0.1:PORT) in a SHAPE with USERS for DURATION, judge by OBJECTIVES; reports/load/
+load: ## load HOST (127.0.0.1:PORT) in a SHAPE with USERS for DURATION, judge by OBJECTIVES; report in reports/load/
 	@$(environment) loadtests --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m locust -f loadtests/locustfile.py --headless --shape "$(SHAPE)" \
 		--host "$(or $(HOST),http://127.0.0.1:$(PORT))" $(if $(USERS),--users "$(USERS)") \
@@ -138,12 +138,12 @@ load: ## load HOST (127.0.0.1:PORT) in a SHAPE with USERS for DURATION, judge by
 		--html "reports/load/$(SHAPE).html" --csv "reports/load/$(SHAPE)" $(ARGS)
 
 .PHONY: soak
-soak: ## whether memory grows in 15 minutes at full speed, of a server of its own or of HOST here
+soak: ## measure whether a server's memory grows in 15 minutes of full load (HOST: a running server on this machine)
 	@$(environment) dev --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m loadtests.soak $(if $(HOST),--host "$(HOST)") $(ARGS)
 
 .PHONY: test-cluster
-test-cluster: ## break a Deployment on kind or CONTEXT in every way; figures in reports/cluster.json
+test-cluster: ## test a Deployment on kind or CONTEXT under faults; figures in reports/cluster.json
 	@$(environment) dev --rebuild-for "$(PYTHON)"
 	@OKAMOCHI_CLUSTER="$(or $(CONTEXT),kind)" OKAMOCHI_IMAGE_LOADER="$(IMAGE_LOADER)" exec $(RUN) -m pytest tests/cluster $(ARGS)
 
@@ -153,7 +153,7 @@ lock: ## resolve pyproject.toml's groups into requirements/ (ARGS=--upgrade take
 	@exec $(RUN) -m deploy lock $(ARGS)
 
 .PHONY: clean
-clean: ## forget this checkout's models, experiments and caches (.venv stays)
+clean: ## delete this checkout's models, experiments and caches (.venv stays)
 	rm -rf mlflow.db* mlruns mlartifacts models.lock* .okamochi reports target
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

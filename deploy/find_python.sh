@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints the Python that .venv is made with: the one that PYTHON names, else the first that runs, is of a version
-# we support and can make a virtual environment. Called as: find_python.sh "$(PYTHON)"
+# Prints the Python that makes .venv: the one that PYTHON names, else the first that runs, has a supported version and
+# can make a virtual environment. Called as: find_python.sh "$(PYTHON)"
 supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 
 if [ -n "$1" ]; then
@@ -25,7 +25,7 @@ for candidate in python3.13 python3.12 python3.11 python3; do
     fi
     [ -n "$second_best" ] || second_best=$candidate
 done
-if [ -n "$second_best" ]; then # deploy/environment.py says what it lacks
+if [ -n "$second_best" ]; then # deploy/environment.py prints what is missing
     echo "$second_best"
     exit 0
 fi

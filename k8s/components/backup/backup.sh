@@ -1,5 +1,5 @@
 #!/bin/bash
-# A folder of BACKUPS named after the time: mlflow.dump, optuna.dump, artifacts.tar.gz, SHA256SUMS. The oldest beyond KEEP go.
+# Writes mlflow.dump, optuna.dump, artifacts.tar.gz and SHA256SUMS into a folder of BACKUPS named after the time; keeps KEEP folders.
 set -euo pipefail
 name=$(date -u +%Y-%m-%dT%H-%M-%SZ)
 half=$BACKUPS/.half
@@ -8,8 +8,8 @@ mkdir -p "$half"
 for database in mlflow optuna; do
     pg_dump --format=custom --file="$half/$database.dump" "$database"
 done
-# After the database: what it names is written before it is named, so the archive lacks nothing. A file that is being
-# written right now may change under tar's eyes (exit 1) and is named by no row of the dump.
+# After the database: it names only files that exist by then, so the archive has all of them. A file that is written
+# meanwhile may change while tar reads it (exit 1); no row of the dump names it.
 tar --create --gzip --file="$half/artifacts.tar.gz" --directory="$ARTIFACTS" . || [ $? -eq 1 ]
 (cd "$half" && sha256sum mlflow.dump optuna.dump artifacts.tar.gz >SHA256SUMS)
 sync

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Puts the backup BACKUP (a folder's name; `latest`: the newest) back: databases and artifacts become what they were then.
+# Restores databases and artifacts from the backup BACKUP (the name of its folder; `latest`: the newest).
 set -euo pipefail
 [ "$BACKUP" != latest ] || BACKUP=$(ls -1 "$BACKUPS" | sort | tail -n 1)
 from=$BACKUPS/$BACKUP
@@ -13,7 +13,7 @@ if [ "$open" -gt 0 ]; then
     echo "MLflow is using its database: kubectl scale deployment/okamochi-mlflow --replicas=0 first, then run this again." >&2
     exit 1
 fi
-# Unpacked beside the old before anything is changed, so that a full disk changes nothing.
+# Unpacked beside the old artifacts before anything is changed, so a full disk changes nothing.
 new=$ARTIFACTS/.restored
 rm -rf "$new"
 mkdir "$new"
