@@ -34,7 +34,9 @@ def test_a_wrong_value_names_the_variable_and_what_it_takes(text: str) -> None:
 
 def test_a_near_miss_is_logged_and_what_kubernetes_sets_is_not(caplog: pytest.LogCaptureFixture) -> None:
     read({"OKAMOCHI_MAX_BODY_BYTE": "5", "OKAMOCHI_SERVICE_HOST": "10.0.0.1", "OKAMOCHI_PORT": "tcp://..."})
-    assert caplog.messages == ["OKAMOCHI_MAX_BODY_BYTE is not a setting; did you mean OKAMOCHI_MAX_BODY_BYTES?"]
+    assert caplog.messages == [
+        "OKAMOCHI_MAX_BODY_BYTE is not a setting; did you mean OKAMOCHI_MAX_BODY_BYTES?"
+    ]
 
 
 @pytest.mark.parametrize("variable", [*VARIABLES, "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_SERVICE_NAME"])
