@@ -51,8 +51,8 @@ STEPS, WARM_UP_STEPS = 256, 64
 ATTEMPTS = 3
 LAUNCH = """
 import runpy
-import serving.scoring.batcher
-serving.scoring.batcher.INLINE_S = 1.0
+from serving.scoring import batcher, costs
+batcher.INLINE_S = costs.INLINE_S = 1.0
 runpy.run_module("_bentoml_impl.worker.service", run_name="__main__", alter_sys=True)
 """
 """The code that starts a worker; a higher INLINE_S makes the batches those of full speed."""

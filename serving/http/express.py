@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from serving.http.routes import Live
     from serving.observe.traces import Tracer
     from serving.protocols import Reply
-    from serving.scoring.batcher import Scores, Ticket
+    from serving.scoring.batcher import Ticket
+    from serving.scoring.scores import Scores
     from serving.settings import Settings
 
 logger = logging.getLogger("bentoml.okamochi")

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from serving.http.asgi import App, Message, Receive, Scope, Send
     from serving.observe.traces import Tracer
-    from serving.scoring.batcher import Scores
     from serving.scoring.catalog import Catalog, LiveModel
+    from serving.scoring.scores import Scores
     from serving.scoring.watch import Watch
     from serving.settings import Settings
 

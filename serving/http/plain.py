@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from serving.observe import metrics
     from serving.protocols import Endpoint, Head, Reply
-    from serving.scoring.batcher import Scores
+    from serving.scoring.scores import Scores
 
 # A request with one of these headers is left to the gateway: its connection, body or reply is unusual.
 _NOT_PLAIN = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"trailer", b"te"))

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from serving.errors import Problem
     from serving.observe.traces import Traced, Tracer
     from serving.protocols import Endpoint, Head, Reply
-    from serving.scoring.batcher import Scores
     from serving.scoring.catalog import LiveModel
+    from serving.scoring.scores import Scores
 
 REQUESTS = "bentoml.okamochi.request"
 MAX_LINES = 2_000  # in the thread's queue; further lines are dropped and counted

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from serving.protocols import Endpoint, Head
-    from serving.scoring.batcher import Scores
+    from serving.scoring.scores import Scores
 
 logger = logging.getLogger("bentoml.okamochi")
 

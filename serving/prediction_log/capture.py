@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from serving.errors import Problem
     from serving.prediction_log.record import Store
     from serving.protocols import Endpoint, Head, Reply
-    from serving.scoring.batcher import Scores
     from serving.scoring.catalog import LiveModel
+    from serving.scoring.scores import Scores
     from serving.settings import Settings
 
 logger = logging.getLogger("bentoml.okamochi")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from serving.errors import Headers
-    from serving.scoring.batcher import Scores
     from serving.scoring.catalog import Catalog, LiveModel
+    from serving.scoring.scores import Scores
     from serving.settings import Settings
 
 # A larger body is decoded in a thread, so that the loop goes on answering others; a thread costs 0.1 ms, the

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from serving.protocols import Endpoint, Head, Reply
-    from serving.scoring.batcher import Scores
+    from serving.scoring.scores import Scores
     from serving.settings import Settings
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from serving.protocols import Endpoint, Head
-    from serving.scoring.batcher import Scores
     from serving.scoring.catalog import Catalog, LiveModel
+    from serving.scoring.scores import Scores
 
 JSON = b"application/json"
 ROUTE = "/score"

@@ -6,8 +6,8 @@ one by one, each is scored in the turn that brought it. A call expected to last 
 thread, and what arrives while it runs is the next batch. Callbacks instead of futures: a lane below asyncio's
 tasks submits rows and gets its answer by plain calls.
 
-The pure functions at the top decide, from the measured cost of calls, how many rows go into a call and
-whether a request can still be answered in time.
+`costs` decides, from the measured cost of calls, how many rows go into a call and whether a request can still
+be answered in time.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ import logging
 import math
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -29,175 +27,25 @@ import numpy as np
 
 from artifact.encode import CellError
 from artifact.raised import raised_at
-from artifact.signature import decide
 from serving.errors import Problem, Reason, overloaded, thread_failed
 from serving.observe.supervised import Pool
+from serving.scoring.costs import INLINE_S, MAX_BATCH_ROWS, Costs, limits, wait_s
+from serving.scoring.scores import Scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.runtime import Score
-    from artifact.signature import Label, Signature
+    from artifact.signature import Signature
 
 logger = logging.getLogger("bentoml.okamochi")
 
-INLINE_S = 0.001  # a longer call would hold up the event loop, so it runs in a thread
-MAX_BATCH_ROWS = 16_384
 WARM_UP_BYTES = 4 * 1024 * 1024  # what warming up may add to a worker's memory
 MAX_ERRORS = 20
 LONE_AFTER = 16  # turns in a row that brought one request, after which the next ones are not waited for
 CROWD_ROWS = 128  # this many rows are scored before the loop's turn that brings more has ended
 FORGET_EVERY = 256  # decisions about the limits, after which batch sizes that were too slow are tried again
 EXPIRE_EVERY_S = 0.005  # how often at most the queue is searched for requests whose deadline has passed
-
-
-# ---- policy: figures in, decision out
-
-
-class Costs:
-    """The cost of calls: by power of two of rows, running means of rows and seconds, and least seconds."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, list[float]] = {}  # bits of rows: [rows, seconds, least seconds]
-
-    def observe(self, rows: int, seconds: float) -> None:
-        """Record one call; a call that a busy machine held up counts as at most four times the mean."""
-        seen = self._seen.get(rows.bit_length())
-        if seen is None:
-            self._seen[rows.bit_length()] = [rows, seconds, seconds]
-            return
-        seen[0] += 0.2 * (rows - seen[0])
-        seen[1] += 0.2 * (min(seconds, 4 * seen[1]) - seen[1])
-        seen[2] = min(seen[2], seconds)
-
-    def points(self) -> list[tuple[float, float]]:
-        """Rows and their recent seconds, sorted by rows; the seconds never decrease."""
-        return _rising((rows, seconds) for rows, seconds, _ in sorted(self._seen.values()))
-
-    def best(self) -> list[tuple[float, float]]:
-        """Rows and the fewest seconds that they took: the cost of a call that nothing holds up."""
-        return _rising((rows, least) for rows, _, least in sorted(self._seen.values()))
-
-    def forget(self, rows: int) -> None:
-        """Forget the cost of larger calls, which a busy machine may have held up, so they are retried."""
-        self._seen = {bits: seen for bits, seen in self._seen.items() if bits <= rows.bit_length()}
-
-    def least(self) -> float:
-        """The fewest seconds that any call took; 0 before the first."""
-        return min((seen[2] for seen in self._seen.values()), default=0.0)
-
-
-def _rising(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    found: list[tuple[float, float]] = []
-    for rows, seconds in points:
-        found.append((rows, max(seconds, found[-1][1]) if found else seconds))
-    return found
-
-
-def expected_seconds(points: Sequence[tuple[float, float]], rows: float) -> float:
-    """Expected seconds of a call of `rows` rows: linear between two points, proportional beyond the last."""
-    if not points:
-        return 0.0
-    if rows <= points[0][0]:
-        return points[0][1]
-    for (low, cheap), (high, dear) in pairwise(points):
-        if rows <= high:
-            return cheap + (dear - cheap) * (rows - low) / (high - low)
-    most, seconds = points[-1]
-    return seconds * rows / most
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The limits of a batcher, derived from the cost of calls.
-
-    Parameters
-    ----------
-    inline_rows
-        The largest number of rows scored on the event loop; 0 if one row takes too long.
-    batch_rows
-        The largest number of rows of one call.
-    row_s
-        Seconds for each row, in full batches.
-    """
-
-    inline_rows: int
-    batch_rows: int
-    row_s: float
-
-
-def limits(
-    points: Sequence[tuple[float, float]],
-    objective_s: float,
-    best: Sequence[tuple[float, float]] | None = None,
-    *,
-    inline: bool = True,
-) -> Limits:
-    """Decide the limits.
-
-    The best cost decides which calls run on the loop. A call in a thread waits some milliseconds for the
-    interpreter's lock behind a busy loop. By the running mean, a quick model that was once moved to the
-    thread on a busy machine would never return to the loop.
-
-    A call may last as long as the objective, or twice the time of a lone row if that exceeds the objective: a
-    model may score a hundred rows in the time of one, and batches of one row would waste nearly all of it.
-    Twice the rows of the largest call so far are tried if its rows are cheap: a measurement on a busy machine
-    while warming up must not remain the limit.
-    """
-    allowed = max(objective_s, 2 * expected_seconds(points, 1))
-    sizes = [1 << bits for bits in range(MAX_BATCH_ROWS.bit_length())]
-    quick = [n for n in sizes if expected_seconds(best or points, n) <= INLINE_S]
-    batch = max((n for n in sizes if expected_seconds(points, n) <= allowed), default=1)
-    if len(points) > 1 and points[-1][0] < 2 * batch <= MAX_BATCH_ROWS:
-        (fewest, cheap), (most, dear) = points[0], points[-1]
-        if dear + (dear - cheap) / (most - fewest) * (2 * batch - most) <= allowed:
-            batch *= 2
-    return Limits(max(quick, default=0) if inline else 0, batch, expected_seconds(points, batch) / batch)
-
-
-def wait_s(limits: Limits, queued_rows: int, rows: int) -> float:
-    """How long a request of `rows` will take behind `queued_rows`."""
-    return (queued_rows + rows) * limits.row_s
-
-
-# ---- requests and scores
-
-
-class Scores:
-    """The scores of one call, for the requests that were in it.
-
-    `values` has shape (rows, outputs). Values that all replies of a batch need are computed once.
-    """
-
-    __slots__ = ("_chosen", "_numbers", "began", "ended", "signature", "values")
-
-    def __init__(self, values: NDArray[np.float64], signature: Signature) -> None:
-        self.values = values
-        self.signature = signature
-        self._chosen: list[int] | None = None
-        self._numbers: list[float] | None = None
-        self.began = self.ended = 0.0  # of the call, by `time.perf_counter`; for traces
-
-    @property
-    def chosen(self) -> list[int]:
-        """Index of each row's class, by the signature's own threshold."""
-        if self._chosen is None:
-            self._chosen = decide(self.signature, self.values).tolist()
-        return self._chosen
-
-    @property
-    def numbers(self) -> list[float]:
-        """The first score of each row: a regression's predictions."""
-        if self._numbers is None:
-            self._numbers = self.values[:, 0].tolist()
-        return self._numbers
-
-    def labels(self, start: int, stop: int) -> list[Label]:
-        """Predictions of some rows, by the signature's own threshold."""
-        if self.signature.task == "regression":
-            return self.numbers[start:stop]  # type: ignore[return-value]
-        classes = self.signature.classes
-        return [classes[i] for i in self.chosen[start:stop]]
 
 
 # The scores and the request's first row in them, or the problem if there are no scores.

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from serving.protocols import Head
-    from serving.scoring.batcher import Scores
     from serving.scoring.catalog import LiveModel
+    from serving.scoring.scores import Scores
 
 JSON = b"application/json"
 CSV = "text/csv"

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from artifact.signature import Label, Signature
     from serving.errors import Problem
     from serving.protocols import Head
-    from serving.scoring.batcher import Scores
     from serving.scoring.catalog import LiveModel
+    from serving.scoring.scores import Scores
 
 JSON = b"application/json"
 BINARY = b"application/octet-stream"

@@ -19,7 +19,7 @@ import uvicorn.config
 from serving.http import express
 from serving.http.gateway import Gateway
 from serving.scoring import catalog
-from serving.scoring.batcher import Limits
+from serving.scoring.costs import Limits
 from serving.settings import Settings
 from tests.faults.wire import read_reply, request
 from tests.servers import PATIENCE_S

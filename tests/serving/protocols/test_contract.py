@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from serving.protocols import Endpoint
-    from serving.scoring.batcher import Scores
     from serving.scoring.catalog import LiveModel
+    from serving.scoring.scores import Scores
 
 SERVING = Path(__file__).resolve().parents[3] / "serving"
 

@@ -13,17 +13,8 @@ import pytest
 from artifact.signature import Column, Signature
 from serving.errors import Problem
 from serving.observe import supervised
-from serving.scoring.batcher import (
-    CROWD_ROWS,
-    Batcher,
-    Costs,
-    Scores,
-    Ticket,
-    expected_seconds,
-    limits,
-    packer,
-    wait_s,
-)
+from serving.scoring.batcher import CROWD_ROWS, Batcher, Ticket, packer
+from serving.scoring.costs import Costs, expected_seconds, limits, wait_s
 from tests.servers import PATIENCE_S
 
 ONE = Signature(task="regression", target="y", columns=(Column(name="x", kind="number"),))
@@ -33,6 +24,8 @@ packed = packer(1)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from serving.scoring.scores import Scores
 
 
 def double(matrix: Any) -> Any:
