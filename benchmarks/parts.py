@@ -69,7 +69,7 @@ class Part:
         The variables that turn it on.
     rarely
         Further variables with which it is on, but has almost nothing to do.
-    share
+    fraction
         The variable that sets a fraction of the requests; "" where the work is limited per second.
     sign
         A pattern that the server's metrics or log have once the work was done.

@@ -102,7 +102,7 @@ class Instructions(msgspec.Struct, kw_only=True):
         Instructions per request where it is on with almost nothing to do, and where it is at work.
     slower
         The factor between its work per request here and at full speed.
-    share
+    fraction
         Its cost at full speed, as a fraction of the instructions of a request.
     """
 

@@ -167,7 +167,7 @@ def run_bundle(options: argparse.Namespace) -> int:
     from deploy.bundle import bundle
 
     def run() -> int:
-        print("\n".join(bundle(options.names, only=options.only).told()))
+        print("\n".join(bundle(options.names, only=options.only).lines()))
         return 0
 
     return explained(run)
@@ -242,7 +242,7 @@ def run_rollout(options: argparse.Namespace) -> int:
             found.load(image)
         else:
             if options.names:
-                print("\n".join(bundle(options.names).told()), flush=True)
+                print("\n".join(bundle(options.names).lines()), flush=True)
             image = cluster.provide(found, image, base=options.base_image, options=options.build_args).image
         return rollout.rollout(found, image, timeout_s=options.timeout)
 
@@ -270,12 +270,12 @@ def run_mlflow(options: argparse.Namespace) -> int:
 
 
 def run_backup(options: argparse.Namespace) -> int:
-    from deploy.backup import LOG_VARIABLE, backup, find_state, read_manifest, told
+    from deploy.backup import LOG_VARIABLE, backup, contents, find_state, read_manifest
 
     def run() -> int:
         path = backup(options.to)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-        print("\n".join(told(read_manifest(path))))
+        print("\n".join(contents(read_manifest(path))))
         if find_state().log is None and os.environ.get(LOG_VARIABLE):
             print(f"  without the prediction log: {LOG_VARIABLE} is a database; back that up itself")
         return 0
@@ -284,12 +284,12 @@ def run_backup(options: argparse.Namespace) -> int:
 
 
 def run_restore(options: argparse.Namespace) -> int:
-    from deploy.backup import restore, told
+    from deploy.backup import contents, restore
 
     def run() -> int:
         done = restore(options.file, overwrite=options.overwrite)
         print(f"Restored {options.file}, written {done.manifest.created}:")
-        print("\n".join(told(done.manifest)))
+        print("\n".join(contents(done.manifest)))
         for part in done.left_out:
             print(f"  left out: {part}")
         if done.replaced is not None:

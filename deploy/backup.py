@@ -371,7 +371,7 @@ def _put_model(model: StoredModel, unpacked: Path) -> None:
         )
 
 
-def told(whole: Manifest) -> Iterator[str]:
+def contents(whole: Manifest) -> Iterator[str]:
     """The contents of an archive, one line for each part."""
     parts: dict[str, list[File]] = {}
     for name, file in whole.files.items():

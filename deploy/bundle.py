@@ -65,7 +65,7 @@ class Bundling:
         """Names of lines that stay as they were."""
         return [name for name in self.locked if name not in {model.name for model in self.models}]
 
-    def told(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
         """The result for a person, one sentence a line."""
         for model in self.models:
             yield f"{model.name}: champion version {model.version} is bundled as {model.tag}"

@@ -51,7 +51,7 @@ def serve(names: list[str], *, port: int, mlflow_port: int, trials: int | None, 
         elif code:
             return code
     bundled = bundle(names)
-    print("\n".join(bundled.told()), flush=True)
+    print("\n".join(bundled.lines()), flush=True)
     served = [model.name for model in bundled.models]
     if os.environ.get(PICKED, "").strip():
         print(f"{PICKED} is set, so this server serves {os.environ[PICKED]}", flush=True)

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from loadtests.shapes.shape import Stages
 
 MAX_STEPS = 10
-LEAST_S = 3
+MIN_STEP_S = 3
 """The minimum of a step: new users start in its first second."""
 
 
 def stages(users: int, seconds: float) -> Stages:
     """Up to ten equal steps."""
-    steps = max(1, min(MAX_STEPS, int(seconds // LEAST_S), users))
+    steps = max(1, min(MAX_STEPS, int(seconds // MIN_STEP_S), users))
     return [(seconds / steps, round(users * step / steps)) for step in range(1, steps + 1)]
 
 

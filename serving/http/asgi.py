@@ -20,7 +20,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 async def read_body(
     receive: Receive,
     length: int | None,
-    most: int,
+    limit: int,
     hold: Callable[[int], None] = lambda _size: None,
     setting: str = "MAX_BODY_BYTES",
 ) -> bytes | None:
@@ -29,17 +29,17 @@ async def read_body(
     Parameters
     ----------
     hold
-        Called with the bytes of each part, which are in memory from then on.
+        Called with the size of each part, which is in memory from then on.
     setting
-        Which one `most` is.
+        The setting of `limit`.
 
     Raises
     ------
     Problem
         413, before the first byte if Content-Length exceeds the limit, else at the first byte beyond it.
     """
-    if length is not None and length > most:
-        raise _too_large(most, setting)
+    if length is not None and length > limit:
+        raise _too_large(limit, setting)
     chunks: list[bytes] = []
     size, more = 0, True
     while more:
@@ -48,16 +48,16 @@ async def read_body(
             return None
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
-        if size > most:
-            raise _too_large(most, setting)
+        if size > limit:
+            raise _too_large(limit, setting)
         hold(len(chunks[-1]))
         more = message.get("more_body", False)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _too_large(most: int, setting: str) -> Problem:
+def _too_large(limit: int, setting: str) -> Problem:
     return Problem(
-        413, f"The body is larger than {most} bytes (OKAMOCHI_{setting}).", reason="body_too_large"
+        413, f"The body is larger than {limit} bytes (OKAMOCHI_{setting}).", reason="body_too_large"
     )
 
 

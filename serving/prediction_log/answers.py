@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from serving.prediction_log.record import Found, Told
+    from serving.prediction_log.record import Actual, Found
     from serving.waiting import Until
 
 LOCK = "feedback.lock"
@@ -57,7 +57,7 @@ def forget(log: Path) -> None:
     index_file(log).unlink(missing_ok=True)
 
 
-def add(folder: Path, told: Sequence[Told], until: Until) -> list[Any]:
+def add(folder: Path, actuals: Sequence[Actual], until: Until) -> list[Any]:
     """Add values; if one contradicts a stored value, add none.
 
     One process at a time does this in a folder, so no value is stored twice. Files are opened one after the
@@ -73,42 +73,44 @@ def add(folder: Path, told: Sequence[Told], until: Until) -> list[Any]:
         A file cannot be read or written.
     """
     by_log: dict[Path, list[int]] = defaultdict(list)
-    for i, (row, _) in enumerate(told):
+    for i, (row, _) in enumerate(actuals):
         by_log[row.place[0]].append(i)
     with _locked(folder):
-        before = _known(by_log, told, until)
-        if any(known is not NEW and known != each.actual for known, each in zip(before, told, strict=True)):
+        before = _known(by_log, actuals, until)
+        if any(
+            known is not NEW and known != each.actual for known, each in zip(before, actuals, strict=True)
+        ):
             return before
-        _store({log: [told[i] for i in items if before[i] is NEW] for log, items in by_log.items()})
+        _store({log: [actuals[i] for i in items if before[i] is NEW] for log, items in by_log.items()})
     return before
 
 
-def _known(by_log: dict[Path, list[int]], told: Sequence[Told], until: Until) -> list[Any]:
-    before: list[Any] = [NEW] * len(told)
+def _known(by_log: dict[Path, list[int]], actuals: Sequence[Actual], until: Until) -> list[Any]:
+    before: list[Any] = [NEW] * len(actuals)
     for log, items in by_log.items():
         until.check()
-        with suppress(FileNotFoundError), _Answers(log) as answers:  # none was told yet
+        with suppress(FileNotFoundError), _Answers(log) as answers:  # no feedback yet
             answers.catch_up(until)
             for i in items:
                 until.check()
-                before[i] = answers.known(told[i].row)
+                before[i] = answers.known(actuals[i].row)
     now: dict[tuple[str, int], Any] = {}
-    for i, (row, actual) in enumerate(told):
+    for i, (row, actual) in enumerate(actuals):
         if before[i] is NEW:
             before[i] = now.get((row.id, row.row), NEW)
             now.setdefault((row.id, row.row), actual)
     return before
 
 
-def _store(values: dict[Path, list[Told]]) -> None:
+def _store(values: dict[Path, list[Actual]]) -> None:
     sizes: dict[Path, int] = {}
     try:
-        for log, told in values.items():
-            if not told:
+        for log, actuals in values.items():
+            if not actuals:
                 continue
             with _Answers(log, create=True) as answers:
                 sizes[feedback_file(log)] = answers.size
-                answers.add(told)
+                answers.add(actuals)
     except OSError:
         for path, size in sizes.items():
             os.truncate(path, size)
@@ -178,12 +180,12 @@ class _Answers:
             start += len(part)
         return b"".join(parts)
 
-    def add(self, told: Sequence[Told]) -> None:
+    def add(self, actuals: Sequence[Actual]) -> None:
         """Add lines, all or none."""
         size, covered = self.size, self._covered()
         content = bytearray(b"" if not size or os.pread(self._file, 1, size - 1) == b"\n" else b"\n")
         places: list[tuple[int, int]] = []
-        for row, actual in told:
+        for row, actual in actuals:
             places.append((row.place[1], len(content)))
             content += _feedback_line(row, actual)
         if os.write(self._file, content) != len(content):

@@ -17,7 +17,7 @@ from serving import ids
 from serving.errors import Problem, usual_reason
 from serving.observe import metrics
 from serving.prediction_log.capture import FLUSH_S
-from serving.prediction_log.record import NEW, StoreError, Told
+from serving.prediction_log.record import NEW, Actual, StoreError
 from serving.protocols import Reply
 from serving.protocols.json_body import decode
 from serving.protocols.wording import described
@@ -74,8 +74,8 @@ class Feedback:
                 "OKAMOCHI_PREDICTION_LOG set to a folder or a postgresql:// URL.",
             )
         try:
-            told = self._told(items, self._log, until)
-            before = self._log.store.tell(told, until)
+            actuals = self._actuals(items, self._log, until)
+            before = self._log.store.add_actuals(actuals, until)
         except StoreError as error:
             raise Problem(
                 503, "The prediction log cannot be used now. Send this again.", error=str(error)
@@ -84,25 +84,25 @@ class Feedback:
             409,
             [
                 _wrong(i, "actual", CONTRADICTS)
-                for i, (each, known) in enumerate(zip(told, before, strict=True))
+                for i, (each, known) in enumerate(zip(actuals, before, strict=True))
                 if known is not NEW and known != each.actual
             ],
         )
         stored = 0
-        for each, known in zip(told, before, strict=True):
+        for each, known in zip(actuals, before, strict=True):
             stored += known is NEW
             metrics.FEEDBACK.labels(each.row.model, "stored" if known is NEW else "known").inc()
         return Reply(
             200,
             b"application/json",
-            msgspec.json.encode({"stored": stored, "known": len(told) - stored}),
+            msgspec.json.encode({"stored": stored, "known": len(actuals) - stored}),
         )
 
-    def _told(self, items: list[dict[str, Any]], log: PredictionLog, until: Until) -> list[Told]:
+    def _actuals(self, items: list[dict[str, Any]], log: PredictionLog, until: Until) -> list[Actual]:
         absent: list[CellError] = []
         fresh: list[bool] = []
         wrong: list[CellError] = []
-        told: list[Told] = []
+        actuals: list[Actual] = []
         for i, (item, row) in enumerate(zip(items, _rows(items, log, until), strict=True)):
             if row is None:
                 place = "" if item.get("row") is None else f" row {item['row']}"
@@ -115,7 +115,7 @@ class Feedback:
                 actual, reason = actual_of(item["actual"], model.signature if model else None)
                 if reason:
                     wrong.append(_wrong(i, "actual", reason))
-                told.append(Told(row, actual))
+                actuals.append(Actual(row, actual))
         _refuse(422, wrong)
         if fresh and all(fresh):
             raise NotYetError(FLUSH_S)
@@ -125,8 +125,8 @@ class Feedback:
             " The log has a sample of the rows (OKAMOCHI_PREDICTION_LOG_ROWS_PER_S), for "
             "OKAMOCHI_PREDICTION_LOG_DAYS days; the id is the reply's `id` or its header X-Prediction-Id.",
         )
-        _refuse_contradictions(told)
-        return told
+        _refuse_contradictions(actuals)
+        return actuals
 
 
 def _rows(items: list[dict[str, Any]], log: PredictionLog, until: Until) -> list[Found | None]:
@@ -195,7 +195,7 @@ def _items(body: Any) -> list[dict[str, Any]]:
     return items
 
 
-def _refuse_contradictions(told: list[Told]) -> None:
+def _refuse_contradictions(actuals: list[Actual]) -> None:
     """409 for a list with two values for one row, before the log is read.
 
     Otherwise one request could try every possible value, and its errors would reveal the stored one.
@@ -205,7 +205,7 @@ def _refuse_contradictions(told: list[Told]) -> None:
         409,
         [
             _wrong(i, "actual", "the list has another value for this row")
-            for i, (row, actual) in enumerate(told)
+            for i, (row, actual) in enumerate(actuals)
             if first.setdefault((row.id, row.row), actual) != actual
         ],
     )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from io import BufferedWriter
 
     from artifact.verdict import LiveVerdict
-    from serving.prediction_log.record import Found, Line, Told
+    from serving.prediction_log.record import Actual, Found, Line
     from serving.waiting import Until
 
 _NAME = re.compile(r"predictions-[^-]+-[^-]+-\d+-([0-9a-f]{12})-(\d+)(?:-([0-9a-f]+))?\.jsonl")
@@ -198,9 +198,9 @@ class Folder:
 
     # ---- feedback
 
-    def tell(self, told: Sequence[Told], until: Until) -> list[Any]:
+    def add_actuals(self, actuals: Sequence[Actual], until: Until) -> list[Any]:
         """See `Store`."""
         try:
-            return answers.add(self.path, told, until)
+            return answers.add(self.path, actuals, until)
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from artifact.verdict import LiveVerdict
-    from serving.prediction_log.record import Line, Told
+    from serving.prediction_log.record import Actual, Line
     from serving.waiting import Until
 
 CONNECT_S = 5
@@ -114,12 +114,12 @@ class Postgres:
             found[place - 1] = Found(*row)
         return found
 
-    def tell(self, told: Sequence[Told], until: Until) -> list[Any]:
+    def add_actuals(self, actuals: Sequence[Actual], until: Until) -> list[Any]:
         """See `Store`."""
         known: dict[tuple[str, int], Any] = {}
         before: list[Any] = []
         # In one order, so that two requests never wait for each other.
-        values = {(row.id, row.row): (actual, row.model) for row, actual in reversed(told)}
+        values = {(row.id, row.row): (actual, row.model) for row, actual in reversed(actuals)}
         keys = sorted(values)
         with self._connection(until) as connection, connection.transaction() as whole:
             inserted = connection.execute(
@@ -136,12 +136,12 @@ class Postgres:
                     _columns([key for key in keys if key not in new]),
                 ).fetchall()
                 known = {(one, row): actual for one, row, actual in rows}
-            for each in told:
+            for each in actuals:
                 key = (each.row.id, each.row.row)
                 before.append(known.get(key, NEW))
                 known.setdefault(key, each.actual)
             if any(
-                known is not NEW and known != each.actual for known, each in zip(before, told, strict=True)
+                known is not NEW and known != each.actual for known, each in zip(before, actuals, strict=True)
             ):
                 raise self._psycopg.Rollback(whole)
         return before

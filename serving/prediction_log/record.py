@@ -58,7 +58,7 @@ class Found(msgspec.Struct, frozen=True):
     place: Any = None
 
 
-class Told(NamedTuple):
+class Actual(NamedTuple):
     """The actual value that a client reported for a row."""
 
     row: Found
@@ -72,8 +72,9 @@ class StoreError(Exception):
 class Store(Protocol):
     """A store of log lines. Every method may raise `StoreError`; none is called on the event loop.
 
-    The work of `find` and `tell` is bounded by the number of their items, however large the log is. They
-    raise `GivenUpError` if the client no longer waits, and `NotYetError` if another process holds the lock.
+    The work of `find` and `add_actuals` is bounded by the number of their items, however large the log is.
+    They raise `GivenUpError` if the client no longer waits, and `NotYetError` if another process holds the
+    lock.
     """
 
     def write(self, lines: Sequence[Line]) -> None:
@@ -85,7 +86,7 @@ class Store(Protocol):
     def find(self, wanted: Sequence[tuple[str, int | None]], until: Until) -> list[Found | None]:
         """The logged row for each id and row; row None means any row of the id."""
 
-    def tell(self, told: Sequence[Told], until: Until) -> list[Any]:
+    def add_actuals(self, actuals: Sequence[Actual], until: Until) -> list[Any]:
         """Store actual values, all or none; return for each the value stored before, else `NEW`.
 
         None is stored if one contradicts a stored value.

@@ -181,14 +181,14 @@ def test_only_removes_the_others_and_says_so(tmp_path: Path) -> None:
 
     assert [line.split()[0] for line in lock.read_text().splitlines()] == ["linear", "iris"]
     assert done.removed == {"wine": "okamochi-wine:1-a"}
-    assert any("wine (okamochi-wine:1-a) is removed" in line for line in done.told())
+    assert any("wine (okamochi-wine:1-a) is removed" in line for line in done.lines())
 
     lock.write_text("iris\n")
     with pytest.raises(LockError, match="line 1"):
         deploy.bundle(["linear"], lock)
     done = deploy.bundle(["linear"], lock, only=True)
     assert lock.read_text() == f"linear {done.models[0].tag}\n"
-    assert any("could not be read" in line and "line 1" in line for line in done.told())
+    assert any("could not be read" in line and "line 1" in line for line in done.lines())
 
 
 @pytest.mark.parametrize("harm", ["gone", "damaged"])
@@ -206,7 +206,7 @@ def test_a_kept_line_whose_model_is_gone_is_told(tmp_path: Path, harm: str) -> N
     done = deploy.bundle(["linear"], lock)
 
     assert list(done.locked) == ["iris", "linear"]
-    (told,) = [line for line in done.told() if "cannot be served" in line]
+    (told,) = [line for line in done.lines() if "cannot be served" in line]
     assert "keeps iris" in told
     assert "python -m deploy bundle iris" in told
     assert deploy.bundle(["iris"], lock).models == [kept]

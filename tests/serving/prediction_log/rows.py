@@ -7,7 +7,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from serving.ids import PREFIX
-from serving.prediction_log.record import Line, Told
+from serving.prediction_log.record import Actual, Line
 from serving.waiting import NotYetError, Until
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def tell(store: Store, *values: tuple[Line, Any]) -> list[Any]:
     """Tell a store values of rows that it has."""
     found = store.find([(said.id, said.row) for said, _ in values], FOREVER)
     assert None not in found
-    told = [Told(row, actual) for row, (_, actual) in zip(found, values, strict=True) if row is not None]
+    told = [Actual(row, actual) for row, (_, actual) in zip(found, values, strict=True) if row is not None]
     while True:
         try:
-            return store.tell(told, FOREVER)
+            return store.add_actuals(told, FOREVER)
         except NotYetError as error:
             sleep(error.after_s)
 

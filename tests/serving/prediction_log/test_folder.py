@@ -17,7 +17,7 @@ import pytest
 from serving.ids import PREFIX
 from serving.prediction_log.answers import LOCK, SLOT_BYTES, feedback_file, index_file
 from serving.prediction_log.folder import Folder
-from serving.prediction_log.record import NEW, StoreError, Told
+from serving.prediction_log.record import NEW, Actual, StoreError
 from serving.waiting import GivenUpError, NotYetError, Until
 from tests.serving.prediction_log.rows import FOREVER, find, id_of, line, old_id_of, tell, whole
 
@@ -252,9 +252,9 @@ def test_a_search_that_nobody_waits_for_ends(month: tuple[Path, list[str]]) -> N
         folder(path).find([(one, 0) for one in ids], until)
     assert done["files"] == 0
     store = folder(path)
-    told = [Told(whole(row), "a") for row in store.find([(one, 0) for one in ids[720:730]], FOREVER)]
+    told = [Actual(whole(row), "a") for row in store.find([(one, 0) for one in ids[720:730]], FOREVER)]
     with pytest.raises(GivenUpError):
-        store.tell(told, until)
+        store.add_actuals(told, until)
     assert not list(path.glob("feedback-*.jsonl"))
 
 
@@ -286,12 +286,12 @@ def test_a_folder_that_another_process_has_locked_is_not_waited_for(tmp_path: Pa
 
     store = folder(tmp_path)
     store.write([line(1)])
-    told = [Told(whole(store.find([(id_of(1), 0)], FOREVER)[0]), "b")]
+    told = [Actual(whole(store.find([(id_of(1), 0)], FOREVER)[0]), "b")]
     with (tmp_path / LOCK).open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(NotYetError):
-            store.tell(told, FOREVER)
-    assert store.tell(told, FOREVER) == [NEW]
+            store.add_actuals(told, FOREVER)
+    assert store.add_actuals(told, FOREVER) == [NEW]
 
 
 def test_a_list_says_nothing_where_one_of_it_contradicts(tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_feedback_is_stored_with_little_work_however_much_there_is(tmp_path: Pat
     (path,) = tmp_path.glob("feedback-*.jsonl")
     assert path.stat().st_size > 1_000_000
     with work(tmp_path) as done:
-        assert store.tell([Told(whole(found[0]), "a" * 200)], FOREVER) == ["a" * 200]
+        assert store.add_actuals([Actual(whole(found[0]), "a" * 200)], FOREVER) == ["a" * 200]
     assert done["bytes"] < 10_000
     assert done["files"] <= 4
 
@@ -373,8 +373,8 @@ def test_a_thousand_files_at_once_are_opened_one_after_the_other(month: tuple[Pa
             most = max(most, len(os.listdir("/proc/self/fd")))  # noqa: PTH208
 
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    assert store.tell([Told(row, "a") for row in rows], Watching(FOREVER.due)) == [NEW] * 1000
-    assert store.tell([Told(row, "a") for row in rows], Watching(FOREVER.due)) == ["a"] * 1000
+    assert store.add_actuals([Actual(row, "a") for row in rows], Watching(FOREVER.due)) == [NEW] * 1000
+    assert store.add_actuals([Actual(row, "a") for row in rows], Watching(FOREVER.due)) == ["a"] * 1000
     assert most < before + 20
     for file in path.glob("feedback-*"):
         file.unlink()
