@@ -1,6 +1,7 @@
-"""The metrics: each one figure of scores and truth. A new one is a function and a line in `METRICS`.
+"""The metrics: each is one figure of scores and truth. A new one is a function and a line in `METRICS`.
 
-Its name also stands in `training.settings.METRIC_NAMES`, which checks a use case without loading numpy.
+Its name also goes into `training.settings.METRIC_NAMES`, which gives its tasks. Use cases are checked against
+these names without loading numpy.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.metrics.truth import truth_of
+from training.settings import METRIC_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from artifact.signature import Label
     from training.metrics.truth import Truth
 
-_CLASSES = frozenset({"binary", "multiclass"})
-_REGRESSION = frozenset({"regression"})
 MIN_PROBABILITY = 1e-15
 
 
@@ -38,8 +38,12 @@ class Metric:
     name: str
     title: str
     higher_is_better: bool
-    tasks: frozenset[str]
     compute: Callable[[Truth, NDArray[np.float64]], float]
+
+    @property
+    def tasks(self) -> frozenset[str]:
+        """The tasks that have this metric."""
+        return frozenset(task for task, names in METRIC_NAMES.items() if self.name in names)
 
     @property
     def sign(self) -> int:
@@ -174,19 +178,19 @@ def _r2(truth: Truth, scores: NDArray[np.float64]) -> float:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", "Accuracy", True, _CLASSES, _accuracy),
-        Metric("balanced_accuracy", "Balanced accuracy", True, _CLASSES, _balanced_accuracy),
-        Metric("precision", "Precision", True, _CLASSES, _rate(0)),
-        Metric("recall", "Recall", True, _CLASSES, _rate(1)),
-        Metric("f1", "F1", True, _CLASSES, _rate(2)),
-        Metric("f1_macro", "F1, mean of the classes", True, _CLASSES, _rate(2, macro=True)),
-        Metric("roc_auc", "ROC AUC", True, _CLASSES, _one_against_rest(_area)),
-        Metric("average_precision", "Average precision", True, _CLASSES, _one_against_rest(_precision_area)),
-        Metric("log_loss", "Log loss", False, _CLASSES, _log_loss),
-        Metric("brier", "Brier score", False, _CLASSES, _brier),
-        Metric("mae", "Mean absolute error", False, _REGRESSION, _mae),
-        Metric("rmse", "Root mean squared error", False, _REGRESSION, _rmse),
-        Metric("r2", "R²", True, _REGRESSION, _r2),
+        Metric("accuracy", "Accuracy", True, _accuracy),
+        Metric("balanced_accuracy", "Balanced accuracy", True, _balanced_accuracy),
+        Metric("precision", "Precision", True, _rate(0)),
+        Metric("recall", "Recall", True, _rate(1)),
+        Metric("f1", "F1", True, _rate(2)),
+        Metric("f1_macro", "F1, mean of the classes", True, _rate(2, macro=True)),
+        Metric("roc_auc", "ROC AUC", True, _one_against_rest(_area)),
+        Metric("average_precision", "Average precision", True, _one_against_rest(_precision_area)),
+        Metric("log_loss", "Log loss", False, _log_loss),
+        Metric("brier", "Brier score", False, _brier),
+        Metric("mae", "Mean absolute error", False, _mae),
+        Metric("rmse", "Root mean squared error", False, _rmse),
+        Metric("r2", "R²", True, _r2),
     )
 }
 
