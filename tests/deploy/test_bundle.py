@@ -300,7 +300,7 @@ def test_two_at_once_lose_nothing(tmp_path: Path) -> None:
             for name in ("iris", "linear")
         ]
         said = [process.stderr.readline() for process in started if process.stderr is not None]
-        assert all("waiting for it" in line for line in said), said
+        assert all("Waiting for another command" in line for line in said), said
         assert lock.read_text() == "wine okamochi-wine:1-a\n"
     for process in started:
         _, err = process.communicate(timeout=120)
