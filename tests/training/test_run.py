@@ -251,7 +251,7 @@ SLIPS = [
     (("rollback", "breast_cancre"), "breast_cancer"),
     (("promote", "breast_cancre"), "breast_cancer"),
     (("report", "breast_cancre"), "breast_cancer"),
-    (("run", "/nowhere/at_all.toml"), "no such file"),
+    (("run", "/nowhere/at_all.toml"), "does not exist"),
     (("init", "/nowhere/at_all.csv", "--target", "y"), "no such file"),
     (("init", "data.csv"), "--target"),
     (("run", "iris", "--trials", "0"), "expected 1 or more"),
