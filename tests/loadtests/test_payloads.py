@@ -138,8 +138,8 @@ def test_golden_rows_of_the_live_model_are_read(tmp_path: Path) -> None:
         ({"records": [{"a": 1}]}, "not that of the live model 'm' version 3 .its rows have no 'b'"),
         ({"scores": [[1, 2, 3]]}, "its rows have 3 scores, the model has 2"),
         ({"records": []}, "has 0 records and 1 lists of scores"),
-        ({"records": [1]}, "is no golden.json"),
-        ({"tolerance": None}, "is no golden.json"),
+        ({"records": [1]}, "is not the golden.json"),
+        ({"tolerance": None}, "is not the golden.json"),
     ],
 )
 def test_golden_rows_of_another_model_are_refused(tmp_path: Path, changes: dict, said: str) -> None:
