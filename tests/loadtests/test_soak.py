@@ -89,4 +89,4 @@ def test_a_short_soak_of_a_real_server_samples_its_worker(
     assert len(found["samples"]) >= 5
     assert found["samples"][-1]["requests"] > 1000
     assert all(50 < sample["pss_mb"] < 1000 for sample in found["samples"])
-    assert "a million requests" in capsys.readouterr().out
+    assert "per million requests" in capsys.readouterr().out
