@@ -38,6 +38,13 @@ def execute(options: argparse.Namespace) -> int:
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands of this package to a parser; `execute` runs what it parses."""
+    _add_serving(commands)
+    _add_cluster(commands)
+    _add_upkeep(commands)
+
+
+def _add_serving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """From the registry to a server on this machine."""
     bundle = commands.add_parser("bundle", help="put champions into BentoML's model store and models.lock")
     bundle.add_argument("names", nargs="+", metavar="NAME", help="a use case or its TOML file")
     bundle.add_argument(
@@ -67,16 +74,27 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     follow = commands.add_parser(
         "follow", help="bring each new champion into models.lock until a signal comes"
     )
-    follow.add_argument("names", nargs="*", metavar="NAME", help="use cases; none: those that the file names")
-    follow.add_argument("--every", type=seconds, default=5.0, metavar="SECONDS", help="between two looks")
     follow.add_argument(
-        "--keep", type=count, metavar="N", help="remove stored versions of these names but for N older ones"
+        "names", nargs="*", metavar="NAME", help="use cases (default: those that the file names)"
     )
-    follow.add_argument("--lock", type=Path, metavar="FILE", help="default: the checkout's models.lock")
-    follow.add_argument("--once", action="store_true", help="look once: 0 all are in the file, else 1")
+    follow.add_argument(
+        "--every", type=seconds, default=5.0, metavar="SECONDS", help="the time between two checks"
+    )
+    follow.add_argument(
+        "--keep", type=count, metavar="N", help="keep only N older versions of these names in the store"
+    )
+    follow.add_argument(
+        "--lock", type=Path, metavar="FILE", help="the file to write (default: the checkout's models.lock)"
+    )
+    follow.add_argument(
+        "--once", action="store_true", help="check once; exit code 0 if all are in the file, else 1"
+    )
     follow.add_argument("--end-with-stdin", action="store_true", help="end when standard input ends")
     follow.set_defaults(run=run_follow, execute=execute)
 
+
+def _add_cluster(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """From `models.lock` to a cluster."""
     image = commands.add_parser("image", help="build the server's image with the bundled models")
     add_image_options(image, default="okamochi:local")
     image.set_defaults(run=run_image, execute=execute)
@@ -96,6 +114,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_cluster_options(rollout)
     rollout.set_defaults(run=run_rollout, execute=execute)
 
+
+def _add_upkeep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The registry's pages, backups and locks."""
     mlflow = commands.add_parser("mlflow", help="start the MLflow UI on the registry that training writes to")
     mlflow.add_argument("--port", type=int, default=5001)
     mlflow.set_defaults(run=run_mlflow, execute=execute)
@@ -103,7 +124,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     backup = commands.add_parser(
         "backup", help="write the registry, stored models, models.lock and prediction log into one archive"
     )
-    backup.add_argument("--to", type=Path, metavar="FILE", help="default: backups/okamochi-TIME.tar.gz")
+    backup.add_argument(
+        "--to", type=Path, metavar="FILE", help="the archive (default: backups/okamochi-TIME.tar.gz)"
+    )
     backup.set_defaults(run=run_backup, execute=execute)
 
     restore = commands.add_parser(
@@ -121,7 +144,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def seconds(text: str) -> float:
-    """Parse a time between two looks."""
+    """Parse the time between two checks."""
     value = float(text)
     if not 0.1 <= value <= 86_400:
         raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 86400 seconds")
