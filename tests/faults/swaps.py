@@ -120,6 +120,10 @@ class Load:
             self.check(i % 1000, path, reply.status, reply.body)
         writer.close()
 
+    def p99(self) -> float:
+        """The 99th percentile of the times, in seconds."""
+        return sorted(self.seconds)[int(0.99 * len(self.seconds))]
+
     def check(self, x: int, path: str, status: int, body: bytes) -> None:
         if status != 200:
             self.wrong.append((path, status, body))

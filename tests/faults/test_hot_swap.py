@@ -42,6 +42,38 @@ def test_versions_are_swapped_under_load_and_no_answer_is_lost_or_of_another_ver
         figures[f"swapped_under_load_{workers}"] = {"swaps": swaps, "answered": len(load.seconds), "lost": 0}
 
 
+def test_20_swaps_under_full_load_keep_the_latency(tmp_path: Path, figures: dict[str, Any]) -> None:
+    """64 clients; `make faults` compares their 99th percentile with that of clients without swaps."""
+    count, seconds = (20, 20) if FULL else (2, 1)
+    with swapping(tmp_path, settings={"OKAMOCHI_WATCH_S": "1"}) as swap:
+        (worker,) = workers(swap.server)
+
+        def swaps() -> None:
+            for i in range(count):
+                version = str(1 + (i + 1) % 3)
+                swap.declare(version)
+                swap.wait(linear=version)
+                time.sleep(seconds / 10)
+
+        asyncio.run(under_load(swap.server, lambda: time.sleep(seconds / 4), connections=64))
+        memory = worker.memory_full_info().uss
+        calm = asyncio.run(under_load(swap.server, lambda: time.sleep(seconds), connections=64))
+        load = asyncio.run(under_load(swap.server, swaps, connections=64))
+        ratio = load.p99() / calm.p99()
+        grown = worker.memory_full_info().uss - memory
+        figures["swaps_under_full_load"] = {
+            "answered": len(load.seconds),
+            "lost": len(load.wrong),
+            "p99_ratio": round(ratio, 2),
+            "grown_mb": round(grown / 1e6, 2),
+        }
+        assert not load.wrong, load.wrong[:5]
+        assert grown < 10e6
+        if FULL:
+            assert len(load.seconds) >= 100_000
+            assert ratio <= 2
+
+
 def held(worker: psutil.Process) -> tuple[int, int, int]:
     """Threads, descriptors and child processes of a worker."""
     return worker.num_threads(), worker.num_fds(), len(worker.children(recursive=True))
