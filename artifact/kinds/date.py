@@ -1,7 +1,8 @@
 """Dates: calendar parts on the clock of the training table; NaN is missing.
 
 A format is what `strptime` takes, tried on the text as it is and then on its tokens: "27. Oktober 2022" is
-"27 M10 2022" by the column's names, which "%d M%m %Y" reads. "Q3" is the token "M07", a week "W05-1".
+"27 M10 2022" by the column's names, which "%d M%m %Y" reads. "Q3" is the token "M07", as is "3e trimestre",
+whose word the names call "Q", and a week is "W05-1".
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _PARTS: dict[str, Callable[[datetime], int]] = {
     "minute": lambda d: d.minute,
     "second": lambda d: d.second,
 }
-_WORDS = rf"(?:[^\W\d_]|[{SIGNS}])+"
+_WORDS = rf"(?:[^\W\d_]|[{SIGNS}\u0e31\u0e34-\u0e3a\u0e47-\u0e4e])+"  # Thai words are no terms of texts
 PIECES = re.compile(
     r"(?P<quarter>(?<![^\W\d_])[Qq]\s?(?P<q>[1-4])(?!\d))"
     r"|(?P<week>(?<![^\W\d_])(?:W|w|KW)\s?(?P<w>\d{1,2})(?:-(?P<u>[1-7]))?(?!\d))"
@@ -50,6 +51,9 @@ PIECES = re.compile(
 )
 _OCLOCK = re.compile(r"(?<=\d)\s?(?:Uhr|uhr|hrs?)$")
 INNER_DOT = re.compile(r"(?<=[^\W\d_])\.(?=[^\W\d_])")
+_PERIODS = {"Q": 3, "H": 6}  # months of a quarter and of half a year
+_ZONE_NAME = re.compile(r"\s*(?:\([^()]*\)|\[[^\[\]]*\])$")
+_GMT = re.compile(r"\b(?:GMT|UTC)(?=[+-]\d{2}:?\d{2}\b)")
 
 
 def tokens_of(text: str, names: Mapping[str, str]) -> str | None:
@@ -72,7 +76,26 @@ def tokens_of(text: str, names: Mapping[str, str]) -> str | None:
                 return None
             if token:
                 found.append(token)
-    return " ".join(found)
+    return " ".join(found) if _begin_periods(found) else None
+
+
+def _begin_periods(tokens: list[str]) -> bool:
+    """Make one token of each quarter or half year; False for one without a number."""
+    return all(
+        period not in tokens or _begin_period(tokens, period, months) for period, months in _PERIODS.items()
+    )
+
+
+def _begin_period(tokens: list[str], period: str, months: int) -> bool:
+    """Make one token, its first month, of a period and the number beside it; False where there is none."""
+    at = tokens.index(period)
+    for beside in (at + 1, at - 1):
+        number = tokens[beside] if 0 <= beside < len(tokens) else ""
+        if number in "1234" and number and int(number) * months <= 12:
+            first = min(at, beside)
+            tokens[first : first + 2] = [f"M{(int(number) - 1) * months + 1:02}"]
+            return True
+    return False
 
 
 def plain(text: str) -> str:
@@ -80,6 +103,10 @@ def plain(text: str) -> str:
     text = text.strip()
     if text[-1:] in "rRsS" and text:
         text = _OCLOCK.sub("", text)
+    if text[-1:] in {")", "]"}:  # the name of a zone after its offset
+        text = _ZONE_NAME.sub("", text).removeprefix("[")
+    if "GMT" in text or "UTC" in text:
+        text = _GMT.sub("", text)
     if text.isascii():
         return text
     text = unicodedata.normalize("NFC", text)

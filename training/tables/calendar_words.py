@@ -32,7 +32,7 @@ _COMMON = (
 _NOISE = (
     "de del d des du le la el les der den das of the st nd rd th er ère re año ano the um am uhr kl at "
     "on den o "
-    "г года год р року рік 年 月 日 号 號 년 월 일 ngày năm วันที่ พ ศ і и na e y i à a h"
+    "г года год р року рік 年 月 日 号 號 년 월 일 ngày năm วันที่ พ ศ คศ พศ คศ і и na e y i à a h"
 )
 _HOURS = (
     "utc+00 gmt+00 z+00 ut+00 est-05 edt-04 cst-06 cdt-05 mst-07 mdt-06 pst-08 pdt-07 cet+01 cest+02 jst+09"

@@ -14,6 +14,7 @@ from artifact.encode import parse_date
 from artifact.signature import Kind
 from training.tables.cleaned import Cleaned, UnfitColumn
 from training.tables.dates import (
+    are_months_of_years,
     as_date,
     compact_dates,
     compact_format,
@@ -48,6 +49,7 @@ from training.tables.typed import as_text, beyond_float, canonical_numbers, iso,
 from training.tables.words import is_prose, odd_words
 
 MAX_MARKS = 3
+DASHES = frozenset({"-", "--"})  # among the usual words for a missing value
 MARKED_SHARE = 0.5  # of the cells that one mark of letters, such as "unknown", may make up beside numbers
 MIN_MARKED_NUMBERS = 20  # different numbers from which that holds; fewer may be levels and not amounts
 SCANNED_DOTS = 1_000
@@ -73,7 +75,27 @@ def clean_column(
     """Make a column uniform, guessing its kind unless `wanted` says it. Raises UnfitColumn."""
     cells = cells.reset_index(drop=True)
     cleaned = _clean(cells, name, wanted, reading)
-    return replace(cleaned, marks=marks_of(cells, cleaned.cells))
+    marks = marks_of(cells, cleaned.cells)
+    look_at = (
+        (*cleaned.look_at, *_dashes(cells, name, marks, reading))
+        if cleaned.kind == "number"
+        else cleaned.look_at
+    )
+    return replace(cleaned, marks=marks, look_at=look_at)
+
+
+def _dashes(cells: "pd.Series[Any]", name: str, marks: Sequence[str], reading: Reading) -> tuple[LookAt, ...]:
+    """Dashes among numbers, which stand for zero in accounts and for a missing value elsewhere."""
+    dashes = [mark for mark in marks if mark in DASHES and mark not in reading.missing]
+    if not dashes:
+        return ()
+    count = int(cells.astype("str").str.strip().isin(dashes).sum())
+    listed = ", ".join(f'"{dash}"' for dash in dashes)
+    text = (
+        f"{listed} in {count:,} cells is taken for a missing value, and stands for zero in accounts: where "
+        f"it does, write 0; else set missing = [{listed}] under [read]"
+    )
+    return (LookAt(name, text),)
 
 
 def _clean(cells: "pd.Series[Any]", name: str, wanted: Kind | None, reading: Reading) -> Cleaned:
@@ -99,12 +121,17 @@ def _clean(cells: "pd.Series[Any]", name: str, wanted: Kind | None, reading: Rea
             return _clean_text(cells.astype(object).map(as_text, na_action="ignore"), name, wanted, reading)
         return _clean_number(cells, name, wanted)
     if pd.api.types.is_datetime64_any_dtype(dtype):
-        naive, clock = one_clock(cells)
+        naive, clock, several = one_clock(cells)
         texts = iso(naive.to_numpy())
         if wanted in {"category", "text"}:
             return Cleaned(wanted, pd.Series(texts, dtype=object))
         said = f"on the clock of UTC{clock}" if clock else ""
-        return Cleaned("date", pd.Series(texts, dtype=object), read_as=said, clock=clock)
+        text = (
+            f"moments of {dtype}, whose offset changes, are brought to UTC: where the hour of the place "
+            "matters, write them without an offset"
+        )
+        told = (LookAt(name, text),) if several else ()
+        return Cleaned("date", pd.Series(texts, dtype=object), read_as=said, clock=clock, look_at=told)
     return _clean_text(cells, name, wanted, reading)
 
 
@@ -200,7 +227,9 @@ def _quick_numbers(cells: "pd.Series[Any]", missing: MissingWords, marks: Marks)
     dotted = list(islice((text for text in listed if "." in text), SCANNED_DOTS))
     if dotted and (marks.decimal == "," or marks.given):
         return None
-    if may_be_codes(list({text.strip() for text in dotted})) is not None:
+    if may_be_codes(few := list({text.strip() for text in dotted})) is not None:
+        return None
+    if are_months_of_years(few):
         return None
     if sum(either(text.strip()) for text in dotted) > (1 - CLEAR_DOTS) * len(dotted):
         return None
@@ -290,7 +319,7 @@ def _measured(
     open_: list[str] = []
     if date and (compact := _compact_texts(tokens, name, wanted, reading)) is not None:
         return compact, []
-    if number:
+    if number and not (date and are_months_of_years(tokens.distinct)):
         duration, doubt = as_duration(tokens, tokens.distinct, name)
         if duration is not None:
             return duration, []
@@ -325,7 +354,7 @@ def _clean_category(tokens: Tokens, name: str, wanted: Kind | None, open_: Seque
     if wanted is None and tokens.present >= MIN_ID_ROWS and len(distinct) >= ID_SHARE * tokens.present:
         id_like = f"{len(distinct):,} different values in {tokens.present:,} rows"
     look_at = tuple(
-        LookAt(name, text) for text in (*open_, *odd_words(tokens, distinct, id_like is not None))
+        LookAt(name, text) for text in (*open_, *odd_words(tokens, distinct, name, id_like is not None))
     )
     return Cleaned("category", values, look_at=look_at, id_like=id_like)
 

@@ -15,6 +15,7 @@ from artifact.kinds.date import INNER_DOT, PIECES, clock_of, parse_date, plain, 
 from artifact.signature import Kind
 from training.tables.calendar_words import names_of
 from training.tables.cleaned import Cleaned, UnfitColumn
+from training.tables.periods import period_names
 from training.tables.reading import LookAt, Reading
 from training.tables.tokens import Tokens
 from training.tables.typed import iso
@@ -26,8 +27,18 @@ MAX_LETTERS = 60
 MAX_NUMBERS, MAX_WORDS = 3, 6  # of one date
 SOON = 10  # years from now that a date of two-digit year may lie ahead
 FIRST_YEAR, LAST_YEAR = 1800, 2100
+EPOCH_FROM, EPOCH_TO = 315_532_800, 4_102_444_800  # 1980 to 2100, in seconds since 1970
+STAND_INS = frozenset(
+    {
+        "1753-01-01", "1899-12-30", "1899-12-31", "1900-01-01", "1900-01-02", "1901-01-01", "1970-01-01",
+        "1980-01-01", "2000-01-01", "2099-12-31", "2100-01-01",
+    }
+)  # fmt: skip
+MIN_STAND_INS = 3  # cells with the one date
+STANDS_APART = 0.2  # of what all other dates spread over, by which it lies away from them
 EARLIEST = 1500  # the year before which dates are rather of another calendar
 MIN_SHORT_DATES = 20
+MIN_DOTTED_MONTHS = 3  # different ones
 
 _CLOCK = re.compile(
     r"(?P<gap>T|,? +|:)(?P<h>\d{1,2}):\d{2}(?P<s>:\d{2})?(?P<f>[.]\d{1,9})?"
@@ -38,6 +49,7 @@ _SHORT = re.compile(r"(\d{1,2})([-/. ])\s?(\d{1,2})\2\s?(\d{4}|\d{2})(?!\d)(.*)"
 _LONG = re.compile(r"(\d{4})([-/. ])\s?(\d{1,2})\2\s?(\d{1,2})(?!\d)(?:\.(?=$| ))?(.*)", re.DOTALL)
 _MONTH_YEAR = re.compile(r"(\d{1,2})([-/.])(\d{4})")
 _YEAR_MONTH = re.compile(r"(\d{4})([-/.])(\d{1,2})")
+_DOTTED_MONTH = re.compile(r"(?:0?[1-9]|1[0-2])\.(?:19|20)\d{2}")
 _ISO_LIKE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?|\d{8}T\d{4,6}.*", re.DOTALL)
 _ZONE = re.compile(r"(?<=\d)\s?(?:Z|UTC|[+-]\d{2}:?\d{2})$")
 _TIME = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?(?: ?[AaPp][Mm])?")
@@ -48,6 +60,10 @@ _PAST = re.compile(
 )
 _AHEAD = re.compile(
     r"expir|valid|until|due\b|matur|ablauf|fällig|gültig|venc|caduc|échéan|echean|scad|срок|deadline|planned|forecast|(?:^|_)end",
+    re.IGNORECASE,
+)
+_CLOCK_NAME = re.compile(
+    r"(?:^|[\s_.-])(?:time|hour|hora|heure|uhrzeit|zeit|clock|dep|arr|dep_?time|arr_?time|hhmm(?:ss)?)(?:$|[\s_.-])|时间|時刻|время",
     re.IGNORECASE,
 )
 NAMES_A_DATE = re.compile(
@@ -118,6 +134,11 @@ def as_date(
             raise UnfitColumn(f'holds no dates that can be read, but such as "{distinct[0][:40]}"')
         return None
     parsed = _with_centuries(texts, parsed, name, found)
+    if found.formats == ["%m.%Y"] and given is None and wanted is None:
+        found.look_at.append(
+            f'"{texts.iloc[0]}" is read as a month of a year: where it is a number, set the kind of the '
+            'column to "number" under [kinds]'
+        )
     _tell_years(texts, tokens, parsed, found)
     if lost:
         bad = distinct[int(np.flatnonzero(parsed.isna())[0])]
@@ -139,12 +160,30 @@ def _tell_years(texts: "pd.Series[Any]", tokens: Tokens, parsed: "pd.Series[Any]
             f"{EARLIEST} or after {LAST_YEAR}: where they stand for a missing value, set missing under "
             "[read]; where they are of another calendar, write them in the usual one"
         )
+    _tell_stand_ins(tokens, parsed, found)
     if set(found.formats) <= {"%Y-%m", "%Y/%m"} and found.formats:
         split = [re.split("[-/]", text) for text in texts]
         if all(len(parts) == 2 and int(parts[1]) == (int(parts[0]) + 1) % 100 for parts in split):
             found.look_at.append(
                 f'"{texts.iloc[0]}" is read as a month, and each may be two years as well: where '
                 'they are seasons, set the kind of the column to "category" under [kinds]'
+            )
+
+
+def _tell_stand_ins(tokens: Tokens, parsed: "pd.Series[Any]", found: _Dates) -> None:
+    """Tell of a date that systems write for none, such as 1900-01-01, where it stands apart."""
+    days = parsed.to_numpy().astype("datetime64[D]")
+    distinct, place = np.unique(days[~np.isnat(days)], return_inverse=True)
+    if len(distinct) < MIN_SHORT_DATES:
+        return
+    cells = np.bincount(place, weights=tokens.counts[~np.isnat(days)])
+    spread = distinct[-2] - distinct[1]
+    for end, gap in ((0, distinct[1] - distinct[0]), (-1, distinct[-1] - distinct[-2])):
+        shown = str(distinct[end])
+        if shown in STAND_INS and cells[end] >= MIN_STAND_INS and gap > STANDS_APART * spread:
+            found.look_at.append(
+                f"{shown} in {int(cells[end]):,} cells may stand for a missing value: where it does, set "
+                "missing under [read] to the way in which it is written"
             )
 
 
@@ -428,6 +467,7 @@ def _sorted_by(texts: "pd.Series[Any]", tokens: Tokens) -> bool | None:
 
 
 def _names(texts: Sequence[str]) -> tuple[dict[str, str], list[str]] | None:
+    """What the words of dates mean, and what to tell of it; None where they are no dates' words."""
     words = set()
     for text in texts:
         for piece in PIECES.finditer(INNER_DOT.sub("", text)):
@@ -435,7 +475,16 @@ def _names(texts: Sequence[str]) -> tuple[dict[str, str], list[str]] | None:
                 words.add(piece[0].casefold())
     if len(words) > 120:
         return None
-    return names_of(words)
+    if (periods := period_names(words, texts)) is not None:
+        return periods
+    if (found := names_of(words)) is None:
+        return None
+    names, others = found
+    text = (
+        f"names of months are read as in one language, and mean other months in {', '.join(others[:5])}: "
+        "write them as numbers, or set the format under [formats]"
+    )
+    return names, [text] if others else []
 
 
 def _by_words(
@@ -446,7 +495,7 @@ def _by_words(
     told = _names([texts[i] for i in open_])
     if told is None:
         return parsed
-    names, others = told
+    names, doubts = told
     written = {i: line for i in open_ if (line := tokens_of(texts[i], names))}
     counts: Counter[str] = Counter()
     for i, line in written.items():
@@ -455,12 +504,7 @@ def _by_words(
     if not counts:
         return parsed
     found.names = names
-    if others:
-        found.look_at.append(
-            f"names of months are read as in one language, and mean other months in "
-            f"{', '.join(others[:5])}: write "
-            "them as numbers, or set the format under [formats]"
-        )
+    found.look_at += doubts
     offsets = {line.split()[-1] for line in written.values() if re.search(r"[+-]\d{4}$", line)}
     one = offsets.pop() if len(offsets) == 1 and all("%z" in form for form in counts) else None
     found_clock = _offset(one) if one else "+00:00"
@@ -580,6 +624,11 @@ def _with_centuries(
     return parsed
 
 
+def are_months_of_years(texts: Sequence[str]) -> bool:
+    """Whether all texts are a month, a dot and a year: "03.2021", which is a number as well."""
+    return len(set(texts)) >= MIN_DOTTED_MONTHS and all(map(_DOTTED_MONTH.fullmatch, texts))
+
+
 def compact_format(texts: Sequence[str], name: str, *, wanted: bool) -> tuple[str, str] | None:
     """The format of dates in eight digits (seven where a zero is lost), and what to tell of it."""
     if not texts or any(not text.isdecimal() or not 7 <= len(text) <= 8 for text in texts):
@@ -634,7 +683,7 @@ def epoch_dates(
         return None
     for form, parts in (("epoch seconds", 1), ("epoch milliseconds", 1_000)):
         seconds = inside / parts
-        if seconds.min() >= 315_532_800 and seconds.max() < 4_102_444_800:  # 1980 to 2100
+        if seconds.min() >= EPOCH_FROM and seconds.max() < EPOCH_TO:
             if not wanted and np.ptp(seconds) < 2 * 86_400:
                 return None  # within a day or two the order of moments is more than their calendar
             moments = seconds.astype("datetime64[s]")
@@ -645,29 +694,49 @@ def epoch_dates(
 
 
 def short_dates(values: NDArray[np.float64], name: str) -> str | None:
-    """How dates may be written in whole numbers alone, by the column's name, or None."""
+    """How moments may be written in numbers alone, by the column's name, or None."""
     there = values[~np.isnan(values)]
-    if len(there) < MIN_SHORT_DATES or not NAMES_A_DATE.search(name) or (there != np.round(there)).any():
+    if len(there) < MIN_SHORT_DATES:
         return None
-    if there.min() / 315_532_800e6 >= 1 and there.max() < 4_102_444_800e6:
+    if _CLOCK_NAME.search(name) and (written := _clock_in_digits(there)):
+        return written
+    if not NAMES_A_DATE.search(name):
+        return None
+    if (there != np.round(there)).any():
+        since_1970 = there.min() >= EPOCH_FROM and there.max() < EPOCH_TO
+        return "seconds since 1970 with their fractions" if since_1970 else None
+    return _moment_in_digits(there)
+
+
+def _moment_in_digits(there: NDArray[np.float64]) -> str | None:
+    """How whole numbers may be moments, by their digits, or None."""
+    if there.min() >= EPOCH_FROM * 1e6 and there.max() < EPOCH_TO * 1e6:
         return "microseconds since 1970"
     if there.min() > 18e10:
-        texts = [f"{int(value)}" for value in np.unique(there)]
-        for form, written in (("%Y%m%d%H%M", "YYYYMMDDhhmm"), ("%Y%m%d%H%M%S", "YYYYMMDDhhmmss")):
-            if all(len(text) == len(written) and _fits(text, form) for text in texts):
-                return written
+        forms, digits = {"%Y%m%d%H%M": "YYYYMMDDhhmm", "%Y%m%d%H%M%S": "YYYYMMDDhhmmss"}, 0
+    elif there.min() >= FIRST_YEAR * 1_000 and there.max() < LAST_YEAR * 1_000:
+        forms, digits = {"%Y%j": "YYYYDDD"}, 7
+    elif there.min() >= 10_101 and there.max() <= 999_999:
+        forms, digits = {"%Y%m": "YYYYMM", "%y%m%d": "YYMMDD", "%d%m%y": "DDMMYY", "%m%d%y": "MMDDYY"}, 6
+    else:
         return None
-    if there.min() < 10_101 or there.max() > 999_999:
-        return None
-    texts = [f"{int(value):06}" for value in np.unique(there)]
-    for form, written in (
-        ("%Y%m", "YYYYMM"),
-        ("%y%m%d", "YYMMDD"),
-        ("%d%m%y", "DDMMYY"),
-        ("%m%d%y", "MMDDYY"),
-    ):
+    texts = [f"{int(value):0{digits}}" for value in np.unique(there)]
+    for form, written in forms.items():
+        if form != "%Y%m" and digits == 0 and len(texts[0]) != len(written):
+            continue
         if all(_fits(text, form) for text in texts) and (form != "%Y%m" or _all_years(texts)):
             return written
+    return None
+
+
+def _clock_in_digits(there: NDArray[np.float64]) -> str | None:
+    """Times of a day such as 905 and 2359, or 90500 and 235959."""
+    if (there != np.round(there)).any() or there.min() < 0 or len(np.unique(there)) < MIN_SHORT_DATES:
+        return None
+    for written, parts in (("hhmm", 1), ("hhmmss", 2)):
+        if 1_000 * 100 ** (parts - 1) < there.max() < 2_400 * 100 ** (parts - 1):
+            below = [there // 100**place % 100 for place in range(parts)]
+            return written if all((each < 60).all() for each in below) else None
     return None
 
 

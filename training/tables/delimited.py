@@ -30,6 +30,7 @@ from training.tables.reading import UNDECIDED, Decided, LookAt, Reading, number_
 ROWS_AT_ONCE = 50_000
 MAX_FOOTER_LINES = 10
 MAX_TOTALS = 3
+MIN_BELOW_HEADER, MAX_BELOW_HEADER = 5, 200  # rows
 SHOWN_LINE = 60
 TOTALS = frozenset(
     {
@@ -176,6 +177,7 @@ def _read_by(
     _name_columns(table, columns)
     _say_titles(table, text, skip)
     _say_odd(table, odd)
+    _say_second_header(table)
     _leave_totals_out(table)
     return table
 
@@ -257,6 +259,27 @@ def _say_odd(table: _Table, odd: _Odd) -> None:
                 f'than the rows (the first is line {number}: "{delimiter.join(row)[:SHOWN_LINE]}")',
             )
         )
+
+
+def _say_second_header(table: _Table) -> None:
+    """Tell of a first row of words above columns of numbers: a second header, or a row of units."""
+    frame = table.frame
+    first = [str(cell).strip() for cell in frame.iloc[0].tolist()]
+    if len(frame) < MIN_BELOW_HEADER or not any(first) or any(c.isdigit() for cell in first for c in cell):
+        return
+    below = frame.iloc[1 : 1 + MAX_BELOW_HEADER]
+    for place, cell in enumerate(first):
+        cells = [str(other).strip() for other in below.iloc[:, place].tolist()]
+        filled = [other for other in cells if other]
+        if cell and len(filled) >= MIN_BELOW_HEADER - 1 and all(other[-1].isdigit() for other in filled):
+            shown = ", ".join(first)[:SHOWN_LINE]
+            text = (
+                f"the first row ({shown}) has words where the others have numbers: if it is a second header "
+                "or names units, take it out of the file, or set skip_lines under [read] to the lines above "
+                "the last header"
+            )
+            table.look_at.append(LookAt(None, text))
+            return
 
 
 def _leave_totals_out(table: _Table) -> None:

@@ -211,6 +211,8 @@ def _rating(lines: list[str], dialect: Dialect) -> float:
     if width < 2:
         return 0.0
     first = next(i for i, row in enumerate(rows) if len(row) == width)
+    if dialect.delimiter == " " and first and _parted_otherwise(lines):
+        return 0.0
     body = [row for row in rows[first if first <= MAX_TITLE_LINES else 0 :] if not row[0].startswith("#")]
     if not body:
         return 0.0
@@ -226,6 +228,14 @@ def _rating(lines: list[str], dialect: Dialect) -> float:
     clean = sum(map(_cleanness, cells)) / len(cells)
     above = sum(0.3 if len(row) > width else 0.01 for row in rows[:first])  # titles are narrower than rows
     return consistent**2 * clean * (1 - 0.2 / width) * max(0.0, 1 - above)
+
+
+def _parted_otherwise(lines: list[str]) -> bool:
+    """Whether a usual delimiter stands as often in every line, so that spaces stand within cells."""
+    return any(
+        (count := lines[0].count(mark)) > 0 and all(line.count(mark) == count for line in lines)
+        for mark in DELIMITERS
+    )
 
 
 _NUMBER = re.compile(

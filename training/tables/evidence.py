@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from artifact.kinds.date import plain
-from training.tables.dates import Order
+from training.tables.dates import Order, are_months_of_years
 from training.tables.numbers import NUMBER_SHARE, OTHER, Evidence, Marks, evidence_of
 from training.tables.numerals import numeral
 from training.tables.reading import Decided, Reading
@@ -54,6 +54,8 @@ def _of_column(cells: "pd.Series[Any]") -> Evidence | None:
         if isinstance(text, str) and text.strip()
     ]
     if not sample or sum(any(c.isdigit() for c in text[:40]) for text in sample) < 0.5 * len(sample):
+        return None
+    if are_months_of_years([text.strip() for text in sample]):
         return None
     if sum(numeral(text.strip()) is not None for text in sample) < (NUMBER_SHARE - 0.15) * len(sample):
         return None

@@ -12,6 +12,7 @@ from training.tables.cleaned import Cleaned
 from training.tables.float32 import MERGED_SHARE, merged_share, offset_of
 from training.tables.ids import ID_SHARE
 from training.tables.reading import LookAt
+from training.tables.tokens import is_a_code_among_codes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,9 @@ unknown|unkown|none|missing|n.a.|n.a|not available|not applicable|no data|not kn
 not specified|unspecified|undefined|undetermined|tbd|nil|void|k.a.|k. a.|unbekannt|keine angabe
 keine|inconnu|non renseigné|desconocido|sin datos|s/d|sconosciuto|desconhecido|onbekend|nieznane
 brak|неизвестно|нет данных|bilinmiyor|不明|未知|不详|无|無し|なし|미상|(blank)|(missing)|(unknown)|[null]
-blank|empty|xxx|??|???|...|*|#|_|---
+blank|empty|xxx|??|???|...|*|#|_|---|n.d.|nd|n/d|s.d.|n.v.|n.v.t.|—|–|…|..|:|leer|vide|vacío|vuoto|sin dato
+sin información|no disponible|не указано|н/д|ei tietoa|brak danych|不適用|不适用|該当なし|해당없음|모름
+#nv|#n/b|#wert!|#bezug!|#valor!|#valeur!|#¡div/0!|#disp!
 """
 SAYS_MISSING = frozenset(word for line in _SAYS_MISSING.split("\n") for word in line.split("|") if word)
 MIN_STAND_INS = 3  # cells with the one number that may stand for a missing value
@@ -36,6 +39,12 @@ WAYS_BY_ROW = 10  # in which rows can differ, by the number of rows, from which 
 ID_DIGITS = 9  # of whole numbers that are all as long and all different
 MAX_CODES = 2_000
 _NINES = re.compile(r"-?(?:9{2,}|8{2,}|77+)")
+MIN_TELEPHONE_DIGITS = 5
+_TELEPHONE_NAME = re.compile(
+    r"phone|(?:^|[\s_.-])(?:tel|telefon|telefono|teléfono|mobile?|mobil|handy|cell|fax|whatsapp|msisdn)(?:$|[\s_.\d-])"
+    r"|телефон|电话|電話|手机|手機|携帯|전화|휴대",
+    re.IGNORECASE,
+)
 _CODE_NAME = re.compile(
     r"(?:^|[\s_.-])(?:code|codes|zip|zipcode|postcode|postal|plz|cp|cep|pin_?code|isbn|ean|gtin|upc|barcode|imei|naics|sic|icd|isco|fips|area_?code|branch|sector|type"
     r"|typ|kategorie|category|class|klasse|status|region|district|store|shop|dept|department)(?:$|[\s_.-])",
@@ -79,7 +88,7 @@ def _words(name: str, cells: "pd.Series[Any]") -> list[LookAt]:
             f'missing = ["{word}"] under [read]',
         )
         for word, count in counts.items()
-        if str(word).casefold() in SAYS_MISSING
+        if str(word).casefold() in SAYS_MISSING and not is_a_code_among_codes(str(word), list(counts.index))
     ]
 
 
@@ -89,7 +98,7 @@ def _numbers(name: str, values: NDArray[np.float64]) -> list[LookAt]:
         return []
     distinct, counts = np.unique(there, return_counts=True)
     texts = [*_stand_ins(distinct, counts), *_zeros(distinct, counts)]
-    if _CODE_NAME.search(name) and _are_codes(distinct):
+    if (_CODE_NAME.search(name) and _are_codes(distinct)) or _are_telephones(name, distinct):
         texts.append(
             f"{len(distinct):,} different whole numbers that may be codes, whose order means nothing: "
             f"where they are, set "
@@ -152,6 +161,12 @@ def _are_codes(distinct: NDArray[np.float64]) -> bool:
     if len(distinct) > MAX_CODES or distinct[0] < 0 or not bool((distinct == np.round(distinct)).all()):
         return False
     return len(distinct) > 2
+
+
+def _are_telephones(name: str, distinct: NDArray[np.float64]) -> bool:
+    """Whether long whole numbers stand under a name of telephones."""
+    whole = bool((distinct == np.round(distinct)).all())
+    return whole and distinct[0] >= 10**MIN_TELEPHONE_DIGITS and _TELEPHONE_NAME.search(name) is not None
 
 
 def _factors(numbers: Mapping[str, NDArray[np.float64]]) -> list[LookAt]:

@@ -35,6 +35,7 @@ LOUD_MULTIPLIERS = frozenset({"m", "b", "t", "g", "l", "cr", "mil", "bio"})  # t
 OTHER = {".": ",", ",": "."}
 _EITHER = re.compile(r"[-+]?[1-9]\d{0,2}[.,]\d{3}")
 _WHOLE = re.compile(r"[-+]?\d+")
+_AS_WHOLE = re.compile(r"([-+]?\d+)(?:\.0*)?")
 _ZERO_AHEAD = re.compile(r"0\d+[.,]\d+")
 _SHORTENED = re.compile(r"\d\.\d+E\+1\d")  # as a spreadsheet shows a whole number of 11 digits and more
 _POWER = re.compile(r"\d+[eE]\d+")  # a code as well as a number; programs write 1e+05 and 1.2e5
@@ -161,7 +162,33 @@ def _some_numerals(sample: Sequence[str]) -> bool:
 
 def too_large(texts: Iterable[str]) -> bool:
     """Whether a whole number among the texts is beyond what float64 holds exactly."""
-    return any(len(text) > 15 and _WHOLE.fullmatch(text) and int(float(text)) != int(text) for text in texts)
+    return any(
+        len(text) > 15 and (found := _AS_WHOLE.fullmatch(text)) and int(float(text)) != int(found[1])
+        for text in texts
+    )
+
+
+def _rounded(texts: Sequence[str], counts: NDArray[np.intp], values: NDArray[np.float64]) -> list[str]:
+    """What to tell of numbers beyond 2^53 that float64 rounds, such as "9,007,199,254,740,993"."""
+    large = np.flatnonzero(np.abs(np.nan_to_num(values)) > EXACT).tolist()
+    rounded = [i for i in large if _differs(texts[i], float(values[i]))]
+    if not rounded:
+        return []
+    text = (
+        f'{int(counts[rounded].sum()):,} numbers such as "{texts[rounded[0]]}" are beyond 2^53 and are '
+        f"rounded to {values[rounded[0]]:.17g} and the like: where they name things, set the kind of the "
+        'column to "category" under [kinds]'
+    )
+    return [text]
+
+
+def _differs(text: str, value: float) -> bool:
+    """Whether the digits of a text, as a whole number or with decimals, are not those of `value`."""
+    found = numeral(text)
+    if found is None or found.exponent or found.unit:
+        return False
+    digits = "".join(letter for letter in found.digits if letter.isdigit())
+    return int(digits) not in {abs(int(value)) * 10**places for places in range(len(digits))}
 
 
 def read_numbers(texts: Sequence[str], counts: NDArray[np.intp], marks: Marks) -> Numbers:
@@ -179,7 +206,7 @@ def read_numbers(texts: Sequence[str], counts: NDArray[np.intp], marks: Marks) -
             f"written: where they are "
             'codes, set the kind of the column to "category" under [kinds]'
         )
-    result.open += _lost_as_numbers(texts, counts)
+    result.open += [*_lost_as_numbers(texts, counts), *_rounded(texts, counts, values)]
     if not dotted and not rest:
         return result
     if rest and not dotted and not _some_numerals([texts[i] for i in rest[:: max(1, len(rest) // SAMPLED)]]):
@@ -203,6 +230,9 @@ def read_numbers(texts: Sequence[str], counts: NDArray[np.intp], marks: Marks) -
         result.remarks.append(f"a minus behind {behind:,} numbers is read as their sign")
         result.how.append("minus behind")
     values[~np.isfinite(values)] = np.nan
+    apart_values = np.full(len(values), np.nan)
+    apart_values[list(apart)] = values[list(apart)]
+    result.open += _rounded(texts, counts, apart_values)
     result.left = np.flatnonzero(np.isnan(values)).tolist()
     return result
 

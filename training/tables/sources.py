@@ -5,6 +5,7 @@ Every source gives the table as it is: text cells for a delimited file, its own 
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -20,6 +21,7 @@ from training.tables.raw import DataError, Raw, first_line
 from training.tables.reading import from_keys
 from training.tables.sql import read_sql
 from training.tables.synthetic import generate
+from training.tables.typed import with_plain_cells
 
 
 def read_source(use_case: UseCase) -> Raw:
@@ -45,7 +47,9 @@ def read_source(use_case: UseCase) -> Raw:
                 f"{use_case.name} has no table: its model is unmeasured. Name rows that it has not seen: "
                 '[source] with kind = "csv" and path = "test.csv".'
             )
-    return Raw(in_nfc(frame), digest or _frame_digest(frame), given)
+    digest = digest or _frame_digest(frame)
+    frame, told = with_plain_cells(frame)
+    return Raw(in_nfc(frame), digest, replace(given, look_at=(*given.look_at, *told)))
 
 
 def source_of(path: Path) -> Csv | Parquet:

@@ -1,5 +1,7 @@
 """Columns that have a type of their own, as Parquet and SQL give them, and the types that ours have."""
 
+import json
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -7,6 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from artifact.encode import canonical
+from training.tables.numbers import EXACT
+from training.tables.reading import LookAt
 
 
 def as_text(value: object) -> str:
@@ -19,6 +23,8 @@ def typed(cells: "pd.Series[Any]") -> "pd.Series[Any]":
     kind = pd.api.types.infer_dtype(cells, skipna=True)
     if kind == "integer":
         return _integers(cells)
+    if kind == "decimal" and any(_loses_whole_digits(value) for value in cells.dropna()):
+        return cells.map(str, na_action="ignore").astype("str")
     if kind in {"floating", "mixed-integer-float", "decimal"}:
         return pd.to_numeric(cells.map(float, na_action="ignore"), errors="coerce")
     if kind == "boolean":
@@ -28,6 +34,55 @@ def typed(cells: "pd.Series[Any]") -> "pd.Series[Any]":
     if kind == "empty":
         return pd.Series(np.nan, index=cells.index, dtype="float64")
     return cells.map(as_text, na_action="ignore").astype("str")
+
+
+def _loses_whole_digits(value: Any) -> bool:
+    """Whether a decimal number is so large that float64 rounds it before its decimal point."""
+    return bool(abs(value) > EXACT and Decimal(float(value)) != value)
+
+
+def with_plain_cells(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[LookAt]]:
+    """The table with bytes as texts, and lists and records as JSON, which is told."""
+    changed: dict[int, Any] = {}
+    told = []
+    for place in range(frame.shape[1]):
+        cells = frame.iloc[:, place]
+        if not pd.api.types.is_object_dtype(cells.dtype):
+            continue
+        first = next((cell for cell in cells if cell is not None), None)
+        if isinstance(first, bytes):
+            changed[place] = cells.map(_decoded, na_action="ignore")
+        elif isinstance(first, (list, tuple, dict, set, np.ndarray)):
+            changed[place] = cells.map(_as_json)
+            told.append(
+                LookAt(
+                    str(frame.columns[place]),
+                    "each cell holds a list or a record, and is taken as one text: write its parts as "
+                    "columns of their own, or leave the column out under [kinds]",
+                )
+            )
+    if not changed:
+        return frame, told
+    columns: list[Any] = [changed.get(place, frame.iloc[:, place]) for place in range(frame.shape[1])]
+    plain: pd.DataFrame = pd.concat(columns, axis=1).set_axis(frame.columns, axis=1)
+    return plain, told
+
+
+def _decoded(cell: Any) -> str:
+    return cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else str(cell)
+
+
+def _as_json(cell: Any) -> str | None:
+    if cell is None:
+        return None
+    if isinstance(cell, (np.ndarray, set, tuple)):
+        cell = list(cell)
+    return json.dumps(cell, ensure_ascii=False, default=_json_of)
+
+
+def _json_of(value: Any) -> Any:
+    """What JSON has of a value that it does not know: the list of an array, else its text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _integers(cells: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -68,17 +123,18 @@ def _large(values: NDArray[Any]) -> bool:
     return len(values) > 0 and max(abs(int(values.min())), abs(int(values.max()))) > 2**53
 
 
-def one_clock(cells: "pd.Series[Any]") -> tuple["pd.Series[Any]", str | None]:
-    """Moments on one clock, and its offset from UTC: that of the place where it never changes, else UTC."""
+def one_clock(cells: "pd.Series[Any]") -> tuple["pd.Series[Any]", str | None, bool]:
+    """Moments on one clock, its offset from UTC, and whether they had several, which are brought to UTC."""
     if cells.dt.tz is None:
-        return cells, None
+        return cells, None, False
     wall = cells.dt.tz_localize(None)
     utc = cells.dt.tz_convert("UTC").dt.tz_localize(None)
     offsets = (wall - utc).dropna().unique()
     if len(offsets) != 1:
-        return utc, "+00:00"
+        return utc, "+00:00", True
     minutes = int(offsets[0].total_seconds() // 60)
-    return wall, f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
+    sign = "-" if minutes < 0 else "+"
+    return wall, f"{sign}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}", False
 
 
 def iso(moments: NDArray[np.datetime64]) -> list[str | None]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -182,3 +183,64 @@ def test_each_cell_is_what_was_written_or_its_column_is_told(tmp_path, rows, enc
         parsed = column(found, name)["parsed"]
         right = parsed == values or [str(each) for each in parsed] == [str(each) for each in values]
         assert right or name in told or (None in told and name == towns[0])
+
+
+def parquet(tmp_path: Path, cells) -> dict:
+    """What a column of a Parquet file is read as."""
+    count = len(cells)
+    frame = pd.DataFrame(
+        {"a": cells, "x": [i * 7 % 31 for i in range(count)], "y": ["no", "yes"] * (count // 2)}
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    return shown(tmp_path / "t.parquet")
+
+
+def test_large_decimals_of_parquet_keep_their_digits(tmp_path):
+    """As whole numbers do; small ones are numbers."""
+    large = [Decimal(1_344_800_117_571_260_408 + i % 7) for i in range(60)]
+    assert column(parquet(tmp_path, large), "a")["parsed"][:20] == [str(value) for value in large[:20]]
+    small = [Decimal(f"{i}.25") for i in range(60)]
+    assert column(parquet(tmp_path, small), "a")["parsed"][:3] == [0.25, 1.25, 2.25]
+
+
+def test_bytes_of_parquet_are_texts(tmp_path):
+    found = parquet(tmp_path, ["Köln".encode(), b"Ulm"] * 30)
+    assert column(found, "a")["parsed"][:2] == ["Köln", "Ulm"]
+
+
+@pytest.mark.parametrize("cells", [[[1, 2], [3]] * 30, [{"a": 1}, {"a": 2}] * 30])
+def test_lists_and_records_of_parquet_are_told(cells, tmp_path):
+    found = parquet(tmp_path, cells)
+    assert any(each["column"] == "a" for each in found["look_at"])
+    assert column(found, "a")["kind"] == "category"
+
+
+def test_moments_of_a_place_whose_offset_changes_are_told(tmp_path):
+    found = parquet(tmp_path, pd.date_range("2024-01-01", periods=60, freq="7D", tz="Europe/Berlin"))
+    assert column(found, "a")["parsed"][0] == "2023-12-31T23:00:00"
+    assert "Europe/Berlin" in next(each["text"] for each in found["look_at"] if each["column"] == "a")
+
+
+@pytest.mark.parametrize("second", ["years,,kg,", "age,town,weight,"])
+def test_a_second_header_is_told(second, tmp_path):
+    rows = "".join(
+        f"{20 + i % 50},{['Ulm', 'Bonn'][i % 2]},{50 + i % 40}.5,{'no' if i % 3 else 'yes'}\n"
+        for i in range(60)
+    )
+    (tmp_path / "t.csv").write_text(f"a,b,c,y\n{second}\n{rows}")
+    told = " ".join(each["text"] for each in shown(tmp_path / "t.csv")["look_at"] if each["column"] is None)
+    assert "second header" in told
+    (tmp_path / "t.csv").write_text(f"a,b,c,y\n{rows}")
+    assert not shown(tmp_path / "t.csv")["look_at"]
+
+
+@pytest.mark.parametrize(
+    "cell", ["{d:02} {m:02} 1991", "06 {d:02} {m:02} 56 78", "Tue Dec {d} 12:05:07 CET 1991"]
+)
+def test_spaces_within_the_cells_of_a_comma_file_part_no_columns(cell, tmp_path):
+    rows = "".join(
+        f"{cell.format(d=i % 28 + 1, m=i % 12 + 1)},{i},{'no' if i % 3 else 'yes'}\n" for i in range(60)
+    )
+    (tmp_path / "t.csv").write_text(f"a,x,y\n{rows}")
+    found = shown(tmp_path / "t.csv")
+    assert [each["name"] for each in found["columns"]] == ["a", "x", "y"]

@@ -293,12 +293,104 @@ def test_a_way_of_writing(cells, first):
         ["401.1", "038.9", "250.0", "401.9"] * (ROWS // 4),
         [f"{i / 97:.4f}E+11".replace("0.", "4.", 1) for i in range(1, ROWS)],
         ["2009-10", "2010-11", "2011-12", "2008-09"] * (ROWS // 4),
+        *(
+            [f"5{foot}{i % 12}{inch}" for i in range(ROWS)]
+            for foot, inch in [("'", '"'), ("'", ""), ("′", "″"), ("’", "”"), (" ft ", " in"), ("' ", '"')]
+        ),
+        *(
+            [form.format(i % 7 + 1) for i in range(ROWS)]
+            for form in [
+                "{} lb 3 oz",
+                "1m6{}",
+                "{} years 2 months",
+                "{}y 2m",
+                "{}/10",
+                "4.{}/5",
+                "{} of 5",
+                "12{}/80",
+            ]
+        ),
+        *(
+            [mark if i % 9 == 0 else f"({i},234.50)" if i % 2 else f"{i},234.50" for i in range(ROWS)]
+            for mark in [" - ", "-", "--", "–", "—"]
+        ),
+        [f"{9_007_199_254_740_993 + 2 * (i % 9):,}" for i in range(ROWS)],
+        ["5-Mar", "12-Apr", "3-4", "Jan-25"] * (ROWS // 4),
+        ["Ulm", "Ulm\u200b", "Bonn"] * (ROWS // 3),
+        ["Bad Ems", "Bad\u00a0Ems", "Bonn"] * (ROWS // 3),
+        ["Bad Ems", "Bad  Ems", "Bonn"] * (ROWS // 3),
+        ["ULM", "ＵＬＭ", "BONN"] * (ROWS // 3),
+        ["BONN", "ВONN", "ULM"] * (ROWS // 3),  # the second begins with a Cyrillic letter
+        ["M&amp;M", "Ben &amp; Jerry"] * (ROWS // 2),
+        ["1", "2", "3", "four"] * (ROWS // 4),
+        ["red", "blue", "-999"] * (ROWS // 3),
+        ["ja", "j", "nein", "n"] * (ROWS // 4),
+        ["sí", "si", "no"] * (ROWS // 3),
+        ["WAHR", "TRUE", "FALSCH", "FALSE"] * (ROWS // 4),
+        ["是", "Y", "否", "N"] * (ROWS // 4),
+        [["Ulm", "Bonn", "Hof"][i // 5 % 3] if i % 5 == 0 else "" for i in range(ROWS)],
+        [f"{'▲' if i % 2 else '▼'}{i}.5" for i in range(ROWS)],
+        ["1900-01-01" if i % 9 == 0 else f"2015-{i % 12 + 1:02}-{i % 28 + 1:02}" for i in range(ROWS)],
         [f"{i % 28 + 1:02}/{i % 12 + 1:02}/{2550 + i % 9}" for i in range(ROWS)],
     ],
 )
 def test_what_stays_open_is_told(cells):
     column = read({"a": cells})["a"]
     assert column.look_at or column.id_like
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["36 months", "60 months"] * (ROWS // 2),
+        ["18-25", "26-35", "36-45"] * (ROWS // 3),
+        ["1920x1080", "1366x768"] * (ROWS // 2),
+        ["ja", "nein"] * (ROWS // 2),
+        ["yes", "no"] * (ROWS // 2),
+        ["A+", "A-", "B+"] * (ROWS // 3),
+        ["2014/2015", "2015/2016"] * (ROWS // 2),
+        ["Müller", "Møller", "Miller"] * (ROWS // 3),
+        ["Jan", "Feb", "Mar"] * (ROWS // 3),
+        ["Q1", "Q2", "Q3"] * (ROWS // 3),
+        ["ND", "SD", "CA", "TX"] * (ROWS // 4),
+        ["K", "1", "2", "3"] * (ROWS // 4),
+        ["192.168.0.1", "10.0.0.1"] * (ROWS // 2),
+        ["a remark" if i in {3, 4, 17, 40} else "" for i in range(ROWS)],
+    ],
+)
+def test_a_plain_category_is_no_question(cells):
+    column = read({"a": cells})["a"]
+    assert column.kind == "category"
+    assert not column.look_at
+
+
+def test_a_dash_that_a_key_settles_is_no_question():
+    cells = pd.Series(["-" if i % 9 == 0 else f"{i}.5" for i in range(ROWS)], dtype="str")
+    assert clean_column(cells, "a").look_at
+    settled = Reading(missing=("-",))
+    assert not clean_column(cells, "a", reading=settled).look_at
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("dep_time", [f"{i % 24 * 100 + i * 7 % 60}" for i in range(ROWS)]),
+        ("arr_time", [f"{i % 24 * 10_000 + i * 7 % 60 * 100 + 5}" for i in range(ROWS)]),
+        ("date", [f"{1990 + i % 30}{i * 5 % 365 + 1:03}" for i in range(ROWS)]),
+        ("timestamp", [f"{1_700_000_000 + i * 86_400}.{i % 9 + 1}" for i in range(ROWS)]),
+        ("phone", [f"138{10_000_000 + i % 33}" for i in range(ROWS)]),
+        ("电话", [f"138{10_000_000 + i % 33}" for i in range(ROWS)]),
+    ],
+)
+def test_numbers_whose_name_says_what_else_they_may_be(name, cells):
+    from training.tables.noticed import noticed
+
+    found = read({name: cells})
+    assert found[name].kind == "number"
+    assert found[name].look_at or noticed(found, 0, ROWS)
+    found = read({"amount": cells})
+    assert not found["amount"].look_at
+    assert not noticed(found, 0, ROWS)
 
 
 @pytest.mark.parametrize(
