@@ -30,7 +30,6 @@ from training.tables.ids import (
     counts_rows,
     has_codes,
     has_id_name,
-    is_code,
     names_things,
 )
 from training.tables.labels import clean_labels
@@ -56,6 +55,7 @@ SCANNED_DOTS = 1_000
 # Of numbers with a dot, the share that must have something else than three digits behind it. Where numbers
 # have three decimals it is a tenth, and from a twentieth on nothing is in doubt.
 CLEAR_DOTS = 0.06
+_LIKE_A_CODE = re.compile(r"^\s*(?:0\d|\+)", re.MULTILINE)
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
 _INFINITE = re.compile(r"[-+]?inf(?:inity)?", re.IGNORECASE)
 
@@ -220,7 +220,9 @@ def _quick_numbers(cells: "pd.Series[Any]", missing: MissingWords, marks: Marks)
     if np.abs(array[np.isfinite(array)]).max() > EXACT:
         return None
     listed = texts.tolist()
-    if any(map(is_code, listed)) and has_codes([text for text in set(listed) if not missing.has(text)]):
+    if _LIKE_A_CODE.search("\n".join(listed)) and has_codes(
+        [text.strip() for text in set(listed) if not missing.has(text)]
+    ):
         return None
     if any("e" in text.lower() for text in islice(listed, SCANNED_DOTS)):
         return None

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -37,16 +38,34 @@ _WITHOUT_MARK = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 # stand alone; a language whose alphabet explains all letters tells them apart.
 _LATIN = (
     "windows-1252", "windows-1250", "windows-1257", "windows-1254", "iso-8859-2", "iso-8859-15", "mac-roman",
-    "cp850", "cp852", "windows-1258", "mac-latin2", "iso-8859-9", "cp775", "iso-8859-13",
+    "cp850", "cp852", "cp857", "windows-1258", "mac-latin2", "iso-8859-9", "cp775", "iso-8859-13",
 )  # fmt: skip
 _ALPHABETS = tuple(
     frozenset(letters + letters.upper())
     for letters in (
         "äöüß", "éèêëàâçîïôùûüœæ", "áéíóúñü", "àèéìòù", "áâãàçéêíóôõú", "ëéïöü", "åäö", "æøåé", "áéíóúýþæðö",
-        "àçèéíïòóúü·", "ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ăâîșțşţ",
-        "ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž", "çğıöşüâîİ",
+        "àçèéíïòóúü·", "ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ăâîșț",
+        "ăâîşţ", "ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž", "çğıöşüâîİ",
     )
 )  # fmt: skip
+MAX_ODDITY = 0.3  # of a Latin text, above which common characters of Chinese or Japanese are likelier
+MIN_COMMON = 0.9  # of the characters
+# The commoner first; the codec and its first bytes that the common characters have.
+_EASTERN = {
+    "gb18030": ("gb2312", 0xB0, 0xD7), "shift_jis": ("euc_jp", 0xB0, 0xCF), "big5": ("big5", 0xA4, 0xC6),
+    "euc-kr": ("euc_kr", 0xB0, 0xC8), "euc_jp": ("euc_jp", 0xB0, 0xCF),
+}  # fmt: skip
+MIN_ENCODED = 0.75  # of an alphabet's letters that an encoding has, if its language is written in it
+_ICELANDIC = frozenset("áíóúæé")  # of which some word has one where others have þ, ð or ý
+# Where a letter stands in the languages that have it; elsewhere it is rather one of another encoding.
+_PLACES = {
+    "õ": ("áâãàçéêíóôõú", re.compile(r"õe")),
+    "ã": ("áâãàçéêíóôõú", re.compile(r"ã(?:[oesi]|$)")),
+    "ç": ("áâãàçéêíóôõúéèêëàâçîïôùûüœæ", re.compile(r"ç[aouáãâàóôõú]")),
+    "þ": ("áéíóúýþæðö", re.compile(r"(?<!\w)þ")),
+    "ð": ("áéíóúýþæðö", re.compile(r"(?<=\w)ð")),
+    "ğ": ("çğıöşüâîi̇", re.compile(r"(?<=[aeıioöuüâ])ğ")),
+}
 _VIETNAMESE = frozenset("àáâãèéêìíòóôõùúýăđơư" + "ÀÁÂÃÈÉÊÌÍÒÓÔÕÙÚÝĂĐƠƯ")  # whose tones stand apart
 _TONES = "\u0300\u0301\u0303\u0309\u0323"  # windows-1258 writes them behind their letters
 _BETWEEN_WORDS = frozenset("“”„‘’‚–—…€£°²³µ«»¿¡ºª·§©®№½¼¾×\u00a0" + _TONES)
@@ -59,6 +78,8 @@ _OTHERS = (  # of other scripts; a detector knows more, and takes rare ones for 
 _NAMES = {codecs.lookup(name).name: name for name in (*_LATIN, *_OTHERS)}
 _NAMES |= {"utf-8-sig": "utf-8", "ascii": "utf-8", "gb2312": "gb18030", "gbk": "gb18030", "tis-620": "cp874"}
 _COMMONER = {"cp949": "euc-kr", "cp932": "shift_jis", "big5hkscs": "big5", "euc_jis_2004": "euc_jp"}
+_BESIDE_LATIN = "[\u0370-\u03ff\u0400-\u052f\u0590-\u06ff\u0e00-\u0e7f]"
+_TWO_SCRIPTS = re.compile(rf"[A-Za-z]{_BESIDE_LATIN}|{_BESIDE_LATIN}[A-Za-z]")
 _TWICE = re.compile(
     "[\u00c2-\u00c5\u00d0\u00d1\u00e2][\u0080-\u00bf\u0152-\u0178\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
 )
@@ -265,29 +286,78 @@ def _lines_with_letters(content: bytes) -> bytes:
     return b"\n".join(lines)
 
 
+def _byte_words(sample: bytes) -> bytes:
+    """The words that are not ASCII, a line each: numbers and other words beside them mislead a detector."""
+    words = dict.fromkeys(word for word in re.split(rb"[\s,;\"]+", sample) if not word.isascii())
+    return b"\n".join(words)
+
+
 def _ranked(sample: bytes) -> list[tuple[str, float]]:
     """Encodings that decode the sample, the likeliest first, with how much worse than the first they fit."""
     found = [
         (_name(str(each["encoding"])), float(each["confidence"] or 0))
-        for each in chardet.detect_all(sample)
+        for each in chardet.detect_all(_byte_words(sample))
         if each["encoding"]
     ]
     known = {*_LATIN, *_OTHERS}
     detected = [(encoding, each) for encoding, each in found if encoding in known and _fits(sample, encoding)]
+    detected = [each for each in detected if not _mixes_scripts(sample.decode(each[0]))]
     if detected and not _is_latin(sample.decode(detected[0][0])):
         best = detected[0][1]
         return [(encoding, 1 - each / best if best else 0.0) for encoding, each in detected]
     scored = []
     for place, encoding in enumerate(dict.fromkeys([*_LATIN, *(encoding for encoding, _ in detected[:1])])):
         if _fits(sample, encoding):
-            alphabets = (_VIETNAMESE,) if encoding == "windows-1258" else _ALPHABETS
+            alphabets = (_VIETNAMESE,) if encoding == "windows-1258" else _alphabets_in(encoding)
             scored.append((_oddity(sample.decode(encoding), alphabets), place, encoding))
+    east = _eastern(sample) if not scored or min(scored)[0] > MAX_ODDITY else None
     if not scored:
-        return []
+        return [(east, 0.0)] if east else []
     least = min(scored)[0]
     first = next(each for each in scored if each[0] <= least + BEST_BY)
     rest = sorted(each for each in scored if each is not first)
-    return [(encoding, max(0.0, odd - first[0])) for odd, _, encoding in [first, *rest]]
+    found = [(encoding, max(0.0, odd - first[0])) for odd, _, encoding in [first, *rest]]
+    return [(east, 0.0), *found] if east else found
+
+
+def _eastern(sample: bytes) -> str | None:
+    """The encoding of Chinese, Japanese or Korean by which nearly all characters are common ones.
+
+    A detector sees none in a few words such as "男" and "女".
+    """
+    for encoding, (codec, low, high) in _EASTERN.items():
+        try:
+            characters = [c for c in sample.decode(encoding) if not c.isascii()]
+        except UnicodeDecodeError:
+            continue
+        common = sum(_is_common(character, codec, low, high) for character in characters)
+        if common >= MIN_COMMON * len(characters):
+            return encoding
+    return None
+
+
+def _is_common(character: str, codec: str, low: int, high: int) -> bool:
+    """Whether a character is among the common ones of an encoding, by the first byte that it has in it."""
+    if "\u3041" <= character <= "\u30fe" or "\uff66" <= character <= "\uff9f":
+        return codec == "euc_jp"
+    return low <= character.encode(codec, "ignore")[:1].ljust(1, b"\0")[0] <= high
+
+
+@cache
+def _alphabets_in(encoding: str) -> tuple[frozenset[str], ...]:
+    """The alphabets of the languages that are written in an encoding."""
+    return tuple(
+        alphabet
+        for alphabet in _ALPHABETS
+        if sum(bool(letter.encode(encoding, "ignore")) for letter in alphabet) >= MIN_ENCODED * len(alphabet)
+    )
+
+
+def _mixes_scripts(text: str) -> bool:
+    """Whether most words with letters outside of ASCII have letters of two scripts: "grцяe"."""
+    words = set(_words(text.splitlines()))
+    mixed = [word for word in words if _TWO_SCRIPTS.search(word)]
+    return 2 * len(mixed) > len(words)
 
 
 def _fits(content: bytes, encoding: str) -> bool:
@@ -307,8 +377,10 @@ def _is_latin(text: str) -> bool:
 def _oddity(text: str, alphabets: Iterable[frozenset[str]]) -> float:
     """How badly the best of the alphabets explains the letters of a Latin text, and how oddly they stand."""
     counts: dict[str, int] = {}
+    misplaced: dict[str, int] = {}
     characters = odd = 0
-    for word in set(_words(text.splitlines())):
+    words = set(_words(text.splitlines()))
+    for word in words:
         for place, character in enumerate(word):
             if character.isascii():
                 continue
@@ -317,6 +389,8 @@ def _oddity(text: str, alphabets: Iterable[frozenset[str]]) -> float:
             category = unicodedata.category(character)
             if category[0] == "L":
                 counts[character] = counts.get(character, 0) + 1
+                if _is_misplaced(word.lower(), place):
+                    misplaced[character] = misplaced.get(character, 0) + 1
                 odd += _oddly_placed(character, category, before, after)
             elif category in {"Cc", "Co", "Cn"}:
                 odd += 3
@@ -324,10 +398,28 @@ def _oddity(text: str, alphabets: Iterable[frozenset[str]]) -> float:
                 character not in _WITHIN_WORDS and before.isalpha() and after.isalpha()
             ):
                 odd += 1
+    icelandic = any(letter in _ICELANDIC for word in words for letter in word.lower())
     explained = max(
-        sum(count for letter, count in counts.items() if letter in alphabet) for alphabet in alphabets
+        sum(
+            count - (misplaced.get(letter, 0) if _has_places(letter, alphabet) else 0)
+            for letter, count in counts.items()
+            if letter in alphabet and (icelandic or "þ" not in alphabet)
+        )
+        for alphabet in alphabets
     )
     return (sum(counts.values()) - explained + odd) / max(characters, 1)
+
+
+def _is_misplaced(word: str, place: int) -> bool:
+    """Whether a letter stands where its language never has it."""
+    places = _PLACES.get(word[place : place + 1])
+    return places is not None and places[1].match(word, place) is None
+
+
+def _has_places(letter: str, alphabet: frozenset[str]) -> bool:
+    """Whether a letter has its places in the language of an alphabet: "õ" has in Portuguese."""
+    places = _PLACES.get(letter.lower())
+    return places is not None and alphabet <= frozenset(places[0] + places[0].upper())
 
 
 def _oddly_placed(letter: str, category: str, before: str, after: str) -> int:

@@ -47,9 +47,10 @@ def clean_labels(cells: "pd.Series[Any]", reading: Reading = UNDECIDED) -> tuple
 def _label_tokens(cells: "pd.Series[Any]", missing: MissingWords) -> tuple[Tokens, list[str]]:
     """The labels, and words for missing among them that are labels themselves."""
     tokens = tokenised(cells, missing)
-    gone = cells.dropna().str.strip()
-    gone = gone[[missing.has(word) and word != "" and not missing.is_settled(word) for word in gone]]
-    counts = gone.value_counts()
+    counts = cells.value_counts()  # each text once, before it is looked at
+    counts = counts.groupby(counts.index.str.strip(), sort=False).sum().sort_values(ascending=False)
+    words = [missing.has(word) and word != "" and not missing.is_settled(word) for word in counts.index]
+    counts = counts[words]
     if not len(counts):
         return tokens, []
     word = str(counts.index[0])

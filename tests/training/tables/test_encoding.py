@@ -131,3 +131,35 @@ def test_cases(name, encoding, first):
     raw = read_delimited(CASES / name)
     assert raw.reading.encoding.value == encoding
     assert raw.frame.iloc[0].tolist() == first
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("windows-1250", ["Győr", "Székesfehérvár", "Pécs", "Kőszeg", "Hódmezővásárhely"]),
+        ("windows-1250", ["Győr", "Pécs"]),
+        ("windows-1254", ["İzmir", "Muğla", "Şanlıurfa", "Ağrı"]),
+        ("windows-1254", ["Muğla", "Ağrı"]),
+        ("cp857", ["İzmir", "Muğla", "Şanlıurfa", "Ağrı"]),
+        ("windows-1257", ["Jūrmala", "Liepāja", "Daugavpils", "Rēzekne"]),
+        ("windows-1252", ["größe"]),
+        ("windows-1252", ["Reykjavík", "Akureyri", "Garðabær", "Þórshöfn"]),
+        ("windows-1252", ["São Paulo", "Brasília", "Maceió", "Goiânia"]),
+        ("windows-1252", ["Besançon", "Nîmes", "Orléans"]),
+        ("shift_jis", ["はい", "いいえ"]),
+        ("shift_jis", ["トヨタ", "ホンダ", "日産"]),
+        ("shift_jis", ["男", "女"]),
+        ("gb18030", ["男", "女"]),
+        ("big5", ["男", "女"]),
+        ("euc_jp", ["はい", "いいえ"]),
+    ],
+)
+def test_a_few_words_tell_their_encoding(encoding, words):
+    """Beside numbers and words of ASCII, which say nothing; the guess is told all the same."""
+    rows = "".join(
+        f"{words[i % len(words)]},{i * 37 % 101},{'ja' if i % 3 else 'nein'}\n" for i in range(120)
+    )
+    decoded = decode(f"a,x,y\n{rows}".encode(encoding), Path("a.csv"))
+    assert words[0] in decoded.text
+    assert all(word in decoded.text for word in words)
+    assert "is a guess" in decoded.look_at[0].text
