@@ -52,6 +52,7 @@ _YEAR_MONTH = re.compile(r"(\d{4})([-/.])(\d{1,2})")
 _DOTTED_MONTH = re.compile(r"(?:0?[1-9]|1[0-2])\.(?:19|20)\d{2}")
 _ISO_LIKE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?|\d{8}T\d{4,6}.*", re.DOTALL)
 _ZONE = re.compile(r"(?<=\d)\s?(?:Z|UTC|[+-]\d{2}:?\d{2})$")
+_SOME_ZONE = re.compile(r"\d\s?(?:Z|UTC|[+-]\d{2}:?\d{2})$", re.MULTILINE)
 _TIME = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?(?: ?[AaPp][Mm])?")
 _PAST = re.compile(
     r"birth|born|\bdob\b|(?:^|_)dob|geb|naiss|nacim|nasc|рожд|рожден|född|fødsel|syntym|生年|出生|生日|생년|doğum|urodz|narozen"
@@ -259,7 +260,9 @@ def _of_digits(text: str) -> bool:
 def _iso_dates(texts: "pd.Series[Any]") -> "pd.Series[Any]":
     """ISO 8601 dates by the clock on the wall: a time zone is dropped."""
     full = texts.str.match(r"\d{4}-\d{2}-\d{2}|\d{8}T\d{4}").astype(bool)
-    wall = texts.where(full).str.replace(_ZONE, "", regex=True)
+    wall = texts.where(full)
+    if _SOME_ZONE.search("\n".join(texts)):
+        wall = wall.str.replace(_ZONE, "", regex=True)
     return pd.to_datetime(wall, format="ISO8601", errors="coerce").astype("datetime64[us]")
 
 

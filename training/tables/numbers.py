@@ -35,6 +35,7 @@ LOUD_MULTIPLIERS = frozenset({"m", "b", "t", "g", "l", "cr", "mil", "bio"})  # t
 OTHER = {".": ",", ",": "."}
 _EITHER = re.compile(r"[-+]?[1-9]\d{0,2}[.,]\d{3}")
 _WHOLE = re.compile(r"[-+]?\d+")
+_LONG_WHOLE = re.compile(r"^[-+]?\d{14}", re.MULTILINE)
 _AS_WHOLE = re.compile(r"([-+]?\d+)(?:\.0*)?")
 _ZERO_AHEAD = re.compile(r"0\d+[.,]\d+")
 _SHORTENED = re.compile(r"\d\.\d+E\+1\d")  # as a spreadsheet shows a whole number of 11 digits and more
@@ -160,8 +161,10 @@ def _some_numerals(sample: Sequence[str]) -> bool:
     return len(sample) < SAMPLED // 2 or sum(numeral(text) is not None for text in sample) > 0.2 * len(sample)
 
 
-def too_large(texts: Iterable[str]) -> bool:
+def too_large(texts: Sequence[str]) -> bool:
     """Whether a whole number among the texts is beyond what float64 holds exactly."""
+    if not _LONG_WHOLE.search("\n".join(texts)):
+        return False
     return any(
         len(text) > 15 and (found := _AS_WHOLE.fullmatch(text)) and int(float(text)) != int(found[1])
         for text in texts
@@ -196,7 +199,8 @@ def read_numbers(texts: Sequence[str], counts: NDArray[np.intp], marks: Marks) -
     values = plain(texts)
     rest = np.flatnonzero(~np.isfinite(values)).tolist()
     values[rest] = np.nan
-    powers = [i for i, text in enumerate(texts) if _POWER.fullmatch(text)]
+    plainly_read = np.flatnonzero(np.isfinite(values)).tolist()
+    powers = [i for i in plainly_read if _POWER.fullmatch(texts[i])]
     dotted = [i for i, text in enumerate(texts) if "." in text and either(text)]
     result = Numbers(values, rest)
     if powers:
@@ -206,7 +210,7 @@ def read_numbers(texts: Sequence[str], counts: NDArray[np.intp], marks: Marks) -
             f"written: where they are "
             'codes, set the kind of the column to "category" under [kinds]'
         )
-    result.open += [*_lost_as_numbers(texts, counts), *_rounded(texts, counts, values)]
+    result.open += [*_lost_as_numbers(texts, counts, plainly_read), *_rounded(texts, counts, values)]
     if not dotted and not rest:
         return result
     if rest and not dotted and not _some_numerals([texts[i] for i in rest[:: max(1, len(rest) // SAMPLED)]]):
@@ -251,7 +255,9 @@ def may_be_codes(texts: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def _lost_as_numbers(texts: Sequence[str], counts: NDArray[np.intp]) -> list[str]:
+def _lost_as_numbers(
+    texts: Sequence[str], counts: NDArray[np.intp], plainly_read: Sequence[int]
+) -> list[str]:
     """What texts lose as numbers: the zero by which versions differ, digits that a spreadsheet cut off."""
     key = 'set the kind of the column to "category" under [kinds]'
     found = []
@@ -259,7 +265,7 @@ def _lost_as_numbers(texts: Sequence[str], counts: NDArray[np.intp]) -> list[str
         found.append(
             f'"{code[0]}" is read as a number, and {code[1]}: where it is a code or a version, {key}'
         )
-    short = [i for i, text in enumerate(texts) if _SHORTENED.fullmatch(text)]
+    short = [i for i in plainly_read if _SHORTENED.fullmatch(texts[i])]
     if short and (cells := int(counts[short].sum())) > 0.5 * int(counts.sum()):
         found.append(
             f'{cells:,} cells such as "{texts[short[0]]}" may be ids whose last digits a spreadsheet has cut '

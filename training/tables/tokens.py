@@ -18,6 +18,7 @@ MISSING_WORDS = frozenset(
         "#null!", "#div/0!", "#name?", "#num!", "#ref!", "#value!",
     }
 )  # fmt: skip
+_QUOTES = frozenset("='")  # with which a spreadsheet begins a number that is to stay a text
 MAX_MISSING_LETTERS = 20
 MAX_KEPT_MARKS = 8
 MAX_MARK_LETTERS = 40
@@ -76,6 +77,14 @@ class MissingWords:
         )
         return fewer
 
+    def among(self, stripped: Sequence[str]) -> set[str]:
+        """Those of the texts, without spaces around them, that stand for a missing value."""
+        found = self.words.intersection(map(str.lower, stripped))
+        given = self._given.intersection(stripped)
+        return (
+            {text for text in stripped if text.lower() in found or text in given} if found or given else set()
+        )
+
     def has(self, text: str) -> bool:
         """Whether a text stands for a missing value; only the usual words in any case."""
         if len(text) > self._longest:
@@ -87,13 +96,16 @@ class MissingWords:
 def tokenised(cells: "pd.Series[Any]", missing: MissingWords) -> Tokens:
     """The distinct texts of a column without what stands for a missing value."""
     raw_codes, raw = pd.factorize(cells.astype("str"), use_na_sentinel=True)
-    texts = [without_excel(word.strip()) for word in raw.to_numpy(object).tolist()]
-    index: dict[str, int] = {}
+    stripped = map(str.strip, raw.to_numpy(object).tolist())
+    texts = [without_excel(word) if word[:1] in _QUOTES else word for word in stripped]
+    gone = missing.among(texts)
+    distinct = list(dict.fromkeys(texts))
+    if gone:
+        distinct = [word for word in distinct if word not in gone]
+    index = {word: i for i, word in enumerate(distinct)}
     mapping = np.full(len(texts) + 1, -1, np.intp)
-    for i, word in enumerate(texts):
-        if not missing.has(word):
-            mapping[i] = index.setdefault(word, len(index))
-    return Tokens(mapping[raw_codes], list(index))
+    mapping[:-1] = range(len(texts)) if len(index) == len(texts) else [index.get(word, -1) for word in texts]
+    return Tokens(mapping[raw_codes], distinct)
 
 
 def marks_of(cells: "pd.Series[Any]", cleaned: "pd.Series[Any]") -> tuple[str, ...]:
