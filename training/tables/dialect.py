@@ -171,17 +171,19 @@ def _candidates(
             continue
         if delimiter == " " and 2 * sum("\t" in line for line in lines) > len(lines):
             continue
-        for quote in _quotes(lines, given, known):
+        for quote in _quotes(lines, escaped, given, known):
             escapes = _escapes(escaped & {quote, delimiter}, given, known)
             found += [Dialect(delimiter, quote, escape) for escape in escapes]
     return found
 
 
-def _quotes(lines: list[str], given: Dialect | None, known: frozenset[str]) -> tuple[str, ...]:
+def _quotes(
+    lines: list[str], escaped: set[str], given: Dialect | None, known: frozenset[str]
+) -> tuple[str, ...]:
     if given and "quote" in known:
         return (given.quote,)
     quotes = ['"']
-    if _single_quoted(lines):
+    if "'" in escaped or _single_quoted(lines):
         quotes.append("'")
     if any('"' in line for line in lines):
         quotes.append("")

@@ -307,3 +307,9 @@ def test_spaces_inside_of_cells_that_tabs_part_are_no_delimiters(tmp_path):
     """Where every name has two words, and a title above has no tab."""
     raw = reading(tmp_path, "Report 2024\n\nGröße 0\tGröße 1\ty\n" + "Smith, J\tSmith, J\tja\n" * 12)
     assert raw.frame.columns.tolist() == ["Größe 0", "Größe 1", "y"]
+
+
+def test_an_escaped_apostrophe_tells_the_quote_where_no_cell_needs_one(tmp_path):
+    """As a writer that quotes by need leaves it, with the single quote as its own."""
+    text = rows().replace("row 7,", "don\\'t,")
+    assert "don't" in reading(tmp_path, text).frame["name"].tolist()
