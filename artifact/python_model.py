@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 CODE = "code"
 
-Flavor = Literal["pickle", "skops", "xgboost", "lightgbm", "catboost"]
-Dtype = Literal["float", "int", "bool", "str", "datetime"]
+Flavor = Literal["pickle", "skops", "xgboost", "lightgbm", "catboost", "onnx", "pyfunc"]
+Dtype = Literal["float", "float32", "int", "int32", "bool", "str", "datetime"]
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,16 +117,31 @@ def score_of(model: Any, spec: PythonModel, signature: Signature) -> Score:
     """The same of a model that is open."""
     ask = getattr(model, spec.method)
     decide = model.predict if signature.decided else None
-    places = [signature.names.index(each.name) for each in spec.inputs]
+    columns_of = _columns_of(spec, signature)
 
     def score(rows: NDArray[Any]) -> NDArray[np.float64]:
-        columns = _columns(rows, places, spec) if places else rows.astype(np.float64, copy=False)
+        columns = columns_of(rows)
         scores = scores_from(ask(columns), spec, signature, len(rows))
         if decide is None:
             return scores
         return np.column_stack([scores, _chosen(decide(columns), spec, len(rows)).argmax(axis=1)])
 
     return score
+
+
+def answer_of(model: Any, spec: PythonModel, signature: Signature) -> Callable[[NDArray[Any]], Any]:
+    """Raw rows to whatever the method of an open model answers."""
+    ask = getattr(model, spec.method)
+    columns_of = _columns_of(spec, signature)
+    return lambda rows: ask(columns_of(rows))
+
+
+def _columns_of(spec: PythonModel, signature: Signature) -> Callable[[NDArray[Any]], Any]:
+    """Raw rows to what the model is given; a pipeline without inputs of its own takes the matrix."""
+    places = [signature.names.index(each.name) for each in spec.inputs]
+    if not places:
+        return lambda rows: rows.astype(np.float64, copy=False)
+    return lambda rows: _columns(rows, places, spec)
 
 
 def check_packages(names: tuple[str, ...], fitted: dict[str, str], where: str) -> None:
@@ -160,6 +175,8 @@ def _columns(rows: NDArray[Any], places: list[int], spec: PythonModel) -> Any:
         import pandas as pd  # of the model's own process
 
         return pd.DataFrame(dict(zip((each.name for each in spec.inputs), columns, strict=True)))
+    if all(each.dtype == "float32" for each in spec.inputs):
+        return np.column_stack(columns)
     if all(each.dtype in {"float", "int", "bool"} for each in spec.inputs):
         return np.column_stack([np.asarray(column, np.float64) for column in columns])
     return np.column_stack([np.asarray(column, object) for column in columns])
@@ -173,6 +190,16 @@ def _int(cells: NDArray[Any]) -> NDArray[Any]:
     numbers = cells.astype(np.float64)
     whole = np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all()
     return numbers.astype(np.int64) if whole else numbers
+
+
+def _float32(cells: NDArray[Any]) -> NDArray[np.float32]:
+    return cells.astype(np.float64).astype(np.float32)
+
+
+def _int32(cells: NDArray[Any]) -> NDArray[Any]:
+    whole = _int(cells)
+    fits = whole.dtype == np.int64 and bool((whole == whole.astype(np.int32)).all())
+    return whole.astype(np.int32) if fits else whole
 
 
 def _bool(cells: NDArray[Any]) -> NDArray[Any]:
@@ -196,7 +223,9 @@ def absent(cell: Any) -> bool:
 
 CONVERT: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "float": _float,
+    "float32": _float32,
     "int": _int,
+    "int32": _int32,
     "bool": _bool,
     "str": _str,
     "datetime": _datetime,
@@ -303,10 +332,25 @@ def _open_catboost(path: Path, _spec: PythonModel) -> Any:
     return model
 
 
+def _open_onnx(path: Path, _spec: PythonModel) -> Any:
+    from artifact.onnx_table import OnnxTable
+
+    return OnnxTable(path)
+
+
+def _open_pyfunc(path: Path, _spec: PythonModel) -> Any:
+    import mlflow.pyfunc
+
+    sys.dont_write_bytecode = True  # an artifact holds no file that its manifest does not list
+    return mlflow.pyfunc.load_model(str(path), suppress_warnings=True)
+
+
 OPENERS: dict[str, Callable[[Path, PythonModel], Any]] = {
     "pickle": _open_pickle,
     "skops": _open_skops,
     "xgboost": _open_xgboost,
     "lightgbm": _open_lightgbm,
     "catboost": _open_catboost,
+    "onnx": _open_onnx,
+    "pyfunc": _open_pyfunc,
 }

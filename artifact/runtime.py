@@ -14,6 +14,7 @@ import numpy as np
 
 from artifact import python_model
 from artifact.manifest import ONNX, SKOPS, ArtifactError, check_golden
+from artifact.onnx_session import open_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,20 +51,6 @@ def open_score(artifact: Artifact) -> Score:
         return _onnx(artifact)
     spec = python_model.read(artifact)
     return _sklearn(artifact) if spec is None else python_model.open_score(artifact, spec)
-
-
-def open_session(model: str | bytes) -> Any:
-    """An onnxruntime session of a file or of its content, with the options that every session of ours has."""
-    import onnxruntime  # 30 MB that a server without ONNX models never needs
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # a pod is one worker on one core; batches are its parallelism
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.log_severity_level = 4  # its errors raise too; a line on a pipe that nobody reads never returns
-    options.enable_cpu_mem_arena = False  # the arena keeps the largest batch's memory for good
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _onnx(artifact: Artifact) -> Score:

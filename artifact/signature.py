@@ -36,6 +36,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unknown
         What a category that training never saw does: refused, coded as missing, or passed on as it is to a
         model that reads raw columns.
+    whole
+        Only whole numbers are taken, since the model fails on others.
     integer
         Every training value was whole, so an example is shown whole.
     minimum, maximum, median
@@ -72,6 +74,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     missing: Literal["refuse", "allow"] = "refuse"
     marks: tuple[str, ...] = ()
     unknown: Literal["refuse", "missing", "pass"] = "refuse"
+    whole: bool = False
     integer: bool = False
     minimum: float | None = None
     maximum: float | None = None
@@ -186,8 +189,10 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @cached_property
     def numeric(self) -> bool:
-        """Every column is a number as it stands, so that a row is already its line of the matrix."""
-        return all(column.kind == "number" and not column.offset for column in self.columns)
+        """Every column is any number as it stands, so that a row is already its line of the matrix."""
+        return all(
+            column.kind == "number" and not column.offset and not column.whole for column in self.columns
+        )
 
     @cached_property
     def dtype(self) -> type[np.floating[Any]]:

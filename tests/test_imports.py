@@ -15,6 +15,7 @@ SOURCES = sorted(
 
 ALLOWED = {
     "mlflow": {
+        "artifact/python_model.py",
         "training/registry/connection.py",
         "training/registry/mlflow_registry.py",
         "training/registry/pyfunc.py",
@@ -35,6 +36,8 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"keeper"},
         {"store", "runtime"},
         {"python_model"},
+        {"onnx_table"},
+        {"onnx_session"},
         {"manifest"},
         {"encode"},
         {"kinds"},

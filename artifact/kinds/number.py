@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 MAX_NUMBER = math.nextafter(2.0**128 - 2.0**103, 0)
 """The largest number that is finite once it is rounded to float32; `3.4028235e38`, the shortest spelling of
 float32's own maximum, is within it."""
+MAX_WHOLE = 2.0**53
+"""The largest whole number up to which float64 holds all of them."""
 _PLAIN = frozenset((int, float))
 
 
 def encode_column(column: Column, *, single: bool = True) -> Encode:
     """Cells to float64; `single` rounds each to what float32 holds."""
     offset = column.offset
+    limit = MAX_WHOLE if column.whole else MAX_NUMBER
 
     def encode(cells: Sequence[Any], errors: Errors | None) -> NDArray[np.float64]:
         if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiu":
@@ -37,7 +40,9 @@ def encode_column(column: Column, *, single: bool = True) -> Encode:
                 values = np.array([_number(cell) for cell in cells], np.float64)
         else:
             values = np.array([_number(cell) for cell in cells], np.float64)
-        refused = ~np.isfinite(values) | (np.abs(values) > MAX_NUMBER)
+        refused = ~np.isfinite(values) | (np.abs(values) > limit)
+        if column.whole:
+            refused |= np.floor(values) != values
         if refused.any():
             _refuse_numbers(column, cells, values, np.flatnonzero(refused).tolist(), errors)
         if offset:
@@ -58,7 +63,11 @@ def _refuse_numbers(
     for i in places:
         if errors is not None and not is_missing(cells[i], column.marks):
             value = cells[i]
-            if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+            is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+            if is_number and column.whole:
+                reason = f"expected a whole number within ±{MAX_WHOLE:.2g}, got {shown(value)}"
+                errors.add(i, column.name, reason, "no_number")
+            elif is_number:
                 errors.add(
                     i,
                     column.name,

@@ -15,17 +15,19 @@ from training.decide.test_set import encode
 from training.export import golden_records
 from training.facts import about, data_of, source_tags
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
+from training.imported.answers import by_its_answers, check_probabilities
 from training.imported.card import card
 from training.imported.contract import (
     columns_wanted,
     dtypes_of,
     signature_of,
     spec_of,
+    with_fractions_refused,
     with_missing_refused,
 )
 from training.imported.describe import describe
 from training.imported.load import ModelError, load
-from training.imported.seal import RUNTIME_REASON, algorithm_of, seal
+from training.imported.seal import RUNTIME_REASON, algorithm_of, digest_of, seal
 from training.metrics.baseline import same_for_all
 from training.metrics.metric import metrics
 from training.onnx.parity import tolerance_of
@@ -63,13 +65,18 @@ def adopt(registry: Registry, job: Job) -> Finished:
     job.progress.stage("opening the model")
     shutil.rmtree(job.folder, ignore_errors=True)
     loaded = open_model(asked, registry, job.folder / "fetched")
+    if loaded.warning:
+        job.progress.say(f"          ! {loaded.warning}")
     described = describe(loaded.model)
     signature, spec = _contract(loaded, described, table)
     job.progress.stage("measuring it on the table")
     rows = encode(signature, table, job.test.rows)
+    spec = by_its_answers(loaded.model, described, spec, signature, rows)
     score = score_of(loaded.model, spec, signature)
     scores = _scores(score, rows)
+    check_probabilities(signature, scores)
     signature = with_missing_refused(signature, score, rows)
+    signature = with_fractions_refused(signature, spec, score, rows)
     run_id = registry.start(
         use_case.name,
         f"imported · {use_case.name} · {job.began}",
@@ -141,7 +148,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         for each in (scores, same_for_all(test.truth, signature.classes, len(scores)))
     )
     algorithm = algorithm_of(loaded.model)
-    digest = manifest.digest(loaded.file)
+    digest = digest_of(loaded.file)
     words = card(
         title=use_case.title or use_case.name,
         description=use_case.description,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from training.imported.load import Loaded
     from training.tables.data import Table
 
+NUMBERS = frozenset({"float", "float32", "int", "int32"})
+"""Types of columns that are numbers."""
 MAX_CATEGORIES = 500
 """Different texts of a column from which on the signature lists none of them."""
 SHOWN = 5
@@ -80,8 +82,8 @@ def dtypes_of(described: Described, table: Table, names: Sequence[str]) -> dict[
     found: dict[str, Dtype] = {}
     for name in names:
         kind, cells = table.kinds[name], table.frame[name].dropna()
-        wanted = described.dtypes.get(name)
-        if wanted in {"float", "int"} and kind != "number":
+        wanted = described.dtypes.get(name, described.every)
+        if wanted in NUMBERS and kind != "number":
             raise ModelError(
                 f"The model reads {name!r} as a number, and the table has words there, such as "
                 f"{cells.iloc[0]!r}: "
@@ -147,7 +149,7 @@ def label_of(label: Any) -> Label:
 
 def _column(described: Described, cells: pd.Series[Any], name: str, dtype: Dtype) -> Column:
     seen = cells.dropna()
-    if dtype in {"float", "int"}:
+    if dtype in NUMBERS and name not in described.known:
         values = seen.to_numpy(np.float64)
         if not len(values):
             return Column(name=name, kind="number", missing="allow")
@@ -201,6 +203,28 @@ def with_missing_refused(signature: Signature, score: Score, rows: NDArray[Any])
         except Exception:  # noqa: BLE001 - whatever the model raises, it does not take the row
             takes = False
         columns.append(column if takes else msgspec.structs.replace(column, missing="refuse"))
+    return msgspec.structs.replace(signature, columns=tuple(columns))
+
+
+def with_fractions_refused(
+    signature: Signature, spec: PythonModel, score: Score, rows: NDArray[Any]
+) -> Signature:
+    """The signature that takes only whole numbers where the model was made for them and fails on others."""
+    whole = {each.name for each in spec.inputs if each.dtype in {"int", "int32"}}
+    row = next((each for each in rows if not any(absent(cell) for cell in each)), None)
+    if row is None:
+        return signature
+    columns = []
+    for place, column in enumerate(signature.columns):
+        takes = column.kind != "number" or column.name not in whole
+        if not takes:
+            asked = row.astype(object)
+            asked[place] = float(asked[place]) + 0.5
+            try:
+                takes = bool(np.isfinite(score(asked.reshape(1, -1))).all())
+            except Exception:  # noqa: BLE001 - as above
+                takes = False
+        columns.append(column if takes else msgspec.structs.replace(column, whole=True))
     return msgspec.structs.replace(signature, columns=tuple(columns))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from artifact.onnx_table import OnnxTable
 from training.imported.load import ModelError
+from training.imported.onnx_file import classes_of, last_operator
 
 KNOWN = frozenset({"sklearn", "imblearn", "xgboost", "lightgbm", "catboost"})
 """Packages whose classifiers predict the label of the highest probability, but for those of `APART`."""
@@ -53,6 +55,10 @@ class Described:
         It was fitted on a list of texts, as a pipeline is that begins with a vectorizer.
     probabilities
         Its method `predict` answers probabilities of `classes`, as boosters do.
+    every
+        The type of all columns, of which no name is known.
+    answers
+        How many numbers it answers for a row; 0 where it does not say.
     known
         Values that an encoder knows and refuses others, by column.
     classes
@@ -72,6 +78,8 @@ class Described:
     texts: bool = False
     probabilities: bool = False
     decides: bool = False
+    every: Dtype | None = None
+    answers: int = 0
 
 
 def describe(model: Any) -> Described:
@@ -86,6 +94,10 @@ def describe(model: Any) -> Described:
         inside = ", ".join(map(str, list(model)[:5])) if isinstance(model, dict) else ""
         what = f"a {type(model).__name__}" + (f" with {inside}" if inside else "")
         raise ModelError(f"The file holds {what}, expected a fitted model with predict or predict_proba.")
+    if isinstance(model, OnnxTable):
+        return _of_onnx(model)
+    if type(model).__module__.startswith("mlflow.pyfunc"):
+        return _of_pyfunc(model)
     if not callable(getattr(model, "predict", None)):
         raise ModelError(
             f"The file holds a {type(model).__name__}, which has no method predict: it is no model, or "
@@ -110,6 +122,84 @@ def describe(model: Any) -> Described:
         if refuses:
             described.known[column] = tuple(known.tolist())
     return described
+
+
+_ONNX_KINDS: dict[str, Dtype] = {"f": "float", "i": "int", "u": "int", "b": "bool", "O": "str"}
+
+
+def _of_onnx(model: OnnxTable) -> Described:
+    dtypes: dict[str, Dtype] = {}
+    if len(model.inputs) > 1:
+        for each in model.inputs:
+            own = [each.name] if each.width == 1 else [f"{each.name}_{i}" for i in range(each.width)]
+            dtypes |= dict.fromkeys(own, _ONNX_KINDS[each.dtype.kind])
+    first = model.inputs[0]
+    classes, task = _onnx_classes(model), None
+    if classes:
+        task = "binary" if len(classes) == 2 else "multiclass"
+    elif model.numbers and not model.labels:
+        ends_in = last_operator(model.path, model.numbers)
+        if ends_in == "Softmax":
+            task = "binary" if model.answers == 2 else "multiclass"
+        elif ends_in == "Sigmoid" and model.answers == 1:
+            task = "binary"
+    return Described(
+        task=cast("Task | None", task),
+        method="predict_proba" if model.maps or model.numbers else "predict",
+        names=tuple(dtypes),
+        columns=len(dtypes) or first.width,
+        frame=False,
+        classes=classes,
+        dtypes=dtypes,
+        every=None if dtypes else _ONNX_KINDS[first.dtype.kind],
+        answers=model.answers,
+    )
+
+
+def _onnx_classes(model: OnnxTable) -> tuple[Any, ...]:
+    """The labels of a graph that answers labels or maps; a network's outputs have none."""
+    if not (model.maps or model.labels):
+        return ()
+    listed = classes_of(model.path)
+    return listed if len(listed) > 1 else ()
+
+
+_PYFUNC_KINDS: dict[str, Dtype] = {
+    "double": "float",
+    "float": "float32",
+    "long": "int",
+    "integer": "int32",
+    "boolean": "bool",
+    "string": "str",
+    "datetime": "datetime",
+}
+
+
+def _of_pyfunc(model: Any) -> Described:
+    """A model of MLflow that has no flavor but python_function: what its signature says."""
+    schema = model.metadata.get_input_schema()
+    described = Described(None, "predict", (), 0, frame=True, classes=())
+    if schema is None:
+        return described
+    if not schema.is_tensor_spec():
+        dtypes: dict[str, Dtype] = {}
+        for place, each in enumerate(schema.inputs):
+            kind = getattr(each.type, "name", str(each.type))
+            if kind not in _PYFUNC_KINDS:
+                raise ModelError(
+                    f"The MLflow signature has the column {each.name!r} of type {kind}; expected one of "
+                    f"{', '.join(_PYFUNC_KINDS)}."
+                )
+            dtypes[str(each.name) if each.name is not None else str(place)] = _PYFUNC_KINDS[kind]
+        return replace(described, names=tuple(dtypes), columns=len(dtypes), dtypes=dtypes)
+    shape = tuple(schema.inputs[0].shape)
+    if len(schema.inputs) > 1 or len(shape) != 2 or shape[1] < 1:
+        shapes = ", ".join(str(tuple(each.shape)) for each in schema.inputs)
+        raise ModelError(
+            f"The MLflow signature has tensors of shape {shapes}; expected one of [-1, columns]."
+        )
+    every: Dtype = "float32" if str(schema.inputs[0].type) == "float32" else "float"
+    return replace(described, columns=int(shape[1]), frame=False, every=every)
 
 
 def _names(model: Any) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.imported.adopt import open_model
-from training.imported.contract import columns_wanted
+from training.imported.contract import NUMBERS, columns_wanted
 from training.imported.describe import describe
 from training.imported.load import FLAVORS
 from training.imported.unmeasured import MADE_UP, contract_of
@@ -62,6 +62,8 @@ def write_unmeasured_use_case(
         raise UseCaseError(f"{path} exists already: edit it, or move it away to have a new one written.")
     draft = UseCase(name=named, target=target or UNMEASURED_TARGET, model=asked, file=str(path))
     with _opened(asked, source) as loaded:
+        if loaded.warning:
+            tell(f"! {loaded.warning}")
         contract = contract_of(loaded, draft)
     path.write_text(unmeasured_toml(draft, contract.signature, contract.examples), encoding="utf-8")
     made_up = [column for column, said in contract.examples.items() if said == MADE_UP]
@@ -120,6 +122,8 @@ def write_model_use_case(
     """
     asked = _asked(source, trust=trust, code=code)
     with _opened(asked, source) as loaded:
+        if loaded.warning:
+            tell(f"! {loaded.warning}")
         described = describe(loaded.model)
     table = Path(data).expanduser().resolve()
     named = name or _name_of(source)
@@ -130,10 +134,10 @@ def write_model_use_case(
     kinds: dict[str, KindSetting] = {}
     for column in available:
         if column in wanted:
-            dtype = described.dtypes.get(column) or _dtype(
+            dtype = described.dtypes.get(column, described.every) or _dtype(
                 raw.frame.iloc[:, available.index(column)].tolist()
             )
-            kinds[column] = "number" if dtype in {"float", "int"} else "category"
+            kinds[column] = "number" if dtype in NUMBERS else "category"
     task = described.task
     return write_use_case(
         data,

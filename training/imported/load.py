@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped] # MLflow brings it
 
+from artifact.onnx_table import NotATableError
 from artifact.python_model import OPENERS, Flavor, PythonModel
+from training.imported.onnx_file import NotOnnxError, in_one_file
 from training.imported.pickles import NotAPickleError, imported_names, suspicious
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ FLAVORS: dict[str, Flavor] = {
     ".lgb": "lightgbm",
     ".cbm": "catboost",
     ".cb": "catboost",
+    ".onnx": "onnx",
 }
 PACKAGES = {
     "sklearn": "scikit-learn",
@@ -37,6 +40,8 @@ PACKAGES = {
     "catboost": "catboost",
     "pandas": "pandas",
     "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "mlflow": "mlflow",
 }
 """Distributions of the packages that models are made of, by what they are imported as."""
 SHOWN_NAMES = 12
@@ -60,6 +65,8 @@ class Loaded:
         For skops: the types that a person has let it open.
     versions
         Of the packages that it needs, by distribution.
+    warning
+        What a person should know of it; "" for nothing.
     """
 
     model: Any
@@ -67,6 +74,7 @@ class Loaded:
     file: Path
     trusted: tuple[str, ...]
     versions: dict[str, str]
+    warning: str = ""
 
 
 def load(file: Path, *, trust: bool, code: tuple[Path, ...] = ()) -> Loaded:
@@ -78,8 +86,13 @@ def load(file: Path, *, trust: bool, code: tuple[Path, ...] = ()) -> Loaded:
         There is no such file, it is of no kind that this opens, it is a pickle without `trust`, or it cannot
         be opened.
     """
+    warning = ""
     if file.is_dir():
-        file = _of_mlmodel(file)
+        warning = made_with(file)
+        found = _of_mlmodel(file)
+        if found is None:
+            return _function(file, trust=trust, code=code, warning=warning)
+        file = found
     if not file.is_file():
         raise ModelError(f"{file}: there is no such file.")
     flavor = FLAVORS.get(file.suffix.lower())
@@ -88,19 +101,35 @@ def load(file: Path, *, trust: bool, code: tuple[Path, ...] = ()) -> Loaded:
             f"{file}: {file.suffix or 'a file without an ending'} is no kind of model that can be taken; "
             f"expected one of {', '.join(FLAVORS)}, or a folder with an MLmodel."
         )
+    if flavor == "onnx":
+        try:
+            file = in_one_file(file)
+        except NotOnnxError as error:
+            raise ModelError(f"{file} {error}.") from None
     names = _names(file, flavor, trust=trust)
+    _put_on_path(code)
+    trusted = _untrusted(file) if flavor == "skops" else ()
+    spec = PythonModel(flavor=flavor, file=file.name, inputs=(), frame=False, method="", trusted=trusted)
+    model = _opened(file, flavor, spec)
+    return Loaded(model, flavor, file, trusted, _versions(names, flavor), warning)
+
+
+def _put_on_path(code: tuple[Path, ...]) -> None:
     for folder in reversed(code):
         if not folder.is_dir():
             raise ModelError(
                 f"model.code: {folder} is no folder; name the one that holds the model's modules."
             )
         sys.path.insert(0, str(folder))
-    trusted = _untrusted(file) if flavor == "skops" else ()
-    spec = PythonModel(flavor=flavor, file=file.name, inputs=(), frame=False, method="", trusted=trusted)
+
+
+def _opened(file: Path, flavor: Flavor, spec: PythonModel) -> Any:
     try:
-        model = OPENERS[flavor](file, spec)
+        return OPENERS[flavor](file, spec)
     except ModuleNotFoundError as error:
         raise ModelError(_lacks(file, error.name or "")) from None
+    except NotATableError as error:
+        raise ModelError(f"{file} is no model of a table: {error}.") from None
     except AttributeError as error:
         raise ModelError(
             f"{file} cannot be opened: {error}. Where a class of the model stands in a module of your "
@@ -110,7 +139,40 @@ def load(file: Path, *, trust: bool, code: tuple[Path, ...] = ()) -> Loaded:
     except Exception as error:  # noqa: BLE001 - whatever a library raises on a file
         reason = str(error).splitlines()[0][:300] if str(error) else ""
         raise ModelError(f"{file} cannot be opened: {type(error).__name__}: {reason}") from None
-    return Loaded(model, flavor, file, trusted, _versions(names, flavor))
+
+
+def _function(folder: Path, *, trust: bool, code: tuple[Path, ...], warning: str) -> Loaded:
+    """A model of MLflow that has no flavor but python_function, whose own code opens it."""
+    loader = str(_flavors(folder)["python_function"].get("loader_module", "its loader"))
+    if not trust:
+        raise ModelError(
+            f"{folder} is a python_function of MLflow, and opening it runs its code and its pickle (by "
+            f"{loader}). If you know where it comes from: trust = true in [model], or init --trust."
+        )
+    _put_on_path(code)
+    spec = PythonModel(flavor="pyfunc", file=folder.name, inputs=(), frame=True, method="predict")
+    model = _opened(folder, "pyfunc", spec)
+    return Loaded(model, "pyfunc", folder, (), _versions(["mlflow", *_required(folder)], "pyfunc"), warning)
+
+
+def _required(folder: Path) -> dict[str, str]:
+    """The versions that an MLflow folder pins of the packages that models are made of, by module."""
+    try:
+        lines = (folder / "requirements.txt").read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pins = dict(line.strip().split("==", 1) for line in lines if line.count("==") == 1)
+    return {module: pins[name] for module, name in PACKAGES.items() if name in pins and module != "mlflow"}
+
+
+def made_with(folder: Path) -> str:
+    """A sentence where an MLflow folder pins other versions than are installed; "" where it does not."""
+    said = []
+    for module, pinned in _required(folder).items():
+        here = _versions([module], "pyfunc").get(PACKAGES[module], "")
+        if here and here.split(".")[:2] != pinned.split(".")[:2]:
+            said.append(f"{PACKAGES[module]} {pinned}, and this is {here}")
+    return f"The model was made with {'; with '.join(said)}." if said else ""
 
 
 def _names(file: Path, flavor: Flavor, *, trust: bool) -> list[str]:
@@ -172,29 +234,38 @@ def _lacks(file: Path, module: str) -> str:
 
 
 def _versions(names: list[str], flavor: Flavor) -> dict[str, str]:
-    packages = {name.partition(".")[0] for name in names} | ({flavor} if flavor in PACKAGES else set())
-    installed = packages_distributions()  # xgboost may be of the distribution xgboost-cpu
+    library = "onnxruntime" if flavor == "onnx" else flavor
+    packages = {name.partition(".")[0] for name in names} | ({library} if library in PACKAGES else set())
+    installed = packages_distributions()
     found = {}
     for package in sorted(packages & PACKAGES.keys()):
-        for distribution in installed.get(package, ())[:1]:
+        distributions = installed.get(package, ())
+        # xgboost may be of the distribution xgboost-cpu, and mlflow is of two.
+        for distribution in sorted(distributions, key=lambda each: each != PACKAGES[package])[:1]:
             found[distribution] = version(distribution)
     return found
 
 
-def _of_mlmodel(folder: Path) -> Path:
-    """The file of the flavor by which a folder of MLflow is opened."""
+def _flavors(folder: Path) -> dict[str, Any]:
+    """The flavors that an MLmodel names."""
     described = folder / "MLmodel"
     if not described.is_file():
         raise ModelError(f"{folder} has no file MLmodel, so it is no model of MLflow.")
     try:
-        flavors = yaml.safe_load(described.read_text("utf-8"))["flavors"]
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+        return dict(yaml.safe_load(described.read_text("utf-8"))["flavors"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, UnicodeDecodeError):
         raise ModelError(f"{described} is damaged: it names no flavors.") from None
+
+
+def _of_mlmodel(folder: Path) -> Path | None:
+    """The file of the flavor by which a folder of MLflow is opened; None for python_function alone."""
+    flavors, described = _flavors(folder), folder / "MLmodel"
     for name, key in (
         ("sklearn", "pickled_model"),
         ("xgboost", "data"),
         ("lightgbm", "data"),
         ("catboost", "data"),
+        ("onnx", "data"),
     ):
         if name in flavors:
             file = folder / str(flavors[name].get(key) or flavors[name].get("model_data") or "")
@@ -203,7 +274,9 @@ def _of_mlmodel(folder: Path) -> Path:
                     f"{described} names {file.name!r} for its flavor {name}, and {file} is not there."
                 )
             return file
+    if "python_function" in flavors:
+        return None
     raise ModelError(
-        f"{described} has the flavors {', '.join(sorted(flavors))}; expected sklearn, xgboost, lightgbm "
-        f"or catboost."
+        f"{described} has the flavors {', '.join(sorted(flavors))}; expected sklearn, xgboost, lightgbm, "
+        f"catboost, onnx or python_function."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,6 +14,7 @@ import numpy as np
 from artifact import manifest
 from artifact.encode import Encoder
 from artifact.manifest import MODEL
+from artifact.onnx_table import OnnxTable
 from artifact.python_model import CODE
 
 if TYPE_CHECKING:
@@ -57,7 +59,10 @@ def seal(
     """
     assert use_case.model is not None  # noqa: S101 - only such use cases come here
     (folder / "model").mkdir(parents=True)
-    shutil.copy(loaded.file, folder / spec.file)
+    if loaded.file.is_dir():
+        shutil.copytree(loaded.file, folder / spec.file, ignore=NOT_CODE)
+    else:
+        shutil.copy(loaded.file, folder / spec.file)
     for each in use_case.model.code:
         shutil.copytree(each, folder / CODE, dirs_exist_ok=True, ignore=NOT_CODE)
     spec = msgspec.structs.replace(spec, code=bool(use_case.model.code))
@@ -84,6 +89,21 @@ def seal(
     return spec
 
 
+def digest_of(file: Path) -> str:
+    """SHA-256 of a model's file, or of the names and digests of the files of its folder."""
+    if not file.is_dir():
+        return manifest.digest(file)
+    digest = hashlib.sha256()
+    for each in sorted(file.rglob("*")):
+        if each.is_file() and "__pycache__" not in each.parts:
+            digest.update(f"{each.relative_to(file).as_posix()} {manifest.digest(each)}\n".encode())
+    return digest.hexdigest()
+
+
 def algorithm_of(model: Any) -> str:
     """What a model is called: the class of its last step."""
+    if isinstance(model, OnnxTable):
+        return "ONNX graph"
+    if type(model).__module__.startswith("mlflow.pyfunc"):
+        return "MLflow python_function"
     return type(model.steps[-1][1] if hasattr(model, "steps") else model).__name__

@@ -13,17 +13,24 @@ import numpy as np
 
 from artifact import manifest
 from artifact.encode import Encoder, canonical
-from artifact.python_model import score_of
+from artifact.python_model import answer_of, score_of
 from artifact.signature import Column, Signature
 from training.facts import about, source_tags
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
 from training.imported.adopt import open_model
+from training.imported.answers import check_probabilities
 from training.imported.card import card
-from training.imported.contract import label_of, spec_of, with_missing_refused
+from training.imported.contract import (
+    NUMBERS,
+    label_of,
+    spec_of,
+    with_fractions_refused,
+    with_missing_refused,
+)
 from training.imported.describe import describe
 from training.imported.known import Known, known_columns
 from training.imported.load import ModelError
-from training.imported.seal import RUNTIME_REASON, algorithm_of, seal
+from training.imported.seal import RUNTIME_REASON, algorithm_of, digest_of, seal
 from training.metrics.metric import DEFAULT_METRIC
 from training.onnx.parity import tolerance_of
 from training.pending import Finished, save
@@ -83,6 +90,8 @@ def adopt_unmeasured(
     progress.stage("opening the model")
     shutil.rmtree(folder, ignore_errors=True)
     loaded = open_model(use_case.model, registry, folder / "fetched")
+    if loaded.warning:
+        progress.say(f"          ! {loaded.warning}")
     progress.stage("making a row that it answers")
     contract = contract_of(loaded, use_case)
     metric = use_case.metric or DEFAULT_METRIC[contract.signature.task]
@@ -116,7 +125,13 @@ def contract_of(loaded: Loaded, use_case: UseCase) -> Contract:
         )
     names = described.names or tuple(f"x{place}" for place in range(described.columns))
     known = known_columns(loaded.model, names)
-    columns = {name: _asked(known.get(name, Known()), use_case.kinds.get(name)) for name in names}
+    columns = {
+        name: _asked(
+            _of_signature(known.get(name, Known()), described.dtypes.get(name, described.every)),
+            use_case.kinds.get(name),
+        )
+        for name in names
+    }
     failed = ""
     for values in _combinations([name for name, each in columns.items() if each.example is None]):
         filled = {name: _filled(each, values.get(name)) for name, each in columns.items()}
@@ -151,6 +166,11 @@ def _asked(known: Known, kind: str | None) -> Known:
     return replace(known, dtype="float" if kind == "number" else "str", text=kind == "text")
 
 
+def _of_signature(known: Known, dtype: Dtype | None) -> Known:
+    """A column with the type that the model's own signature gives it."""
+    return known if dtype is None or known.dtype == dtype else replace(known, dtype=dtype)
+
+
 def _filled(known: Known, value: float | str | None) -> Known:
     """A column with an example, and with a type if no step of the model has one."""
     if value is None:
@@ -173,10 +193,19 @@ def _tried(loaded: Loaded, described: Described, use_case: UseCase, columns: dic
     spec = spec_of(loaded, described, signature, dtypes)
     score = score_of(loaded.model, spec, signature)
     rows = Encoder(signature).records([signature.example], lenient=True)
+    if not described.classes:
+        answered = np.asarray(answer_of(loaded.model, spec, signature)(rows)).ravel()
+        if len(answered) and isinstance(answered[0], (str, bytes)):
+            raise ModelError(
+                f"The model answers labels such as {str(answered[0])!r} and does not list them: name a table "
+                "that has all of them: init MODEL --data TABLE."
+            )
     scores = score(rows)
     if not np.isfinite(scores).all():
         raise ValueError("its answer is not a finite number")
+    check_probabilities(signature, scores)
     signature = with_missing_refused(signature, score, rows)
+    signature = with_fractions_refused(signature, spec, score, rows)
     records = [signature.example]
     for number in range(1, GOLDEN_ROWS):
         record = {name: _other(each, signature.example[name], number) for name, each in columns.items()}
@@ -203,7 +232,7 @@ def _other(known: Known, example: Any, number: int) -> Any:
     values = [value for value in known.values if value is not None]
     if values:
         value = values[number % len(values)]
-        return canonical(value) if known.dtype in {"str", "bool"} else value
+        return canonical(value) if known.refuses or known.dtype in {"str", "bool"} else value
     if known.minimum is not None and known.maximum is not None:
         return (example, known.minimum, known.maximum)[number % 3]
     return example + (number % 3) - 1 if isinstance(example, float) else example
@@ -234,13 +263,13 @@ def _signature(described: Described, use_case: UseCase, columns: dict[str, Known
 
 def _column(name: str, known: Known) -> Column:
     example = known.example
-    if known.dtype in {"float", "int"} and isinstance(example, (int, float)):
+    if known.dtype in NUMBERS and not known.refuses and isinstance(example, (int, float)):
         value = float(example) if known.source or example else None
         return Column(
             name=name,
             kind="number",
             missing="allow",
-            integer=known.dtype == "int",
+            integer=known.dtype in {"int", "int32"},
             minimum=known.minimum,
             maximum=known.maximum,
             median=value,
@@ -268,8 +297,13 @@ def _column(name: str, known: Known) -> Column:
 
 
 def _with_objective(described: Described, model: Any) -> Described:
-    """A booster of a file of its own, with the task that its objective is of."""
-    if described.task is not None or described.classes:
+    """A booster of a file of its own, with the task that its objective is of; a network, with its classes."""
+    if described.classes:
+        return described
+    if described.task in {"binary", "multiclass"}:
+        count = max(2, described.answers)
+        return replace(described, classes=tuple(range(count)), probabilities=True)
+    if described.task is not None:
         return described
     objective, classes = _objective(model)
     if objective.startswith(("binary:hinge", "rank", "lambdarank", "survival")):
@@ -309,7 +343,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
 ) -> Finished:
     assert use_case.model is not None  # noqa: S101 - as above
     signature, algorithm = contract.signature, algorithm_of(loaded.model)
-    digest = manifest.digest(loaded.file)
+    digest = digest_of(loaded.file)
     words = card(
         title=use_case.title or use_case.name,
         description=use_case.description,

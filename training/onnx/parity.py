@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
-from artifact.runtime import open_session
+from artifact.onnx_session import open_session
 from artifact.signature import labels
 from training.onnx.graph import INPUT
 

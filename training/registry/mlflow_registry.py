@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from artifact.manifest import MANIFEST, ArtifactError
 from training.interpreter import typed
+from training.registry.absent import why_absent
 from training.registry.connection import Connection
 from training.registry.embedded import database_of, read_alias_in
 from training.registry.experiments import Experiments
 from training.registry.file_stores import check_store
-from training.registry.place import tracking_uri
+from training.registry.place import shown_uri, tracking_uri
 from training.registry.records import (
     MAX_DESCRIPTION,
     MAX_NOTE,
@@ -290,8 +291,19 @@ class Registry:
         """
         with self._attempt(f"give the files of {uri}"):
             folder.mkdir(parents=True, exist_ok=True)
-            with self._as_default():
-                return Path(self._mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+            try:
+                with self._as_default():
+                    found = self._mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
+            except Exception as error:
+                absent = why_absent(self._client, uri)
+                if not absent and _is_lost(error):
+                    absent = _FILES_GONE.format(uri=uri)
+                if not absent:
+                    raise
+                raise RegistryError(f"{absent} The registry is {shown_uri(self.uri)}.") from error
+            if not any(Path(found).iterdir() if Path(found).is_dir() else [found]):
+                raise RegistryError(f"{_FILES_GONE.format(uri=uri)} The registry is {shown_uri(self.uri)}.")
+            return Path(found)
 
     # Inside
 
@@ -423,6 +435,12 @@ def _version(found: Any) -> Version:
     return Version(
         found.name, str(found.version), found.run_id or "", dict(found.tags), found.creation_timestamp / 1000
     )
+
+
+_FILES_GONE = (
+    "The files of {uri} are no longer in the registry's store: put them back from a backup, or log the model "
+    "anew."
+)
 
 
 def _is_lost(error: Exception) -> bool:

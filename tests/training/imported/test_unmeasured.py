@@ -141,6 +141,7 @@ def lengths(frame: pd.DataFrame) -> Any:
 
 ALONE: dict[str, Callable[[], Any]] = {
     "labels only": lambda: SVC().fit(X, Y),
+    "its own decision": lambda: SVC(probability=True).fit(X, Y),
     "a regression": lambda: LinearRegression().fit(X[:, :2], X[:, 2]),
     "refuses zero": lambda: make_pipeline(FunctionTransformer(np.log), LogisticRegression()).fit(X, Y == 1),
     "words of its own": lambda: make_pipeline(FunctionTransformer(lengths), LinearRegression()).fit(
@@ -163,7 +164,9 @@ def test_its_example_is_answered(what: str, cli: Callable[..., Said], place: Pat
     assert ran.code == 0, ran.err
 
     artifact = champion(name, mlflow_url, place / "champion")
-    assert np.isfinite(answers(artifact, artifact.signature.example)).all()
+    found = answers(artifact, artifact.signature.example)
+    assert np.isfinite(found).all()
+    assert artifact.signature.decided == (what == "its own decision")
 
 
 def test_an_unmeasured_model_never_replaces_a_measured_one(
@@ -251,3 +254,28 @@ def test_the_objective_of_a_booster_file_is_its_task(
         expected = [1 - own, own] if name == "boosted_two" else np.atleast_1d(own)
         np.testing.assert_allclose(found, expected, atol=1e-6)
         assert artifact.signature.classes == {"boosted_two": (0, 1), "boosted_three": (0, 1, 2)}.get(name, ())
+
+
+def test_a_number_that_its_encoder_refuses_is_refused_with_those_that_it_knows(
+    cli: Callable[..., Said], place: Path, mlflow_url: str
+) -> None:
+    """Grades and codes are categories for a one-hot encoder, with and without a table."""
+    table = pd.DataFrame({"grade": [1, 2, 3, 5] * 20, "size": np.arange(80.0)})
+    table["price"] = table["grade"] * 2.0 + table["size"]
+    table.to_csv(place / "grades.csv", index=False)
+    steps = ColumnTransformer([("c", OneHotEncoder(), ["grade"])], remainder="passthrough")
+    model = make_pipeline(steps, LinearRegression()).fit(table[["grade", "size"]], table["price"])
+    joblib.dump(model, place / "grades.pkl")
+    for name, options in (
+        ("grades_alone", ()),
+        ("grades_measured", ("--data", "grades.csv", "--target", "price")),
+    ):
+        assert cli("init", "grades.pkl", "--name", name, "--trust", *options).code == 0
+        ran = cli("run", f"{name}.toml")
+        assert ran.code == 0, ran.err
+        artifact = champion(name, mlflow_url, place / name)
+        for grade in (5, 5.0, "5"):
+            found = answers(artifact, {"grade": grade, "size": 2.0})
+            assert found[0, 0] == pytest.approx(12.0)
+        with pytest.raises(ValueError, match="unknown category 4; expected one of"):
+            answers(artifact, {"grade": 4, "size": 2.0})

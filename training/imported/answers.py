@@ -1,0 +1,78 @@
+"""What a model answers where it does not say so itself: labels, or probabilities that are some."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from artifact.encode import canonical
+from artifact.python_model import answer_of
+from training.imported.load import ModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from artifact.python_model import PythonModel
+    from artifact.signature import Signature
+    from training.imported.describe import Described
+
+LOOKED_AT = 500
+"""Rows whose answers are looked at."""
+OFF_ONE = 1e-3
+"""How far the sum of a row's probabilities may be from 1: float16 has three digits."""
+
+
+def by_its_answers(
+    model: Any, described: Described, spec: PythonModel, signature: Signature, rows: NDArray[Any]
+) -> PythonModel:
+    """The spec of a model without `classes_` that answers labels, or columns that are named as the classes.
+
+    Raises
+    ------
+    ModelError
+        It raises on the rows.
+    """
+    if signature.task == "regression" or described.classes:
+        return spec
+    rows = rows[:LOOKED_AT]
+    try:
+        answered = answer_of(model, spec, signature)(rows)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise ModelError(f"The model does not score the table's rows: {reason}.") from error
+    wanted = [canonical(label) for label in signature.classes]
+    named = [canonical(name) for name in getattr(answered, "columns", ())]
+    if sorted(named) == sorted(wanted):
+        return msgspec.structs.replace(spec, order=tuple(named.index(label) for label in wanted))
+    flat = np.asarray(answered)
+    if flat.size != len(rows):
+        return spec
+    values = {canonical(value): value for value in flat.reshape(len(rows)).tolist()}
+    if not values.keys() <= set(wanted):
+        return spec
+    own = tuple(values.get(each, label) for each, label in zip(wanted, signature.classes, strict=True))
+    return msgspec.structs.replace(spec, labels=own)
+
+
+def check_probabilities(signature: Signature, scores: NDArray[np.float64]) -> None:
+    """Refuse what a classifier answers if it is no probability of each class.
+
+    Raises
+    ------
+    ModelError
+        Names the row and what it gives.
+    """
+    if signature.task == "regression":
+        return
+    scores = scores[:, : len(signature.classes)]
+    off = (np.abs(scores.sum(axis=1) - 1) > OFF_ONE) | (scores < -OFF_ONE).any(axis=1)
+    if off.any():
+        row = int(np.flatnonzero(off)[0])
+        shown = ", ".join(f"{value:.4g}" for value in scores[row][:8].tolist())
+        raise ModelError(
+            f"The model's answers are no probabilities of {len(signature.classes)} classes: row {row} gives "
+            f"{shown}. Expected numbers from 0 to 1 whose sum is 1: let a network end in a softmax, or in a "
+            "sigmoid for two classes."
+        )
