@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import sys
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from artifact.python_model import CODE, PythonModel
 from artifact.trusted import TRUSTED
 from training.families.catalog import WRITERS
 from training.families.scores import scores_of
+from training.onnx.boosters import LIBRARIES as BOOSTERS
 from training.onnx.convert import convert, parts_of
 from training.onnx.graph import NoExport
 from training.onnx.parity import compare, onnx_score, parity_rows, tolerance_of
@@ -139,7 +141,7 @@ def export(
         algorithm=algorithm,
         metric=metric,
         metrics={key: float(value) for key, value in metrics.items() if np.isfinite(value)},
-        libraries={library: version(library) for library in (*LIBRARIES, *packages)},
+        libraries={library: version(library) for library in (*LIBRARIES, *packages)} | _boosters(pipeline),
     )
     size = sum(path.stat().st_size for path in directory.iterdir()) / 1e6
     return ExportResult(sealed.runtime, reason, parity, size, sealed)
@@ -220,6 +222,12 @@ def _distributions(pipeline: Any) -> tuple[str, ...]:
     seen.dump(pipeline)
     installed = packages_distributions()
     return tuple(sorted({installed[root][0] for root in seen.roots if root in installed}))
+
+
+def _boosters(pipeline: Any) -> dict[str, str]:
+    """The versions of the boosters' libraries that a pipeline holds, by the names of their modules."""
+    modules = {type(part).__module__.partition(".")[0] for part in parts_of(pipeline, WRITERS)}
+    return {name: sys.modules[name].__version__ for name in sorted(modules & BOOSTERS.keys())}
 
 
 def _write_skops(pipeline: Any, path: Path) -> None:

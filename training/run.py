@@ -14,6 +14,7 @@ from training.decide.test_set import encode, test_set_of
 from training.export import export
 from training.facts import Trained, about, draw, facts_of, short_title, source_tags, tags_of, trial_run
 from training.families import own
+from training.families.catalog import absent_families, not_tried
 from training.families.scores import scores_of
 from training.freshness import key_of
 from training.imported.adopt import adopt
@@ -231,6 +232,8 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
     job.progress.stage("searching")
     result = _search(job, signature, train_matrix, log)
     best = result.best
+    if absent := absent_families(result.layout, table.task):
+        job.progress.say(not_tried(absent))
 
     job.progress.stage("fitting the best")
     pipeline = fit(best, train_matrix, labels, signature, result.layout, seed=job.budget.seed)

@@ -21,6 +21,7 @@ from training.families.ensemble import ENSEMBLE
 from training.families.layout import layout_of
 from training.families.scores import scores_of
 from training.metrics.truth import truth_of
+from training.onnx.boosters import LIBRARIES as BOOSTERS
 from training.onnx.convert import convert
 from training.onnx.parity import onnx_score
 
@@ -99,6 +100,7 @@ def test_every_family_reaches_onnx_and_loads_from_skops(task, name, params, tmp_
     again = open_skops((loaded.path / manifest.SKOPS).read_bytes())
     classes = len(made.signature.classes)
     assert np.array_equal(scores_of(again, made.matrix, classes), scores_of(pipeline, made.matrix, classes))
+    assert (name in loaded.manifest.libraries) == (name in BOOSTERS)
 
 
 def test_a_graph_that_splits_otherwise_at_a_threshold_is_not_kept(tmp_path, monkeypatch):

@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING, Any
 from training.families import (
     baseline,
     boosting,
+    catboost_trees,
     ensemble,
     forest,
+    lightgbm_trees,
     linear,
     neighbours,
     network,
     own,
     svm,
     tree,
+    xgboost_trees,
 )
+from training.families.preprocessing import WIDE_TEXT
 from training.onnx.convert import HOLDERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from artifact.signature import Task
     from training.families.family import Family
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 FAMILIES: tuple[Family, ...] = (
     linear.FAMILY,
     boosting.FAMILY,
+    lightgbm_trees.FAMILY,
+    catboost_trees.FAMILY,
+    xgboost_trees.FAMILY,
     forest.RANDOM,
     forest.EXTRA,
     svm.FAMILY,
@@ -55,10 +62,32 @@ def family(name: str) -> Family:
 
 def affordable_families(layout: Layout, task: Task) -> list[Family]:
     """The families to search for this table: first one's own, then the best defaults first."""
+    return [each for each in _suitable(layout, task) if each.installed]
+
+
+def absent_families(layout: Layout, task: Task) -> list[Family]:
+    """The families that would be searched for this table too, if their packages were installed."""
+    return [each for each in _suitable(layout, task) if not each.installed]
+
+
+def not_tried(absent: Sequence[Family]) -> str:
+    """What a person is told of families whose packages are not installed."""
+    *others, last = [each.title for each in absent]
+    titles = f"{', '.join(others)} and {last}" if others else last
+    return (
+        f"{titles} may suit this table, but {'are' if others else 'is'} not installed and "
+        f"{'were' if others else 'was'} not tried: pip install -r requirements/boosting.txt"
+    )
+
+
+def _suitable(layout: Layout, task: Task) -> list[Family]:
     return [
         each
         for each in (*map(own.family_of, layout.own), *FAMILIES)
-        if task in each.tasks and each.affordable(layout.rows, layout.width, layout.classes)
+        if task in each.tasks
+        and each.affordable(layout.rows, layout.width, layout.classes)
+        # Trees over a decomposed text are not exact in ONNX, and no server has these packages.
+        and not (each.package and len(layout.terms) > WIDE_TEXT)
     ]
 
 

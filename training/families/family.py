@@ -1,8 +1,8 @@
 """What a family of models is: its search space, its pipeline, and the writers of its ONNX graph.
 
-Every pipeline takes the encoded matrix (`artifact.encode`) and is made of scikit-learn's own parts only, so
-that it exports to ONNX and loads from skops on our own list of types. Classifiers are fitted on class
-indices, 0 to k - 1, in the order of `Signature.classes`.
+Every pipeline takes the encoded matrix (`artifact.encode`) and is made of scikit-learn's own parts, or of
+those and a booster, so that it exports to ONNX and loads from skops on our own list of types. Classifiers are
+fitted on class indices, 0 to k - 1, in the order of `Signature.classes`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sklearn.pipeline import Pipeline
+
+from training.families.optional import library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,6 +52,8 @@ class Family:
         empty for none.
     writers
         For each type of fitted predictor in its pipelines, how it becomes nodes of an ONNX graph.
+    package
+        The module that it needs beside those of the group `training`; empty for none.
     """
 
     name: str
@@ -61,6 +65,12 @@ class Family:
     affordable: Callable[[int, int, int], bool]
     second: Callable[[Layout], Params] = lambda _layout: {}
     writers: Mapping[type, Writer] = field(default_factory=dict)
+    package: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Whether what it needs is here."""
+        return not self.package or library(self.package) is not None
 
 
 def weight(trial: BaseTrial, name: str, layout: Layout) -> Params:

@@ -89,7 +89,7 @@ def test_a_family_is_one_file_and_one_line(tmp_path: Path) -> None:
     catalog = tmp_path / "training" / "families" / "catalog.py"
     listed = catalog.read_text()
     edits = (
-        ("import baseline,", "import baseline, bayes,"),
+        ("    baseline,\n", "    baseline,\n    bayes,\n"),
         ("    linear.FAMILY,\n", "    linear.FAMILY,\n    bayes.FAMILY,\n"),
     )
     for old, new in edits:

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import optuna
 import pytest
 
 from tests.training.made_tables import messy
-from training.families.catalog import BASELINE, FAMILIES, affordable_families
+from training.families import catalog
+from training.families.catalog import BASELINE, FAMILIES, absent_families, affordable_families, not_tried
 from training.families.layout import layout_of
+from training.families.optional import MIN_ROWS
+from training.families.preprocessing import WIDE_TEXT
 from training.families.scores import scores_of
 from training.metrics.metric import metrics
 from training.metrics.truth import truth_of
@@ -57,9 +62,36 @@ def test_large_tables_leave_out_what_would_crawl(rows, width, classes):
     assert "neighbours" not in names
 
 
-def test_small_tables_try_every_family():
+def test_small_tables_try_every_family_of_scikit_learn():
     made = messy("multiclass")
-    assert len(affordable_families(layout_of(made.signature, 240), "multiclass")) == len(FAMILIES)
+    found = affordable_families(layout_of(made.signature, 240), "multiclass")
+    assert [each.name for each in found] == [each.name for each in FAMILIES if not each.package]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_larger_tables_try_every_booster_that_is_installed(task):
+    """Not over a decomposed text, of which trees are not exact in ONNX."""
+    made = messy(task)
+    layout = layout_of(made.signature, MIN_ROWS)
+    boosters = {"lightgbm", "catboost", "xgboost"}
+    assert boosters <= {each.name for each in affordable_families(layout, task)}
+    assert not absent_families(layout, task)
+    text = replace(layout, terms=tuple(range(20, 20 + WIDE_TEXT + 1)))
+    assert not boosters & {each.name for each in affordable_families(text, task)}
+
+
+def test_a_booster_that_is_not_installed_is_left_out_and_named(monkeypatch):
+    layout = layout_of(messy("binary").signature, MIN_ROWS)
+    families = [
+        replace(each, package="absent_here") if each.name == "catboost" else each for each in FAMILIES
+    ]
+    monkeypatch.setattr(catalog, "FAMILIES", tuple(families))
+    assert "catboost" not in {each.name for each in affordable_families(layout, "binary")}
+    absent = absent_families(layout, "binary")
+    told = "CatBoost may suit this table, but is not installed and was not tried: "
+    assert not_tried(absent) == told + "pip install -r requirements/boosting.txt"
+    assert not_tried([*absent, *absent]).startswith("CatBoost and CatBoost may suit this table, but are not")
+    assert not absent_families(layout_of(messy("binary").signature, 240), "binary")
 
 
 def test_an_unseen_category_and_a_missing_number_are_scored():

@@ -9,6 +9,7 @@ from tests.training.made_tables import messy
 from training.families import catalog
 from training.families.catalog import FAMILIES
 from training.families.ensemble import ENSEMBLE
+from training.families.optional import MIN_ROWS
 from training.families.scores import scores_of
 from training.metrics.metric import metrics
 from training.search.search import fit, search
@@ -34,7 +35,7 @@ def test_the_search_beats_the_baseline_and_shows_every_trial(task):
     sought = [trial for trial in found.trials if trial.family != ENSEMBLE]
     assert len(sought) == 9
     assert [trial.number for trial in seen] == [trial.number for trial in found.trials]
-    assert {trial.family for trial in sought} == {each.name for each in FAMILIES}
+    assert {trial.family for trial in sought} == {each.name for each in FAMILIES if not each.package}
     assert found.best.score > found.baseline.score
     assert all(len(trial.fold_scores) == found.folds for trial in sought if trial.state == "complete")
 
@@ -45,6 +46,14 @@ def test_the_same_seed_finds_the_same_model_whatever_the_jobs():
     for a, b in zip(one.trials, other.trials, strict=True):
         assert (a.family, a.params, a.fold_scores, a.state) == (b.family, b.params, b.fold_scores, b.state)
     assert one.best.params == other.best.params
+
+
+def test_boosters_that_are_installed_are_searched_on_a_larger_table_and_repeat_themselves():
+    made = messy("binary", MIN_ROWS, texts=False)
+    one, other = (run(made, trials=5, folds=2, jobs=jobs, ensemble=False) for jobs in (1, 2))
+    assert [trial.family for trial in one.trials] == ["linear", "boosting", "lightgbm", "catboost", "xgboost"]
+    assert {trial.state for trial in one.trials} <= {"complete", "pruned"}
+    assert [trial.fold_scores for trial in one.trials] == [trial.fold_scores for trial in other.trials]
 
 
 def test_a_family_that_raises_is_a_failed_trial_and_not_the_end(monkeypatch):
