@@ -208,7 +208,9 @@ def test_an_old_version_is_closed_once_its_requests_are_done(run: Callable[..., 
     old.batcher.close = lambda: closed.append(True)  # type: ignore[method-assign]
     gone = weakref.ref(old)
     del old
-    assert running.post("/predict", b'{"x": "a"}').status == 422
+    cycle: list[Any] = [running.gateway.live.routes.endpoints["/score"]]
+    cycle.append(cycle)  # as a problem and the frames that raised it
+    del cycle
     running.look("linear linear:2\n")
     running.look()
     assert closed == []
@@ -265,6 +267,25 @@ def test_a_version_that_is_refused_changes_nothing(
     assert running.says() == (20, "2")
     assert running.not_live == []
     assert gauge("linear") == 0
+
+
+def test_of_two_that_are_refused_the_mended_one_alone_is_tried_again(
+    run: Callable[..., Running], kept: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """And neither while the file itself cannot be followed, which is said once."""
+    running = run()
+    running.look("linear linear:8\niris iris:9\n")
+    running.store.folders["iris:9"] = kept["iris:1"]
+    running.look()
+    running.look()
+    assert running.store.located == ["linear:1", "linear:8", "iris:9", "iris:9"]
+    assert set(running.gateway.catalog.live) == {"linear", "iris"}
+    running.look("linear\n")
+    running.store.folders["linear:8"] = kept["linear:2"]
+    running.look()
+    running.look()
+    assert sum("is not followed" in message for message in caplog.messages) == 1
+    assert running.says() == (10, "1")
 
 
 def test_a_refused_version_that_the_file_no_longer_names_is_forgotten(run: Callable[..., Running]) -> None:
