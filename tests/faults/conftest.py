@@ -64,13 +64,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
 def serve(
     made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., AbstractContextManager[Server]]:
-    """Start a server of its own for a test that stops it, in the folder `work` of `into` if that is given."""
+    """Start a server of its own for a test that stops it, in the folder `work` of `into` if that is given.
+
+    `models` are those that the test asks, the default first. A model of scikit-learn is one more process.
+    """
 
     def start(
-        *arguments: str, into: Path | None = None, within: Sequence[str] = (), **settings: str
+        *arguments: str,
+        into: Path | None = None,
+        within: Sequence[str] = (),
+        models: Sequence[str] = tuple(VERSIONS),
+        **settings: str,
     ) -> AbstractContextManager[Server]:
         folder: Path = (into or tmp_path_factory.mktemp("faults")) / "work"
-        prepare(folder, {name: (made[name].path, version) for name, version in VERSIONS.items()})
+        prepare(folder, {name: (made[name].path, VERSIONS[name]) for name in models})
         return bento_server(folder, *arguments, settings=settings, within=within)
 
     return start

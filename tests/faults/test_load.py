@@ -225,7 +225,7 @@ def test_thousands_of_kept_connections_take_little_and_slow_nobody_down(
 ) -> None:
     """Each was answered once and idles; all of them are still answered when they ask again."""
     count = 10_000 if FULL else 1_000
-    with serve("--timeout-keep-alive", "300") as server, ExitStack() as held:
+    with serve("--timeout-keep-alive", "300", models=("linear",)) as server, ExitStack() as held:
         (worker,) = workers(server)
         before = worker.memory_full_info().pss
         connections = [held.enter_context(connect(server)) for _ in range(count)]
@@ -241,9 +241,8 @@ def test_thousands_of_kept_connections_take_little_and_slow_nobody_down(
 
 def test_more_connections_than_descriptors_wait_and_harm_nobody(serve: Serve) -> None:
     """Those that were let in are answered; the others are once there is room."""
-    with serve(
-        "--timeout-keep-alive", "300", within=("sh", "-c", 'ulimit -n 128; exec "$@"', "sh")
-    ) as server:
+    within = ("sh", "-c", 'ulimit -n 128; exec "$@"', "sh")
+    with serve("--timeout-keep-alive", "300", within=within, models=("linear",)) as server:
         (worker,) = workers(server)
         with ExitStack() as held:
             connections = [held.enter_context(connect(server)) for _ in range(300)]

@@ -44,7 +44,7 @@ def test_a_models_process_that_is_killed_under_load_costs_nobody_an_answer(
                     process.send_signal(signal.SIGKILL)
         return [[reply.status if reply else 0 for reply in await each] for each in load]
 
-    with serve() as server:
+    with serve(models=("linear", "fragile")) as server:
         before = {keeper.pid for keeper in of_models(server)}
         assert before
         of_process, of_worker = asyncio.run(check(server))
@@ -68,7 +68,7 @@ def of_models(server: Server) -> list[psutil.Process]:
 
 def test_a_models_process_that_hangs_is_replaced(serve: Serve) -> None:
     """Its requests are refused or fail, the other models and `/livez` go on, and then it answers again."""
-    with serve(OKAMOCHI_MODEL_CALL_S="1") as server:
+    with serve(models=("linear", "fragile"), OKAMOCHI_MODEL_CALL_S="1") as server:
         stopped = [scorer for keeper in of_models(server) for scorer in keeper.children()]
         assert stopped
         for scorer in stopped:
@@ -87,7 +87,7 @@ def test_a_models_process_that_hangs_is_replaced(serve: Serve) -> None:
 
 def test_no_process_of_a_model_outlives_a_killed_worker(serve: Serve) -> None:
     """It ends with the socket that it reads from."""
-    with serve() as server:
+    with serve(models=("fragile",)) as server:
         (worker,) = workers(server)
         left = [process for keeper in of_models(server) for process in (keeper, *keeper.children())]
         assert left

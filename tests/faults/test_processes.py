@@ -52,7 +52,7 @@ LONG = request("/models/slow/predict", json.dumps({"features": [[5.1, 3.5, 1.4, 
 
 def test_sigterm_lets_requests_of_both_lanes_end_and_then_closes(serve: Serve) -> None:
     """All that the worker has begun is answered; each connection is closed after, and the server ends."""
-    with serve(OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
+    with serve(models=("iris", "slow")) as server:
         (worker,) = workers(server)
 
         async def main() -> None:
@@ -77,7 +77,7 @@ def test_sigterm_to_the_parent_ends_the_server_with_its_requests_answered(
     serve: Serve, numbers: tuple[int, ...]
 ) -> None:
     """And SIGINT; nobody's impatience costs a request."""
-    with serve(OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
+    with serve(models=("iris", "slow")) as server:
 
         async def main() -> None:
             opened = [await open_to(server) for _ in range(8)]
@@ -98,7 +98,7 @@ def test_sigterm_to_the_parent_ends_the_server_with_its_requests_answered(
 
 
 def test_a_killed_worker_is_replaced_and_a_stopped_one_goes_on(serve: Serve) -> None:
-    with serve() as server:
+    with serve(models=("iris",)) as server:
         (worker,) = workers(server)
         with connect(server) as held:
             held.sendall(QUICK)
@@ -125,7 +125,7 @@ IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signa
 
 def test_signals_that_mean_nothing_cost_no_request_and_no_process(serve: Serve) -> None:
     """A terminal that closes, a rotation of logs, another server's way to reload."""
-    with serve(OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
+    with serve(models=("iris", "slow")) as server:
         (worker,) = workers(server)
 
         async def main() -> int:
@@ -156,14 +156,14 @@ def test_signals_that_mean_nothing_cost_no_request_and_no_process(serve: Serve) 
 @pytest.mark.parametrize("whom", ["parent", "worker", "both"])
 def test_sigquit_ends_with_the_requests_answered(serve: Serve, whom: str) -> None:
     """As SIGTERM does; a terminal sends it to every process that was started in it."""
-    with serve(OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
+    with serve(models=("iris", "slow")) as server:
         (worker,) = workers(server)
 
         async def main() -> None:
             opened = [await open_to(server) for _ in range(8)]
             for i, (_, writer) in enumerate(opened):
                 writer.write(SLOW if i else LONG)
-            await asyncio.sleep(0.1)
+            await all_read(server, [writer for _, writer in opened])
             if whom != "parent":
                 worker.send_signal(signal.SIGQUIT)
             if whom != "worker":
@@ -182,7 +182,7 @@ def test_sigquit_ends_with_the_requests_answered(serve: Serve, whom: str) -> Non
 
 def test_workers_of_a_killed_parent_answer_what_they_have_and_free_the_port(serve: Serve) -> None:
     """Nobody is left to tell them, so they look."""
-    with serve(OKAMOCHI_WORKERS="2", OKAMOCHI_DEFAULT_DEADLINE_MS="60000") as server:
+    with serve(models=("iris", "slow"), OKAMOCHI_WORKERS="2") as server:
         orphans = workers(server)
         assert len(orphans) == 2
 
@@ -205,7 +205,7 @@ def test_workers_of_a_killed_parent_answer_what_they_have_and_free_the_port(serv
 
 def test_a_worker_that_is_killed_each_second_comes_back_once_that_ends(serve: Serve) -> None:
     """However often: the parent does not give up, and who asks meanwhile is answered then."""
-    with serve() as server:
+    with serve(models=("iris",)) as server:
         for _ in range(10 if FULL else 4):
             for worker in workers(server):
                 worker.kill()
@@ -216,7 +216,7 @@ def test_a_worker_that_is_killed_each_second_comes_back_once_that_ends(serve: Se
 
 
 def test_a_stopped_parent_stops_no_worker_and_goes_on_replacing_them(serve: Serve) -> None:
-    with serve() as server:
+    with serve(models=("iris",)) as server:
         (worker,) = workers(server)
         parent = psutil.Process(server.process.pid)
         parent.suspend()
@@ -235,7 +235,7 @@ def test_connections_through_tls_are_kept_and_answered_on_both_lanes(
 ) -> None:
     certificate, key = _self_signed(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    with serve("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)) as server:
+    with serve("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key), models=("iris",)) as server:
         context = ssl.create_default_context(cafile=certificate)
         sent = [
             QUICK,
@@ -261,7 +261,12 @@ def test_who_takes_nothing_through_tls_is_hung_up_on(
     rows = [[5.1, 3.5, 1.4, 0.2]] * 100_000
     large = request("/predict", json.dumps({"features": rows, "probabilities": True}).encode())
     with serve(
-        "--ssl-certfile", str(certificate), "--ssl-keyfile", str(key), OKAMOCHI_RECEIVE_S="1"
+        "--ssl-certfile",
+        str(certificate),
+        "--ssl-keyfile",
+        str(key),
+        models=("iris",),
+        OKAMOCHI_RECEIVE_S="1",
     ) as server:
         context = ssl.create_default_context(cafile=certificate)
         plain = socket.socket()

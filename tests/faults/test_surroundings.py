@@ -93,7 +93,7 @@ def test_a_full_tmp_stops_neither_a_start_nor_a_worker(
     serve: Serve, mounts: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
     full = f"{new_tmp(tmp_path, '64k')}\ndd if=/dev/zero of=/tmp/fill bs=4k 2>/dev/null || true"
-    with serve(into=tmp_path, within=mounts(full)) as server:
+    with serve(into=tmp_path, models=("iris", "slow"), within=mounts(full)) as server:
         theirs = Path(f"/proc/{server.process.pid}/root/tmp")
         with pytest.raises(OSError, match="No space left"):
             (theirs / "more").write_bytes(b"x" * 8_192)
@@ -114,7 +114,7 @@ def test_a_read_only_root_is_served_from(
             "mount -o remount,bind,ro /",
         ]
     )
-    with serve(into=tmp_path, within=mounts(only)) as server:
+    with serve(into=tmp_path, models=("iris", "slow"), within=mounts(only)) as server:
         root = Path(f"/proc/{server.process.pid}/root")
         for folder in ("/", "/var", str(work)):
             with pytest.raises(OSError, match="Read-only file system"):
@@ -191,7 +191,7 @@ def test_a_log_that_nobody_reads_holds_up_no_request(serve: Serve, figures: dict
     """A pipe holds 64 KB; what a bounded queue has no room for is dropped and counted until it is read."""
     count = 20_000 if FULL else 4_000
     within = (sys.executable, "-c", UNREAD)
-    with serve(within=within, OKAMOCHI_LOG_SAMPLE="1") as server:
+    with serve(within=within, models=("iris", "slow", "fragile"), OKAMOCHI_LOG_SAMPLE="1") as server:
         sent = [BROKEN if i % 4 == 0 else QUICK for i in range(count)]
         statuses = [reply.status if reply else 0 for reply in ask(server, *sent)]
         assert statuses == [500 if i % 4 == 0 else 200 for i in range(count)]
@@ -218,7 +218,7 @@ def test_a_log_that_nobody_reads_holds_up_no_request(serve: Serve, figures: dict
 
 @pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
 def test_a_server_without_standard_output_serves(serve: Serve, closed: str) -> None:
-    with serve(within=("sh", "-c", f'exec "$@" {closed}', "sh")) as server:
+    with serve(models=("iris", "slow"), within=("sh", "-c", f'exec "$@" {closed}', "sh")) as server:
         serves(server)
 
 
@@ -246,7 +246,7 @@ def test_a_clock_that_steps_moves_no_deadline_and_closes_no_connection(serve: Se
         "OKAMOCHI_DEFAULT_DEADLINE_MS": "30000",
     }
     # Long enough for a busy machine to come back to a connection before that is closed.
-    with serve("--timeout-keep-alive", "15", into=tmp_path, **faked) as server:
+    with serve("--timeout-keep-alive", "15", into=tmp_path, models=("iris", "slow"), **faked) as server:
 
         async def main() -> None:
             explicit = SLOW.replace(b"Host: h", b"Host: h\r\nX-Deadline-Ms: 20000")
@@ -277,7 +277,7 @@ def test_a_clock_that_steps_moves_no_deadline_and_closes_no_connection(serve: Se
 def test_serving_needs_no_mlflow(serve: Serve) -> None:
     """Neither at start nor later: what is served stands in models.lock, and no connection is tried."""
     gone = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}", "OKAMOCHI_STATE_DIR": "/nonexistent"}
-    with serve(**gone) as server:
+    with serve(models=("iris", "slow"), **gone) as server:
         serves(server)
         for process in (psutil.Process(server.process.pid), *workers(server)):
             assert not [entry for entry in process.memory_maps() if "/mlflow/" in entry.path]
@@ -346,7 +346,7 @@ def test_models_damaged_on_disk_serve_on_until_a_new_worker_refuses_them(
     serve: Serve, tmp_path: Path
 ) -> None:
     """ONNX and scikit-learn, cut short and removed: what is open stays, what is opened anew is verified."""
-    with serve(into=tmp_path) as server:
+    with serve(into=tmp_path, models=("iris", "slow", "linear")) as server:
         models = tmp_path / "work" / "bentoml" / "models"
         (graph,) = (models / "okamochi-iris").rglob("model.onnx")
         with graph.open("r+b") as file:

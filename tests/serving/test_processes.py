@@ -60,7 +60,7 @@ def test_the_models_of_the_setting_are_served_in_its_order(two_workers: Server) 
 
 def loaded_maps(worker: psutil.Process) -> list[str]:
     """The files that a worker maps, once it has opened its models: after a kill it may just be starting."""
-    for _ in range(300):
+    for _ in range(2_000):
         maps = [entry.path for entry in worker.memory_maps()]
         if any("onnxruntime" in path for path in maps):
             return maps
@@ -178,7 +178,7 @@ def test_the_metrics_still_add_up_after_a_worker_was_killed_while_idle(two_worke
     victim = workers(two_workers)[0]
     victim.kill()
     victim.wait(PATIENCE_S)
-    for _ in range(600):
+    for _ in range(2_000):
         running = workers(two_workers)
         if len(running) == 2 and all(loaded_maps(worker) for worker in running):
             break

@@ -362,7 +362,7 @@ def test_an_idle_connection_is_closed_after_the_keep_alive_time_and_no_sooner(la
     for server in lanes:
         with connect(server) as connection:
             connection.sendall(request())
-            time.sleep(KEEP_ALIVE_S * 0.6)
+            time.sleep(KEEP_ALIVE_S * 0.3)
             connection.sendall(request())
             start = time.monotonic()
             assert [reply.status for reply in split(received(connection))] == [200, 200]

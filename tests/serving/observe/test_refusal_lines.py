@@ -337,7 +337,7 @@ def test_every_refusal_has_one_line_that_says_which_why_and_where(served: Server
 
 def line_of(server: Server, request_id: str) -> dict[str, Any]:
     """The only line about a request, as soon as it is written."""
-    for _ in range(200):
+    for _ in range(4_000):
         found = [
             json.loads(line)
             for line in server.log.read_text().splitlines()

@@ -42,7 +42,7 @@ def failures(thread: str) -> float:
 
 def until(found: Callable[[], Any], what: str) -> Any:
     """What `found` gives, once that is true."""
-    for _ in range(600):
+    for _ in range(4_000):
         value = found()
         if value:
             return value
@@ -354,7 +354,7 @@ def test_each_thread_of_a_worker_comes_back_from_a_failure(
     mark.touch()
     statuses = set()
     body = {"id": one(server).json()["id"], "actual": "setosa"}
-    for _ in range(200):
+    for _ in range(4_000):
         if not mark.exists():
             break
         one(server)

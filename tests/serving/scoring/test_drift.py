@@ -424,7 +424,7 @@ def test_a_server_tells_drift(sealed: Path, tmp_path: Path) -> None:
         return float(value[1]) if value else -1.0
 
     def until(client: httpx.Client, sample: str, least: float) -> bool:
-        return any(found(client, sample) >= least or time.sleep(0.2) for _ in range(100))  # type: ignore[func-returns-value]
+        return any(found(client, sample) >= least or time.sleep(0.2) for _ in range(1_000))  # type: ignore[func-returns-value]
 
     with (
         bento_server(tmp_path / "work", settings=settings) as server,
@@ -441,7 +441,7 @@ def test_a_server_tells_drift(sealed: Path, tmp_path: Path) -> None:
         assert until(client, 'okamochi_drift_psi{column="mean_radius",model="breast_cancer"}', 0.2)
         # The metric is set before the line is written.
         told = re.compile(r"^.*model breast_cancer drifts.*mean_radius.*$", re.MULTILINE)
-        for _ in range(100):
+        for _ in range(1_000):
             if told.search(server.log.read_text()):
                 break
             time.sleep(0.2)
