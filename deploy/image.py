@@ -183,9 +183,10 @@ def more_pins(artifacts: list[manifest.Artifact], lock: str, wider: str) -> str:
     Raises
     ------
     CannotDeploy
-        A model needs a package that is in neither.
+        A model needs a package that is in neither, or another version than an image of these would have.
     """
     here, there = pins_of(lock), pins_of(wider)
+    _check_versions(artifacts, there | here)
     wanted: dict[str, str] = {}
     for artifact in artifacts:
         spec = python_model.read(artifact)
@@ -202,6 +203,34 @@ def more_pins(artifacts: list[manifest.Artifact], lock: str, wider: str) -> str:
             wanted[name] = there[name]
             waiting += [each for each in requirements_of(name) if each in there]
     return "".join(wanted[name] for name in sorted(wanted))
+
+
+def _check_versions(artifacts: list[manifest.Artifact], pins: dict[str, str]) -> None:
+    """Refuse models that were made with another version of a package: one image has one version of each."""
+    made: dict[str, tuple[str, str]] = {}
+    for artifact in artifacts:
+        spec = python_model.read(artifact)
+        for package in spec.packages if spec is not None else ():
+            version = artifact.manifest.libraries.get(package, "")
+            if not version:
+                continue  # the server says what is not recorded
+            other, its = made.setdefault(package, (artifact.manifest.name, version))
+            if minor_of(version) != minor_of(its):
+                raise CannotDeploy(
+                    f"The model {artifact.manifest.name} was made with {package} {version}, and {other} "
+                    f"with {its}; an image has one version: make one of them anew, or an image for each."
+                )
+            pinned = pins[package].split()[0].partition("==")[2] if package in pins else version
+            if minor_of(version) != minor_of(pinned):
+                raise CannotDeploy(
+                    f"The model {artifact.manifest.name} was made with {package} {version}, and "
+                    f"requirements/ locks {pinned}: make the model anew with that version, or lock the other."
+                )
+
+
+def minor_of(version: str) -> list[str]:
+    """The major and minor number of a version, in which a model's package may not differ."""
+    return version.split(".")[:2]
 
 
 def requirements_of(name: str) -> list[str]:

@@ -9,10 +9,11 @@ import sys
 from importlib.metadata import requires
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from packaging.requirements import Requirement
 
-from artifact import store
+from artifact import manifest, store
 from deploy import image
 from deploy.image import SKLEARN_ONLY, CannotDeploy
 from tests.artifact import bought
@@ -184,3 +185,21 @@ def test_what_a_model_made_elsewhere_needs_goes_in_from_the_wider_lock(tmp_path:
     foreign = bought.seal(tmp_path / "foreign", bought.pipeline(table), table, packages=("xgboost",))
     with pytest.raises(CannotDeploy, match="bought needs xgboost, which requirements/ does not lock"):
         image.more_pins([foreign], LOCK.read_text(), wider)
+
+
+def test_models_of_different_versions_of_a_package_are_told_when_an_image_is_made(tmp_path: Path) -> None:
+    """One image has one version; both models, or the model and the lock, are named with their versions."""
+    wider = (CHECKOUT / "requirements" / "training.txt").read_text()
+    table = bought.table()
+    made = bought.seal(tmp_path / "bought", bought.pipeline(table), table)
+    libraries = made.manifest.libraries | {"scikit-learn": "0.24.2"}
+    older = manifest.Artifact(
+        made.path, msgspec.structs.replace(made.manifest, name="older", libraries=libraries), made.signature
+    )
+
+    with pytest.raises(
+        CannotDeploy, match=r"model older was made with scikit-learn 0\.24\.2, and bought with"
+    ):
+        image.more_pins([made, older], LOCK.read_text(), wider)
+    with pytest.raises(CannotDeploy, match=r"scikit-learn 0\.24\.2, and requirements/ locks \d"):
+        image.more_pins([older], LOCK.read_text(), wider)
