@@ -196,6 +196,15 @@ def test_a_file_that_stays_the_same_opens_nothing(run: Callable[..., Running]) -
     assert running.store.located == ["linear:1"]
 
 
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Python collects no garbage by itself."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
 def test_an_old_version_is_closed_once_its_requests_are_done(run: Callable[..., Running]) -> None:
     """Also where a refused request left a cycle of references to it."""
     running = run()
