@@ -2,6 +2,7 @@
 
 The matrix is float64, shape (rows, `signature.width`), and each value is one that float32 holds:
 scikit-learn's trees compare their input as float32, so training and serving must round it alike. A model that
+was made elsewhere (`signature.double`) gets numbers unrounded. A model that
 reads raw columns (`signature.raw`) gets them as they came: a matrix of objects, or of float64 where all are
 numbers. `artifact.kinds` has a module for each kind of column.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +65,8 @@ class Encoder:
         for column in signature.columns:
             encode = raw.encode_column if signature.raw else _COLUMNS[column.kind]
             width = 1 if signature.raw else column.width
+            if column.kind == "number":
+                encode = partial(number.encode_column, single=signature.dtype is np.float32)
             self._encoders.append((column, slice(start, start + width), encode(column)))
             start += width
 
@@ -155,7 +159,7 @@ class Encoder:
                     return None
                 line += value
             lines.append(line)
-        return np.array(lines, np.float32).astype(np.float64)
+        return np.array(lines, self.signature.dtype).astype(np.float64, copy=False)
 
     def _matrix(self, rows: int, values: Sequence[Any], *, lenient: bool) -> NDArray[np.float64]:
         errors = Errors()

@@ -34,8 +34,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Texts that stood for a missing value in the training table, such as `?`. Of texts only these are
         taken where a number or a date is expected.
     unknown
-        What a category that training never saw does: refused, coded as missing, or passed on as it is to a
-        model that reads raw columns.
+        What a category that training never saw does: refused, coded as missing, or passed on to a model that
+        knows what to do with it: as it is to one that reads raw columns, else as the code after the last.
     whole
         Only whole numbers are taken, since the model fails on others.
     integer
@@ -145,6 +145,9 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     decided
         The model's own label is not always that of the highest score, so the scores have one more column: the
         index of the label that the model predicts.
+    double
+        Numbers keep the float64 that was sent, for a model that was fitted on such; else they are rounded to
+        float32. A model that reads raw columns gets float64 in any case.
     """
 
     task: Task
@@ -157,6 +160,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     sensitive: tuple[str, ...] = ()
     raw: bool = False
     decided: bool = False
+    double: bool = False
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -198,9 +202,9 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def dtype(self) -> type[np.floating[Any]]:
         """The type that holds each value of the matrix as the model reads it.
 
-        The encoder rounds to float32; a model that reads raw columns gets numbers as they were sent.
+        The encoder rounds to float32; a model that was made elsewhere gets numbers as they were sent.
         """
-        return np.float64 if self.raw else np.float32
+        return np.float64 if self.raw or self.double else np.float32
 
     @cached_property
     def outputs(self) -> int:

@@ -224,6 +224,9 @@ def show(chosen: argparse.Namespace) -> int:
         return DONE
     print(f"{name}\n")
     print(table_of(side_by_side(told)))
+    for alias, each in told.items():
+        if each["runtime_reason"]:
+            print(f"\nThe {alias} runs by {each['runtime']}: {each['runtime_reason']}")
     challenger = told.get(CHALLENGER)
     if challenger is not None:
         print(f"\nThe challenger was {challenger['gate']}:")

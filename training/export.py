@@ -127,7 +127,7 @@ def export(
         (directory / manifest.ONNX).write_bytes(model)
     test_scores = score(test_matrix)
     records = golden_records(signature, test_frame, test_scores)
-    _write_json(directory / manifest.REFERENCE, reference(signature, train_matrix, test_scores))
+    write_json(directory / manifest.REFERENCE, reference(signature, train_matrix, test_scores))
     (directory / manifest.CARD).write_text(card, "utf-8")
     sealed = manifest.write(
         directory,
@@ -275,5 +275,5 @@ def _plain(cell: Any, *, integer: bool) -> Any:
     return cell if isinstance(cell, (bool, int, float, str)) else str(cell)
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, allow_nan=False, indent=1) + "\n", "utf-8")

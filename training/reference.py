@@ -37,10 +37,11 @@ def reference(
             columns[column.name] = {"kind": "number", **_histogram(part[:, 0])}
         elif column.kind == "category":
             codes = part[:, 0].astype(int)
-            counts = np.bincount(codes[codes >= 0], minlength=len(column.categories))
+            known = (codes >= 0) & (codes < len(column.categories))  # an unknown one may have a code too
+            counts = np.bincount(codes[known], minlength=len(column.categories))
             columns[column.name] = {
                 "kind": "category",
-                "missing": int((codes < 0).sum()),
+                "missing": int((~known).sum()),
                 "categories": list(column.categories),
                 "counts": counts.tolist(),
             }

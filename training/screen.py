@@ -36,6 +36,7 @@ def told_version(version: Version, figures_tag: str) -> dict[str, Any]:
         "run": version.run_id,
         "algorithm": tags.get("algorithm"),
         "runtime": tags.get("runtime"),
+        "runtime_reason": tags.get("runtime.reason", ""),
         "measured": UNMEASURED not in tags,
         "metric": tags.get("metric"),
         "gate": tags.get("gate", "not judged yet"),
@@ -125,6 +126,8 @@ def result_of(use_case: UseCase, result: Result, name: str, *, goes_on: bool) ->
         f"  {on}; runs by {finished.tags['runtime']}, "
         f"{gate.figures.size_mb:.3g} MB, {gate.figures.row_ms:.3g} ms a row"
     )
+    if why := finished.tags.get("runtime.reason"):
+        lines.append(f"  Runs by {finished.tags['runtime']}, as {why}")
     lines += [gate_of(use_case.name, gate), "  Experiments:  make mlflow"]
     if not gate.accepted:
         lines.append(f"  Next:         {typed(f'-m training show {name}')}")

@@ -1,4 +1,7 @@
-"""Categories: each is its index in the signature; a missing or unknown one is -1."""
+"""Categories: each is its index in the signature; a missing or unknown one is -1.
+
+Where unknown ones are passed on to the model (`unknown` is "pass") their code is the one after the last.
+"""
 
 from __future__ import annotations
 
@@ -37,22 +40,38 @@ def canonical(value: object) -> str:
     return str(value)
 
 
+def reader(column: Column) -> Callable[[object], str | None]:
+    """What finds the category of a cell that is there; None for an unknown one."""
+    known = frozenset(column.categories)
+    boolean = known <= {"true", "false"}
+
+    def read(cell: object) -> str | None:
+        name = canonical(cell)
+        if name in known:
+            return name
+        if not name.isascii():
+            name = nfc(name)
+        elif boolean:
+            name = name.lower()
+        elif column.unknown != "pass":  # what the model gets is then what was sent
+            other = _OTHERWISE.fullmatch(name)
+            name = other[1] or other[2] if other else name
+        return name if name in known else None
+
+    return read
+
+
 def encode_column(column: Column) -> Encode:
-    codes = {category: float(code) for code, category in enumerate(column.categories)}
-    boolean = codes.keys() <= {"true", "false"}
+    codes: dict[str | None, float] = {
+        category: float(code) for code, category in enumerate(column.categories)
+    }
+    if column.unknown == "pass":
+        codes[None] = float(len(codes))
+    read = reader(column)
 
     def code_of(cell: object) -> float | None:
         """Code of a cell that is there, None for an unknown category."""
-        name = canonical(cell)
-        code = codes.get(name)
-        if code is not None:
-            return code
-        if not name.isascii():
-            return codes.get(nfc(name))
-        if boolean:
-            return codes.get(name.lower())
-        other = _OTHERWISE.fullmatch(name)
-        return codes.get(other[1] or other[2]) if other else None
+        return codes.get(read(cell))
 
     def encode(cells: Sequence[Any], errors: Errors | None) -> NDArray[np.float64]:
         known: dict[object, float] = {}

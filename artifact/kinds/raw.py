@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from artifact.kinds.category import canonical
+from artifact.kinds.category import canonical, reader
 from artifact.kinds.cell import is_missing, listed, shown
 from artifact.kinds.date import parse_date
 from artifact.kinds.number import encode_column as encode_numbers
@@ -64,14 +64,13 @@ def _refuse(column: Column, row: int, cell: object, errors: Errors) -> None:
 
 
 def _category(column: Column) -> Callable[[Any], str | None]:
-    known = frozenset(column.categories)
-    boolean = known <= {"true", "false"}
+    known = reader(column)
 
     def read(cell: Any) -> str | None:
-        name = unicodedata.normalize("NFC", canonical(cell))
-        if boolean and name.lower() in known:
-            return name.lower()
-        return name if name in known or column.unknown == "pass" else None
+        name = known(cell)
+        if name is None and column.unknown == "pass":
+            return unicodedata.normalize("NFC", canonical(cell))
+        return name
 
     return read
 

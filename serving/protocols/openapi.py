@@ -111,9 +111,10 @@ def cell(column: Column) -> dict[str, Any]:
         if column.unknown == "refuse":
             known: list[Any] = [*column.categories, *([None] if missing else [])]
             return {"enum": known, "description": 'as text; 1, 1.0 and "1" are one'}
+        others = "are passed on to the model" if column.unknown == "pass" else "count as missing"
         return {
             "type": ["string", "number", "boolean", *missing],
-            "description": f"known: {', '.join(column.categories[:50])}; others count as missing",
+            "description": f"known: {', '.join(column.categories[:50])}; others {others}",
         } | ({} if missing else {"minLength": 1, "pattern": r"\S"})
     if column.kind == "date":
         return {"type": ["string", *missing], "format": "date", "description": f"such as {column.middle}"}

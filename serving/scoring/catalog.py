@@ -76,7 +76,10 @@ class LiveModel:
 
     def announce(self) -> None:
         """Show in the metrics that it is live, and begin to watch for drift; called when it goes live."""
-        metrics.MODEL_INFO.labels(self.name, self.version, self.artifact.manifest.runtime).set(1)
+        found = self.artifact.manifest
+        metrics.MODEL_INFO.labels(self.name, self.version, found.runtime).set(1)
+        why = f", since {found.runtime_reason}" if found.runtime_reason else ""
+        logger.info("model %s, version %s, runs by %s%s", self.name, self.version, found.runtime, why)
         metrics.MODEL_REFUSED.labels(self.name).set(0)
         if self.drift is not None:
             self.drift.start()

@@ -116,7 +116,7 @@ def in_order_of(classes: Sequence[Label], scored: Scored) -> NDArray[np.float64]
 
 def model_size_mb(artifact: Artifact) -> float:
     """The size of the files that a server scores with, in millions of bytes."""
-    if manifest.MODEL in artifact.manifest.files:
+    if manifest.MODEL in artifact.manifest.files and artifact.manifest.runtime != "onnx":
         files = (artifact.path / "model").rglob("*")
         return sum(path.stat().st_size for path in files if path.is_file()) / 1e6
     file = manifest.ONNX if artifact.manifest.runtime == "onnx" else manifest.SKOPS

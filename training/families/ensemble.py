@@ -24,7 +24,7 @@ def together(members: Sequence[tuple[str, Any]], weights: Sequence[float], class
     return VotingRegressor(list(members), weights=list(weights))
 
 
-def _write(graph: Graph, model: VotingClassifier | VotingRegressor, x: str) -> str:
+def _write(graph: Graph, model: VotingClassifier | VotingRegressor, x: Any) -> str:
     if isinstance(model, VotingClassifier) and model.voting != "soft":
         raise NoExport("no ONNX form of a vote by labels")
     weights = np.ones(len(model.estimators_)) if model.weights is None else np.asarray(model.weights, float)
@@ -43,5 +43,5 @@ def _members(model: VotingClassifier | VotingRegressor) -> Sequence[Any]:
     return list(model.estimators_)
 
 
-_WRITER = Writer(_write, members=_members)
+_WRITER = Writer(_write, members=_members, holds=True)
 WRITERS = {VotingClassifier: _WRITER, VotingRegressor: _WRITER}

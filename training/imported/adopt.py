@@ -26,8 +26,9 @@ from training.imported.contract import (
     with_missing_refused,
 )
 from training.imported.describe import describe
+from training.imported.exact import onnx_form
 from training.imported.load import ModelError, load
-from training.imported.seal import RUNTIME_REASON, algorithm_of, digest_of, seal
+from training.imported.seal import algorithm_of, digest_of, seal
 from training.metrics.baseline import same_for_all
 from training.metrics.metric import metrics
 from training.onnx.parity import tolerance_of
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from artifact.python_model import PythonModel
     from artifact.signature import Signature
     from training.imported.describe import Described
+    from training.imported.exact import Form
     from training.imported.load import Loaded
     from training.job import Job
     from training.registry.mlflow_registry import Registry
@@ -77,6 +79,9 @@ def adopt(registry: Registry, job: Job) -> Finished:
     check_probabilities(signature, scores)
     signature = with_missing_refused(signature, score, rows)
     signature = with_fractions_refused(signature, spec, score, rows)
+    job.progress.stage("comparing it with its ONNX form")
+    tolerance = tolerance_of(signature, job.test.truth)
+    form = onnx_form(loaded.model, spec, signature, score, raw_rows=rows, tolerance=tolerance)
     run_id = registry.start(
         use_case.name,
         f"imported · {use_case.name} · {job.began}",
@@ -85,7 +90,7 @@ def adopt(registry: Registry, job: Job) -> Finished:
         about={"task": table.task, "metric": job.metric},
     )
     try:
-        return _sealed(job, loaded, spec, signature, scores, run_id)
+        return _sealed(job, loaded, spec, signature, scores, form, run_id)
     except BaseException as error:
         with suppress(RegistryError):
             registry.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -139,6 +144,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
     spec: PythonModel,
     signature: Signature,
     scores: NDArray[np.float64],
+    form: Form,
     run_id: str,
 ) -> Finished:
     use_case, test, table = job.use_case, job.test, job.test.table
@@ -161,6 +167,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         baseline=baseline,
         rows=int(test.rows.sum()),
         digest=digest,
+        reason=form.reason,
     )
     job.progress.stage("sealing")
     spec = seal(
@@ -176,6 +183,8 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         run_id=run_id,
         metric=job.metric,
         metrics=figures,
+        form=form,
+        seen=encode(form.signature, table, test.rows) if form.signature else None,
     )
     job.progress.stage("drawing pictures")
     pictures = job.folder / "pictures"
@@ -201,8 +210,8 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
             folds={},
             tags={
                 "algorithm": algorithm,
-                "runtime": "python",
-                "runtime.reason": RUNTIME_REASON,
+                "runtime": form.runtime,
+                **({"runtime.reason": form.reason} if form.reason else {}),
                 "metric": job.metric,
                 **{f"test_{name}": f"{value:.4f}" for name, value in figures.items()},
                 "okamochi.use_case": use_case.name,

@@ -28,6 +28,7 @@ def card(
     baseline: Mapping[str, float],
     rows: int,
     digest: str,
+    reason: str,
     examples: Mapping[str, str] | None = None,
 ) -> str:
     """Write the card as Markdown.
@@ -38,6 +39,8 @@ def card(
         Figures on the rows of the table, of the model and of a baseline that looks at no column.
     digest
         SHA-256 of the model's file.
+    reason
+        Why its own library scores it; empty for an ONNX graph.
     examples
         For a model that no table measured: where the example of each column is from.
     """
@@ -47,7 +50,10 @@ def card(
     lines += [f"{algorithm}, made elsewhere and read from {source} (SHA-256 {digest[:12]}...).", ""]
     if versions:
         lines += [f"Made with {', '.join(f'{name} {number}' for name, number in versions.items())}.", ""]
-    lines += ["It is scored by its own library, in a process of its own.", ""]
+    served = "It is served as an ONNX graph, which gives the same answers as the model itself."
+    if reason:
+        served = f"It is scored by its own library, in a process of its own: {reason}."
+    lines += [served, ""]
     lines += ["## How good it is", ""]
     if examples is None:
         lines += [f"On {rows:,} rows; whether it was fitted on some of them is not known here:", ""]

@@ -170,7 +170,8 @@ def _column(described: Described, cells: pd.Series[Any], name: str, dtype: Dtype
         kept = tuple(dict.fromkeys([*(word for word in ordered if word in allowed), *allowed]))
         mode = kept[0] if kept else None
         return Column(name=name, kind="category", missing="allow", categories=kept, mode=mode)
-    if len(ordered) > MAX_CATEGORIES:
+    encoded = name in described.dtypes  # an encoder reads it, so it is no free text
+    if len(ordered) > MAX_CATEGORIES and not encoded:
         words = tuple(dict.fromkeys(ordered[0].split()))[:4]
         return Column(name=name, kind="text", missing="allow", terms=words, idf=(1.0,) * len(words))
     return Column(

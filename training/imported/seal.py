@@ -16,19 +16,27 @@ from artifact.encode import Encoder
 from artifact.manifest import MODEL
 from artifact.onnx_table import OnnxTable
 from artifact.python_model import CODE
+from training.export import write_json
+from training.onnx.parity import onnx_score
+from training.reference import reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from artifact.manifest import Score
     from artifact.python_model import PythonModel
     from artifact.signature import Signature
+    from training.imported.exact import Form
     from training.imported.load import Loaded
-    from training.settings import UseCase
+    from training.settings import Model, UseCase
 
 NOT_CODE = shutil.ignore_patterns("__pycache__", ".*")
-RUNTIME_REASON = "it was made elsewhere and is scored by its own library"
+UNMEASURED_REASON = "without a table there are no rows to compare an ONNX form with the model on"
+LIBRARIES = ("mlflow", "numpy")
+GRAPH_LIBRARIES = ("onnx", "onnxruntime")
 
 
 def seal(
@@ -45,32 +53,42 @@ def seal(
     run_id: str,
     metric: str,
     metrics: Mapping[str, float],
+    form: Form,
+    seen: NDArray[np.float64] | None = None,
 ) -> PythonModel:
     """Write the artifact into `folder`, which is made and must hold nothing else.
 
     Parameters
     ----------
+    signature
+        Of the model that reads raw columns.
+    score
+        The model's own, of raw rows.
     records
         The golden rows, as a client sends them.
+    form
+        The ONNX form, if it is exact: then the model's own file is not part of the artifact.
+    seen
+        For an ONNX form: the matrix of the table's rows, the reference for drift.
 
     Returns
     -------
     `spec` as the artifact has it.
     """
     assert use_case.model is not None  # noqa: S101 - only such use cases come here
-    (folder / "model").mkdir(parents=True)
-    if loaded.file.is_dir():
-        shutil.copytree(loaded.file, folder / spec.file, ignore=NOT_CODE)
+    folder.mkdir(parents=True)
+    if form.signature is None:
+        spec = _copy_model(folder, loaded, spec, use_case.model)
     else:
-        shutil.copy(loaded.file, folder / spec.file)
-    for each in use_case.model.code:
-        shutil.copytree(each, folder / CODE, dirs_exist_ok=True, ignore=NOT_CODE)
-    spec = msgspec.structs.replace(spec, code=bool(use_case.model.code))
-    (folder / MODEL).write_bytes(msgspec.json.format(msgspec.json.encode(spec)) + b"\n")
+        (folder / manifest.ONNX).write_bytes(form.graph)
+        if seen is not None:
+            write_json(
+                folder / manifest.REFERENCE, reference(form.signature, seen, onnx_score(form.graph)(seen))
+            )
     (folder / manifest.CARD).write_text(card, "utf-8")
     manifest.write(
         folder,
-        signature=signature,
+        signature=form.signature or signature,
         golden=manifest.Golden(
             records=[dict(record) for record in records],
             scores=score(Encoder(signature).records(records, lenient=True)).tolist(),
@@ -79,12 +97,15 @@ def seal(
         name=use_case.name,
         run_id=run_id,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        runtime="python",
-        runtime_reason=RUNTIME_REASON,
+        runtime=form.runtime,
+        runtime_reason=form.reason,
         algorithm=algorithm_of(loaded.model),
         metric=metric,
         metrics={key: float(value) for key, value in metrics.items() if np.isfinite(value)},
-        libraries={**loaded.versions, "mlflow": version("mlflow"), "numpy": version("numpy")},
+        libraries={
+            **loaded.versions,
+            **{name: version(name) for name in (*LIBRARIES, *(GRAPH_LIBRARIES if form.signature else ()))},
+        },
     )
     return spec
 
@@ -98,6 +119,20 @@ def digest_of(file: Path) -> str:
         if each.is_file() and "__pycache__" not in each.parts:
             digest.update(f"{each.relative_to(file).as_posix()} {manifest.digest(each)}\n".encode())
     return digest.hexdigest()
+
+
+def _copy_model(folder: Path, loaded: Loaded, spec: PythonModel, asked: Model) -> PythonModel:
+    """The files that the model's own process opens."""
+    (folder / "model").mkdir()
+    if loaded.file.is_dir():
+        shutil.copytree(loaded.file, folder / spec.file, ignore=NOT_CODE)
+    else:
+        shutil.copy(loaded.file, folder / spec.file)
+    for each in asked.code:
+        shutil.copytree(each, folder / CODE, dirs_exist_ok=True, ignore=NOT_CODE)
+    spec = msgspec.structs.replace(spec, code=bool(asked.code))
+    (folder / MODEL).write_bytes(msgspec.json.format(msgspec.json.encode(spec)) + b"\n")
+    return spec
 
 
 def algorithm_of(model: Any) -> str:

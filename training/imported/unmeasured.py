@@ -28,9 +28,10 @@ from training.imported.contract import (
     with_missing_refused,
 )
 from training.imported.describe import describe
+from training.imported.exact import no_form
 from training.imported.known import Known, known_columns
 from training.imported.load import ModelError
-from training.imported.seal import RUNTIME_REASON, algorithm_of, digest_of, seal
+from training.imported.seal import UNMEASURED_REASON, algorithm_of, digest_of, seal
 from training.metrics.metric import DEFAULT_METRIC
 from training.onnx.parity import tolerance_of
 from training.pending import Finished, save
@@ -344,6 +345,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
     assert use_case.model is not None  # noqa: S101 - as above
     signature, algorithm = contract.signature, algorithm_of(loaded.model)
     digest = digest_of(loaded.file)
+    form = no_form(UNMEASURED_REASON)
     words = card(
         title=use_case.title or use_case.name,
         description=use_case.description,
@@ -356,6 +358,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         baseline={},
         rows=0,
         digest=digest,
+        reason=form.reason,
         examples=contract.examples,
     )
     scores = contract.score(Encoder(signature).records(contract.records, lenient=True))
@@ -372,6 +375,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         run_id=run_id,
         metric=metric,
         metrics={},
+        form=form,
     )
     (folder / "pictures").mkdir()
     return save(
@@ -393,7 +397,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
             tags={
                 "algorithm": algorithm,
                 "runtime": "python",
-                "runtime.reason": RUNTIME_REASON,
+                "runtime.reason": form.reason,
                 "metric": metric,
                 "okamochi.use_case": use_case.name,
                 UNMEASURED: REASON,

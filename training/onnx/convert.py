@@ -10,6 +10,7 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from training.onnx.columns import transform_columns
 from training.onnx.graph import INPUT, IR_VERSION, ML_OPSET, OPSET, OUTPUT, Graph, NoExport, Writer
 from training.onnx.transformers import transform
 
@@ -39,13 +40,17 @@ def convert(pipeline: Any, width: int, writers: Mapping[type, Writer]) -> onnx.M
     """
     classes = len(getattr(pipeline, "classes_", ()))
     graph = Graph(writers, ml_opset=_ml_opset(pipeline, classes, writers))
-    scores = graph.predict(pipeline, INPUT)
+    return sealed(graph, graph.predict(pipeline, INPUT), width, classes or 1)
+
+
+def sealed(graph: Graph, scores: str, width: int, outputs: int) -> onnx.ModelProto:
+    """A graph as a model whose output is `scores`."""
     graph.nodes.append(helper.make_node("Identity", [scores], [OUTPUT], name=OUTPUT))
     proto = helper.make_graph(
         graph.nodes,
         "okamochi",
         [helper.make_tensor_value_info(INPUT, TensorProto.DOUBLE, [None, width])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.DOUBLE, [None, classes or 1])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.DOUBLE, [None, outputs])],
         graph.constants,
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", graph.ml_opset)]
@@ -70,13 +75,13 @@ def parts_of(model: Any, writers: Mapping[type, Writer]) -> Iterator[Any]:
             yield from parts_of(member, writers)
 
 
-def _write_pipeline(graph: Graph, model: Pipeline, x: str) -> str:
+def _write_pipeline(graph: Graph, model: Pipeline, x: Any) -> str:
     for _, part in model.steps[:-1]:
-        x = transform(graph, part, x)
+        x = transform_columns(graph, part, x) if isinstance(x, tuple) else transform(graph, part, x)
     return graph.predict(model.steps[-1][1], x)
 
 
-def _write_scaled_target(graph: Graph, model: TransformedTargetRegressor, x: str) -> str:
+def _write_scaled_target(graph: Graph, model: TransformedTargetRegressor, x: Any) -> str:
     scaler = model.transformer_
     if type(scaler) is not StandardScaler:
         raise NoExport(f"no ONNX form of a target transformed by {type(scaler).__name__}")
@@ -93,7 +98,7 @@ def _regressor(model: TransformedTargetRegressor) -> Sequence[Any]:
 
 
 HOLDERS: dict[type, Writer] = {
-    Pipeline: Writer(_write_pipeline, members=_last_step),
-    TransformedTargetRegressor: Writer(_write_scaled_target, members=_regressor),
+    Pipeline: Writer(_write_pipeline, members=_last_step, holds=True),
+    TransformedTargetRegressor: Writer(_write_scaled_target, members=_regressor, holds=True),
 }
 """What holds a predictor of any family."""

@@ -42,6 +42,38 @@ def _keep(_model: Any) -> None:
 
 
 @dataclass(frozen=True)
+class Number:
+    """A column of numbers: one column of a float64 tensor of shape (rows, width)."""
+
+    tensor: str
+    place: int
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """A column of words: an int64 tensor of shape (rows,) with places in `cells`.
+
+    Parameters
+    ----------
+    name
+        The column of the table that they are from.
+    index
+        The tensor; empty for free text, which no step can read by a code.
+    cells
+        What the model's steps see: first a missing cell, last a word that none of them knows.
+    """
+
+    name: str
+    index: str
+    cells: tuple[Any, ...]
+
+
+Columns = tuple[Number | Words, ...]
+"""A table whose columns are not all numbers, or stand in several tensors."""
+
+
+@dataclass(frozen=True)
 class Writer:
     """How a fitted predictor of one type becomes nodes of a graph.
 
@@ -57,16 +89,19 @@ class Writer:
         both sides of it are where an inexact graph shows.
     strip
         Takes out of a fitted model what the file for servers must not hold.
+    holds
+        It hands its input on to its members, so that the input may be `Columns` too.
     ml_opset
         The version of ai.onnx.ml that its nodes need; None: any.
     ml_opset_of_many_classes
         The version that makes it faster where there are more than two classes.
     """
 
-    write: Callable[[Graph, Any, str], str]
+    write: Callable[[Graph, Any, Any], str]
     members: Callable[[Any], Sequence[Any]] = _none
     thresholds: Callable[[Any], Iterator[tuple[int, float]]] = _no_thresholds
     strip: Callable[[Any], None] = _keep
+    holds: bool = False
     ml_opset: int | None = None
     ml_opset_of_many_classes: int | None = None
 
@@ -79,12 +114,16 @@ class Graph:
     ----------
     writers
         By the type of a fitted predictor; `predict` raises `NoExport` for any other.
+    unlisted
+        Words that a step knows and the cells of its column lack, by column: the graph is right only for a
+        signature that lists them.
     """
 
     writers: Mapping[type, Writer] = field(default_factory=dict)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
     ml_opset: int = ML_OPSET
+    unlisted: dict[str, set[str]] = field(default_factory=dict)
     _known: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
     _count: int = 0
 
@@ -160,9 +199,51 @@ class Graph:
         """Softmax over the columns."""
         return self.op("Softmax", x, axis=1)
 
-    def predict(self, model: Any, x: str) -> str:
+    def matrix(self, x: str | Columns) -> str:
+        """Columns of numbers as one float64 tensor; truth values count as 1 and 0.
+
+        Raises
+        ------
+        NoExport
+            A column has words.
+        """
+        if isinstance(x, str):
+            return x
+        parts: list[tuple[str, int, list[int]]] = []
+        for each in (self._number(column) for column in x):
+            if parts and parts[-1][0] == each.tensor:
+                parts[-1][2].append(each.place)
+            else:
+                parts.append((each.tensor, each.width, [each.place]))
+        if not parts:
+            raise NoExport("no ONNX form of a step without a column")
+        return self.concat(
+            [
+                tensor if places == list(range(width)) else self.gather(tensor, places)
+                for tensor, width, places in parts
+            ]
+        )
+
+    def _number(self, column: Number | Words) -> Number:
+        if isinstance(column, Number):
+            return column
+        if not all(isinstance(cell, bool) for cell in column.cells[1:-1]):
+            raise NoExport("no ONNX form of a predictor that reads words")
+        return self.looked_up(column, [[np.nan], *([float(cell)] for cell in column.cells[1:-1]), [np.nan]])[
+            0
+        ]
+
+    def looked_up(self, column: Words, table: Any) -> tuple[Number, ...]:
+        """The numbers that stand for each cell of a column of words, shape (cells, numbers)."""
+        if not column.index:
+            raise NoExport("no ONNX form of a step that reads free text")
+        values = np.asarray(table, np.float64)
+        found = self.op("Gather", self.constant(values), column.index, axis=0)
+        return tuple(Number(found, place, values.shape[1]) for place in range(values.shape[1]))
+
+    def predict(self, model: Any, x: str | Columns) -> str:
         """Add a fitted predictor: probabilities, or values of shape (rows, 1)."""
         writer = self.writers.get(type(model))
         if writer is None:
             raise NoExport(f"no ONNX form of {type(model).__name__}")
-        return writer.write(self, model, x)
+        return writer.write(self, model, x if writer.holds else self.matrix(x))

@@ -78,7 +78,10 @@ def test_a_pickle_becomes_a_champion_that_answers_as_it_does_itself(
     champion = registry.version("bought_fruit", CHAMPION)
     assert champion is not None
     artifact = manifest.load(registry.download(champion, place / "champion"))
-    assert artifact.manifest.runtime == "python"
+    assert artifact.manifest.runtime == "onnx"
+    assert sorted(artifact.manifest.files) == [
+        "card.md", "golden.json", "model.onnx", "reference.json", "signature.json"
+    ]  # fmt: skip
     asked = [{"size": 4.123456789, "colour": "red"}, {"size": -1e3, "colour": "blue"}]
     found = runtime.load(artifact)(Encoder(artifact.signature).records(asked))
     np.testing.assert_array_equal(found, model.predict_proba(pd.DataFrame(asked)))
@@ -86,7 +89,7 @@ def test_a_pickle_becomes_a_champion_that_answers_as_it_does_itself(
         model.score(table[["size", "colour"]], table["fruit"]), abs=1e-4
     )
     assert "made elsewhere and read from model.joblib" in cli("card", "bought_fruit").out
-    assert json.loads(cli("show", "bought_fruit", "--json").out)["champion"]["runtime"] == "python"
+    assert json.loads(cli("show", "bought_fruit", "--json").out)["champion"]["runtime"] == "onnx"
     pictures = mlflow.MlflowClient(mlflow_url).list_artifacts(champion.run_id, "pictures")
     assert {"pictures/roc.png", "pictures/confusion.png"} <= {each.path for each in pictures}
     assert "nothing to train" in cli("ensure", "bought_fruit.toml").out
@@ -149,6 +152,9 @@ def test_a_class_of_its_own_travels_with_the_model(
     assert champion is not None
     artifact = manifest.load(registry.download(champion, place / "champion"))
     assert (artifact.path / "code" / "my_steps.py").is_file()
+    assert artifact.manifest.runtime == "python"
+    assert "no ONNX form of Doubler" in artifact.manifest.runtime_reason
+    assert "no ONNX form of Doubler" in cli("show", "own_steps").out
     assert runtime.load(artifact)(np.array([[2.0]]))[0, 0] == pytest.approx(6.0)
 
 

@@ -1,0 +1,141 @@
+"""A model that was made elsewhere as one ONNX graph behind the matrix that our own models have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from onnx import TensorProto
+
+from artifact.encode import canonical
+from artifact.nfc import nfc
+from training.imported.writers.catalog import WRITERS
+from training.onnx.boosters import is_booster, write_booster
+from training.onnx.convert import sealed
+from training.onnx.graph import INPUT, Graph, NoExport, Number, Words, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+    from artifact.python_model import PythonModel
+    from artifact.signature import Column, Signature
+    from training.onnx.graph import Columns
+
+UNLISTED = "\u0001 no such word \u0001"
+"""Stands for every word that the signature does not list."""
+
+
+def convert(model: Any, spec: PythonModel, signature: Signature) -> tuple[onnx.ModelProto, Signature]:
+    """Write a fitted model as a graph with the input `X` and the output `scores`, as our own models have.
+
+    Returns
+    -------
+    The graph, and the signature with all the words that a step of the model knows.
+
+    Raises
+    ------
+    NoExport
+        There is no graph for a part of the model.
+    """
+    boosters = {type(part): BOOSTER for part in parts_within(model) if _is_booster(part)}
+    for _ in range(3):
+        graph = Graph({**WRITERS, **boosters})
+        scores = graph.predict(model, _columns(graph, spec, signature))
+        listed = _with_words(signature, graph.unlisted)
+        if listed == signature:
+            break
+        signature = listed
+    places = [*spec.order] if signature.classes else [0]
+    if places != list(range(len(places))):
+        scores = graph.gather(scores, places)
+    if signature.decided:  # the comparison shows whether it is that of the highest probability
+        scores = graph.concat([scores, graph.cast(graph.op("ArgMax", scores, axis=1, keepdims=1))])
+    return sealed(graph, scores, signature.width, signature.outputs), signature
+
+
+def parts_within(model: Any) -> Iterator[Any]:
+    """A fitted model and everything that it holds, each once."""
+    seen: set[int] = set()
+    waiting: list[Any] = [model]
+    while waiting:
+        part = waiting.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, (list, tuple)):
+            waiting += part
+        elif isinstance(part, np.ndarray):
+            waiting += part.ravel().tolist() if part.dtype == object else []
+        elif hasattr(part, "__dict__") and not isinstance(part, type):
+            yield part
+            waiting += vars(part).values()
+
+
+def _is_booster(part: Any) -> bool:
+    """Whether it is one of theirs, or the object that a booster's own file is opened as."""
+    return is_booster(part) or is_booster(getattr(part, "booster", None))
+
+
+BOOSTER = Writer(write_booster)
+
+
+def _with_words(signature: Signature, words: dict[str, set[str]]) -> Signature:
+    """The signature with more categories where unknown ones are passed on.
+
+    A word that no request can hold, such as one with a space at its end, stays out.
+    """
+    columns = []
+    for column in signature.columns:
+        new = sorted(
+            word
+            for word in words.get(column.name, set()) - set(column.categories)
+            if nfc(canonical(word)) == word and word
+        )
+        takes = column.kind == "category" and column.unknown == "pass"
+        columns.append(
+            msgspec.structs.replace(column, categories=(*column.categories, *new))
+            if new and takes
+            else column
+        )
+    return msgspec.structs.replace(signature, columns=tuple(columns))
+
+
+def _columns(graph: Graph, spec: PythonModel, signature: Signature) -> Columns:
+    """The model's columns, in its order, of the matrix."""
+    starts = dict(
+        zip(
+            signature.names,
+            np.cumsum([0, *(each.width for each in signature.columns)]).tolist(),
+            strict=False,
+        )
+    )
+    kinds = {each.name: each for each in signature.columns}
+    found: list[Number | Words] = []
+    for each in spec.inputs:
+        column, start = kinds[each.name], starts[each.name]
+        if column.kind == "number":
+            found.append(Number(INPUT, start, signature.width))
+        elif column.kind == "category":
+            index = graph.op(
+                "Squeeze",
+                graph.cast(graph.add(graph.gather(INPUT, [start]), [[1.0]]), TensorProto.INT64),
+                graph.constant([1], np.int64),
+            )
+            found.append(Words(each.name, index, cells_of(column, boolean=each.dtype == "bool")))
+        else:
+            found.append(Words(each.name, "", (None, UNLISTED, UNLISTED)))
+    return tuple(found)
+
+
+def cells_of(column: Column, *, boolean: bool) -> tuple[Any, ...]:
+    """What the model gets for each code of a column from -1 on, and for a word beyond the last."""
+    if boolean:
+        truth = {"true": True, "false": False}
+        return (None, *(truth.get(word, word) for word in column.categories), UNLISTED)
+    return (np.nan, *column.categories, UNLISTED)
+
+
+__all__ = ["UNLISTED", "NoExport", "cells_of", "convert"]

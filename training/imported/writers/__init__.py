@@ -1,0 +1,1 @@
+"""How fitted predictors that our own families do not have become nodes of an ONNX graph."""
