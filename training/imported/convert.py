@@ -40,6 +40,8 @@ def convert(model: Any, spec: PythonModel, signature: Signature) -> tuple[onnx.M
     NoExport
         There is no graph for a part of the model.
     """
+    if signature.decided:  # rows that show the difference may be in no table
+        raise NoExport("the model's own label is not always that of its highest probability")
     boosters = {type(part): BOOSTER for part in parts_within(model) if _is_booster(part)}
     for _ in range(3):
         graph = Graph({**WRITERS, **boosters})
@@ -51,8 +53,6 @@ def convert(model: Any, spec: PythonModel, signature: Signature) -> tuple[onnx.M
     places = [*spec.order] if signature.classes else [0]
     if places != list(range(len(places))):
         scores = graph.gather(scores, places)
-    if signature.decided:  # the comparison shows whether it is that of the highest probability
-        scores = graph.concat([scores, graph.cast(graph.op("ArgMax", scores, axis=1, keepdims=1))])
     return sealed(graph, scores, signature.width, signature.outputs), signature
 
 
