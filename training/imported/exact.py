@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 20_000
 MIXED_ROWS = 1_000
-EDGES = 400
+EDGES = 250
 HALVINGS = 64
 MAX_CATEGORY_ROWS = 1_000
 EDGED = ("tree_", "_predictors", "bin_edges_", "get_booster", "booster_", "threshold")
