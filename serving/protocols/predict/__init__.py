@@ -49,19 +49,26 @@ class Predict:
         """The model of the path, if it was refused."""
         if path == ROUTE:
             return catalog.default if catalog.default in catalog.refused else ""
-        return next((name for name in catalog.refused if path == _route_of(name)), "")
+        name, version = _parts_of(path)
+        return name if name in catalog.refused and path == _route_of(name, version) else ""
 
     def not_found(self, path: str, catalog: Catalog) -> Problem | None:
         """404 with the version that is live, for another one of a live model."""
-        parts = path.split("/")
-        model = catalog.live.get(parts[2]) if len(parts) == 6 and self.owns(path) else None
-        if model is None or path != _route_of(model.name, parts[4]):
+        name, version = _parts_of(path)
+        model = catalog.live.get(name)
+        if model is None or not version or path != _route_of(name, version):
             return None
-        return unknown_version(model, parts[4])
+        return unknown_version(model, version)
 
     def document(self, catalog: Catalog) -> Described:
         """One operation for each route."""
         return document.of(catalog, ROUTE, _route_of)
+
+
+def _parts_of(path: str) -> tuple[str, str]:
+    """The model and the version that a route would name; "" where it names none."""
+    parts = path.split("/")
+    return (parts[2] if len(parts) > 2 else "", parts[4] if len(parts) == 6 else "")
 
 
 def _route_of(name: str, version: str = "") -> str:
