@@ -20,6 +20,7 @@ RUN cd /opt/okamochi/lib/python3*/site-packages \
 FROM ${BASE_IMAGE}
 COPY --from=packages /opt/okamochi /opt/okamochi
 COPY artifact /okamochi/artifact
+COPY deploy /okamochi/deploy
 COPY training /okamochi/training
 COPY usecases /okamochi/usecases
 RUN /opt/okamochi/bin/python -m compileall -q /okamochi

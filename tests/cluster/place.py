@@ -31,7 +31,7 @@ LOADTESTS = "okamochi-loadtests:local"
 IMAGES = {
     LOADTESTS: ("deploy/loadtests.Dockerfile", "requirements", "loadtests"),
     POSTGRES: ("deploy/postgres.Dockerfile", "deploy/postgres-entrypoint.sh"),
-    TRAINING: ("deploy/training.Dockerfile", "requirements", "artifact", "training", "usecases"),
+    TRAINING: ("deploy/training.Dockerfile", "requirements", "artifact", "deploy", "training", "usecases"),
 }
 """Beside the server's: the Dockerfile, and what it copies."""
 BUILD_ARGS = [f"--build-arg={key}={os.environ[key]}" for key in ("PIP_INDEX_URL",) if key in os.environ]

@@ -20,7 +20,13 @@ K8S = Path(__file__).resolve().parents[2] / "k8s"
 COMPONENTS = sorted(folder.name for folder in (K8S / "components").iterdir() if folder.is_dir())
 OVERLAYS = sorted(folder.name for folder in (K8S / "overlays").iterdir() if folder.is_dir())
 SERVER = {"app.kubernetes.io/name": "okamochi", "app.kubernetes.io/component": "server"}
-NEEDS = {"backup": ["mlflow"], "live-quality": ["mlflow"], "retraining": ["mlflow"], "tuning": ["mlflow"]}
+NEEDS = {
+    "backup": ["mlflow"],
+    "follow": ["mlflow"],
+    "live-quality": ["mlflow"],
+    "retraining": ["mlflow"],
+    "tuning": ["mlflow"],
+}
 """Components that stand on another."""
 
 
