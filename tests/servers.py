@@ -233,8 +233,10 @@ class Cut:
                         self.cut = self.cut or self.skip < 0
                 if self.cut:
                     break
-                with suppress(OSError):
+                try:
                     server.sendall(data)
+                except OSError:
+                    break
             for side in (client, server):
                 with suppress(OSError):
                     side.shutdown(socket.SHUT_RDWR)
@@ -245,6 +247,10 @@ class Cut:
                 sink.sendall(data)
             except OSError:
                 return
+        with suppress(
+            OSError
+        ):  # the server closes a connection that rests; a client must see that, or it waits
+            sink.shutdown(socket.SHUT_RDWR)
 
     @staticmethod
     def _receive(side: socket.socket) -> bytes:

@@ -218,11 +218,10 @@ def test_an_alias_that_moves_while_a_version_is_brought_wins(
         return bundled
 
     follower = Follower(["iris"], lock, tell=told.append)
-    monkeypatch.setattr(following, "put_champion", slow)
-    assert not follower.look()
+    with monkeypatch.context() as patched:
+        patched.setattr(following, "put_champion", slow)
+        assert not follower.look()
     assert versions(lock) == {"iris": "1"}
-    monkeypatch.undo()
-    os.environ["OKAMOCHI_STATE_DIR"] = str(lock.parent / "state")
 
 
 def test_old_versions_are_removed_where_a_bound_is_given(state: Path, lock: Path, told: list[str]) -> None:

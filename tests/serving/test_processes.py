@@ -254,7 +254,7 @@ def test_a_damaged_model_in_the_store_keeps_the_server_from_ready(
         assert "model iris" in server.log.read_text()
         told = httpx.get(server.url + "/metrics").text
         assert 'okamochi_model_refused{model="iris"} 1.0' in told
-        assert 'okamochi_model_refused{model="linear"}' not in told
+        assert 'okamochi_model_refused{model="linear"} 0.0' in told
 
 
 def test_the_service_fits_on_a_screen() -> None:

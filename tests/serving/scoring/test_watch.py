@@ -207,8 +207,9 @@ def no_collection() -> Iterator[None]:
 @pytest.mark.usefixtures("no_collection")
 def test_an_old_version_is_closed_once_its_requests_are_done(run: Callable[..., Running]) -> None:
     """Also where a refused request left a cycle of references to it."""
+    others = set(threading.enumerate())
     running = run()
-    before = threading.active_count()
+    began = set(threading.enumerate()) - others
     old = running.gateway.catalog.live["linear"]
     asked = running.gateway.live.routes.endpoints[
         "/predict"
@@ -228,7 +229,8 @@ def test_an_old_version_is_closed_once_its_requests_are_done(run: Callable[..., 
     running.look()
     assert closed == [True]
     assert gone() is None
-    assert threading.active_count() == before
+    ended = [thread for thread in began if not thread.is_alive()]
+    assert len(set(threading.enumerate()) - others - began) == len(ended), "one for each that has ended"
 
 
 def other_golden(folder: Path) -> None:
@@ -451,24 +453,27 @@ def test_a_model_that_was_refused_at_start_may_leave(run: Callable[..., Running]
 
 def test_the_process_of_an_old_version_ends(tmp_path: Path, run: Callable[..., Running]) -> None:
     """And that of a version whose warm-up fails."""
+    others = keepers()  # of tests before this one, in the same process
     running = run()
     for version in (5, 6):
         made = artifacts.linear(tmp_path / f"raw{version}", slope=version, runtime="python")
         running.store.folders[f"linear:{version}"] = made.path
     running.look("linear linear:5\n")
     assert running.says() == (50, "5")
-    old = keepers()
+    old = keepers() - others
     assert len(old) == 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalog.Batcher, "warm_up", _fail)
         running.look("linear linear:6\n")
     assert running.says() == (50, "5")
-    assert keepers() == old
+    assert keepers() - others == old
     running.look("linear linear:6 \n")
     assert running.says() == (60, "6")
     gc.collect()
     running.look()
-    assert keepers() - old == keepers() != set()
+    new = keepers() - others
+    assert len(new) == 1
+    assert not new & old
 
 
 def keepers() -> set[int]:
