@@ -97,7 +97,7 @@ def served(place: Place) -> set[str]:
 
 
 def replaced(before: str, now: set[str]) -> bool:
-    """Whether every pod serves the same other model, which it opens a moment after its models.lock names it."""
+    """Whether every pod serves the same other model; it opens one a moment after its models.lock names it."""
     if len(now) > 1:
         return False
     (found,) = now
