@@ -12,7 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 from training.families.family import ALL_TASKS, Family, no_weight, pipeline_of, weight
 from training.families.preprocessing import columns_of, target_encoder, terms
 from training.onnx.graph import ML_OPSET, Writer
-from training.onnx.trees import TreeEnsemble
+from training.onnx.trees import histogram_sums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,31 +101,14 @@ def _write(graph: Graph, model: Any, x: str) -> str:
     known: list[NDArray[Any]] = []
     if model._preprocessor is not None:  # noqa: SLF001 - the order of its columns is nowhere else
         x, known = _native_order(graph, model, x)
-    targets = model.n_trees_per_iteration_
-    ensemble = TreeEnsemble()
-    for predictors in model._predictors:  # noqa: SLF001
-        for target, predictor in enumerate(predictors):
-            nodes = predictor.nodes
-            sets = {}
-            for place in np.flatnonzero(nodes["is_categorical"] & ~nodes["is_leaf"].astype(bool)):
-                bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][place]]
-                count = len(known[nodes["feature_idx"][place]])
-                sets[int(place)] = [float(c) for c in range(count) if bits[c // 32] >> np.uint32(c % 32) & 1]
-            left = np.where(nodes["is_leaf"], -1, nodes["left"].astype(np.int64))
-            ensemble.tree(
-                left,
-                nodes["right"].astype(np.int64),
-                nodes["feature_idx"],
-                nodes["num_threshold"],
-                nodes["missing_go_to_left"],
-                nodes["value"],
-                target,
-                sets,
-            )
-    raw = graph.add(ensemble.add_to(graph, x, targets), np.asarray(model._baseline_prediction).reshape(1, -1))  # noqa: SLF001
+    raw = histogram_sums(graph, model, x, known)
     if isinstance(model, HistGradientBoostingRegressor):
         return raw
-    return graph.complement(graph.op("Sigmoid", raw)) if targets == 1 else graph.softmax(raw)
+    return (
+        graph.complement(graph.op("Sigmoid", raw))
+        if model.n_trees_per_iteration_ == 1
+        else graph.softmax(raw)
+    )
 
 
 def _native_order(graph: Graph, model: Any, x: str) -> tuple[str, list[NDArray[Any]]]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from training.families.family import ALL_TASKS, Family, pipeline_of
-from training.families.optional import MIN_ROWS, library, rounds
+from training.families.optional import affordable, library, rounds, writers
 from training.families.preprocessing import ordered
-from training.onnx.boosters import thresholds_of_booster, write_booster
-from training.onnx.graph import ML_OPSET, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,14 +19,10 @@ if TYPE_CHECKING:
     from training.families.layout import Layout
 
 
-def _rounds(layout: Layout) -> int:
-    return rounds(layout.rows, layout.cost, layout.classes)
-
-
 def _suggest(trial: BaseTrial, layout: Layout) -> Params:
     params = {
         "learning_rate": trial.suggest_float("catboost.learning_rate", 0.02, 0.2, log=True),
-        "iterations": trial.suggest_int("catboost.iterations", 50, _rounds(layout), log=True),
+        "iterations": trial.suggest_int("catboost.iterations", 50, rounds(layout), log=True),
         "depth": trial.suggest_int("catboost.depth", 3, 8),
         "l2_leaf_reg": trial.suggest_float("catboost.l2_leaf_reg", 0.3, 30.0, log=True),
         "random_strength": trial.suggest_float("catboost.random_strength", 0.1, 5.0, log=True),
@@ -42,7 +36,7 @@ def _suggest(trial: BaseTrial, layout: Layout) -> Params:
 def _default(layout: Layout) -> Params:
     return {
         "learning_rate": 0.06,
-        "iterations": min(500, _rounds(layout)),
+        "iterations": min(500, rounds(layout)),
         "depth": 6,
         "l2_leaf_reg": 3.0,
         "random_strength": 1.0,
@@ -59,18 +53,6 @@ def _build(params: Mapping[str, Any], layout: Layout, task: Task, seed: int) -> 
     return pipeline_of(ordered(layout, task, seed), model)
 
 
-_WRITER = Writer(write_booster, thresholds=thresholds_of_booster, ml_opset=ML_OPSET)
-
-
-def _writers() -> dict[type, Writer]:
-    catboost = library("catboost")
-    return (
-        {}
-        if catboost is None
-        else dict.fromkeys((catboost.CatBoostClassifier, catboost.CatBoostRegressor), _WRITER)
-    )
-
-
 FAMILY = Family(
     name="catboost",
     title="CatBoost",
@@ -79,6 +61,6 @@ FAMILY = Family(
     default=_default,
     suggest=_suggest,
     build=_build,
-    affordable=lambda rows, _width, classes: rows >= MIN_ROWS and classes <= 30,
-    writers=_writers(),
+    affordable=affordable,
+    writers=writers("catboost", "CatBoostClassifier", "CatBoostRegressor"),
 )

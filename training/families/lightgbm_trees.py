@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from training.families.family import ALL_TASKS, Family, no_weight, pipeline_of, weight
-from training.families.optional import MIN_ROWS, library, rounds
+from training.families.optional import affordable, library, rounds, writers
 from training.families.preprocessing import ordered
-from training.onnx.boosters import thresholds_of_booster, write_booster
-from training.onnx.graph import ML_OPSET, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,14 +19,10 @@ if TYPE_CHECKING:
     from training.families.layout import Layout
 
 
-def _rounds(layout: Layout) -> int:
-    return rounds(layout.rows, layout.cost, layout.classes)
-
-
 def _suggest(trial: BaseTrial, layout: Layout) -> Params:
     return {
         "learning_rate": trial.suggest_float("lightgbm.learning_rate", 0.02, 0.2, log=True),
-        "n_estimators": trial.suggest_int("lightgbm.n_estimators", 50, _rounds(layout), log=True),
+        "n_estimators": trial.suggest_int("lightgbm.n_estimators", 50, rounds(layout), log=True),
         "num_leaves": trial.suggest_int("lightgbm.num_leaves", 4, 95, log=True),
         "min_child_samples": trial.suggest_int("lightgbm.min_child_samples", 3, 60, log=True),
         "reg_lambda": trial.suggest_float("lightgbm.reg_lambda", 1e-3, 10.0, log=True),
@@ -41,7 +35,7 @@ def _suggest(trial: BaseTrial, layout: Layout) -> Params:
 def _default(layout: Layout) -> Params:
     return {
         "learning_rate": 0.04,
-        "n_estimators": min(400, _rounds(layout)),
+        "n_estimators": min(400, rounds(layout)),
         "num_leaves": 31,
         "min_child_samples": 20,
         "reg_lambda": 1.0,
@@ -60,16 +54,6 @@ def _build(params: Mapping[str, Any], layout: Layout, task: Task, seed: int) -> 
     return pipeline_of(ordered(layout, task, seed), model)
 
 
-_WRITER = Writer(write_booster, thresholds=thresholds_of_booster, ml_opset=ML_OPSET)
-
-
-def _writers() -> dict[type, Writer]:
-    lightgbm = library("lightgbm")
-    return (
-        {} if lightgbm is None else dict.fromkeys((lightgbm.LGBMClassifier, lightgbm.LGBMRegressor), _WRITER)
-    )
-
-
 FAMILY = Family(
     name="lightgbm",
     title="LightGBM",
@@ -78,6 +62,6 @@ FAMILY = Family(
     default=_default,
     suggest=_suggest,
     build=_build,
-    affordable=lambda rows, _width, classes: rows >= MIN_ROWS and classes <= 30,
-    writers=_writers(),
+    affordable=affordable,
+    writers=writers("lightgbm", "LGBMClassifier", "LGBMRegressor"),
 )

@@ -1,13 +1,21 @@
-"""Libraries that a family may need and that the group `training` does not install."""
+"""What the families share whose libraries the group `training` does not install."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from training.onnx.boosters import thresholds_of_booster, write_booster
+from training.onnx.graph import ML_OPSET, Writer
+
+if TYPE_CHECKING:
+    from training.families.layout import Layout
 
 MIN_ROWS = 5_000
 """Rows from which boosters of other libraries are searched; docs/decisions/0025-boosting-families.md."""
+
+MAX_CLASSES = 30
 
 
 @cache
@@ -19,8 +27,22 @@ def library(name: str) -> Any:
         return None
 
 
-def rounds(rows: int, cost: int, classes: int) -> int:
+def affordable(rows: int, _width: int, classes: int) -> bool:
+    """Whether such a booster is searched on a table."""
+    return rows >= MIN_ROWS and classes <= MAX_CLASSES
+
+
+def writers(package: str, *estimators: str) -> dict[type, Writer]:
+    """The ONNX writer of each of these classes; none where the package is not installed."""
+    found = library(package)
+    if found is None:
+        return {}
+    writer = Writer(write_booster, thresholds=thresholds_of_booster, ml_opset=ML_OPSET)
+    return {getattr(found, name): writer for name in estimators}
+
+
+def rounds(layout: Layout) -> int:
     """The largest number of boosting rounds; each grows a tree for each class, slower on a larger table."""
-    trees_a_round = classes if classes > 2 else 1
-    cells = rows * max(1, cost) * trees_a_round
+    trees_a_round = layout.classes if layout.classes > 2 else 1
+    cells = layout.rows * max(1, layout.cost) * trees_a_round
     return max(60, min(1_500 // trees_a_round, 300_000_000 // cells))

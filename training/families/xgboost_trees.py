@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from training.families.family import ALL_TASKS, Family, pipeline_of
-from training.families.optional import MIN_ROWS, library, rounds
+from training.families.optional import affordable, library, rounds, writers
 from training.families.preprocessing import ordered
-from training.onnx.boosters import thresholds_of_booster, write_booster
-from training.onnx.graph import ML_OPSET, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,14 +19,10 @@ if TYPE_CHECKING:
     from training.families.layout import Layout
 
 
-def _rounds(layout: Layout) -> int:
-    return rounds(layout.rows, layout.cost, layout.classes)
-
-
 def _suggest(trial: BaseTrial, layout: Layout) -> Params:
     return {
         "learning_rate": trial.suggest_float("xgboost.learning_rate", 0.02, 0.2, log=True),
-        "n_estimators": trial.suggest_int("xgboost.n_estimators", 50, _rounds(layout), log=True),
+        "n_estimators": trial.suggest_int("xgboost.n_estimators", 50, rounds(layout), log=True),
         "max_depth": trial.suggest_int("xgboost.max_depth", 2, 9),
         "min_child_weight": trial.suggest_float("xgboost.min_child_weight", 0.3, 30.0, log=True),
         "reg_lambda": trial.suggest_float("xgboost.reg_lambda", 1e-2, 10.0, log=True),
@@ -40,7 +34,7 @@ def _suggest(trial: BaseTrial, layout: Layout) -> Params:
 def _default(layout: Layout) -> Params:
     return {
         "learning_rate": 0.05,
-        "n_estimators": min(400, _rounds(layout)),
+        "n_estimators": min(400, rounds(layout)),
         "max_depth": 6,
         "min_child_weight": 2.0,
         "reg_lambda": 1.0,
@@ -56,14 +50,6 @@ def _build(params: Mapping[str, Any], layout: Layout, task: Task, seed: int) -> 
     return pipeline_of(ordered(layout, task, seed), model)
 
 
-_WRITER = Writer(write_booster, thresholds=thresholds_of_booster, ml_opset=ML_OPSET)
-
-
-def _writers() -> dict[type, Writer]:
-    xgboost = library("xgboost")
-    return {} if xgboost is None else dict.fromkeys((xgboost.XGBClassifier, xgboost.XGBRegressor), _WRITER)
-
-
 FAMILY = Family(
     name="xgboost",
     title="XGBoost",
@@ -72,6 +58,6 @@ FAMILY = Family(
     default=_default,
     suggest=_suggest,
     build=_build,
-    affordable=lambda rows, _width, classes: rows >= MIN_ROWS and classes <= 30,
-    writers=_writers(),
+    affordable=affordable,
+    writers=writers("xgboost", "XGBClassifier", "XGBRegressor"),
 )

@@ -77,6 +77,18 @@ class TreeEnsemble:
                 else:
                     self._leaf(side, float(values[child]), target)
 
+    def fitted(self, tree: Any, values: NDArray[np.float64], target: int) -> None:
+        """Add a `tree_` of scikit-learn with a value for each of its nodes."""
+        self.tree(
+            tree.children_left,
+            tree.children_right,
+            tree.feature,
+            tree.threshold,
+            _missing_left(tree),
+            values,
+            target,
+        )
+
     def constant(self, value: float, target: int) -> None:
         """Add one value for all rows: a split with one leaf on both sides, since no tree is a leaf alone."""
         self.roots.append(len(self.features))
@@ -150,18 +162,40 @@ def mean_of_trees(graph: Graph, trees: Sequence[Any], x: str, outputs: int) -> s
         return graph.op("Div", _many_targets(graph, trees, x, outputs), graph.constant([[float(len(trees))]]))
     ensemble = TreeEnsemble()
     for each in trees:
-        tree = each.tree_
-        ensemble.tree(
-            tree.children_left,
-            tree.children_right,
-            tree.feature,
-            tree.threshold,
-            _missing_left(tree),
-            tree.value[:, 0, outputs - 1],
-            0,
-        )
+        ensemble.fitted(each.tree_, each.tree_.value[:, 0, outputs - 1], 0)
     mean = graph.op("Div", ensemble.add_to(graph, x, 1), graph.constant([[float(len(trees))]]))
     return mean if outputs == 1 else graph.complement(mean)
+
+
+def histogram_sums(graph: Graph, model: Any, x: str, known: Sequence[NDArray[Any]]) -> str:
+    """The raw sums of histogram gradient boosting in float64, as scikit-learn compares.
+
+    Parameters
+    ----------
+    known
+        The categories of each native column, by its place in `x`, which holds their codes.
+    """
+    ensemble = TreeEnsemble()
+    for predictors in model._predictors:  # noqa: SLF001
+        for target, predictor in enumerate(predictors):
+            nodes = predictor.nodes
+            sets = {}
+            for place in np.flatnonzero(nodes["is_categorical"] & ~nodes["is_leaf"].astype(bool)):
+                bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][place]]
+                count = len(known[nodes["feature_idx"][place]])
+                sets[int(place)] = [float(c) for c in range(count) if bits[c // 32] >> np.uint32(c % 32) & 1]
+            ensemble.tree(
+                np.where(nodes["is_leaf"], -1, nodes["left"].astype(np.int64)),
+                nodes["right"].astype(np.int64),
+                nodes["feature_idx"],
+                nodes["num_threshold"],
+                nodes["missing_go_to_left"],
+                nodes["value"],
+                target,
+                sets,
+            )
+    sums = ensemble.add_to(graph, x, model.n_trees_per_iteration_)
+    return graph.add(sums, np.asarray(model._baseline_prediction).reshape(1, -1))  # noqa: SLF001
 
 
 def _many_targets(graph: Graph, trees: Sequence[Any], x: str, outputs: int) -> str:

@@ -24,22 +24,12 @@ from training.families.tree import FAMILY
 from training.imported.writers.chosen import first_largest
 from training.onnx.columns import transform_columns
 from training.onnx.graph import NoExport, Number, Writer
-from training.onnx.trees import TreeEnsemble
+from training.onnx.trees import TreeEnsemble, histogram_sums
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from training.onnx.graph import Columns, Graph
-
-
-def _add_tree(ensemble: TreeEnsemble, tree: Any, values: NDArray[np.float64], target: int) -> None:
-    flags = tree.missing_go_to_left
-    missing = np.zeros(tree.node_count, np.uint8) if flags is None else np.asarray(flags)
-    ensemble.tree(
-        tree.children_left, tree.children_right, tree.feature, tree.threshold, missing, values, target
-    )
 
 
 def boosting_decision(graph: Graph, model: Any, x: str) -> str:
@@ -51,7 +41,7 @@ def boosting_decision(graph: Graph, model: Any, x: str) -> str:
     ensemble = TreeEnsemble()
     for stage in model.estimators_:
         for target, each in enumerate(stage):
-            _add_tree(ensemble, each.tree_, each.tree_.value[:, 0, 0] * model.learning_rate, target)
+            ensemble.fitted(each.tree_, each.tree_.value[:, 0, 0] * model.learning_rate, target)
     sums = ensemble.add_to(graph, graph.single(x), model.estimators_.shape[1])
     return graph.add(sums, np.asarray(start, np.float64).reshape(1, -1))
 
@@ -77,27 +67,7 @@ def histogram_decision(graph: Graph, model: Any, x: str | Columns) -> str:
         chosen = tuple(each for each, one in zip(whole, native, strict=True) if one)
         others = tuple(each for each, one in zip(whole, native, strict=True) if not one)
         columns = (*transform_columns(graph, encoder, chosen), *others)
-    ensemble = TreeEnsemble()
-    for predictors in model._predictors:  # noqa: SLF001
-        for target, predictor in enumerate(predictors):
-            nodes = predictor.nodes
-            sets = {}
-            for place in np.flatnonzero(nodes["is_categorical"] & ~nodes["is_leaf"].astype(bool)):
-                bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][place]]
-                count = len(known[nodes["feature_idx"][place]])
-                sets[int(place)] = [float(c) for c in range(count) if bits[c // 32] >> np.uint32(c % 32) & 1]
-            ensemble.tree(
-                np.where(nodes["is_leaf"], -1, nodes["left"].astype(np.int64)),
-                nodes["right"].astype(np.int64),
-                nodes["feature_idx"],
-                nodes["num_threshold"],
-                nodes["missing_go_to_left"],
-                nodes["value"],
-                target,
-                sets,
-            )
-    sums = ensemble.add_to(graph, graph.matrix(columns), model.n_trees_per_iteration_)
-    return graph.add(sums, np.asarray(model._baseline_prediction).reshape(1, -1))  # noqa: SLF001
+    return histogram_sums(graph, model, graph.matrix(columns), known)
 
 
 def _cells(x: str | Columns, width: int) -> Columns:
@@ -126,7 +96,7 @@ def adaptive_decision(graph: Graph, model: AdaBoostClassifier, x: str) -> str:
             voted = each.classes_[each.tree_.value[:, 0, :].argmax(axis=1)]
             for target, label in enumerate(model.classes_):
                 values = np.where(voted == label, weight, -weight / (classes - 1))
-                _add_tree(ensemble, each.tree_, values, target)
+                ensemble.fitted(each.tree_, values, target)
         return graph.op("Div", ensemble.add_to(graph, graph.single(x), classes), graph.constant([[total]]))
     sums = ""
     for each, weight in zip(model.estimators_, weights, strict=True):
@@ -154,7 +124,7 @@ def _write_weighted_median(graph: Graph, model: AdaBoostRegressor, x: str) -> st
     if all(isinstance(each, DecisionTreeRegressor) for each in members):
         ensemble = TreeEnsemble()
         for target, each in enumerate(members):
-            _add_tree(ensemble, each.tree_, each.tree_.value[:, 0, 0], target)
+            ensemble.fitted(each.tree_, each.tree_.value[:, 0, 0], target)
         answers = ensemble.add_to(graph, graph.single(x), len(members))
     else:
         answers = graph.concat([graph.predict(each, x) for each in members])
