@@ -77,9 +77,7 @@ def _add_serving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     follow.add_argument(
         "names", nargs="*", metavar="NAME", help="use cases (default: those that the file names)"
     )
-    follow.add_argument(
-        "--every", type=seconds, default=5.0, metavar="SECONDS", help="the time between two checks"
-    )
+    follow.add_argument("--every", type=seconds, metavar="SECONDS", help="the time between two checks")
     follow.add_argument(
         "--keep", type=count, metavar="N", help="keep only N older versions of these names in the store"
     )
@@ -212,13 +210,13 @@ def run_serve(options: argparse.Namespace) -> int:
 
 def run_follow(options: argparse.Namespace) -> int:
     from deploy.bundle import MODELS_LOCK
-    from deploy.follow import follow
+    from deploy.follow import EVERY_S, follow
 
     return explained(
         lambda: follow(
             options.names,
             options.lock or MODELS_LOCK,
-            every_s=options.every,
+            every_s=options.every or EVERY_S,
             keep=options.keep,
             once=options.once,
             end_with_stdin=options.end_with_stdin,

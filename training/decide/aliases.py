@@ -7,6 +7,7 @@ half-way leaves the old champion live, and running the same command again finish
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,12 +64,17 @@ def make_champion(registry: Registry, version: Version, *, by: str = PROMOTION) 
         registry.set_alias(name, PREVIOUS, old)
     registry.set_alias(name, CHAMPION, version)
     if old is None or old.number != version.number:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        at = utc(time.time())
         change = {"by": by, "replaced": "" if old is None else old.number}
         registry.tag(version, {f"{CHAMPION_AT}{at}": json.dumps(change)})
     newest = registry.version(name, CHALLENGER)
     if newest is not None and newest.number == version.number:
         registry.delete_alias(name, CHALLENGER)
+
+
+def utc(seconds: float) -> str:
+    """Seconds since the epoch in ISO 8601, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def rollback(registry: Registry, name: str, to: str | None = None) -> tuple[Version, Version]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from training.decide.aliases import CHAMPION_AT, GATE, MADE_CHAMPION_BY, PROMOTION, REPLACED
+from training.decide.aliases import CHAMPION_AT, GATE, MADE_CHAMPION_BY, PROMOTION, REPLACED, utc
 from training.decide.promote import REASONS
 from training.registry.records import CHAMPION
 
@@ -62,7 +61,7 @@ def _events(version: Version, live: Version | None) -> list[Event]:
     metric = tags.get("metric", "")
     value = tags.get(f"test_{metric}")
     event = Event(
-        _iso(version.created),
+        utc(version.created),
         version.number,
         REGISTERED,
         decision=tags.get(GATE, ""),
@@ -83,7 +82,3 @@ def _events(version: Version, live: Version | None) -> list[Event]:
         replace(event, at=at, what=change["by"], decision="", reason="", replaced=change["replaced"])
         for at, change in changes.items()
     ]
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
