@@ -16,8 +16,8 @@ from artifact import manifest, store
 from deploy import backup as backups
 from deploy import bundle as bundles
 from deploy.backup import BackupError, DamagedError
-from tests.deploy.test_bundle import crown
-from tests.serving.artifacts import iris, linear
+from tests.deploy.registered import crown
+from tests.serving.artifacts import iris
 from training.registry.mlflow_registry import Registry, read_alias
 from training.registry.records import CHAMPION
 
@@ -27,21 +27,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("bentoml_home")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The state of a checkout in which `iris` and `linear` have a champion."""
-    folder = tmp_path_factory.mktemp("trained")
-    registry = Registry(f"sqlite:///{folder}/state/mlflow.db")
-    crown(registry, iris(folder / "iris"), "iris")
-    crown(registry, linear(folder / "linear"), "linear")
-    return folder / "state"
-
-
 @pytest.fixture
-def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(champions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout's state with both models bundled and a prediction log; commands mean it by default."""
     folder = tmp_path / "here"
-    shutil.copytree(trained, folder)
+    shutil.copytree(champions, folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     mean(folder, monkeypatch)
     (tmp_path / "log").mkdir()

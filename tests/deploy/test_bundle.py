@@ -5,11 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bentoml
-import msgspec
 import pytest
 
 from artifact import manifest, store
@@ -17,48 +15,19 @@ from artifact.manifest import MANIFEST, ArtifactError
 from artifact.models_lock import LockError
 from deploy import bundle as deploy
 from deploy.bundle import NoChampionError
+from tests.deploy.registered import crown
 from tests.servers import CHECKOUT, free_port
-from tests.serving.artifacts import iris, linear
+from tests.serving.artifacts import iris
 from training.registry.mlflow_registry import Registry, read_alias
 from training.registry.records import CHAMPION, RegistryError
 from training.settings import UseCaseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from tests.serving.artifacts import Made
 
 pytestmark = pytest.mark.usefixtures("bentoml_home")
-
-
-@pytest.fixture(scope="module")
-def champions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The state of a checkout in which `iris` and `linear` have a champion."""
-    folder = tmp_path_factory.mktemp("champions")
-    registry = Registry(f"sqlite:///{folder}/state/mlflow.db")
-    crown(registry, iris(folder / "iris"), "iris")
-    crown(registry, linear(folder / "linear"), "linear")
-    return folder / "state"
-
-
-@pytest.fixture
-def state(champions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The test's own copy of it, which the registry is opened on by default."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("OKAMOCHI_STATE_DIR", str(tmp_path / "state"))
-    return Path(shutil.copytree(champions, tmp_path / "state"))
-
-
-def crown(registry: Registry, made: Made, name: str) -> None:
-    """Register an artifact under the run that made it and make it the champion."""
-    run = registry.start(name, f"{name} run", {})
-    sealed = msgspec.json.decode((made.path / MANIFEST).read_bytes())["manifest"]
-    signature, golden = manifest.load(made.path).signature, manifest.load(made.path).golden()
-    for key in ("files", "format"):
-        sealed.pop(key)
-    manifest.write(made.path, signature=signature, golden=golden, **{**sealed, "run_id": run})
-    version = registry.register(manifest.load(made.path), run, tags={}, metrics={}, description="", about="")
-    registry.set_alias(name, CHAMPION, version)
 
 
 @pytest.mark.usefixtures("state")

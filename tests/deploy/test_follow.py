@@ -18,7 +18,7 @@ from artifact import manifest, models_lock, runtime, store
 from deploy import bundle as bundling
 from deploy import follow as following
 from deploy.follow import Follower
-from tests.deploy.test_bundle import crown
+from tests.deploy.registered import crown
 from tests.servers import CHECKOUT, free_port
 from tests.serving.artifacts import iris, linear
 from training.registry.mlflow_registry import Registry
@@ -41,14 +41,6 @@ def champions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     crown(registry, linear(folder / "linear"), "linear")
     promote(registry, "1")
     return folder / "state"
-
-
-@pytest.fixture
-def state(champions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The test's own copy of it, which the registry is opened on by default."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("OKAMOCHI_STATE_DIR", str(tmp_path / "state"))
-    return Path(shutil.copytree(champions, tmp_path / "state"))
 
 
 @pytest.fixture
