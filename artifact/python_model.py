@@ -54,6 +54,8 @@ class PythonModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Whether it wants a pandas data frame with these names, or else a two-dimensional array.
     method
         The method that is called.
+    methods
+        For named numbers: the methods whose answers stand beside each other.
     order
         For each class of the signature the column of what `method` gives.
     labels
@@ -73,6 +75,7 @@ class PythonModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     inputs: tuple[Input, ...]
     frame: bool
     method: str
+    methods: tuple[str, ...] = ()
     order: tuple[int, ...] = ()
     labels: tuple[Label, ...] = ()
     trusted: tuple[str, ...] = ()
@@ -121,6 +124,8 @@ def score_of(model: Any, spec: PythonModel, signature: Signature) -> Score:
 
     def score(rows: NDArray[Any]) -> NDArray[np.float64]:
         columns = columns_of(rows)
+        if spec.methods:
+            return _side_by_side(answers(model, spec, columns, len(rows)), signature)
         scores = scores_from(ask(columns), spec, signature, len(rows))
         if decide is None:
             return scores
@@ -142,6 +147,41 @@ def _columns_of(spec: PythonModel, signature: Signature) -> Callable[[NDArray[An
     if not places:
         return lambda rows: rows.astype(np.float64, copy=False)
     return lambda rows: _columns(rows, places, spec)
+
+
+def answers_of(
+    model: Any, spec: PythonModel, signature: Signature
+) -> Callable[[NDArray[Any]], list[NDArray[np.float64]]]:
+    """What turns raw rows into what each of a model's methods answers."""
+    columns_of = _columns_of(spec, signature)
+    return lambda rows: answers(model, spec, columns_of(rows), len(rows))
+
+
+def answers(model: Any, spec: PythonModel, columns: Any, rows: int) -> list[NDArray[np.float64]]:
+    """What each of the methods answers, as shape (rows, numbers).
+
+    Raises
+    ------
+    ValueError
+        An answer has another number of rows, or is not of numbers.
+    """
+    found = []
+    for method in spec.methods:
+        answered = getattr(model, method)(columns)
+        numbers = np.asarray(answered.toarray() if hasattr(answered, "toarray") else answered)
+        if numbers.shape[:1] != (rows,) or numbers.ndim > 2:
+            raise ValueError(f"{rows} rows gave {method} of shape {numbers.shape}, expected ({rows}, n)")
+        found.append(numbers.reshape(rows, -1).astype(np.float64))
+    return found
+
+
+def _side_by_side(parts: list[NDArray[np.float64]], signature: Signature) -> NDArray[np.float64]:
+    scores = np.column_stack(parts)
+    if scores.shape[1] != len(signature.numbers):
+        raise ValueError(
+            f"the model answered {scores.shape[1]} numbers a row, expected {len(signature.numbers)}"
+        )
+    return scores
 
 
 def check_packages(names: tuple[str, ...], fitted: dict[str, str], where: str) -> None:

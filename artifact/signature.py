@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Kind = Literal["number", "category", "text", "date"]
-Task = Literal["binary", "multiclass", "regression"]
+Task = Literal["binary", "multiclass", "regression", "scores"]
 DatePart = Literal["year", "month", "day", "weekday", "day_of_year", "hour", "minute", "second"]
 TextUnits = Literal["words", "characters"]
 Label = bool | int | float | str
@@ -130,7 +130,10 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Parameters
     ----------
     classes
-        The data's own labels, in the order of the columns of the scores; empty for a regression.
+        The data's own labels, in the order of the columns of the scores; empty without classes.
+    numbers
+        For the task "scores": the names of the columns of the scores, such as several targets, a label and a
+        score of an outlier, or distances to clusters. A row's prediction has a number for each.
     positive
         The label of a binary task whose probability `threshold` applies to.
     threshold
@@ -161,6 +164,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     raw: bool = False
     decided: bool = False
     double: bool = False
+    numbers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -169,7 +173,9 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise ValueError(f"columns stand twice in the signature: {', '.join(twice)}")
-        if self.task != "regression" and len(self.classes) < 2:
+        if (self.task == "scores") != bool(self.numbers) or len(set(self.numbers)) != len(self.numbers):
+            raise ValueError(f"a {self.task} signature has the named numbers {list(self.numbers)}")
+        if self.task not in {"regression", "scores"} and len(self.classes) < 2:
             raise ValueError(f"a {self.task} signature needs two classes or more, got {list(self.classes)}")
         if self.task == "binary" and self.positive not in self.classes:
             raise ValueError(f"the positive label {self.positive!r} is not one of {list(self.classes)}")
@@ -209,7 +215,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @cached_property
     def outputs(self) -> int:
         """How many scores a row has."""
-        return len(self.classes) + self.decided or 1
+        return len(self.classes) + self.decided or len(self.numbers) or 1
 
     @cached_property
     def positive_index(self) -> int:
@@ -289,8 +295,10 @@ def pick(
 
 def labels(
     signature: Signature, scores: NDArray[np.float64], threshold: float | None = None
-) -> Sequence[Label]:
-    """Predictions of scores of shape (rows, outputs): the data's own labels, or numbers for a regression."""
+) -> Sequence[Label | dict[str, float]]:
+    """Predictions of scores of shape (rows, outputs): the data's own labels, numbers, or named numbers."""
+    if signature.task == "scores":
+        return [dict(zip(signature.numbers, row, strict=True)) for row in scores.tolist()]
     if signature.task == "regression":
         return scores[:, 0].tolist()  # type: ignore[no-any-return]
     classes = signature.classes

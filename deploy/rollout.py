@@ -142,7 +142,7 @@ def ask(url: str, model: Expected) -> list[str]:
         except BadRows:
             continue  # a row that training scored and the signature refuses
         body: dict[str, Any] = {"records": [record]}
-        if signature.task != "regression":
+        if signature.classes:
             body["probabilities"] = True
         reply = fetch(f"{url}/models/{model.name}/predict", body)
         reason = difference(model, reply, scores, golden.tolerance)
@@ -159,11 +159,13 @@ def difference(model: Expected, reply: dict[str, Any], scores: list[float], tole
     if reply["version"] != model.version:
         return f"version {reply['version']} answered, expected {model.version}"
     (prediction,) = reply["prediction"]
-    given = [prediction] if signature.task == "regression" else reply["probabilities"][0]
+    given = reply["probabilities"][0] if signature.classes else [prediction]
+    if signature.numbers:
+        given = list(prediction.values())
     worst = max(abs(got - wanted) for got, wanted in zip(given, scores[: len(given)], strict=True))
     if not worst <= tolerance:
         return f"a score differs by {worst:.3g}, more than {tolerance:.3g}"
     (label,) = labels(signature, np.array([scores]))
-    if signature.task != "regression" and prediction != label:
+    if signature.classes and prediction != label:
         return f"predicted {prediction!r}, expected {label!r}"
     return ""

@@ -146,7 +146,7 @@ def read_golden(path: Path, model: Model) -> Golden:
         )
     why = _other_model(path.parent / "manifest.json", model)
     absent = [column["name"] for column in model.columns if column["name"] not in names]
-    outputs = len(model.classes) + model.decided or 1
+    outputs = len(model.classes) + model.decided or len(model.numbers) or 1
     if not why and absent:
         why = f"its rows have no {absent[0]!r}"
     if not why and widths != {outputs}:
@@ -197,7 +197,7 @@ def plausible(model: Model, label: Any) -> None:
 
 def compare(model: Model, expected: Expected, answer: Answer) -> None:
     """Compare an answer with a golden row's scores."""
-    scores = expected.scores[: len(model.classes) or 1]
+    scores = expected.scores[: len(model.classes) or len(model.numbers) or 1]
     if answer.scores is None or len(answer.scores) != len(scores):
         raise WrongAnswerError(f"golden row {expected.row}: {answer.scores} instead of {scores}")
     for found, right in zip(answer.scores, scores, strict=True):

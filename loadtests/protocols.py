@@ -23,6 +23,8 @@ class Model:
         Each with `name`, `kind`, `missing` and the other fields of the signature.
     default
         Whether routes without a name use it.
+    numbers
+        Names of the numbers of a prediction, where it is of several.
     decided
         Whether golden scores end with the index of the label, which may not be that of the highest score.
     """
@@ -36,6 +38,7 @@ class Model:
     positive: Any
     threshold: float | None
     decided: bool
+    numbers: list[str]
     example: dict[str, Any]
     default: bool
 
@@ -52,6 +55,7 @@ class Model:
             positive=signature["positive"],
             threshold=signature["threshold"],
             decided=signature.get("decided", False),
+            numbers=signature.get("numbers", []),
             example=description["example"],
             default=default,
         )
@@ -98,6 +102,8 @@ def _predict_body(model: Model, cells: Cells, scores: bool) -> dict[str, Any]:
 
 def _predict_answer(model: Model, answer: Any) -> Answer:
     (label,) = answer["prediction"]
+    if model.numbers:
+        return Answer(scores=[label[name] for name in model.numbers])
     if not model.classes:
         return Answer(label, [label])
     return Answer(label, answer["probabilities"][0] if "probabilities" in answer else None)
@@ -121,6 +127,8 @@ def _infer_body(model: Model, cells: Cells, _scores: bool) -> dict[str, Any]:
 
 def _infer_answer(model: Model, answer: Any) -> Answer:
     outputs = {output["name"]: output["data"] for output in answer["outputs"]}
+    if model.numbers:
+        return Answer(scores=outputs["scores"])
     (label,) = outputs["prediction"]
     return Answer(label, outputs["probabilities"] if model.classes else [label])
 

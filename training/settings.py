@@ -17,7 +17,7 @@ from training.interpreter import typed
 CHECKOUT = Path(__file__).resolve().parent.parent
 USE_CASES = CHECKOUT / "usecases"
 
-Task = Literal["binary", "multiclass", "regression"]
+Task = Literal["binary", "multiclass", "regression", "scores"]
 Label = str | bool | int | float
 DecimalMark = Literal[".", ","]
 ThousandsMark = Literal["", ".", ",", " ", "'", "_"]
@@ -32,6 +32,7 @@ METRIC_NAMES: dict[Task, tuple[str, ...]] = {
     "binary": _CLASS_METRICS,
     "multiclass": _CLASS_METRICS,
     "regression": ("mae", "rmse", "r2"),
+    "scores": (),
 }
 ALL_METRICS = tuple(dict.fromkeys(name for names in METRIC_NAMES.values() for name in names))
 
@@ -358,6 +359,11 @@ def _check_candidates(use_case: UseCase, path: Path) -> None:
             raise UseCaseError(
                 f'{path}: candidates.add has "{entry}", expected "module:function", such as "mymodels:build".'
             )
+    if use_case.task == "scores" and (use_case.model is None or use_case.source is not None):
+        raise UseCaseError(
+            f'{path}: task is "scores", which only a model made elsewhere has, and which no table measures: '
+            "leave [source] out, or name another task."
+        )
     if use_case.candidates.add and use_case.model is not None:
         raise UseCaseError(
             f"{path}: candidates.add and [model] exclude each other: a model that was made elsewhere is not "

@@ -44,7 +44,7 @@ def _section(model: LiveModel) -> str:
     figures = ", ".join(f"{key} {value:.4g}" for key, value in model.artifact.manifest.metrics.items())
     quality = f"{figures} on held-out rows" if figures else "unmeasured"
     body = html.escape(json.dumps(example_request(model), indent=1, ensure_ascii=False))
-    labels = ", ".join(map(str, signature.classes)) or "a number"
+    labels = ", ".join(map(str, signature.classes or signature.numbers)) or "a number"
     return f"""<section id="{name}"><h2>{name} <small>version {html.escape(model.version)}</small></h2>
 <p>Predicts <b>{html.escape(signature.target)}</b>: {html.escape(labels)}.
 {html.escape(model.artifact.manifest.algorithm)}, {html.escape(quality)}.</p>

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from artifact.signature import Column
+    from artifact.signature import Column, Signature
     from serving.scoring.catalog import LiveModel
 
 PROBLEMS = {
@@ -148,7 +148,7 @@ def request(model: LiveModel) -> dict[str, Any]:
         "items": schema(f"{model.name}_record"),
     }
     options: dict[str, Any] = {}
-    if signature.task != "regression":
+    if signature.classes:
         # No `default`: generators assume that a property with a default is always sent.
         options["probabilities"] = {"type": "boolean", "description": "false by default"}
     if signature.task == "binary":
@@ -171,4 +171,19 @@ def request(model: LiveModel) -> dict[str, Any]:
             }
             for name, form in forms.items()
         ]
+    }
+
+
+def prediction(signature: Signature) -> dict[str, Any]:
+    """The schema of one row's prediction: a label, a number, or named numbers."""
+    if signature.classes:
+        return {"enum": list(signature.classes)}
+    if not signature.numbers:
+        return {"type": "number"}
+    names = list(signature.numbers)
+    return {
+        "type": "object",
+        "properties": {name: {"type": "number"} for name in names},
+        "required": names,
+        "additionalProperties": False,
     }

@@ -49,8 +49,9 @@ def probabilities_of(value: object, model: LiveModel) -> bool:
         return False
     if not isinstance(value, bool):
         raise _refused("probabilities", f"expected true or false, got {described(value)}")
-    if value and model.signature.task == "regression":
-        raise _refused("probabilities", f"{model.name!r} is a regression, which has no probabilities")
+    if value and not model.signature.classes:
+        what = "answers named numbers" if model.signature.numbers else "is a regression"
+        raise _refused("probabilities", f"{model.name!r} {what} and has no probabilities")
     return value
 
 

@@ -14,7 +14,7 @@ from artifact.encode import BadRows
 from serving.errors import Problem, bad_rows
 from serving.protocols import Described, Reply, problem_reply
 from serving.protocols.json_body import decode
-from serving.protocols.openapi import HEADERS, PROBLEMS, problem, request
+from serving.protocols.openapi import HEADERS, PROBLEMS, prediction, problem, request
 from serving.protocols.options import Query
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _operation(model: LiveModel) -> dict[str, Any]:
         "additionalProperties": False,
     }
     example = {"value": {"rows": [list(signature.example.values())]}}
-    label: dict[str, Any] = {"enum": list(signature.classes)} if signature.classes else {"type": "number"}
+    label = prediction(signature)
     return {
         "operationId": "score",
         "summary": f"What BentoML's clients call: predict {signature.target} with {model.name}.",

@@ -115,6 +115,7 @@ class LiveModel:
                 "positive": signature.positive,
                 "threshold": signature.threshold,
                 "decided": signature.decided,
+                "numbers": list(signature.numbers),
                 "ignored": list(signature.ignored),
             },
             "metric": found.metric,

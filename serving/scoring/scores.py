@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from artifact.signature import decide
+from artifact.signature import decide, labels
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from artifact.signature import Label, Signature
+    from artifact.signature import Signature
 
 
 class Scores:
@@ -42,9 +42,11 @@ class Scores:
             self._numbers = self.values[:, 0].tolist()
         return self._numbers
 
-    def labels(self, start: int, stop: int) -> list[Label]:
+    def labels(self, start: int, stop: int) -> list[Any]:
         """Predictions of some rows, by the signature's own threshold."""
+        if self.signature.numbers:
+            return list(labels(self.signature, self.values[start:stop]))
         if self.signature.task == "regression":
-            return self.numbers[start:stop]  # type: ignore[return-value]
+            return self.numbers[start:stop]
         classes = self.signature.classes
         return [classes[i] for i in self.chosen[start:stop]]

@@ -34,7 +34,7 @@ def by_its_answers(
     ModelError
         It raises on the rows.
     """
-    if signature.task == "regression" or described.classes:
+    if not signature.classes or described.classes:
         return spec
     rows = rows[:LOOKED_AT]
     try:
@@ -64,7 +64,7 @@ def check_probabilities(signature: Signature, scores: NDArray[np.float64]) -> No
     ModelError
         Names the row and what it gives.
     """
-    if signature.task == "regression":
+    if not signature.classes:
         return
     scores = scores[:, : len(signature.classes)]
     off = (np.abs(scores.sum(axis=1) - 1) > OFF_ONE) | (scores < -OFF_ONE).any(axis=1)

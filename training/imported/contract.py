@@ -106,6 +106,11 @@ def signature_of(described: Described, table: Table, dtypes: dict[str, Dtype]) -
     ModelError
         The table and the model disagree about the task or the classes.
     """
+    if described.methods:
+        raise ModelError(
+            f"The model answers named numbers by {', '.join(described.methods)}, which no table measures: "
+            "leave [source] out, or call init without --data."
+        )
     task = described.task or table.task
     if task != table.task:
         raise ModelError(
@@ -247,6 +252,7 @@ def spec_of(
         inputs=tuple(Input(name=name, dtype=dtype) for name, dtype in dtypes.items()),
         frame=described.frame,
         method=described.method,
+        methods=described.methods,
         order=order,
         labels=tuple(label_of(described.classes[place]) for place in order) if answers_labels else (),
         trusted=loaded.trusted,

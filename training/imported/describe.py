@@ -63,6 +63,8 @@ class Described:
         Values that an encoder knows and refuses others, by column.
     classes
         Its labels in its own order; empty for a regression.
+    methods
+        Where it answers named numbers: the methods that give them.
     decides
         Its label may be another than that of its highest probability.
     """
@@ -80,6 +82,7 @@ class Described:
     decides: bool = False
     every: Dtype | None = None
     answers: int = 0
+    methods: tuple[str, ...] = ()
 
 
 def describe(model: Any) -> Described:
@@ -116,6 +119,7 @@ def describe(model: Any) -> Described:
         classes=classes,
         texts=texts,
         decides=bool(probabilities) and _decides(model),
+        methods=_methods(model),
     )
     for column, known, refuses in _encoded(model):
         described.dtypes[column] = _dtype(known)
@@ -260,10 +264,30 @@ def _decides(model: Any) -> bool:
 def _task(model: Any, classes: tuple[Any, ...]) -> Task | None:
     if classes:
         return "binary" if len(classes) == 2 else "multiclass"
+    return "regression" if _kind(model) == "regressor" else None
+
+
+def _kind(model: Any) -> str | None:
+    """What scikit-learn calls the kind of an estimator."""
     kind = getattr(model, "_estimator_type", None)
     if kind is None and hasattr(model, "__sklearn_tags__"):
         kind = getattr(model.__sklearn_tags__(), "estimator_type", None)
-    return "regression" if kind == "regressor" else None
+    return kind
+
+
+def _methods(model: Any) -> tuple[str, ...]:
+    """The methods of a model that finds outliers or clusters."""
+    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    match _kind(model) or _kind(last):
+        case "outlier_detector":
+            more: tuple[str, ...] = ("score_samples", "decision_function")
+        case "clusterer":
+            more = ("transform",) if hasattr(last, "cluster_centers_") else ()
+        case "density_estimator":
+            more = ("predict_proba", "score_samples")
+        case _:
+            return ()
+    return ("predict", *(method for method in more if callable(getattr(model, method, None))))
 
 
 def _width(model: Any) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from artifact import manifest
 from artifact.encode import Encoder, canonical
-from artifact.python_model import answer_of, score_of
+from artifact.python_model import answer_of, answers_of, score_of
 from artifact.signature import Column, Signature
 from training.facts import about, source_tags
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 MADE_UP = "made up: the model does not say"
 REASON = "unmeasured, as the use case names no table"
+NOMINAL_METRIC = "r2"
+"""Of a model of named numbers, which no table measures."""
 MAX_MIXED = 8
 """Columns of unknown types up to which each combination of numbers and words is tried."""
 GOLDEN_ROWS = 8
@@ -95,7 +97,7 @@ def adopt_unmeasured(
         progress.say(f"          ! {loaded.warning}")
     progress.stage("making a row that it answers")
     contract = contract_of(loaded, use_case)
-    metric = use_case.metric or DEFAULT_METRIC[contract.signature.task]
+    metric = use_case.metric or DEFAULT_METRIC.get(contract.signature.task, NOMINAL_METRIC)
     run_id = registry.start(
         use_case.name,
         f"imported · {use_case.name} · {began}",
@@ -190,17 +192,14 @@ def _tried(loaded: Loaded, described: Described, use_case: UseCase, columns: dic
     dtypes: dict[str, Dtype] = {name: each.dtype or "float" for name, each in columns.items()}
     # What says nothing of its task and answers a number is a regression.
     described = replace(described, task=described.task or use_case.task or "regression")
-    signature = _signature(described, use_case, columns)
+    if not described.classes:
+        described, numbers = _numbers(loaded, described, use_case, columns, dtypes)
+    else:
+        numbers = ()
+    signature = _signature(described, use_case, columns, numbers)
     spec = spec_of(loaded, described, signature, dtypes)
     score = score_of(loaded.model, spec, signature)
     rows = Encoder(signature).records([signature.example], lenient=True)
-    if not described.classes:
-        answered = np.asarray(answer_of(loaded.model, spec, signature)(rows)).ravel()
-        if len(answered) and isinstance(answered[0], (str, bytes)):
-            raise ModelError(
-                f"The model answers labels such as {str(answered[0])!r} and does not list them: name a table "
-                "that has all of them: init MODEL --data TABLE."
-            )
     scores = score(rows)
     if not np.isfinite(scores).all():
         raise ValueError("its answer is not a finite number")
@@ -221,6 +220,47 @@ def _tried(loaded: Loaded, described: Described, use_case: UseCase, columns: dic
     )
 
 
+NAMES = {"predict": "cluster", "transform": "distance", "predict_proba": "probability"}
+"""What the numbers of a method are called, unless as the method."""
+
+
+def _numbers(
+    loaded: Loaded,
+    described: Described,
+    use_case: UseCase,
+    columns: dict[str, Known],
+    dtypes: dict[str, Dtype],
+) -> tuple[Described, tuple[str, ...]]:
+    """The names of the numbers that a model answers, asked on its example; none for a regression of one."""
+    one = _signature(replace(described, task="regression"), use_case, columns, ())
+    asked = replace(described, methods=described.methods or (described.method,))
+    spec = spec_of(loaded, asked, one, dtypes)
+    rows = Encoder(one).records([one.example], lenient=True)
+    answered = np.asarray(answer_of(loaded.model, spec, one)(rows)).ravel()
+    if len(answered) and isinstance(answered[0], (str, bytes)):
+        raise ModelError(
+            f"The model answers labels such as {str(answered[0])!r} and does not list them: name a table "
+            "that has all of them: init MODEL --data TABLE."
+        )
+    widths = [each.shape[1] for each in answers_of(loaded.model, spec, one)(rows)]
+    if not described.methods:
+        if widths == [1]:
+            return described, ()
+        given = tuple(name.strip() for name in use_case.target.split(","))
+        names = given if len(given) == widths[0] else _numbered(use_case.target, widths[0])
+        return replace(asked, task="scores"), names
+    outliers = "decision_function" in described.methods
+    found: list[str] = []
+    for method, width in zip(described.methods, widths, strict=True):
+        name = "label" if outliers and method == "predict" else NAMES.get(method, method)
+        found += (name,) if width == 1 else _numbered(name, width)
+    return replace(asked, task="scores"), tuple(found)
+
+
+def _numbered(name: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{name}_{place}" for place in range(count))
+
+
 def _is_scored(signature: Signature, score: Score, record: dict[str, Any]) -> bool:
     try:
         return bool(np.isfinite(score(Encoder(signature).records([record]))).all())
@@ -239,10 +279,12 @@ def _other(known: Known, example: Any, number: int) -> Any:
     return example + (number % 3) - 1 if isinstance(example, float) else example
 
 
-def _signature(described: Described, use_case: UseCase, columns: dict[str, Known]) -> Signature:
+def _signature(
+    described: Described, use_case: UseCase, columns: dict[str, Known], numbers: tuple[str, ...]
+) -> Signature:
     task = described.task
     assert task is not None  # noqa: S101 - found out before
-    classes = tuple(map(label_of, described.classes)) if task != "regression" else ()
+    classes = tuple(map(label_of, described.classes)) if task not in {"regression", "scores"} else ()
     positive = None
     if task == "binary":
         positive = use_case.positive if use_case.positive is not None else classes[-1]
@@ -256,6 +298,7 @@ def _signature(described: Described, use_case: UseCase, columns: dict[str, Known
             threshold=use_case.threshold if task == "binary" else None,
             sensitive=use_case.sensitive,
             raw=True,
+            numbers=numbers,
             decided=described.decides and use_case.threshold is None,
         )
     except ValueError as error:

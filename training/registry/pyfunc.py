@@ -26,6 +26,10 @@ def mlflow_signature(signature: Signature) -> Any:
     """The columns, the prediction and the parameters, in MLflow's terms."""
     if signature.task == "regression":
         return ModelSignature(_inputs(signature), Schema([ColSpec("double", signature.target)]))
+    if signature.numbers:
+        return ModelSignature(
+            _inputs(signature), Schema([ColSpec("double", name) for name in signature.numbers])
+        )
     kinds = {bool: "boolean", int: "long", float: "double"}
     kind = kinds.get(type(signature.classes[0]), "string")
     params = [ParamSpec("probabilities", "boolean", default=False)]

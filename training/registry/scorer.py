@@ -46,8 +46,8 @@ class Scorer(PythonModel):  # type: ignore[misc]
         probabilities, threshold = bool(asked.get("probabilities")), asked.get("threshold")
         if threshold is not None and not 0 <= threshold <= 1:
             raise MlflowException.invalid_parameter_value(f"threshold: expected 0 to 1, got {threshold}")
-        if probabilities and signature.task == "regression":
-            raise MlflowException.invalid_parameter_value("a regression has no probabilities")
+        if probabilities and not signature.classes:
+            raise MlflowException.invalid_parameter_value("a model without classes has no probabilities")
         try:
             scores = self.score(self._matrix(model_input))
         except BadRows as error:
@@ -56,6 +56,8 @@ class Scorer(PythonModel):  # type: ignore[misc]
         if probabilities:
             chances = probabilities_of(signature, scores)
             return pd.DataFrame(chances, columns=[str(label) for label in signature.classes])
+        if signature.numbers:
+            return pd.DataFrame(scores, columns=list(signature.numbers))
         return np.array(labels(signature, scores, threshold))
 
     def _matrix(self, rows: pd.DataFrame | NDArray[Any]) -> NDArray[np.float64]:

@@ -7,7 +7,16 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from serving.protocols import Described
-from serving.protocols.openapi import HEADERS, PROBLEMS, page, problem_schema, record, request, schema
+from serving.protocols.openapi import (
+    HEADERS,
+    PROBLEMS,
+    page,
+    prediction,
+    problem_schema,
+    record,
+    request,
+    schema,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,9 +114,9 @@ def _forms(model: LiveModel, features: dict[str, Any], columns: dict[str, Any]) 
 
 def _prediction(model: LiveModel, *, probabilities: bool) -> dict[str, Any]:
     """The schema of one row's prediction."""
+    label = prediction(model.signature)
     if not model.signature.classes:
-        return {"type": "number"}
-    label = {"enum": list(model.signature.classes)}
+        return label
     by_class = {"type": "object", "additionalProperties": {"type": "number"}}
     return {"anyOf": [label, by_class]} if probabilities else label
 

@@ -51,7 +51,7 @@ class InferEndpoint:
         )
         # The outputs of one row but for its scores: nearly all replies are one of these.
         self._one = [_one_row(signature, self._labels, label) for label in signature.classes]
-        self._quick_rows = 0 if signature.decided else 1
+        self._quick_rows = 0 if signature.decided or signature.numbers else 1
         width = len(signature.columns)
         self._width = width
         self._flat = (

@@ -23,6 +23,8 @@ _pack = struct.Struct("<I").pack
 
 def output_names(signature: Signature) -> tuple[str, ...]:
     """The outputs of a model, in the order in which they are returned."""
+    if signature.numbers:
+        return ("scores",)
     return ("prediction",) if signature.task == "regression" else ("prediction", "probabilities")
 
 

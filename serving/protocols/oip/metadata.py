@@ -31,6 +31,16 @@ def metadata(model: LiveModel) -> dict[str, Any]:
     outputs: list[dict[str, Any]] = [
         {"name": "prediction", "datatype": Labels(signature).datatype, "shape": [-1]}
     ]
+    if signature.numbers:
+        names = as_json(list(signature.numbers))
+        outputs = [
+            {
+                "name": "scores",
+                "datatype": "FP64",
+                "shape": [-1, len(signature.numbers)],
+                "parameters": {"names": names},
+            }
+        ]
     if signature.classes:
         outputs.append(
             {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from serving.protocols import Described
-from serving.protocols.openapi import HEADERS, PROBLEMS, problem, record, request, schema
+from serving.protocols.openapi import HEADERS, PROBLEMS, prediction, problem, record, request, schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ def _predict(model: LiveModel, operation: str) -> dict[str, Any]:
 def _reply(model: LiveModel) -> dict[str, Any]:
     signature = model.signature
     number = {"type": "number"}
-    one: dict[str, Any] = {"enum": list(signature.classes)} if signature.classes else number
+    one = prediction(signature)
     some: dict[str, Any] = {"type": "array", "items": one}
     chances: dict[str, Any] = {"type": "array", "items": number}
     properties = {
