@@ -189,10 +189,6 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "an operator of its own": (lambda: unknown_operator().SerializeToString(), "Sparkle"),
     "images": (lambda: images().SerializeToString(), "'x' is tensor(float) of shape ['n', 3, 8, 8]"),
-    "no probabilities": (
-        lambda: network(last="Identity", outputs=3).SerializeToString(),
-        "answer of shape (1, 3)",
-    ),
 }
 
 
