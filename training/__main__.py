@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from training.interpreter import lacks, typed
 from training.options import (
     budget_options,
+    forget_options,
     formats_of,
     gate_options,
     init_options,
@@ -122,6 +123,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command("card", card, "print the champion's model card")
     command("report", report, "write a report on the table's quality, with pictures")
     live_options(command("live", live, "compare the champion's live quality with what it promised"))
+    forget_options(
+        command(
+            "forget", forget, "remove a person's rows and feedback from the prediction log", takes_name=False
+        )
+    )
     init_options(command("init", init, "write a use case for a table of your own", takes_name=False))
     preview_options(
         command("preview", preview, "show how a file is read, and what is unsure", takes_name=False)
@@ -356,6 +362,35 @@ def live(chosen: argparse.Namespace) -> int:
         picture = f"The picture could not be written: {error}"
     print(as_json(found) if chosen.json else f"{table(found)}\n\n{picture}")
     return REFUSED if found.broken else DONE
+
+
+def forget(chosen: argparse.Namespace) -> int:
+    """`forget [NAME] --column COLUMN --value VALUE... [--log FOLDER|URL] [--dry-run]`."""
+    from training.erasure.forget import as_json, as_text
+    from training.erasure.forget import forget as erase
+    from training.erasure.person import ErasureError, Person
+
+    target = chosen.log or os.environ.get("OKAMOCHI_PREDICTION_LOG", "")
+    if not target:
+        raise ErasureError(
+            "name the prediction log by --log FOLDER, --log postgresql://... or OKAMOCHI_PREDICTION_LOG"
+        )
+    values = [
+        value
+        for given in chosen.value
+        for value in (sys.stdin.read().splitlines() if given == "-" else [given])
+    ]
+    if not values or not all(value.strip() for value in values):
+        raise ErasureError("--value is empty; expected what the person has in the column")
+    person = Person(
+        chosen.column,
+        tuple(values),
+        model=_use_case(chosen).name if str(chosen.name).endswith(".toml") else chosen.name or "",
+        hash_key=os.environ.get("OKAMOCHI_HASH_KEY", "").strip(),
+    )
+    found = erase(target, person, dry=chosen.dry_run)
+    print(as_json(found, dry=chosen.dry_run) if chosen.json else as_text(found, person, dry=chosen.dry_run))
+    return FAILED if found.problems else DONE
 
 
 def init(chosen: argparse.Namespace) -> int:

@@ -47,6 +47,28 @@ def live_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def forget_options(parser: argparse.ArgumentParser) -> None:
+    """The person, and the log."""
+    parser.add_argument("name", metavar="NAME", nargs="?", help="only rows of this model (default: of all)")
+    parser.add_argument(
+        "--column", required=True, metavar="COLUMN", help="the column that identifies the person"
+    )
+    parser.add_argument(
+        "--value",
+        required=True,
+        action="append",
+        metavar="VALUE",
+        help="the person's value in it; may be given again; -: read values from standard input, one a line",
+    )
+    parser.add_argument(
+        "--log",
+        metavar="FOLDER|URL",
+        help="the prediction log (default: OKAMOCHI_PREDICTION_LOG, as the server has it)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="count the rows and remove nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON, for a program to read")
+
+
 def init_options(parser: argparse.ArgumentParser) -> None:
     """The table or model that a use case is written for."""
     parser.add_argument(

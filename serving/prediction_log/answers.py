@@ -18,10 +18,11 @@ import struct
 from collections import defaultdict
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import msgspec
 
+from artifact.logged import LOCK, feedback_file, index_file
 from serving.prediction_log.lines import line_of
 from serving.prediction_log.record import NEW
 from serving.waiting import NotYetError
@@ -33,22 +34,12 @@ if TYPE_CHECKING:
     from serving.prediction_log.record import Actual, Found
     from serving.waiting import Until
 
-LOCK = "feedback.lock"
 LOCKED_S = 0.02  # pause before the lock of a folder is tried again
 SLOT_BYTES = 128  # shorter than the shortest line of the log
 READ_BYTES = 4_096  # at once, of a line
 _KEY = re.compile(rb'\{"id":"([0-9a-f]{12}-[0-9a-f]{1,16}(?:-[0-9a-f]{32})?)","row":(\d+),')
 _U64 = struct.Struct("<Q")
-
-
-def feedback_file(log: Path) -> Path:
-    """Path of the file with the values of a log's rows."""
-    return log.with_name("feedback-" + log.name.removeprefix("predictions-"))
-
-
-def index_file(log: Path) -> Path:
-    """Path of the index: for each row the byte of its value in the feedback."""
-    return log.with_name("index-" + log.name.removeprefix("predictions-").removesuffix(".jsonl"))
+_Log: TypeAlias = "tuple[Path, int]"  # with the inode that the rows were found in
 
 
 def forget(log: Path) -> None:
@@ -72,9 +63,9 @@ def add(folder: Path, actuals: Sequence[Actual], until: Until) -> list[Any]:
     OSError
         A file cannot be read or written.
     """
-    by_log: dict[Path, list[int]] = defaultdict(list)
+    by_log: dict[_Log, list[int]] = defaultdict(list)
     for i, (row, _) in enumerate(actuals):
-        by_log[row.place[0]].append(i)
+        by_log[row.place[:2]].append(i)
     with _locked(folder):
         before = _known(by_log, actuals, until)
         if any(
@@ -85,11 +76,11 @@ def add(folder: Path, actuals: Sequence[Actual], until: Until) -> list[Any]:
     return before
 
 
-def _known(by_log: dict[Path, list[int]], actuals: Sequence[Actual], until: Until) -> list[Any]:
+def _known(by_log: dict[_Log, list[int]], actuals: Sequence[Actual], until: Until) -> list[Any]:
     before: list[Any] = [NEW] * len(actuals)
     for log, items in by_log.items():
         until.check()
-        with suppress(FileNotFoundError), _Answers(log) as answers:  # no feedback yet
+        with suppress(FileNotFoundError), _Answers(*log) as answers:  # no feedback yet
             answers.catch_up(until)
             for i in items:
                 until.check()
@@ -102,14 +93,14 @@ def _known(by_log: dict[Path, list[int]], actuals: Sequence[Actual], until: Unti
     return before
 
 
-def _store(values: dict[Path, list[Actual]]) -> None:
+def _store(values: dict[_Log, list[Actual]]) -> None:
     sizes: dict[Path, int] = {}
     try:
         for log, actuals in values.items():
             if not actuals:
                 continue
-            with _Answers(log, create=True) as answers:
-                sizes[feedback_file(log)] = answers.size
+            with _Answers(*log, create=True) as answers:
+                sizes[feedback_file(log[0])] = answers.size
                 answers.add(actuals)
     except OSError:
         for path, size in sizes.items():
@@ -134,9 +125,12 @@ def _locked(folder: Path) -> Iterator[None]:
 class _Answers:
     """The feedback of one file of the log, with its index."""
 
-    def __init__(self, log: Path, *, create: bool = False) -> None:
+    def __init__(self, log: Path, file: int, *, create: bool = False) -> None:
         self._log = log
-        log.stat()  # no feedback is added for a file that has just expired
+        # No feedback is added for a file that has just expired; and in one that was rewritten since the rows
+        # were found, they stand elsewhere, so they have to be found again.
+        if log.stat().st_ino != file:
+            raise NotYetError(0)
         flags = os.O_RDWR | os.O_CLOEXEC
         new = os.O_CREAT if create else 0
         self._file = os.open(feedback_file(log), flags | os.O_APPEND | new, 0o666)
@@ -159,7 +153,7 @@ class _Answers:
 
     def known(self, row: Found) -> Any:
         """The value of a row; `NEW` if there is none."""
-        slot = self._slot(row.place[1])
+        slot = self._slot(row.place[2])
         if not slot:
             return NEW
         line = self._line(slot - 1)
@@ -186,7 +180,7 @@ class _Answers:
         content = bytearray(b"" if not size or os.pread(self._file, 1, size - 1) == b"\n" else b"\n")
         places: list[tuple[int, int]] = []
         for row, actual in actuals:
-            places.append((row.place[1], len(content)))
+            places.append((row.place[2], len(content)))
             content += _feedback_line(row, actual)
         if os.write(self._file, content) != len(content):
             raise OSError(0, "no room for the feedback")
@@ -212,7 +206,7 @@ class _Answers:
                     key = _KEY.match(line)
                     row = line_of(log, self._log, key[1].decode(), int(key[2])) if key else None
                     if row is not None and self.known(row) is NEW:
-                        self._set_slot(row.place[1], covered + 1)
+                        self._set_slot(row.place[2], covered + 1)
                     covered += len(line)
             finally:
                 self._cover(covered)

@@ -8,8 +8,6 @@ The server's endpoints are wrapped (`PredictionLog.logged`); the wrapper capture
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import threading
 import time
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from artifact.encode import canonical
+from artifact.logged import MAX_TEXT, hash_of
 from artifact.raised import raised_at
 from artifact.signature import labels
 from serving import ids
@@ -52,15 +50,7 @@ EXPIRE_EVERY_S = 600.0
 VERDICTS_EVERY_S = 30.0
 BUFFERED_S = 10  # seconds of rows at the full rate, for a slow store
 ROWS_AT_ONCE = 16  # rows encoded before the event loop gets its turn
-MAX_TEXT = 4_096  # characters of one cell
 COMPLAIN_EVERY_S = 60.0
-
-
-def hash_of(key: str, cell: Any) -> str | None:
-    """A sensitive cell as 16 hexadecimal digits; it cannot be recovered without the key."""
-    if cell is None:
-        return None
-    return hmac.new(key.encode(), canonical(cell).encode(), hashlib.sha256).hexdigest()[:16]
 
 
 class _Taken(NamedTuple):

@@ -7,6 +7,7 @@ can have an id, and a binary search finds the line in it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import socket
@@ -15,12 +16,12 @@ from bisect import bisect_right
 from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from artifact import verdict
+from artifact.logged import stands
 from serving import ids
 from serving.prediction_log import answers
 from serving.prediction_log.lines import line_of, place_of
@@ -29,6 +30,7 @@ from serving.prediction_log.record import StoreError
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from io import BufferedWriter
+    from pathlib import Path
 
     from artifact.verdict import LiveVerdict
     from serving.prediction_log.record import Actual, Found, Line
@@ -74,17 +76,21 @@ class Folder:
                 file.write(content)
                 file.flush()
             except OSError:
-                self.close()  # a full disk takes half a line
-                os.truncate(file.name, end)
+                os.ftruncate(file.fileno(), end)  # a full disk takes half a line
+                self.close()
                 raise
+            _lock(file, fcntl.LOCK_UN)
             if end + len(content) >= self._file_bytes or time.monotonic() - self._opened >= self._file_s:
                 self.close()
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror or error}") from error
 
     def _open(self, first: Line) -> BufferedWriter:
-        if self._file is not None and not self._stands(self._file):
-            self.close()
+        """The file to append to, locked: a program that takes rows out of it replaces it meanwhile."""
+        if self._file is not None:
+            _lock(self._file, fcntl.LOCK_EX)
+            if not stands(self._file.name, self._file.fileno()):
+                self.close()
         if self._file is None:
             self.path.mkdir(parents=True, exist_ok=True)
             self._count += 1
@@ -93,15 +99,8 @@ class Folder:
             name = f"predictions-{stamp}-{self._name}-{self._count:06d}-{order:x}.jsonl"
             self._file = (self.path / name).open("xb")
             self._opened = time.monotonic()
+            _lock(self._file, fcntl.LOCK_EX)
         return self._file
-
-    @staticmethod
-    def _stands(file: BufferedWriter) -> bool:
-        """Whether a file is still where it was made: rows in one that was deleted are lost in silence."""
-        try:
-            return os.path.samestat(Path(file.name).stat(), os.fstat(file.fileno()))
-        except FileNotFoundError:
-            return False
 
     def close(self) -> None:
         """See `Store`."""
@@ -204,3 +203,8 @@ class Folder:
             return answers.add(self.path, actuals, until)
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
+
+
+def _lock(file: BufferedWriter, operation: int) -> None:
+    with suppress(OSError):  # NFS before version 4 has no locks: rows are still logged there
+        fcntl.flock(file, operation)

@@ -36,7 +36,7 @@ def line_of(file: BinaryIO, path: Path, one: str, row: int | None) -> Found | No
     start = b'{"id":"%s",' % one.encode() if row is None else b'{"id":"%s","row":%d,' % (one.encode(), row)
     if not line.startswith(start):
         return None
-    return msgspec.structs.replace(_decode(line), place=(path, at))
+    return msgspec.structs.replace(_decode(line), place=(path, os.fstat(file.fileno()).st_ino, at))
 
 
 def _line_from(file: BinaryIO, start: int) -> tuple[int, bytes]:

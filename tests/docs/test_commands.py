@@ -31,6 +31,7 @@ TRAINS = "trains for minutes: tests/training runs it with few trials"
 SERVES = "serves until it is stopped, on its default port: tests/end_to_end runs it on a free one"
 TESTS = "runs the suite, or loads a server for long: the suite itself is the test"
 MODELS = "needs a model of one's own: tests/training/imported makes some and runs it"
+ERASES = "changes a log that a reader has: tests/training/erasure runs it on some"
 SETS = "sets variables for what comes after"
 INSTALLS = "changes the environment of this checkout"
 
@@ -58,6 +59,8 @@ NOT_RUN = {
     ".venv/bin/python -m training init model.joblib "
     "--data test.csv --target churned --name churn --trust": MODELS,
     ".venv/bin/python -m training init model.pkl --name churn --trust": MODELS,
+    ".venv/bin/python -m training forget --column customer_id --value C-1042 --dry-run": ERASES,
+    ".venv/bin/python -m training forget --column customer_id --value C-1042": ERASES,
     ".venv/bin/python -m training run iris": TRAINS,
     ".venv/bin/python -m training run customers.toml": TRAINS,
     "make train USECASES=credit": TRAINS,

@@ -99,7 +99,7 @@ def _read_postgres(url: str, name: str) -> Iterator[Row]:
 
     try:
         with (
-            psycopg.connect(_psycopg_url(url), connect_timeout=10) as found,
+            psycopg.connect(psycopg_url(url), connect_timeout=10) as found,
             found.cursor("okamochi_live") as cursor,
         ):
             cursor.execute(
@@ -113,14 +113,14 @@ def _read_postgres(url: str, name: str) -> Iterator[Row]:
     except psycopg.errors.UndefinedTable:
         raise NothingToJudgeError("no server has written a prediction log to that database yet") from None
     except psycopg.Error as error:
-        raise NothingToJudgeError(f"the prediction log cannot be read: {_first_line(error)}") from error
+        raise NothingToJudgeError(f"the prediction log cannot be read: {first_line(error)}") from error
 
 
-def _psycopg_url(url: str) -> str:
+def psycopg_url(url: str) -> str:
     return url.replace("postgresql+psycopg://", "postgresql://", 1)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """Of an error of the database, which names the server and no password."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -146,8 +146,8 @@ def _publish_postgres(said: LiveVerdict, url: str) -> None:
     import psycopg  # only for a log that is there
 
     try:
-        with psycopg.connect(_psycopg_url(url), connect_timeout=10) as found:
+        with psycopg.connect(psycopg_url(url), connect_timeout=10) as found:
             found.execute(verdict.TABLE)
             found.execute(verdict.UPSERT, (said.model, msgspec.json.encode(said).decode()))
     except psycopg.Error as error:
-        raise PublishError(f"the verdict cannot be written to the database: {_first_line(error)}") from error
+        raise PublishError(f"the verdict cannot be written to the database: {first_line(error)}") from error

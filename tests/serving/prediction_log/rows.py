@@ -41,10 +41,12 @@ def find(store: Store, one: str, row: int | None = 0) -> tuple[str, int, int] | 
 
 def tell(store: Store, *values: tuple[Line, Any]) -> list[Any]:
     """Tell a store values of rows that it has."""
-    found = store.find([(said.id, said.row) for said, _ in values], FOREVER)
-    assert None not in found
-    told = [Actual(row, actual) for row, (_, actual) in zip(found, values, strict=True) if row is not None]
-    while True:
+    while True:  # as `Feedback` does: from the start, since a file may have been rewritten meanwhile
+        found = store.find([(said.id, said.row) for said, _ in values], FOREVER)
+        assert None not in found
+        told = [
+            Actual(row, actual) for row, (_, actual) in zip(found, values, strict=True) if row is not None
+        ]
         try:
             return store.add_actuals(told, FOREVER)
         except NotYetError as error:

@@ -15,11 +15,12 @@ import pytest
 from prometheus_client import REGISTRY
 
 from artifact import verdict
+from artifact.logged import hash_of
 from artifact.verdict import LiveVerdict
 from serving.http.gateway import Gateway
 from serving.ids import PREFIX
 from serving.prediction_log import capture
-from serving.prediction_log.capture import Logged, hash_of
+from serving.prediction_log.capture import Logged
 from serving.scoring import catalog
 from serving.settings import Settings, SettingsError, read
 from tests.bento_server import bento_server, prepare

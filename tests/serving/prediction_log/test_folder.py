@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from artifact.logged import LOCK, feedback_file, index_file
 from serving.ids import PREFIX
-from serving.prediction_log.answers import LOCK, SLOT_BYTES, feedback_file, index_file
+from serving.prediction_log.answers import SLOT_BYTES
 from serving.prediction_log.folder import Folder
 from serving.prediction_log.record import NEW, Actual, StoreError
 from serving.waiting import GivenUpError, NotYetError, Until

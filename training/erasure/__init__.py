@@ -1,0 +1,1 @@
+"""A person's rows and their feedback are removed from the prediction log."""

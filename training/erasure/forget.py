@@ -1,0 +1,150 @@
+"""`python -m training forget`: a person is removed from the prediction log, and what was found is told."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.decide.live_log import POSTGRES
+from training.erasure import folder, postgres
+from training.erasure.person import ErasureError, UnfinishedError
+from training.registry.place import state_folder
+
+if TYPE_CHECKING:
+    from training.erasure.found import Found, Place
+    from training.erasure.person import Person
+
+MAX_COLUMNS = 20  # named in a message
+NOT_SEARCHED = (
+    "Not searched: the tables that models are trained from, MLflow's runs and artifacts (golden rows, input "
+    "examples, reports), backups elsewhere, and rows hashed with another key. Rows that a server answers "
+    "from now on are logged again."
+)
+
+
+def forget(target: str, person: Person, *, dry: bool = False) -> Found:
+    """Remove a person from a log, and count what the backups of this checkout hold.
+
+    Raises
+    ------
+    ErasureError
+        The log cannot be read, it has no such model or column, or its cells are hashed and there is no key.
+        Nothing was removed.
+    UnfinishedError
+        A file cannot be written.
+    """
+    found = _erase(target, person, dry=True)
+    _check(found, target, person)
+    if not dry:
+        try:
+            found = _erase(target, person, dry=False)
+        except OSError as error:
+            raise UnfinishedError(
+                f"{error.filename or target} cannot be changed: {error.strerror}; some rows may have been "
+                "removed already. Run this again once it can be changed."
+            ) from error
+    _look_into_backups(state_folder() / "backups", person, found)
+    return found
+
+
+def _erase(target: str, person: Person, *, dry: bool) -> Found:
+    if target.startswith(POSTGRES):
+        return postgres.erase(target, person, dry=dry)
+    path = Path(target).expanduser()
+    if not path.is_dir():
+        raise ErasureError(
+            f"{path} is not a folder; --log takes the value that the server has in OKAMOCHI_PREDICTION_LOG"
+        )
+    return folder.erase(path, person, dry=dry)
+
+
+def _check(found: Found, target: str, person: Person) -> None:
+    if person.model and not found.rows and found.models:
+        raise ErasureError(
+            f"the log has no row of the model {person.model!r}; it has {', '.join(sorted(found.models))}"
+        )
+    if found.rows and not found.with_column and not found.places:
+        names = [name for name, _ in found.columns.most_common(MAX_COLUMNS)]
+        more = f" and {len(found.columns) - MAX_COLUMNS} more" if len(found.columns) > MAX_COLUMNS else ""
+        raise ErasureError(
+            f"none of the {found.rows} logged rows has a column {person.column!r}; they have "
+            f"{', '.join(names) or 'none'}{more}. Servers log the columns of the model, and, with "
+            "OKAMOCHI_HASH_KEY, those that the use case names in `sensitive`: to find people by an id, name "
+            "its column there"
+        )
+    if found.hidden:
+        raise ErasureError(
+            f"{found.hidden} of the {found.with_column} logged values of {person.column!r} are hashed, so "
+            f"nothing was removed from {_without_password(target)}; set OKAMOCHI_HASH_KEY to the servers' key"
+        )
+
+
+def _without_password(target: str) -> str:
+    return "the database" if target.startswith(POSTGRES) else target
+
+
+def _look_into_backups(backups: Path, person: Person, found: Found) -> None:
+    for path in sorted(backups.glob("*.tar.gz")):
+        try:
+            place = folder.look_in_archive(path, person)
+        except (OSError, EOFError, tarfile.TarError) as error:
+            found.problems.append(f"{path} cannot be searched: {error}")
+            continue
+        if place.rows or place.feedback:
+            found.kept.append(place)
+    for path in sorted(backups.glob("replaced-*/prediction-log")):
+        found.kept += folder.erase(path, person, dry=True).places
+
+
+def as_json(found: Found, *, dry: bool) -> str:
+    """For a program to read."""
+    return json.dumps(
+        {
+            "dry_run": dry,
+            "searched_rows": found.rows,
+            "rows": sum(place.rows for place in found.places),
+            "feedback": sum(place.feedback for place in found.places),
+            "places": [asdict(place) for place in found.places],
+            "kept": [asdict(place) for place in found.kept],
+            "problems": found.problems,
+        },
+        indent=1,
+    )
+
+
+def as_text(found: Found, person: Person, *, dry: bool) -> str:
+    """What was found, for a person to read."""
+    rows = sum(place.rows for place in found.places)
+    feedback = sum(place.feedback for place in found.places)
+    done = "would be removed" if dry else "removed"
+    lines = [_line(place) for place in found.places]
+    lines.append(
+        f"{_count(rows, 'row')} and {_count(feedback, 'reported value')} {done}; "
+        f"{_count(found.rows, 'row')} searched."
+    )
+    if person.rounded and rows:
+        lines.append(
+            f"Numbers may be logged as float32, which rounds {', '.join(person.rounded)}: rows of other "
+            "values that round to the same number are among these."
+        )
+    if found.kept:
+        lines += [
+            "",
+            "Still there, in copies that this command does not change (delete them, or make new ones):",
+        ]
+        lines += [_line(place) for place in found.kept]
+    if found.problems:
+        lines += ["", *found.problems]
+    return "\n".join([*lines, "", NOT_SEARCHED])
+
+
+def _line(place: Place) -> str:
+    parts = [_count(n, what) for n, what in ((place.rows, "row"), (place.feedback, "reported value")) if n]
+    return f"  {place.name}: {' and '.join(parts)}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"

@@ -1,0 +1,74 @@
+"""What was found of a person, place by place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from training.erasure.person import Person
+
+
+@dataclass
+class Place:
+    """A file or a table that holds rows or feedback of the person.
+
+    Parameters
+    ----------
+    name
+        Its path, or the name of the table.
+    rows, feedback
+        How many rows and reported values were found there.
+    """
+
+    name: str
+    rows: int = 0
+    feedback: int = 0
+
+
+@dataclass
+class Found:
+    """What was found, and what was seen on the way.
+
+    Parameters
+    ----------
+    places
+        Where rows or feedback of the person were removed.
+    kept
+        Backups and other copies that hold some, and were not changed.
+    problems
+        Files that could not be searched, a sentence each.
+    rows, with_column, hidden
+        Rows that were searched, those of them that have the column, and those whose cell is hashed by a key
+        that is not here.
+    columns
+        How many rows have each column.
+    models
+        The models that rows are of.
+    """
+
+    places: list[Place] = field(default_factory=list)
+    kept: list[Place] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    rows: int = 0
+    with_column: int = 0
+    hidden: int = 0
+    columns: Counter[str] = field(default_factory=Counter)
+    models: set[str] = field(default_factory=set)
+
+    def is_persons(self, person: Person, model: str, columns: dict[str, Any]) -> bool:
+        """Count a row; whether it is the person's."""
+        self.models.add(model)
+        if person.model and model != person.model:
+            return False
+        self.rows += 1
+        self.columns.update(columns.keys())
+        if person.column not in columns:
+            return False
+        self.with_column += 1
+        cell = columns[person.column]
+        if person.has(cell):
+            return True
+        self.hidden += person.may_be_hidden(cell)
+        return False
