@@ -50,6 +50,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"imported"},
         {"facts"},
         {"card", "freshness", "owner", "pending"},
+        {"fairness_report", "model_card"},
         {"job", "erasure"},
         {"decide"},
         {"plots", "export"},

@@ -6,27 +6,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training.fairness_report import factor_lines, fairness_lines
 from training.metrics.metric import METRICS
+from training.model_card import (
+    ANALYSES,
+    CAVEATS,
+    DETAILS,
+    EVALUATION,
+    FACTORS,
+    MEASURED,
+    TRAINING,
+    model_card,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from artifact.signature import Column, Signature
+    from training.metrics.fairness import Fairness
     from training.metrics.importances import Importance
     from training.metrics.slices import SliceFigure
     from training.search.search import SearchResult
     from training.search.trial import Trial
+    from training.settings import UseCase
 
 MAX_COLUMNS, MAX_IMPORTANCES = 40, 10
 SMALL_TEST = 100
 
 
 def card(
+    use_case: UseCase,
     *,
-    name: str,
-    title: str,
-    description: str,
-    synthetic: bool,
     signature: Signature,
     found: SearchResult,
     metrics: Mapping[str, float],
@@ -35,9 +45,9 @@ def card(
     test_rows: int,
     digest: str,
     slices: Sequence[SliceFigure] = (),
+    groups: Sequence[Fairness] = (),
     importances: Sequence[Importance] = (),
     notes: Sequence[str] = (),
-    runtime: str = "",
 ) -> str:
     """Write the card as Markdown.
 
@@ -47,51 +57,60 @@ def card(
         Metrics on the held-out rows, of the model and of a baseline that uses no column.
     digest
         SHA-256 of the data.
+    groups
+        How the model treats groups of people.
     notes
         Sentences on what was cleaned or left out.
-    runtime
-        A sentence about how the model is served.
     """
-    lines = [f"# {title or name}", ""]
-    if synthetic:
-        lines += [
+    preface = []
+    if use_case.synthetic:
+        preface = [
             "> **Synthetic data.** A program generated the rows; the metrics say nothing about real data.",
             "",
         ]
-    lines += [description, ""] if description else []
-    lines += ["## What it is", "", *_what(signature, found), ""]
-    lines += [runtime, ""] if runtime else []
-    lines += _quality(found, metrics, baseline, test_rows)
-    lines += _slices(found.metric, slices) if slices else []
-    lines += _importances(importances) if importances else []
-    lines += [
-        "## Data",
-        "",
-        f"{train_rows:,} rows to train on, {test_rows:,} held out; SHA-256 `{digest[:16]}…`.",
-        "",
-        *_columns(signature.columns),
-    ]
-    lines += ["", *(f"- {note}" for note in notes), *([""] if notes else [])]
-    lines += [
-        "## Limits",
-        "",
-        *(f"- {limit}" for limit in _limits(signature, test_rows, synthetic=synthetic)),
-        "",
-    ]
-    return "\n".join(lines)
+    preface += [use_case.description, ""] if use_case.description else []
+    title = METRICS[found.metric].title
+    analyses = quality_lines(metrics, baseline)
+    analyses += ["", f"In cross-validation, {title}: {found.best.score:.4g} ({_spread(found.best)})."]
+    analyses += ["", *_slices(found.metric, slices)] if slices else []
+    analyses += ["", *fairness_lines(groups, signature.target)] if groups else []
+    analyses += ["", *_importances(importances)] if importances else []
+    columns = _columns(signature.columns)
+    training = f"{train_rows:,} rows of the same table; SHA-256 of the data `{digest[:16]}…`."
+    sections = {
+        DETAILS: _what(signature, found),
+        FACTORS: factor_lines(groups),
+        MEASURED: metric_lines(metrics, signature),
+        EVALUATION: [f"{test_rows:,} held-out rows that neither search nor fit used."],
+        TRAINING: [training, "", *columns, *([""] if notes else []), *(f"- {note}" for note in notes)],
+        ANALYSES: analyses,
+        CAVEATS: [f"- {limit}" for limit in _limits(signature, test_rows, synthetic=use_case.synthetic)],
+    }
+    return model_card(use_case.title or use_case.name, use_case.card, sections, preface=preface)
 
 
-def _quality(
-    found: SearchResult, metrics: Mapping[str, float], baseline: Mapping[str, float], test_rows: int
-) -> list[str]:
-    lines = ["## How good it is", "", f"On {test_rows:,} held-out rows that neither search nor fit used:", ""]
-    lines += ["| metric | model | baseline |", "|---|---|---|"]
+def metric_lines(metrics: Mapping[str, float], signature: Signature) -> list[str]:
+    """Which metrics are measured, how the answer is decided, and how far chance is accounted for."""
+    names = ", ".join(METRICS[key].title for key in metrics)
+    lines = [f"- Measured: {names}."] if names else []
+    if signature.threshold is not None:
+        lines.append(
+            f"- The answer is `{signature.positive}` from a probability of {signature.threshold:g} on."
+        )
+    elif signature.classes:
+        lines.append("- The answer is the class with the highest probability.")
+    lines.append("- Differences between models and between groups have 95 % bootstrap intervals.")
+    return lines
+
+
+def quality_lines(metrics: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
+    """Each metric of the model, beside that of a baseline that looks at no column."""
+    lines = ["| metric | model | baseline |", "|---|---|---|"]
     for key, value in metrics.items():
         better = "higher" if METRICS[key].higher_is_better else "lower"
         beside = baseline.get(key, float("nan"))
         lines.append(f"| {METRICS[key].title} ({better} is better) | {value:.4g} | {beside:.4g} |")
-    title, best = METRICS[found.metric].title, found.best
-    return [*lines, "", f"In cross-validation, {title}: {best.score:.4g} ({_spread(best)}).", ""]
+    return lines
 
 
 def _slices(metric: str, slices: Sequence[SliceFigure]) -> list[str]:
@@ -100,12 +119,12 @@ def _slices(metric: str, slices: Sequence[SliceFigure]) -> list[str]:
         for each in slices
     ]
     head = f"| column | level | rows | {METRICS[metric].title} |"
-    return ["## Slices", "", head, "|---|---|---|---|", *rows, ""]
+    return ["### By group", "", head, "|---|---|---|---|", *rows]
 
 
 def _importances(importances: Sequence[Importance]) -> list[str]:
     rows = [f"| {_cell(each.column)} | {each.mean:.3g} |" for each in importances[:MAX_IMPORTANCES]]
-    return ["## What it relies on", "", "| column | loss when shuffled |", "|---|---|", *rows, ""]
+    return ["### What it relies on", "", "| column | loss when shuffled |", "|---|---|", *rows]
 
 
 def _columns(columns: Sequence[Column]) -> list[str]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from artifact import manifest
 from training.card import card
+from training.decide.test_set import groups_of
+from training.fairness_report import FAIRNESS_PAGE, write_fairness_page
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
 from training.metrics.metric import metrics
 from training.metrics.slices import slices
@@ -20,13 +22,15 @@ from training.registry.records import SOURCE, DataInput, TrialRun
 from training.settings import Bundled, Csv, OpenML, Parquet, Sql, Synthetic, UseCase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from artifact.signature import Signature
+    from training.decide.test_set import TestSet
     from training.export import ExportResult
     from training.job import Job
+    from training.metrics.fairness import Fairness
     from training.metrics.importances import Importance
     from training.search.search import SearchResult
     from training.search.trial import Trial
@@ -133,10 +137,7 @@ def _card(job: Job, made: Trained, figures: Mapping[str, float], baseline: Mappi
         else ()
     )
     return card(
-        name=use_case.name,
-        title=use_case.title,
-        description=use_case.description,
-        synthetic=use_case.synthetic,
+        use_case,
         signature=made.signature,
         found=made.result,
         metrics=figures,
@@ -145,6 +146,7 @@ def _card(job: Job, made: Trained, figures: Mapping[str, float], baseline: Mappi
         test_rows=held,
         digest=table.digest,
         slices=parts,
+        groups=groups_of(test, made.signature, made.scores),
         importances=made.importances,
         notes=[str(note) for note in table.notes],
     )
@@ -232,6 +234,15 @@ def draw(job: Job, made: Trained) -> None:
     )
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png")
+    write_groups(job.test, groups_of(job.test, made.signature, made.scores), folder)
+
+
+def write_groups(test: TestSet, groups: Sequence[Fairness], folder: Path) -> None:
+    """Write the page on groups of people beside the pictures, if there are any."""
+    if groups:
+        use_case = test.table.use_case
+        title = use_case.title or use_case.name
+        write_fairness_page(title, use_case.target, groups, int(test.rows.sum()), folder / FAIRNESS_PAGE)
 
 
 def about(use_case: UseCase) -> str:

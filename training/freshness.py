@@ -42,10 +42,12 @@ def up_to_date(use_case: UseCase) -> Version | None:
 
 
 def settings_digest(use_case: UseCase) -> str:
-    """A digest of the settings of a use case, without its title, its description and its folder."""
+    """A digest of the settings of a use case, without its folder and the texts for people."""
     said = msgspec.to_builtins(use_case)
-    for words in ("title", "description", "file"):
+    for words in ("title", "description", "card", "file"):
         said.pop(words)
+    if not use_case.gate.fairness:
+        said["gate"].pop("fairness")  # a digest of before it existed stays the same
     if isinstance(use_case.source, Csv | Parquet):
         said["source"]["path"] = Path(use_case.source.path).name
     if use_case.model is not None and not use_case.model.source.startswith(REGISTERED):

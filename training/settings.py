@@ -37,6 +37,21 @@ METRIC_NAMES: dict[Task, tuple[str, ...]] = {
 ALL_METRICS = tuple(dict.fromkeys(name for names in METRIC_NAMES.values() for name in names))
 
 
+FAIRNESS_OF_CLASSES = (
+    "demographic_parity_difference", "demographic_parity_ratio", "equal_opportunity_difference",
+    "equalized_odds_difference", "calibration_difference",
+)  # fmt: skip
+FAIRNESS_OF_NUMBERS = ("mean_prediction_difference", "mean_error_difference")
+"""The keys of [gate.fairness]."""
+
+
+def fairness_measures(task: Task | None) -> tuple[str, ...]:
+    """The measures that [gate.fairness] may bound, all of them where the task is not known yet."""
+    if task is None:
+        return FAIRNESS_OF_CLASSES + FAIRNESS_OF_NUMBERS
+    return FAIRNESS_OF_NUMBERS if task == "regression" else FAIRNESS_OF_CLASSES
+
+
 REGISTERED = ("models:/", "runs:/")
 """The prefixes of the source of a model that is in MLflow."""
 
@@ -161,10 +176,26 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
     """What a model must meet to become champion."""
 
     floors: dict[str, float] = {}
+    fairness: dict[str, float] = {}
     max_size_mb: Annotated[float, Meta(gt=0)] | None = None
     max_row_ms: Annotated[float, Meta(gt=0)] | None = None
     max_slice_gap: Annotated[float, Meta(ge=0)] | None = None
     min_gain: float = 0.0
+
+
+class CardWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What only a person can say of a model; `training/model_card.py` says where each is written."""
+
+    owner: str = ""
+    contact: str = ""
+    licence: str = ""
+    intended_use: str = ""
+    users: str = ""
+    out_of_scope: str = ""
+    factors: str = ""
+    training_data: str = ""
+    ethics: str = ""
+    caveats: str = ""
 
 
 class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -205,6 +236,7 @@ class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unknown: dict[str, Literal["refuse", "missing"]] = {}
     missing: dict[str, Literal["refuse", "allow"]] = {}
     gate: Gate = Gate()
+    card: CardWords = CardWords()
     file: str = ""  # the path of the TOML file; not a key
 
 
@@ -269,12 +301,14 @@ def _checked(settings: dict[str, Any], path: Path) -> UseCase:
     for key in ("target", "source"):
         if key not in settings and not (key == "source" and "model" in settings):
             raise UseCaseError(f"{path}: the key {key} is missing{_EXAMPLE[key]}.")
-    for key in ("source", "gate", "read", "model", "candidates"):
+    for key in ("source", "gate", "read", "model", "candidates", "card"):
         if key in settings and not isinstance(settings[key], dict):
             raise UseCaseError(f"{path}: {key} is {_shown(settings[key])}, expected a table [{key}].")
     if "source" in settings:
         _check_source(settings["source"], path)
-    for key, struct in (("gate", Gate), ("read", Read), ("model", Model), ("candidates", Candidates)):
+    for key, struct in (
+        ("gate", Gate), ("read", Read), ("model", Model), ("candidates", Candidates), ("card", CardWords),
+    ):  # fmt: skip
         _refuse_unknown(settings.get(key, {}), _fields(struct), path, f"{key}.")
     settings = _with_older_keys_moved(settings, path)
     settings.setdefault("name", path.stem)
@@ -371,6 +405,24 @@ def _check_candidates(use_case: UseCase, path: Path) -> None:
         )
 
 
+def _check_fairness(use_case: UseCase, path: Path) -> None:
+    allowed = fairness_measures(use_case.task)
+    for measure, limit in use_case.gate.fairness.items():
+        if not limit >= 0:
+            raise UseCaseError(f'{path}: "{measure}" in gate.fairness is {limit:g}, expected 0 or more.')
+        if measure not in allowed:
+            what = f"for a {use_case.task} task some" if use_case.task else "some"
+            raise UseCaseError(
+                f'{path}: unknown measure "{measure}" in gate.fairness, expected {what} of '
+                f"{', '.join(allowed)}{nearest(measure, allowed)}."
+            )
+    if use_case.gate.fairness and not use_case.sensitive:
+        raise UseCaseError(
+            f"{path}: gate.fairness compares groups of people, and no column makes them: "
+            'name some, as sensitive = ["sex"].'
+        )
+
+
 def _check_meaning(  # noqa: C901 - one rule after the other
     use_case: UseCase, path: Path
 ) -> None:
@@ -395,6 +447,7 @@ def _check_meaning(  # noqa: C901 - one rule after the other
                 f'{path}: unknown metric "{metric}" in gate.floors, expected {what} some of '
                 f"{', '.join(allowed)}{nearest(metric, allowed)}."
             )
+    _check_fairness(use_case, path)
     _check_candidates(use_case, path)
     for key in ("positive", "threshold"):
         if getattr(use_case, key) is not None and use_case.task not in {None, "binary"}:

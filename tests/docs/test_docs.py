@@ -94,8 +94,9 @@ def test_every_key_of_a_use_case_is_documented() -> None:
     tables = "\n".join(re.findall(r"^\|.*\|$", page, flags=re.MULTILINE))
     first_cells = "\n".join(re.findall(r"^\| ([^|]*) \|", page, flags=re.MULTILINE))
     keys = set(use_case_settings.UseCase.__struct_fields__) - {"file", "gate"}
+    keys |= set(use_case_settings.fairness_measures(None))
     tables_of = (use_case_settings.Gate, use_case_settings.Read, use_case_settings.Model)
-    for table in (*tables_of, use_case_settings.Candidates):
+    for table in (*tables_of, use_case_settings.Candidates, use_case_settings.CardWords):
         keys |= set(table.__struct_fields__)
     for source in msgspec.inspect.type_info(use_case_settings.Source).types:  # type: ignore[union-attr]
         assert f"`{source.tag}`" in first_cells, f"source.kind {source.tag}"

@@ -111,6 +111,28 @@ def test_an_unknown_word_is_named_with_the_nearest_right_one(tmp_path, text, key
             GOOD + '[gate]\nfloors = { roc_auc = "high" }\n',
             ["gate.floors", '"roc_auc"', '"high"', "a number"],
         ),
+        (
+            'sensitive = ["sex"]\n' + GOOD + "[gate.fairness]\ndemographic_parity = 0.1\n",
+            ["gate.fairness", '"demographic_parity"', 'did you mean "demographic_parity_ratio"?'],
+        ),
+        (
+            'task = "regression"\nsensitive = ["sex"]\n'
+            + GOOD
+            + "[gate.fairness]\nequalized_odds_difference = 0.1\n",
+            [
+                "gate.fairness",
+                '"equalized_odds_difference"',
+                "mean_prediction_difference, mean_error_difference",
+            ],
+        ),
+        (
+            GOOD + "[gate.fairness]\nequalized_odds_difference = 0.1\n",
+            ["gate.fairness", "no column makes them", "sensitive ="],
+        ),
+        (
+            'sensitive = ["sex"]\n' + GOOD + "[gate.fairness]\nequalized_odds_difference = -1\n",
+            ["gate.fairness", "-1", "0 or more"],
+        ),
         (GOOD + '[unknown]\ncity = "drop"\n', ["unknown", '"city"', '"drop"', "refuse, missing"]),
         (GOOD + '[read]\ndelimiter = ";;"\n', ["read.delimiter", '";;"', "one character"]),
         (GOOD + '[read]\nquote = "ab"\n', ["read.quote", '"ab"', "one character or an empty text"]),

@@ -54,6 +54,38 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """How far groups of people may be apart, and how far they are.
+
+    Parameters
+    ----------
+    columns
+        The sensitive columns that make the groups, such as "sex and age".
+    answer
+        What the model's answer is about; empty for a regression.
+    value, low, high
+        NaN where it is undefined; the interval is for the reader, the value is judged.
+    apart
+        The groups with the highest and the lowest rate, in words; empty where it is undefined.
+    """
+
+    measure: str
+    columns: str
+    answer: str
+    value: float
+    low: float
+    high: float
+    limit: float
+    at_least: bool = False
+    apart: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether the groups are close enough; an undefined figure never is."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+@dataclass(frozen=True)
 class Limits:
     """What the use case allows; null allows anything.
 
@@ -100,6 +132,7 @@ class Figures:
     row_ms: float
     floors: tuple[Floor, ...] = ()
     slices: tuple[Slice, ...] = ()
+    bounds: tuple[Bound, ...] = ()
     limits: Limits = Limits()
     champion_version: str | None = None
     champion_value: float | None = None
@@ -131,7 +164,8 @@ def decide(figures: Figures) -> Decision:
         *_against_champion(figures),
         *(_floor(floor) for floor in figures.floors),
         *_ceilings(figures),
-        *_fairness(figures),
+        *_slice_gaps(figures),
+        *(_bound(bound) for bound in figures.bounds),
     ):
         (grounds if met else refusals).append(reason)
     return Decision(not refusals, (*refusals, *grounds))
@@ -227,7 +261,7 @@ def _ceilings(figures: Figures) -> list[Finding]:
     return found
 
 
-def _fairness(figures: Figures) -> list[Finding]:
+def _slice_gaps(figures: Figures) -> list[Finding]:
     limit = figures.limits.max_slice_gap
     judged = [part for part in figures.slices if part.rows >= MIN_SLICE_ROWS and math.isfinite(part.value)]
     if limit is None or not judged:
@@ -247,3 +281,21 @@ def _fairness(figures: Figures) -> list[Finding]:
         return [(True, f"None of {len(judged)} slices is worse than all test rows together.")]
     worst = f"{part.column} is {part.group}: {max(gap, 0.0):.3g} worse than overall"
     return [(True, f"No slice is worse than allowed (the worst, where {worst}; max_slice_gap = {limit:g}).")]
+
+
+def _bound(bound: Bound) -> Finding:
+    sense = "at least" if bound.at_least else "at most"
+    of = f" of {bound.columns}" + (f" for {bound.answer}" if bound.answer else "")
+    demand = f"{sense} {bound.limit:g}"
+    if not math.isfinite(bound.value):
+        return False, (
+            f"{bound.measure}{of} is undefined: fewer than two groups have enough rows, but [gate.fairness] "
+            f"demands {demand}."
+        )
+    interval = f"95 % between {bound.low:.3g} and {bound.high:.3g}"
+    if bound.met:
+        return True, f"{bound.measure}{of} is {bound.value:.3g} ({interval}), as demanded ({demand})."
+    return False, (
+        f"{bound.measure}{of} is {bound.value:.3g} ({interval}; {bound.apart}), but [gate.fairness] demands "
+        f"{demand}."
+    )

@@ -14,10 +14,11 @@ from artifact import manifest
 from artifact.encode import Encoder, canonical
 from artifact.runtime import open_score
 from training.decide.aliases import GATE, make_champion
-from training.decide.gate import Decision, Figures, Floor, Gain, Limits, Slice, decide
+from training.decide.gate import Bound, Decision, Figures, Floor, Gain, Limits, Slice, decide
 from training.decide.test_set import (
     Scored,
     cannot_score,
+    groups_of,
     in_order_of,
     metrics_of,
     model_size_mb,
@@ -26,6 +27,7 @@ from training.decide.test_set import (
 )
 from training.interpreter import typed
 from training.metrics.baseline import same_for_all
+from training.metrics.fairness import RATIO
 from training.metrics.intervals import paired_gain
 from training.metrics.metric import METRICS, metrics
 from training.metrics.slices import slices
@@ -252,6 +254,7 @@ def _figures(scored: Scored, own: Mapping[str, float], test: TestSet) -> Figures
         row_ms=time_of_row_ms(scored),
         floors=_floors(use_case, own),
         slices=_slices(scored, test),
+        bounds=_bounds(scored, test),
         limits=Limits(limits.max_size_mb, limits.max_row_ms, limits.max_slice_gap, limits.min_gain),
     )
 
@@ -271,6 +274,32 @@ def _slices(scored: Scored, test: TestSet) -> tuple[Slice, ...]:
         threshold=scored.artifact.signature.threshold,
     )
     return tuple(Slice(part.column, part.level, part.rows, part.value) for part in found)
+
+
+def _bounds(scored: Scored, test: TestSet) -> tuple[Bound, ...]:
+    """How far groups of people are apart, in each measure that the use case bounds."""
+    table, signature = test.table, scored.artifact.signature
+    limits = table.use_case.gate.fairness
+    if not limits:
+        return ()
+    bounds = []
+    for found in groups_of(test, signature, scored.scores):
+        for measure, limit in limits.items():
+            apart = found.disparities[measure]
+            bounds.append(
+                Bound(
+                    measure=measure,
+                    columns=found.title,
+                    answer="" if found.answer is None else f"{table.use_case.target} = {found.answer}",
+                    value=apart.value,
+                    low=apart.low,
+                    high=apart.high,
+                    limit=limit,
+                    at_least=measure == RATIO,
+                    apart=apart.words,
+                )
+            )
+    return tuple(bounds)
 
 
 def _floors(use_case: UseCase, own: Mapping[str, float]) -> tuple[Floor, ...]:

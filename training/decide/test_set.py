@@ -12,8 +12,9 @@ from artifact import manifest
 from artifact.encode import Encoder, canonical
 from artifact.runtime import open_score
 from artifact.signature import probabilities
+from training.metrics.fairness import fairness
 from training.metrics.metric import DEFAULT_METRIC, metrics
-from training.metrics.truth import class_indices
+from training.metrics.truth import class_indices, truth_of
 from training.tables.data import test_rows
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from artifact.manifest import Artifact, Score
     from artifact.signature import Label, Signature
+    from training.metrics.fairness import Fairness
     from training.tables.data import Table
 
 TIMED_ROWS = 30
@@ -99,6 +101,15 @@ def metrics_of(scored: Scored, test: TestSet) -> dict[str, float]:
     table, signature = test.table, scored.artifact.signature
     classes, threshold = signature.classes, signature.threshold
     return metrics(table.task, test.truth, scored.scores, classes, table.positive, threshold)
+
+
+def groups_of(test: TestSet, signature: Signature, scores: NDArray[np.float64]) -> list[Fairness]:
+    """How a model treats groups of people on the test rows; empty without a sensitive column."""
+    table = test.table
+    if not len(table.sensitive.columns):
+        return []
+    truth = truth_of(table.task, test.truth, signature.classes, table.positive, signature.threshold)
+    return fairness(truth, scores, table.sensitive.loc[test.rows], signature.classes)
 
 
 def in_order_of(classes: Sequence[Label], scored: Scored) -> NDArray[np.float64]:

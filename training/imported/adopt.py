@@ -11,9 +11,9 @@ import numpy as np
 
 from artifact import manifest
 from artifact.python_model import score_of
-from training.decide.test_set import encode
+from training.decide.test_set import encode, groups_of
 from training.export import golden_records
-from training.facts import about, data_of, source_tags
+from training.facts import about, data_of, source_tags, write_groups
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
 from training.imported.answers import by_its_answers, check_probabilities
 from training.imported.card import card
@@ -155,9 +155,9 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
     )
     algorithm = algorithm_of(loaded.model)
     digest = digest_of(loaded.file)
+    groups = groups_of(test, signature, scores)
     words = card(
-        title=use_case.title or use_case.name,
-        description=use_case.description,
+        use_case,
         source=use_case.model.source if use_case.model.source.startswith(REGISTERED) else loaded.file.name,
         algorithm=algorithm,
         spec=spec,
@@ -168,6 +168,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         rows=int(test.rows.sum()),
         digest=digest,
         reason=form.reason,
+        groups=groups,
     )
     job.progress.stage("sealing")
     spec = seal(
@@ -191,6 +192,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
     pictures.mkdir()
     for name, figure in plots(signature, test.truth, scores, metric=job.metric).items():
         figure.savefig(pictures / f"{name}.png")
+    write_groups(test, groups, pictures)
     return save(
         Finished(
             key=job.key,

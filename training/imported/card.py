@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from training.metrics.metric import METRICS
+from training.card import metric_lines, quality_lines
+from training.fairness_report import factor_lines, fairness_lines
+from training.model_card import (
+    ANALYSES,
+    DETAILS,
+    EVALUATION,
+    FACTORS,
+    MEASURED,
+    SECTIONS,
+    TRAINING,
+    model_card,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from artifact.python_model import PythonModel
     from artifact.signature import Signature
+    from training.metrics.fairness import Fairness
+    from training.settings import UseCase
 
 MAX_COLUMNS = 40
 
 
 def card(
+    use_case: UseCase,
     *,
-    title: str,
-    description: str,
     source: str,
     algorithm: str,
     spec: PythonModel,
@@ -29,6 +41,7 @@ def card(
     rows: int,
     digest: str,
     reason: str,
+    groups: Sequence[Fairness] = (),
     examples: Mapping[str, str] | None = None,
 ) -> str:
     """Write the card as Markdown.
@@ -41,31 +54,34 @@ def card(
         SHA-256 of the model's file.
     reason
         Why its own library scores it; empty for an ONNX graph.
+    groups
+        How the model treats groups of people.
     examples
         For a model that no table measured: where the example of each column is from.
     """
-    lines = [f"# {title}", ""]
-    lines += [description, ""] if description else []
-    lines += ["## What it is", ""]
-    lines += [f"{algorithm}, made elsewhere and read from {source} (SHA-256 {digest[:12]}...).", ""]
+    preface = [use_case.description, ""] if use_case.description else []
+    details = [f"{algorithm}, made elsewhere and read from {source} (SHA-256 {digest[:12]}...).", ""]
     if versions:
-        lines += [f"Made with {', '.join(f'{name} {number}' for name, number in versions.items())}.", ""]
+        details += [f"Made with {', '.join(f'{name} {number}' for name, number in versions.items())}.", ""]
     served = "It is served as an ONNX graph, which gives the same answers as the model itself."
     if reason:
         served = f"It is scored by its own library, in a process of its own: {reason}."
-    lines += [served, ""]
-    lines += ["## How good it is", ""]
+    details += [served, "", *_columns(spec, signature, examples)]
+    sections = {DETAILS: details, FACTORS: factor_lines(groups), MEASURED: metric_lines(metrics, signature)}
     if examples is None:
-        lines += [f"On {rows:,} rows; whether it was fitted on some of them is not known here:", ""]
-        lines += ["| figure | model | baseline |", "|---|---|---|"]
-        for key, value in metrics.items():
-            better = "higher" if METRICS[key].higher_is_better else "lower"
-            beside = baseline.get(key, float("nan"))
-            lines.append(f"| {METRICS[key].title} ({better} is better) | {value:.4g} | {beside:.4g} |")
+        sections[EVALUATION] = [f"{rows:,} rows; whether it was fitted on some of them is not known here."]
+        sections[ANALYSES] = quality_lines(metrics, baseline)
+        sections[ANALYSES] += ["", *fairness_lines(groups, signature.target)] if groups else []
     else:
-        lines += ["It is unmeasured: the use case names no table, so nothing is known of how good it is."]
+        sections[EVALUATION] = ["None: the use case names no table."]
+        sections[ANALYSES] = ["It is unmeasured, so nothing is known of how good it is."]
+    asked = {**SECTIONS, TRAINING: ("training_data",)}
+    return model_card(use_case.title or use_case.name, use_case.card, sections, preface=preface, asked=asked)
+
+
+def _columns(spec: PythonModel, signature: Signature, examples: Mapping[str, str] | None) -> list[str]:
     more = "" if examples is None else " example | of |"
-    lines += ["", "## What it takes", "", f"| column | kind | as |{more}", "|---" * (5 if more else 3) + "|"]
+    lines = [f"| column | kind | as |{more}", "|---" * (5 if more else 3) + "|"]
     columns = {column.name: column for column in signature.columns}
     for each in spec.inputs[:MAX_COLUMNS]:
         column = columns[each.name]
@@ -75,4 +91,4 @@ def card(
         lines.append(line)
     if len(spec.inputs) > MAX_COLUMNS:
         lines.append(f"| and {len(spec.inputs) - MAX_COLUMNS} more | | |")
-    return "\n".join(lines) + "\n"
+    return lines

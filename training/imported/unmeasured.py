@@ -390,8 +390,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
     digest = digest_of(loaded.file)
     form = no_form(UNMEASURED_REASON)
     words = card(
-        title=use_case.title or use_case.name,
-        description=use_case.description,
+        use_case,
         source=use_case.model.source if use_case.model.source.startswith(REGISTERED) else loaded.file.name,
         algorithm=algorithm,
         spec=contract.spec,

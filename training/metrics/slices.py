@@ -48,7 +48,7 @@ def slices(
     truth = truth_of(task, y, classes, positive, threshold)
     found: list[SliceFigure] = []
     for name in sensitive.columns:
-        levels = _levels(sensitive[name], max_levels)
+        levels = levels_of(sensitive[name], max_levels)
         for level in sorted(set(levels)):
             rows = np.flatnonzero(np.array([each == level for each in levels]))
             value = METRICS[metric].compute(truth.at(rows), scores[rows])
@@ -56,7 +56,8 @@ def slices(
     return found
 
 
-def _levels(column: Any, max_levels: int) -> list[str]:
+def levels_of(column: Any, max_levels: int) -> list[str]:
+    """The level of each cell: a text, a range between quartiles, "missing", or "other" where it is rare."""
     missing = column.isna().to_numpy()
     if column.dtype.kind in "fiu" and column.nunique() > max_levels:
         values = column.to_numpy(np.float64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from artifact.encode import canonical
 from artifact.signature import Kind
-from training.settings import METRIC_NAMES, Label, Task, UseCase, nearest
+from training.settings import METRIC_NAMES, Label, Task, UseCase, fairness_measures, nearest
 from training.tables.columns import (
     Cleaned,
     UnfitColumn,
@@ -160,6 +160,12 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
             f'metric is "{use_case.metric}", but {_where(use_case)} is a {task} task: expected one of '
             f"{', '.join(METRIC_NAMES[task])}."
         )
+    for measure in use_case.gate.fairness:
+        if measure not in fairness_measures(task):
+            raise DataError(
+                f'gate.fairness bounds "{measure}", but {_where(use_case)} is a {task} task: expected some '
+                f"of {', '.join(fairness_measures(task))}."
+            )
     features = _feature_names(frame, use_case, notes, unnamed=is_unnamed(raw.frame.columns[0]))
     found = _Found(notes, list(reading.look_at))
     cleaned = _clean_features(frame, features, use_case, reading, found)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.decide.gate import MIN_SLICE_ROWS, Decision, Figures, Floor, Gain, Limits, Slice, decide
+from training.decide.gate import MIN_SLICE_ROWS, Bound, Decision, Figures, Floor, Gain, Limits, Slice, decide
 
 FIRST = Figures(metric="roc_auc", higher_is_better=True, value=0.9, test_rows=100, size_mb=1.0, row_ms=0.1)
 BETTER = replace(FIRST, champion_version="3", champion_value=0.8, gain=Gain(0.1, 0.05, 0.15))
@@ -36,6 +36,20 @@ figures = st.builds(
     ),
     slices=st.lists(
         st.builds(Slice, st.just("sex"), st.just("f"), st.integers(0, 90), anything), max_size=3
+    ).map(tuple),
+    bounds=st.lists(
+        st.builds(
+            Bound,
+            st.just("x"),
+            st.just("sex"),
+            st.just(""),
+            anything,
+            anything,
+            anything,
+            numbers,
+            st.booleans(),
+        ),
+        max_size=3,
     ).map(tuple),
     limits=limits,
     champion_version=st.none() | st.just("7"),
@@ -210,3 +224,21 @@ def test_a_first_model_that_is_no_better_than_guessing_is_refused() -> None:
 def test_a_baseline_that_has_no_figure_refuses_nothing() -> None:
     """Where the metric is undefined for the same answer to every row, the floors alone decide."""
     assert first(float("nan")).accepted
+
+
+def test_groups_that_are_too_far_apart_are_refused_in_words() -> None:
+    parity = Bound(
+        "demographic_parity_difference", "sex and age", "paid = True", 0.21, 0.15, 0.27, 0.1,
+        apart="selected: m, 40 to 90 0.6 against f, 18 to 40 0.39",
+    )  # fmt: skip
+    said = decide(replace(FIRST, bounds=(parity,)))
+    refused_for(
+        said, "demographic_parity_difference of sex and age for paid = True is 0.21 (95 % between 0.15"
+    )
+    refused_for(said, "f, 18 to 40 0.39), but [gate.fairness] demands at most 0.1.")
+    assert decide(replace(FIRST, bounds=(replace(parity, limit=0.21),))).accepted
+    ratio = replace(parity, measure="demographic_parity_ratio", value=0.79, limit=0.8, at_least=True)
+    refused_for(decide(replace(FIRST, bounds=(ratio,))), "demands at least 0.8")
+    assert decide(replace(FIRST, bounds=(replace(ratio, value=0.8),))).accepted
+    undefined = replace(parity, value=float("nan"), apart="")
+    refused_for(decide(replace(FIRST, bounds=(undefined,))), "is undefined: fewer than two groups")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 Make = Callable[..., manifest.Artifact]
 
 
-def fruits(name: str, *, drop: str | None = None, **gate: float) -> TestSet:
+def fruits(name: str, *, drop: str | None = None, **gate: Any) -> TestSet:
     """Two hundred fruits, plums being those below a weight of 3, all for the test."""
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({"weight": rng.uniform(0, 6, 200), "colour": rng.choice(["red", "blue"], 200)})
@@ -261,3 +262,18 @@ def test_a_rollback_that_was_cut_finds_its_way(
         assert aliases(registry, "back") == {"champion": "1", "previous": "2", "challenger": None}
         with pytest.raises(WhichVersionError):
             rollback(registry, "back")
+
+
+def test_a_model_that_treats_groups_too_differently_is_refused(mlflow_url: str, make_artifact: Make) -> None:
+    """Fruits of one origin are lighter, so that more of them are called plums."""
+    registry = Registry(mlflow_url)
+    (version,) = versions(registry, make_artifact, "unfair", 3.0)
+    test = fruits("unfair", fairness={"demographic_parity_difference": 0.3})
+    origin = np.where(test.table.frame["weight"] + np.tile([0, 1.5], 100) > 3.5, "north", "south")
+    table = dataclasses.replace(test.table, sensitive=pd.DataFrame({"origin": origin}))
+    judged = challenge(registry, dataclasses.replace(test, table=table), version)
+    assert not judged.accepted
+    assert "demographic_parity_difference of origin for fruit = plum is" in judged.decision.reasons[0]
+    assert "selected: south" in judged.decision.reasons[0]
+    random = dataclasses.replace(table, sensitive=pd.DataFrame({"origin": np.tile(["north", "south"], 100)}))
+    assert challenge(registry, dataclasses.replace(test, table=random), version).accepted

@@ -11,7 +11,18 @@ import pytest
 import sqlalchemy as sa
 
 from tests.training import nasty
-from training.settings import Bundled, Csv, OpenML, Parquet, Read, Sql, Synthetic, UseCase, all_use_cases
+from training.settings import (
+    Bundled,
+    Csv,
+    Gate,
+    OpenML,
+    Parquet,
+    Read,
+    Sql,
+    Synthetic,
+    UseCase,
+    all_use_cases,
+)
 from training.tables.data import Table, load_table, test_rows
 from training.tables.dialect import find_dialect
 from training.tables.raw import DataError
@@ -583,6 +594,11 @@ def test_a_missing_file(tmp_path):
         (plain(), {"positive": "perhaps"}, ["'perhaps'", "'no' and 'yes'"]),
         (plain() + "1,2,maybe\n" * 9, {"task": "binary"}, ["3 values", "expected two"]),
         (plain(), {"metric": "rmse"}, ['metric is "rmse"', "binary"]),
+        (
+            plain(),
+            {"gate": Gate(fairness={"mean_error_difference": 0.1})},
+            ['gate.fairness bounds "mean_error_difference"', "binary", "equalized_odds_difference"],
+        ),
         (
             plain().replace("yes", "jä").encode("latin-1"),
             {"read": Read(encoding="utf-8")},
