@@ -56,23 +56,8 @@ def fairness_lines(found: Sequence[Fairness], target: str) -> list[str]:
             lines.append(f"| {_cell(', '.join(group.levels))}{few} | {group.rows:,} | {cells} |")
         if len(each.groups) > MAX_GROUPS:
             lines.append(f"| and {len(each.groups) - MAX_GROUPS} more |" + " |" * (len(rates) + 1))
-        lines += ["", *(f"- {_measured(apart)}" for apart in each.disparities.values())]
+        lines += ["", *(f"- {apart.sentence}" for apart in each.disparities.values())]
     return lines
-
-
-def _measured(apart: Disparity) -> str:
-    name = apart.measure.replace("_", " ").capitalize()
-    if not np.isfinite(apart.value):
-        return f"{name}: undefined, since fewer than two groups can be compared."
-    return (
-        f"{name}: {apart.value:.3g}, 95 % between {apart.low:.3g} and {apart.high:.3g} ({apart.words}). "
-        f"{_chance(apart)}"
-    )
-
-
-def _chance(apart: Disparity) -> str:
-    often = "in fewer than 0.1%" if apart.chance < 0.001 else f"in {apart.chance:.1%}"
-    return f"Groups that are treated alike are as far apart {often} of samples."
 
 
 def _interval(rate: Rate) -> str:

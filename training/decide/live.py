@@ -19,6 +19,7 @@ import numpy as np
 
 from artifact.encode import canonical
 from artifact.verdict import LiveVerdict
+from training.decide.live_fairness import live_groups
 from training.decide.live_log import NothingToJudgeError, Row
 from training.decide.promote import FIGURES
 from training.metrics.metric import METRICS
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from artifact.signature import Signature
+    from training.metrics.fairness import Fairness
     from training.registry.records import Version
 
 MIN_ROWS = 30
@@ -59,6 +61,8 @@ class LiveQuality:
         How far the interval may be from the promise before that is broken.
     days, slices
         The same by day (UTC) and by column and level.
+    fairness
+        How the model treats groups of people, by its sensitive columns; empty where the log has none.
     others, unusable
         Rows with feedback that other versions answered, and rows whose value the model could not give.
     """
@@ -74,6 +78,7 @@ class LiveQuality:
     broken: bool
     days: dict[str, Estimate]
     slices: list[tuple[str, str, Estimate]]
+    fairness: list[Fairness]
     others: int
     unusable: int
 
@@ -146,6 +151,7 @@ def judge(version: Version, signature: Signature, rows: Iterator[Row] | Sequence
         broken=short > tolerance,
         days=_by_day(metric, signature, own),
         slices=_by_slice(metric, signature, own),
+        fairness=live_groups(signature, own),
         others=others,
         unusable=unusable,
     )

@@ -43,6 +43,10 @@ def table(found: LiveQuality) -> str:
         width = max(len(f"{name} = {level}") for name, level, _ in found.slices)
         lines += ["", f"By slice (of {MIN_LEVEL_ROWS} rows or more)"]
         lines += [f"  {f'{name} = {level}':{width}}  {_said(part)}" for name, level, part in found.slices]
+    for each in found.fairness:
+        answer = "" if each.answer is None else f" (answer {each.answer})"
+        lines += ["", f"Groups by {each.title}{answer}"]
+        lines += [f"  {apart.sentence}" for apart in each.disparities.values()]
     return "\n".join(lines)
 
 

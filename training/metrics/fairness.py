@@ -128,6 +128,18 @@ class Disparity:
         )
         return f"{RATES[self.rate]}: {' against '.join(sides)}"
 
+    @property
+    def sentence(self) -> str:
+        """The figure with its interval, its groups and what chance would do."""
+        name = self.measure.replace("_", " ").capitalize()
+        if not np.isfinite(self.value):
+            return f"{name}: undefined, since fewer than two groups can be compared."
+        often = "in fewer than 0.1%" if self.chance < 0.001 else f"in {self.chance:.1%}"
+        return (
+            f"{name}: {self.value:.3g}, 95 % between {self.low:.3g} and {self.high:.3g} ({self.words}). "
+            f"Groups that are treated alike are as far apart {often} of samples."
+        )
+
 
 @dataclass(frozen=True)
 class Fairness:

@@ -80,6 +80,26 @@ def test_a_kept_promise_is_told_with_its_interval_days_and_slices() -> None:
     assert json.loads(as_json(found))["slices"][0]["column"] == "farm"
 
 
+def test_groups_of_people_are_compared_by_the_outcomes_that_came() -> None:
+    """Each plum of one farm is missed; where the log has no sensitive column, nothing is compared."""
+    rows = [
+        msgspec.structs.replace(row, scores=[0.9, 0.1]) if row.columns["farm"] == "0b" else row
+        for row in fruit(600, 0.9)
+    ]
+    (found,) = judge(version(), FRUIT, rows).fairness
+    assert (found.title, found.answer) == ("farm", "plum")
+    apart = found.disparities["equal_opportunity_difference"]
+    assert (apart.highest.levels, apart.lowest.levels) == (("0a",), ("0b",))
+    assert apart.value == pytest.approx(0.9, abs=0.05)
+    text = table(judge(version(), FRUIT, rows))
+    assert "Groups by farm (answer plum)" in text
+    assert "Equal opportunity difference: " in text
+    told = json.loads(as_json(judge(version(), FRUIT, rows)))
+    assert told["fairness"][0]["disparities"]["equal_opportunity_difference"]["value"] == apart.value
+    without = [msgspec.structs.replace(row, columns={"weight": 1.0}) for row in rows]
+    assert judge(version(), FRUIT, without).fairness == []
+
+
 def test_a_broken_promise_is_told() -> None:
     found = judge(version(), FRUIT, fruit(600, 0.8))
     assert found.broken
