@@ -12,6 +12,7 @@ import msgspec
 from artifact import manifest
 from training.families.own import roots_of
 from training.registry.mlflow_registry import read_alias
+from training.registry.named import named_now
 from training.registry.records import CHALLENGER, CHAMPION, Version
 from training.settings import REGISTERED, Bundled, Csv, Model, OpenML, Parquet, Sql, Synthetic, UseCase
 
@@ -30,6 +31,7 @@ def up_to_date(use_case: UseCase) -> Version | None:
 
     It is the champion, or a challenger that the gate refused. The table is read only if all else is equal.
     """
+    use_case = with_named_version(use_case)
     settings = settings_digest(use_case)
     for alias in (CHAMPION, CHALLENGER):
         version = read_alias(use_case.name, alias)
@@ -39,6 +41,21 @@ def up_to_date(use_case: UseCase) -> Version | None:
         if same and _data_is(use_case, version.tags.get(DATA, "")):
             return version
     return None
+
+
+def with_named_version(use_case: UseCase) -> UseCase:
+    """The use case with the version that the alias of its model names now: one that has moved is a change.
+
+    Raises
+    ------
+    RegistryError
+        The registry cannot be read.
+    """
+    model = use_case.model
+    if model is None or not model.source.startswith(REGISTERED):
+        return use_case
+    named = msgspec.structs.replace(model, source=named_now(model.source))
+    return msgspec.structs.replace(use_case, model=named)
 
 
 def settings_digest(use_case: UseCase) -> str:

@@ -16,7 +16,7 @@ from training.facts import Trained, about, draw, facts_of, short_title, source_t
 from training.families import own
 from training.families.catalog import absent_families, not_tried
 from training.families.scores import scores_of
-from training.freshness import key_of
+from training.freshness import key_of, with_named_version
 from training.imported.adopt import adopt
 from training.imported.unmeasured import adopt_unmeasured
 from training.job import Budget, Job
@@ -74,6 +74,7 @@ def run(use_case: UseCase, budget: Budget, progress: Progress, *, anyway: bool =
     """
     folder = state_folder() / ".okamochi" / "pending" / use_case.name
     with only_run(folder):
+        use_case = with_named_version(use_case)
         if use_case.source is None:
             return _run_unmeasured(use_case, progress, folder)
         progress.stage("reading the table")
