@@ -162,7 +162,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         algorithm=algorithm,
         spec=spec,
         signature=signature,
-        versions=loaded.versions,
+        loaded=loaded,
         metrics=figures,
         baseline=baseline,
         rows=int(test.rows.sum()),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from artifact.python_model import PythonModel
     from artifact.signature import Signature
+    from training.imported.load import Loaded
     from training.metrics.fairness import Fairness
     from training.settings import UseCase
 
@@ -35,7 +36,7 @@ def card(
     algorithm: str,
     spec: PythonModel,
     signature: Signature,
-    versions: Mapping[str, str],
+    loaded: Loaded,
     metrics: Mapping[str, float],
     baseline: Mapping[str, float],
     rows: int,
@@ -61,8 +62,10 @@ def card(
     """
     preface = [use_case.description, ""] if use_case.description else []
     details = [f"{algorithm}, made elsewhere and read from {source} (SHA-256 {digest[:12]}...).", ""]
-    if versions:
-        details += [f"Made with {', '.join(f'{name} {number}' for name, number in versions.items())}.", ""]
+    if loaded.versions:
+        opened = ", ".join(f"{name} {number}" for name, number in loaded.versions.items())
+        details += [f"Opened with {opened}.", ""]
+    details += [loaded.warning, ""] if loaded.warning else []
     served = "It is served as an ONNX graph, which gives the same answers as the model itself."
     if reason:
         served = f"It is scored by its own library, in a process of its own: {reason}."

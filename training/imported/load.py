@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import dataclass
-from importlib.metadata import packages_distributions, version
 from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped] # MLflow brings it
@@ -13,6 +13,7 @@ from artifact.onnx_table import NotATableError
 from artifact.python_model import OPENERS, Flavor, PythonModel
 from training.imported.onnx_file import NotOnnxError, in_one_file
 from training.imported.pickles import NotAPickleError, imported_names, suspicious
+from training.imported.versions import OF_ONE_VERSION, PACKAGES, differences, installed, made_with, told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,20 +31,6 @@ FLAVORS: dict[str, Flavor] = {
     ".cb": "catboost",
     ".onnx": "onnx",
 }
-PACKAGES = {
-    "sklearn": "scikit-learn",
-    "imblearn": "imbalanced-learn",
-    "category_encoders": "category-encoders",
-    "skops": "skops",
-    "xgboost": "xgboost",
-    "lightgbm": "lightgbm",
-    "catboost": "catboost",
-    "pandas": "pandas",
-    "numpy": "numpy",
-    "onnxruntime": "onnxruntime",
-    "mlflow": "mlflow",
-}
-"""Distributions of the packages that models are made of, by what they are imported as."""
 SHOWN_NAMES = 12
 
 
@@ -64,9 +51,9 @@ class Loaded:
     trusted
         For skops: the types that a person has let it open.
     versions
-        Of the packages that it needs, by distribution.
-    warning
-        What a person should know of it; "" for nothing.
+        Of the packages that it needs, as they are installed here, by distribution.
+    other_versions
+        Of packages whose version is another here: that of the model, and that of here.
     """
 
     model: Any
@@ -74,7 +61,30 @@ class Loaded:
     file: Path
     trusted: tuple[str, ...]
     versions: dict[str, str]
-    warning: str = ""
+    other_versions: dict[str, tuple[str, str]]
+
+    @property
+    def warning(self) -> str:
+        """What a person should know of it; "" for nothing."""
+        said = told(self.other_versions)
+        return f"{said}. What is measured and served is the model as it is opened here." if said else ""
+
+    def check_provable(self) -> None:
+        """Refuse a model that nothing measures if what opens it need not answer as what made it.
+
+        Raises
+        ------
+        ModelError
+            Names the packages with both versions.
+        """
+        unproven = {name: both for name, both in self.other_versions.items() if name in OF_ONE_VERSION}
+        if unproven:
+            pins = " ".join(f"{name}=={made}" for name, (made, _) in unproven.items())
+            raise ModelError(
+                f"{told(unproven)}, and without a table nothing shows whether it still gives the same "
+                f"answers. Install what made it (pip install {pins}), or measure it on a table: "
+                "init MODEL --data TABLE --target COLUMN."
+            )
 
 
 def load(file: Path, *, trust: bool, code: tuple[Path, ...] = ()) -> Loaded:
@@ -86,12 +96,10 @@ def load(file: Path, *, trust: bool, code: tuple[Path, ...] = ()) -> Loaded:
         There is no such file, it is of no kind that this opens, it is a pickle without `trust`, or it cannot
         be opened.
     """
-    warning = ""
     if file.is_dir():
-        warning = made_with(file)
         found = _of_mlmodel(file)
         if found is None:
-            return _function(file, trust=trust, code=code, warning=warning)
+            return _function(file, trust=trust, code=code)
         file = found
     if not file.is_file():
         raise ModelError(f"{file}: there is no such file.")
@@ -110,8 +118,9 @@ def load(file: Path, *, trust: bool, code: tuple[Path, ...] = ()) -> Loaded:
     _put_on_path(code)
     trusted = _untrusted(file) if flavor == "skops" else ()
     spec = PythonModel(flavor=flavor, file=file.name, inputs=(), frame=False, method="", trusted=trusted)
-    model = _opened(file, flavor, spec)
-    return Loaded(model, flavor, file, trusted, _versions(names, flavor), warning)
+    different = differences(made_with(file, flavor))
+    model = _opened(file, flavor, spec, different)
+    return Loaded(model, flavor, file, trusted, _needed(names, flavor), different)
 
 
 def _put_on_path(code: tuple[Path, ...]) -> None:
@@ -123,25 +132,29 @@ def _put_on_path(code: tuple[Path, ...]) -> None:
         sys.path.insert(0, str(folder))
 
 
-def _opened(file: Path, flavor: Flavor, spec: PythonModel) -> Any:
+def _opened(file: Path, flavor: Flavor, spec: PythonModel, different: dict[str, tuple[str, str]]) -> Any:
+    said = told(different)
+    also = f" {said}." if said else ""
     try:
-        return OPENERS[flavor](file, spec)
+        with warnings.catch_warnings():
+            if said:  # scikit-learn would say it once more for each part of the model
+                warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
+            return OPENERS[flavor](file, spec)
     except ModuleNotFoundError as error:
-        raise ModelError(_lacks(file, error.name or "")) from None
+        raise ModelError(_lacks(file, error.name or "") + also) from None
     except NotATableError as error:
         raise ModelError(f"{file} is no model of a table: {error}.") from None
     except AttributeError as error:
         raise ModelError(
-            f"{file} cannot be opened: {error}. Where a class of the model stands in a module of your "
-            f"own, name the "
-            'folder of that module: code = ["FOLDER"] in [model], or init --code FOLDER.'
+            f"{file} cannot be opened: {error}.{also} Where a class of the model stands in a module of your "
+            'own, name the folder of that module: code = ["FOLDER"] in [model], or init --code FOLDER.'
         ) from None
     except Exception as error:  # noqa: BLE001 - whatever a library raises on a file
         reason = str(error).splitlines()[0][:300] if str(error) else ""
-        raise ModelError(f"{file} cannot be opened: {type(error).__name__}: {reason}") from None
+        raise ModelError(f"{file} cannot be opened: {type(error).__name__}: {reason}.{also}") from None
 
 
-def _function(folder: Path, *, trust: bool, code: tuple[Path, ...], warning: str) -> Loaded:
+def _function(folder: Path, *, trust: bool, code: tuple[Path, ...]) -> Loaded:
     """A model of MLflow that has no flavor but python_function, whose own code opens it."""
     loader = str(_flavors(folder)["python_function"].get("loader_module", "its loader"))
     if not trust:
@@ -151,28 +164,11 @@ def _function(folder: Path, *, trust: bool, code: tuple[Path, ...], warning: str
         )
     _put_on_path(code)
     spec = PythonModel(flavor="pyfunc", file=folder.name, inputs=(), frame=True, method="predict")
-    model = _opened(folder, "pyfunc", spec)
-    return Loaded(model, "pyfunc", folder, (), _versions(["mlflow", *_required(folder)], "pyfunc"), warning)
-
-
-def _required(folder: Path) -> dict[str, str]:
-    """The versions that an MLflow folder pins of the packages that models are made of, by module."""
-    try:
-        lines = (folder / "requirements.txt").read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return {}
-    pins = dict(line.strip().split("==", 1) for line in lines if line.count("==") == 1)
-    return {module: pins[name] for module, name in PACKAGES.items() if name in pins and module != "mlflow"}
-
-
-def made_with(folder: Path) -> str:
-    """A sentence where an MLflow folder pins other versions than are installed; "" where it does not."""
-    said = []
-    for module, pinned in _required(folder).items():
-        here = _versions([module], "pyfunc").get(PACKAGES[module], "")
-        if here and here.split(".")[:2] != pinned.split(".")[:2]:
-            said.append(f"{PACKAGES[module]} {pinned}, and this is {here}")
-    return f"The model was made with {'; with '.join(said)}." if said else ""
+    made = made_with(folder, "pyfunc")
+    different = differences(made)
+    model = _opened(folder, "pyfunc", spec, different)
+    modules = ["mlflow", *(module for module, package in PACKAGES.items() if package in made)]
+    return Loaded(model, "pyfunc", folder, (), _needed(modules, "pyfunc"), different)
 
 
 def _names(file: Path, flavor: Flavor, *, trust: bool) -> list[str]:
@@ -233,17 +229,9 @@ def _lacks(file: Path, module: str) -> str:
     )
 
 
-def _versions(names: list[str], flavor: Flavor) -> dict[str, str]:
+def _needed(names: list[str], flavor: Flavor) -> dict[str, str]:
     library = "onnxruntime" if flavor == "onnx" else flavor
-    packages = {name.partition(".")[0] for name in names} | ({library} if library in PACKAGES else set())
-    installed = packages_distributions()
-    found = {}
-    for package in sorted(packages & PACKAGES.keys()):
-        distributions = installed.get(package, ())
-        # xgboost may be of the distribution xgboost-cpu, and mlflow is of two.
-        for distribution in sorted(distributions, key=lambda each: each != PACKAGES[package])[:1]:
-            found[distribution] = version(distribution)
-    return found
+    return installed([*names, *({library} & PACKAGES.keys())])
 
 
 def _flavors(folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import lzma
 import pickle
 import re
 import zlib
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -56,6 +57,8 @@ RUNS_CODE = frozenset(
 )
 """Names of well-known packages that a pickle may call to run what it likes."""
 MAX_BYTES = 4 * 1024**3
+XGBOOST_UBJ = re.compile(rb"\x07version\[#L\0{7}\x03[iU](.)[iU](.)[iU](.)", re.DOTALL)
+"""The version of XGBoost in a booster that it wrote as UBJSON."""
 _COMPRESSED = (
     (b"\x1f\x8b", gzip.decompress),
     (b"\x78", zlib.decompress),
@@ -69,8 +72,34 @@ class NotAPickleError(Exception):
     """The file is no pickle, or ends in the middle of one."""
 
 
+@dataclass(frozen=True)
+class Inside:
+    """What a pickle holds, without running it.
+
+    Parameters
+    ----------
+    names
+        Every name that opening it would import, sorted.
+    versions
+        Of the packages that say in the objects which version made them, by distribution.
+    """
+
+    names: list[str]
+    versions: dict[str, str]
+
+
 def imported_names(path: Path) -> list[str]:
     """Every name that opening a pickle or a joblib file would import, sorted; nothing of it is run.
+
+    Raises
+    ------
+    NotAPickleError
+    """
+    return look_into(path).names
+
+
+def look_into(path: Path) -> Inside:
+    """Read a pickle or a joblib file; nothing of it is run.
 
     Raises
     ------
@@ -86,8 +115,9 @@ def imported_names(path: Path) -> list[str]:
                 raise NotAPickleError(f"{path} is cut short or damaged: {error}") from None
             break
     found: set[str] = set()
+    versions: dict[str, str] = {}
     try:
-        _Reader(BytesIO(content), found).load()
+        _Reader(BytesIO(content), found, versions).load()
     except EOFError:
         raise NotAPickleError(f"{path} is cut short: it ends in the middle of a pickle") from None
     except Exception as error:  # noqa: BLE001 - whatever a file that is no pickle makes of the reader
@@ -95,7 +125,7 @@ def imported_names(path: Path) -> list[str]:
         if re.search(r"exhausted|truncated", reason):
             raise NotAPickleError(f"{path} is cut short: it ends in the middle of a pickle") from None
         raise NotAPickleError(f"{path} is no pickle: {reason}") from None
-    return sorted(found)
+    return Inside(sorted(found), versions)
 
 
 def suspicious(names: list[str]) -> list[str]:
@@ -142,6 +172,11 @@ class _Dtype(_StandIn):
         self.name = name
 
 
+def _of_bytes(*arguments: Any) -> Any:
+    """Takes the place of `bytearray`, which of a number would fill as much memory as it says."""
+    return arguments[0] if arguments and isinstance(arguments[0], bytes) else _StandIn()
+
+
 class _ArrayWrapper(_StandIn):
     """joblib's word that the bytes of an array come next."""
 
@@ -149,15 +184,18 @@ class _ArrayWrapper(_StandIn):
 class _Reader(pickle._Unpickler):  # noqa: SLF001 - the one in Python, whose steps can be changed
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # noqa: SLF001
 
-    def __init__(self, file: BytesIO, found: set[str]) -> None:
+    def __init__(self, file: BytesIO, found: set[str], versions: dict[str, str]) -> None:
         super().__init__(file)
         self.file = file
         self.found = found
+        self.versions = versions
 
     def find_class(self, module: str, name: str) -> Any:
         self.found.add(f"{module}.{name}")
         if (module, name) == ("numpy", "dtype"):
             return _Dtype
+        if (module, name) == ("builtins", "bytearray"):
+            return _of_bytes
         if module.startswith("joblib.") and name == "NumpyArrayWrapper":
             return _ArrayWrapper
         return _StandIn
@@ -190,16 +228,25 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001 - the one in Python, whose ste
         instance = stack[-1]
         if isinstance(instance, _StandIn):
             instance.__setstate__(state)
+        if isinstance(state, dict):
+            self._note_versions(state)
         if isinstance(instance, _ArrayWrapper):
             self._pass_over(instance.state)
 
     dispatch[pickle.BUILD[0]] = load_build
 
+    def _note_versions(self, state: dict[Any, Any]) -> None:
+        of_sklearn, booster = state.get("_sklearn_version"), state.get("handle")
+        if isinstance(of_sklearn, str):
+            self.versions.setdefault("scikit-learn", of_sklearn)
+        if isinstance(booster, (bytes, bytearray)) and (said := XGBOOST_UBJ.search(booster)):
+            self.versions.setdefault("xgboost", f"{said[1][0]}.{said[2][0]}.{said[3][0]}")
+
     def _pass_over(self, state: dict[str, Any]) -> None:
         kind, shape = state.get("dtype"), state.get("shape", ())
         dtype = np.dtype(kind.name if isinstance(kind, _Dtype) and isinstance(kind.name, str) else "O")
         if dtype.hasobject:
-            _Reader(self.file, self.found).load()
+            _Reader(self.file, self.found, self.versions).load()
             return
         if state.get("numpy_array_alignment_bytes") is not None:
             padding = self.file.read(1)

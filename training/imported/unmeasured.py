@@ -119,8 +119,10 @@ def contract_of(loaded: Loaded, use_case: UseCase) -> Contract:
     Raises
     ------
     ModelError
-        It does not say how many columns it reads or what it answers, or it answers no made row.
+        It does not say how many columns it reads or what it answers, it answers no made row, or it was made
+        with another version of a library than the one that opens it.
     """
+    loaded.check_provable()
     described = _with_objective(describe(loaded.model), loaded.model)
     if not described.columns:
         raise ModelError(
@@ -395,7 +397,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         algorithm=algorithm,
         spec=contract.spec,
         signature=signature,
-        versions=loaded.versions,
+        loaded=loaded,
         metrics={},
         baseline={},
         rows=0,

@@ -34,6 +34,13 @@ class Plums(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return model_input["size"] * 2 + (model_input["colour"] == "red") + model_input["count"]
 
 
+class More(Plums):
+    """The next version of it."""
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        return super().predict(context, model_input, params) + 100
+
+
 class Words(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """One that answers labels and lists them nowhere."""
 
@@ -187,14 +194,43 @@ def test_what_is_not_there_is_one_true_sentence(
 
 
 @pytest.mark.usefixtures("tracked")
-def test_another_version_of_a_library_is_said(cli: Callable[..., Said], place: Path) -> None:
-    """Where the folder pins it; the model is measured all the same."""
+@pytest.mark.parametrize(("pin", "code"), [("numpy==1.21.6", 0), ("scikit-learn==0.24.2", 2)])
+def test_another_version_of_a_library_is_said(
+    pin: str, code: int, cli: Callable[..., Said], place: Path
+) -> None:
+    """Where the folder pins it; what computes the answers has to be the same, as no table measures them."""
     logged("pinned_of_others")
     folder = mlflow.artifacts.download_artifacts("models:/pinned_of_others/1", dst_path=str(place / "m"))
     shutil.copytree(folder, place / "pinned")
-    (place / "pinned" / "requirements.txt").write_text("mlflow\nscikit-learn==0.24.2\n")
+    (place / "pinned" / "requirements.txt").write_text(f"mlflow\n{pin}\n")
 
     made = cli("init", "pinned", "--name", "pinned_one", "--trust")
 
-    assert made.code == 0, made.err
-    assert "was made with scikit-learn 0.24.2, and this is" in made.err
+    assert made.code == code, made.err
+    assert f"was made with {pin.replace('==', ' ')}, and this is" in made.err
+
+
+@pytest.mark.parametrize("moving", ["@live", "/latest"])
+def test_a_name_that_has_moved_brings_the_new_version(
+    moving: str, cli: Callable[..., Said], place: Path, tracked: str
+) -> None:
+    """`ensure` measures the version that an alias names now, and repeats nothing where it has not moved."""
+    name = "moving_plums" + moving.strip("@/")
+    logged(name)
+    client = mlflow.MlflowClient(tracked)
+    client.set_registered_model_alias(name, "live", "1")
+    assert cli("init", f"models:/{name}{moving}", "--name", name + "_served", "--trust").code == 0
+    assert cli("ensure", f"{name}_served.toml").code == 0
+    assert "nothing to train" in cli("ensure", f"{name}_served.toml").out
+
+    logged(name, More())
+    client.set_registered_model_alias(name, "live", "2")
+    moved = cli("ensure", f"{name}_served.toml")
+
+    assert moved.code == 0, moved.err
+    assert "nothing to train" not in moved.out
+    artifact = champion(name + "_served", tracked, place / "champion")
+    record = {"size": 7.25, "colour": "red", "count": 2}
+    assert runtime.load(artifact)(Encoder(artifact.signature).records([record]))[0, 0] == 117.5
+    assert f"models:/{name}/2" in cli("card", name + "_served").out
+    assert "nothing to train" in cli("ensure", f"{name}_served.toml").out
