@@ -40,6 +40,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the commands of this package to a parser; `execute` runs what it parses."""
     _add_serving(commands)
     _add_cluster(commands)
+    _add_keys(commands)
     _add_upkeep(commands)
 
 
@@ -113,6 +114,43 @@ def _add_cluster(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     rollout.set_defaults(run=run_rollout, execute=execute)
 
 
+def _add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Who may ask a server what."""
+    keys = commands.add_parser("keys", help="add, list and revoke the keys that clients of a server need")
+    actions = keys.add_subparsers(required=True, metavar="ACTION")
+
+    add = actions.add_parser("add", help="make a key, print it once, and keep its hash in the file")
+    add.add_argument("name", metavar="NAME", help="whose key it is; the server's log has this name")
+    add.add_argument(
+        "--role",
+        dest="roles",
+        required=True,
+        type=words,
+        metavar="ROLES",
+        help="predict, explain, feedback, observe or admin; several with commas between them",
+    )
+    add.add_argument(
+        "--models", default=[], type=words, metavar="NAMES", help="the models it is for (default: all)"
+    )
+    add.add_argument("--rate", default="", metavar="N/s", help="such as 100/s, 60/min (default: no limit)")
+    add.add_argument(
+        "--expires", default="", metavar="TIME", help="such as 90d, 12h, 2027-06-30 (default: never)"
+    )
+    add.set_defaults(run=run_keys_add, execute=execute)
+
+    listed = actions.add_parser("list", help="print the keys of the file, without any secret")
+    listed.set_defaults(run=run_keys_list, execute=execute)
+
+    revoke = actions.add_parser("revoke", help="let a key, or all keys of a name, no longer count")
+    revoke.add_argument("name", metavar="NAME", help="the name or the id that `keys list` prints")
+    revoke.set_defaults(run=run_keys_revoke, execute=execute)
+
+    for action in (add, listed, revoke):
+        action.add_argument(
+            "--file", type=Path, metavar="FILE", help="the file of keys (default: OKAMOCHI_KEYS)"
+        )
+
+
 def _add_upkeep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The registry's pages, backups and locks."""
     mlflow = commands.add_parser("mlflow", help="start the MLflow UI on the registry that training writes to")
@@ -155,6 +193,11 @@ def count(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is less than 0")
     return value
+
+
+def words(text: str) -> list[str]:
+    """Parse names with commas between them."""
+    return [word for word in text.replace(",", " ").split() if word]
 
 
 def add_image_options(parser: argparse.ArgumentParser, *, default: str) -> None:
@@ -270,6 +313,48 @@ def run_rollout(options: argparse.Namespace) -> int:
     return explained(run)
 
 
+def run_keys_add(options: argparse.Namespace) -> int:
+    from deploy import keys
+
+    def run() -> int:
+        path = keys.file_of(options.file)
+        secret, key = keys.add(
+            path,
+            options.name,
+            options.roles,
+            models=options.models,
+            rate=options.rate,
+            expires=options.expires,
+        )
+        print(secret)
+        print(keys.told(key, path), file=sys.stderr)
+        return 0
+
+    return explained(run)
+
+
+def run_keys_list(options: argparse.Namespace) -> int:
+    from deploy import keys
+
+    def run() -> int:
+        print("\n".join(keys.table(keys.file_of(options.file))))
+        return 0
+
+    return explained(run)
+
+
+def run_keys_revoke(options: argparse.Namespace) -> int:
+    from deploy import keys
+
+    def run() -> int:
+        path = keys.file_of(options.file)
+        for key in keys.revoke(path, options.name):
+            print(f"{key.id} of {key.name} is revoked; servers that read {path} refuse it within seconds")
+        return 0
+
+    return explained(run)
+
+
 def run_mlflow(options: argparse.Namespace) -> int:
     from deploy import program
     from training.registry.place import shown_uri, tracking_uri
@@ -334,6 +419,7 @@ def explained(run: Callable[[], int]) -> int:
     from deploy.backup import BackupError
     from deploy.bundle import NoChampionError
     from deploy.image import CannotDeploy
+    from serving.access.keys import KeysError
     from training.registry.records import RegistryError
     from training.settings import UseCaseError
 
@@ -345,7 +431,7 @@ def explained(run: Callable[[], int]) -> int:
     except CannotDeploy as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except (BackupError, LockError, RegistryError, UseCaseError) as error:
+    except (BackupError, KeysError, LockError, RegistryError, UseCaseError) as error:
         print(error, file=sys.stderr)
         return error.exit_code
 

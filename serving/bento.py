@@ -11,6 +11,7 @@ import signal
 import time
 from contextlib import suppress
 from functools import cached_property, partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,9 @@ from serving.settings import Settings, SettingsError, read
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from serving.http.asgi import App
-
     # Heavy modules are imported where they are used: BentoML's parent process imports this module as well.
+    from serving.access.watch import KeysWatch
+    from serving.http.asgi import App
     from serving.http.gateway import Gateway
     from serving.http.routes import Live
     from serving.scoring.catalog import Catalog
@@ -132,6 +133,45 @@ def check_stored(models: Mapping[str, str]) -> None:
                 f"has no such model; `python -m deploy bundle {name}` puts the champion there and renews the "
                 "line, or set BENTOML_HOME to the folder whose store has it."
             )
+
+
+def check_keys() -> None:
+    """Refuse to start with a file of keys that cannot be used; say loudly where none is needed to ask.
+
+    Only the process of `bentoml serve` checks: a worker that is started later admits nobody until the file
+    can be read.
+
+    Raises
+    ------
+    BentoMLException
+        The message names the file and what is wrong with it.
+    """
+    command = click.get_current_context(silent=True)
+    if command is None or command.info_name != "serve":
+        return
+    from serving.access import keys
+
+    if settings().keys:
+        try:
+            keys.read(Path(settings().keys))
+        except keys.KeysError as error:
+            raise BentoMLException(str(error)) from None
+        return
+    host = str(command.params.get("host") or "0.0.0.0")  # noqa: S104 - BentoML's own default
+    if not is_loopback(host):
+        logger.warning(
+            "NO KEYS: whoever reaches %s may ask everything of this server. Set OKAMOCHI_KEYS to a file that "
+            "`python -m deploy keys add NAME --role predict` makes, or listen on 127.0.0.1.",
+            host,
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address to listen on."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def use_quick_parent() -> None:
@@ -240,6 +280,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         # on a full pipe, and a killed worker would not be replaced.
         if os.environ.get("BENTOML_VERBOSITY", "0") == "0":
             os.environ["BENTOML_VERBOSITY"] = "-1"
+        check_keys()
         check_stored(self.inner.models)
         self.models.extend(BentoModel(tag) for tag in self.inner.models.values())
 
@@ -258,6 +299,15 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         from serving.scoring import catalog
 
         return catalog.load(self.inner.models.items(), store.path_of, self.settings)
+
+    def _keys(self) -> KeysWatch:
+        """Have requests checked by the file of keys, from now on."""
+        from serving.access.watch import KeysWatch
+        from serving.http import access
+
+        watch = KeysWatch(Path(self.settings.keys), workers=self.settings.workers)
+        access.require(watch.check)
+        return watch
 
     def _watch(self, gateway: Gateway) -> Watch:
         """What makes changes of models.lock live."""
@@ -301,6 +351,8 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
             tracer=tracer,
         )
         self.live = gateway.live
+        if self.settings.keys:
+            gateway.keys = self._keys()
         if self.settings.watch_s:
             gateway.watch = self._watch(gateway)
         if guards.usable(guards.UVICORN):

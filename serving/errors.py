@@ -24,6 +24,7 @@ Reason = (
     | Literal[
         "bad_content_encoding",
         "bad_content_type",
+        "bad_credentials",
         "bad_deadline",
         "bad_http",
         "bad_input",
@@ -44,6 +45,7 @@ Reason = (
         "not_json",
         "not_ready",
         "queue_full",
+        "rate_exceeded",
         "server_failed",
         "timeout",
         "too_many_rows",
@@ -97,6 +99,8 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
     ----------
     request_id
         The id of the request in the log; set by the lane that answers it.
+    wait_s
+        How many seconds the lane waits before it answers; not 0 for tries with wrong keys.
     """
 
     def __init__(
@@ -122,6 +126,7 @@ class Problem(Exception):  # noqa: N818 - named as RFC 9457 names it
         self.error = error
         self.model = model
         self.request_id = ""
+        self.wait_s = 0.0
 
     def body(self) -> bytes:
         """The problem as `application/problem+json`."""

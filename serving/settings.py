@@ -47,6 +47,10 @@ class Settings:
         is_="how often models.lock is looked at; a version that it newly names goes live without a restart; "
         "0: never",
     )
+    keys: str = _setting(
+        "",
+        is_="the file of keys that `python -m deploy keys` writes; without it every request is admitted",
+    )
     workers: int = _setting(1, 1, 64, is_="worker processes; on a cluster keep 1 and add pods")
     max_body_bytes: int = _setting(
         16 * MIB, 1024, 2**31, is_="the largest request body; a larger one is refused with 413"

@@ -65,6 +65,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
     "serving": (
         {"bento"},
         {"http"},
+        {"access.watch"},
         {"prediction_log"},
         {"observe.logs"},
         {"observe.traces"},
@@ -73,6 +74,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"protocols"},
         {"scoring"},
         {"observe", "prediction_log.remembering"},
+        {"access"},
         {"declared", "errors", "guards", "ids", "waiting", "settings", "signals"},
     ),
 }

@@ -1,45 +1,47 @@
 """Access: `admit` authorizes every request, on both lanes and for every route.
 
-Today it admits every request. A check of keys belongs in `admit`, which is called for each request. The
-express lane caches heads together with the headers named here, and `admit` gets no other headers, so that a
-cached head never stands for another caller.
+Without keys it admits every request. The express lane caches heads together with the headers named here, and
+`admit` gets no other headers, so that a cached head never stands for another caller.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
+from serving.access.request import AccessRequest, Principal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from serving.access.check import Check
     from serving.errors import Headers
+
+__all__ = ["HEADERS", "AccessRequest", "Principal", "admit", "credentials_of", "require", "required"]
 
 HEADERS = frozenset((b"authorization", b"x-api-key"))
 """The headers with credentials; a client certificate would be another source."""
 
 
-class AccessRequest(msgspec.Struct, frozen=True, gc=False):
-    """The part of a request that access is decided by.
+class _Installed:
+    """The check of this worker; an instance, because looking up a class's attribute takes longer."""
 
-    Parameters
-    ----------
-    path
-        Percent-decoded, without the query.
-    credentials
-        The request's headers among `HEADERS`, names in lower case, each as often as it was sent.
-    """
+    __slots__ = ("admit",)
 
-    method: str
-    path: str
-    credentials: Headers
+    def __init__(self) -> None:
+        self.admit: Callable[[AccessRequest], Principal | None] | None = None
 
 
-class Principal(msgspec.Struct, frozen=True, gc=False):
-    """The authenticated caller, by a name that may be logged."""
+_installed = _Installed()
 
-    name: str
+
+def require(check: Check | None) -> None:
+    """Have `admit` ask this check from now on; None: it admits everybody."""
+    _installed.admit = check.admit if check is not None else None
+
+
+def required() -> bool:
+    """Whether requests need keys."""
+    return _installed.admit is not None
 
 
 def credentials_of(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -47,7 +49,7 @@ def credentials_of(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     return tuple(pair for pair in headers if pair[0] in HEADERS)
 
 
-def admit(_request: AccessRequest) -> Principal | None:
+def admit(request: AccessRequest) -> Principal | None:
     """Admit a request; return its caller if known.
 
     Both lanes look this function up in its module for each request, before its body is read.
@@ -55,7 +57,8 @@ def admit(_request: AccessRequest) -> Principal | None:
     Raises
     ------
     Problem
-        401 (with `WWW-Authenticate`) without valid credentials, 403 if they do not suffice. The lane answers
-        it in the shape of the route's protocol.
+        401 (with `WWW-Authenticate`) without valid credentials, 403 if they do not suffice, 429 if they are
+        used too often. The lane answers it in the shape of the route's protocol.
     """
-    return None
+    found = _installed.admit
+    return None if found is None else found(request)

@@ -170,9 +170,16 @@ class ExpressConnection(Connection):
             if self._due:
                 self._ticket = ticket
         except Problem as problem:
-            self._refuse(problem)
+            if problem.wait_s:
+                self.loop.call_later(problem.wait_s, self._refuse_after_wait, plain, problem)
+            else:
+                self._refuse(problem)
         except Exception as error:  # noqa: BLE001 - as in the gateway: a bug is a 500 and a line in the log
             self._fail(error)
+
+    def _refuse_after_wait(self, plain: Plain, problem: Problem) -> None:
+        if self._plain is plain and not self.transport.is_closing():
+            self._refuse(problem)
 
     def _refuse(self, problem: Problem) -> None:
         assert self._plain is not None  # noqa: S101 - set with _due
@@ -266,7 +273,9 @@ class ExpressConnection(Connection):
     def _answered(self) -> None:
         """The connection is idle again."""
         self._due = False
-        self._ticket = self._query = self._plain = None  # an idle connection holds no reference to a model
+        self._ticket = self._query = self._plain = self._principal = (
+            None  # an idle connection holds no reference to a model
+        )
         self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
         if self._reaper is None:

@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 MAX_VALUES = 24
 MAX_HEAD_BYTES = 4096  # a longer head is not worth remembering
@@ -68,18 +68,25 @@ class Form(NamedTuple):
         return found if place == len(head) else None
 
 
-def form_of(one: bytes, other: bytes, known: Form | None = None) -> Form | None:
+def form_of(
+    one: bytes, other: bytes, known: Form | None = None, always: Collection[bytes] = ()
+) -> Form | None:
     """The form of two heads that llhttp has parsed; None if they differ in more than values.
 
     Parameters
     ----------
     known
         A form whose values stay values even if these two heads do not differ in them.
+    always
+        Names of headers that are values even if the two heads do not differ in them. Credentials are: fixed
+        parts are compared byte by byte, and the time of that would tell how much of a key was right.
     """
     befores, lines = one.split(b"\r\n"), other.split(b"\r\n")
     if len(befores) != len(lines):
         return None
-    places = {i for i, line in enumerate(lines) if line != befores[i]}
+    places = {
+        i for i, line in enumerate(lines) if line.partition(b":")[0].lower() in always or line != befores[i]
+    }
     if known is not None:
         places.update(
             i

@@ -34,6 +34,7 @@ from serving.waiting import Until, unless_left
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from serving.access.watch import KeysWatch
     from serving.http.asgi import App, Message, Receive, Scope, Send
     from serving.observe.traces import Tracer
     from serving.scoring.catalog import Catalog, LiveModel
@@ -61,9 +62,12 @@ class Gateway:
     ----------
     watch
         Changes what is live while the server runs, if it is set before the server starts.
+    keys
+        Follows the file of keys, likewise.
     """
 
     watch: Watch | None = None
+    keys: KeysWatch | None = None
 
     def __init__(
         self,
@@ -172,7 +176,7 @@ class Gateway:
     async def _predict(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         context = RequestContext(scope)
         try:
-            context.principal = access.admit(_access_request(scope))
+            context.principal = access.admit(_access_request(scope, endpoint.model.name))
             context.head = read_head(scope["headers"], endpoint.content_types)
             body = await read_body(receive, context.head.length, self.settings.max_body_bytes)
             if body is None:
@@ -189,6 +193,8 @@ class Gateway:
             if reply is None:
                 return
         except Problem as problem:
+            if problem.wait_s:
+                await asyncio.sleep(problem.wait_s)
             reply = endpoint.refuse(context.named(problem))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
             reply = endpoint.refuse(context.named(server_failed(error)))
@@ -225,7 +231,8 @@ class Gateway:
         page = routes.pages.get(path)
         name = endpoint.name if endpoint is not None else page.endpoint if page else "other"
         try:
-            context.principal = access.admit(_access_request(scope))
+            model_name = endpoint.model.name if endpoint is not None else routes.catalog.default
+            context.principal = access.admit(_access_request(scope, model_name))
             context.head = read_head(scope["headers"], None)
             if path in self._passed_on and method in ("GET", "HEAD"):
                 name = "bentoml"
@@ -242,7 +249,9 @@ class Gateway:
                 if reply.status >= 400:  # a protocol's own way to say that the server is not ready
                     context.named(Problem(reply.status, "", error=routes.catalog.not_ready))
         except Problem as problem:
-            reply = self._refuse(path, context.named(problem))
+            if problem.wait_s:
+                await asyncio.sleep(problem.wait_s)
+            reply = self._refuse(path, context.named(_discreet(problem, context.principal)))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
             reply = self._refuse(path, context.named(server_failed(error)))
         model, version = (
@@ -312,13 +321,15 @@ class Gateway:
         until = Until(context.started + wait_ms / 1000)
         presence = presence_of(scope)
         presence.dispensable = True
+        models = context.principal.models if context.principal is not None else None
 
         async def work(place: Place) -> Reply | None:
             most = min(settings.feedback_body_bytes, settings.max_body_bytes)
             body = await read_body(receive, context.head.length, most, place.hold, "FEEDBACK_BODY_BYTES")
             if body is None:
                 return None
-            answered = asyncio.ensure_future(place.run(self._feedback.answer, body, until))
+            answer = partial(self._feedback.answer, models=models)
+            answered = asyncio.ensure_future(place.run(answer, body, until))
             return await unless_left(answered, receive)
 
         caller = caller_of(scope, context.principal)
@@ -328,11 +339,13 @@ class Gateway:
         async def tell(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 self._on_started()
-                if self.watch is not None:
-                    self.watch.start()
+                for follower in (self.watch, self.keys):
+                    if follower is not None:
+                        follower.start()
             elif message["type"] == "lifespan.shutdown.complete":
-                if self.watch is not None:
-                    await asyncio.get_running_loop().run_in_executor(None, self.watch.close)
+                for follower in (self.watch, self.keys):
+                    if follower is not None:
+                        await asyncio.get_running_loop().run_in_executor(None, follower.close)
                 self.catalog.close()
                 if self.predictions is not None:
                     await asyncio.get_running_loop().run_in_executor(None, self.predictions.close)
@@ -423,5 +436,25 @@ class RequestContext:
         return problem
 
 
-def _access_request(scope: Scope) -> access.AccessRequest:
-    return access.AccessRequest(scope["method"], scope["path"], access.credentials_of(scope["headers"]))
+def _access_request(scope: Scope, model: str) -> access.AccessRequest:
+    return access.AccessRequest(
+        scope["method"], scope["path"], access.credentials_of(scope["headers"]), model
+    )
+
+
+def _discreet(problem: Problem, principal: access.Principal | None) -> Problem:
+    """The problem without what its caller may not know: the names of models, where keys are required."""
+    if principal is None and problem.status == 503 and access.required():
+        detail = "Not ready; the log and /models have the reason."
+    elif principal is not None and principal.models is not None and problem.reason == "unknown_model":
+        detail = "Unknown model."
+    else:
+        return problem
+    return Problem(
+        problem.status,
+        detail,
+        headers=problem.headers,
+        reason=problem.reason,
+        error=problem.error,
+        model=problem.model,
+    )

@@ -103,7 +103,7 @@ class Heads:
     def kind_of(self, previous: bytes, head: bytes, plain: Plain) -> Kind | None:
         """The kind of two heads, of which `head` was parsed to `plain`; it is kept for other clients."""
         known = next((kind.form for kind in self.kinds if kind.plain.endpoint is plain.endpoint), None)
-        form = form_of(previous, head, known) if len(head) <= MAX_HEAD_BYTES else None
+        form = form_of(previous, head, known, HEADERS) if len(head) <= MAX_HEAD_BYTES else None
         if form is None:
             return None
         relevant_headers = tuple((i, name) for i, name in enumerate(form.names) if name in _RELEVANT)
@@ -147,7 +147,7 @@ class Heads:
                 headers = (*headers, (name, value))
                 if name in HEADERS:
                     access_request = AccessRequest(
-                        access_request.method, access_request.path, credentials_of(headers)
+                        "POST", access_request.path, credentials_of(headers), access_request.model
                     )
         if length > self._max_body_bytes:
             return None

@@ -95,7 +95,7 @@ class PlainReader:
             return None
         if checked.length is None or checked.length > self.max_body_bytes:
             return None
-        access_request = AccessRequest("POST", path, checked.credentials)
+        access_request = AccessRequest("POST", path, checked.credentials, endpoint.model.name)
         tally = self._observe.tally(endpoint.model.name, endpoint.model.version, endpoint.name)
         return Plain(endpoint, checked.length, checked, access_request, tally, endpoint.answer)
 

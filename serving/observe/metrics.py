@@ -93,6 +93,12 @@ VERSION_REFUSED = Gauge(
     multiprocess_mode="livemax",
 )
 
+KEYS_REFUSED = Gauge(
+    "okamochi_keys_refused",
+    "1 while the file of keys cannot be used; the keys from before hold.",
+    multiprocess_mode="livemax",
+)
+
 MODEL_PROCESS_RESTARTS = Counter(
     "okamochi_model_process_restarts", "Processes of a model that were replaced.", ["model"]
 )

@@ -53,8 +53,13 @@ class Feedback:
         self._catalog = catalog
         self._log = log
 
-    def answer(self, body: bytes, until: Until) -> Reply:
+    def answer(self, body: bytes, until: Until, *, models: frozenset[str] | None = None) -> Reply:
         """The reply to a body. It reads the log, so it is not for the event loop.
+
+        Parameters
+        ----------
+        models
+            The models that the caller may use; None for all. A row of another model counts as never logged.
 
         Raises
         ------
@@ -74,7 +79,7 @@ class Feedback:
                 "OKAMOCHI_PREDICTION_LOG set to a folder or a postgresql:// URL.",
             )
         try:
-            actuals = self._actuals(items, self._log, until)
+            actuals = self._actuals(items, self._log, until, models)
             before = self._log.store.add_actuals(actuals, until)
         except StoreError as error:
             raise Problem(
@@ -98,13 +103,19 @@ class Feedback:
             msgspec.json.encode({"stored": stored, "known": len(actuals) - stored}),
         )
 
-    def _actuals(self, items: list[dict[str, Any]], log: PredictionLog, until: Until) -> list[Actual]:
+    def _actuals(
+        self,
+        items: list[dict[str, Any]],
+        log: PredictionLog,
+        until: Until,
+        models: frozenset[str] | None,
+    ) -> list[Actual]:
         absent: list[CellError] = []
         fresh: list[bool] = []
         wrong: list[CellError] = []
         actuals: list[Actual] = []
         for i, (item, row) in enumerate(zip(items, _rows(items, log, until), strict=True)):
-            if row is None:
+            if row is None or (models is not None and row.model not in models):
                 place = "" if item.get("row") is None else f" row {item['row']}"
                 absent.append(_wrong(i, "id", f"the log has no{place} {item['id']!r}"))
                 fresh.append(-1 < ids.age_s(item["id"]) < FRESH_S)
@@ -130,11 +141,7 @@ class Feedback:
 
 
 def _rows(items: list[dict[str, Any]], log: PredictionLog, until: Until) -> list[Found | None]:
-    """The logged row of each item.
-
-    Once requests and rows name their principal, the right to report a value is checked here: the row of
-    another principal is then treated like a row that was never logged.
-    """
+    """The logged row of each item."""
     if log.holds({item["id"] for item in items}):
         log.flush()
     return log.store.find([(item["id"], item.get("row")) for item in items], until)

@@ -33,6 +33,7 @@ TESTS = "runs the suite, or loads a server for long: the suite itself is the tes
 MODELS = "needs a model of one's own: tests/training/imported makes some and runs it"
 ERASES = "changes a log that a reader has: tests/training/erasure runs it on some"
 SETS = "sets variables for what comes after"
+KEYS = "changes the file of keys that a server uses: tests/deploy/test_keys.py runs it on another"
 INSTALLS = "changes the environment of this checkout"
 
 NOT_RUN = {
@@ -61,6 +62,9 @@ NOT_RUN = {
     ".venv/bin/python -m training init model.pkl --name churn --trust": MODELS,
     ".venv/bin/python -m training forget --column customer_id --value C-1042 --dry-run": ERASES,
     ".venv/bin/python -m training forget --column customer_id --value C-1042": ERASES,
+    "python -m deploy keys add shop --role predict --models credit --rate 100/s --expires 90d": KEYS,
+    "python -m deploy keys list": KEYS,
+    "python -m deploy keys revoke shop": KEYS,
     ".venv/bin/python -m training run iris": TRAINS,
     ".venv/bin/python -m training run customers.toml": TRAINS,
     "make train USECASES=credit": TRAINS,

@@ -112,7 +112,7 @@ def test_a_full_queue_has_a_line_as_the_docs_show(made: dict[str, Made], lines: 
 def test_a_bug_has_one_line_with_its_place_and_the_name_of_the_request(
     made: dict[str, Made], lines: Lines, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    def fail(*_: Any) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         return {SECRET: 1}["x"] / 0
 
     async def main() -> None:

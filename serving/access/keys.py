@@ -1,0 +1,253 @@
+"""The file of keys: which keys there are, what each may do, and until when. It holds no key, only hashes.
+
+A key has 256 random bits, so one round of SHA-256 hides it: there is nothing to guess, and checking it costs
+a microsecond (docs/decisions/0029).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import os
+import re
+import secrets
+import stat
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from artifact.models_lock import NAME_RULE
+from serving.access.rates import per_second
+from serving.access.rights import RIGHTS, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+VARIABLE = "OKAMOCHI_KEYS"
+PREFIX = "okamochi"
+"""Every key begins with it, so that scanners for secrets recognise one."""
+MAX_BYTES = 16 * 1024 * 1024
+OWNER_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+"""Names of keys; they are logged."""
+EXPECTED_NAME = "1 to 64 letters, digits and . _ @ -, the first a letter or a digit"
+
+_ID = re.compile(r"[0-9a-f]{8}")
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+_Time = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class KeysError(Exception):
+    """The file of keys cannot be used: where, what was found and what was expected (exit code 2)."""
+
+    exit_code = 2
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A key as the file has it.
+
+    Parameters
+    ----------
+    id
+        Eight hexadecimal digits, which the key itself has too, so that a person can find it here.
+    name
+        Whose key it is.
+    hash
+        `sha256:` and the digest of the whole key.
+    models
+        The models that it is for; none: all.
+    rate
+        Such as `100/s`; "": no limit.
+    """
+
+    id: str
+    name: str
+    hash: str
+    roles: tuple[Role, ...]
+    models: tuple[str, ...] = ()
+    rate: str = ""
+    created: _Time | None = None
+    expires: _Time | None = None
+    revoked: _Time | None = None
+
+    @property
+    def expires_at(self) -> float:
+        """In seconds since 1970."""
+        return math.inf if self.expires is None else self.expires.timestamp()
+
+    @property
+    def rights(self) -> frozenset[str]:
+        """Of `rights.RIGHTS`."""
+        return frozenset(RIGHTS if "admin" in self.roles else self.roles)
+
+    def state(self, now: datetime) -> str:
+        """`valid`, `expired` or `revoked`."""
+        if self.revoked is not None:
+            return "revoked"
+        return "expired" if self.expires_at <= now.timestamp() else "valid"
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    keys: tuple[Key, ...]
+
+
+class Keys:
+    """The keys of one state of the file."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self.all = tuple(keys)
+        self._by_digest = {bytes.fromhex(key.hash.partition(":")[2]): key for key in self.all}
+
+    def find(self, secret: bytes) -> Key | None:
+        """The key with this secret, be it valid or not.
+
+        The look-up is by a digest that nobody can steer, so its time tells nothing about a key that is half
+        right.
+        """
+        digest = digest_of(secret)
+        key = self._by_digest.get(digest)
+        found = key.hash if key is not None else ""
+        return key if hmac.compare_digest(found, f"sha256:{digest.hex()}") else None
+
+
+def digest_of(secret: bytes) -> bytes:
+    """The digest that the file keeps."""
+    return hashlib.sha256(secret).digest()
+
+
+def make(
+    name: str,
+    roles: Iterable[Role],
+    *,
+    models: Iterable[str] = (),
+    rate: str = "",
+    expires: datetime | None = None,
+) -> tuple[str, Key]:
+    """A new key and its entry.
+
+    Raises
+    ------
+    KeysError
+        The name, a model's name or the rate is none.
+    """
+    key_id = secrets.token_hex(4)
+    secret = f"{PREFIX}_{key_id}_{secrets.token_urlsafe(32)}"
+    key = Key(
+        id=key_id,
+        name=name,
+        hash=f"sha256:{digest_of(secret.encode()).hex()}",
+        roles=tuple(dict.fromkeys(roles)),
+        models=tuple(dict.fromkeys(models)),
+        rate=rate,
+        created=datetime.now(UTC).replace(microsecond=0),
+        expires=expires,
+    )
+    wrong = _wrong(key)
+    if wrong:
+        raise KeysError(wrong)
+    return secret, key
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of the file.
+
+    Raises
+    ------
+    KeysError
+    """
+    try:
+        # A pipe would keep the server waiting for whoever writes to it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise KeysError(f"{VARIABLE}: {path} is no regular file; expected a file of keys.")
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise KeysError(
+            f"{VARIABLE}: {path} cannot be read ({error.strerror}). "
+            "`python -m deploy keys add NAME --role predict` makes it."
+        ) from None
+    if len(content) > MAX_BYTES:
+        raise KeysError(f"{VARIABLE}: {path} is larger than {MAX_BYTES} bytes.")
+    return content
+
+
+def parse(content: bytes, path: Path) -> tuple[Key, ...]:
+    """The keys of a file's content.
+
+    Raises
+    ------
+    KeysError
+    """
+    try:
+        keys = msgspec.json.decode(content, type=_File).keys
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise KeysError(
+            f"{VARIABLE}: {path} is not a file of keys: {error}. "
+            "Expected what `python -m deploy keys add` writes."
+        ) from None
+    seen: set[str] = set()
+    for number, key in enumerate(keys, 1):
+        wrong = _wrong(key)
+        if not wrong and (key.id in seen or key.hash in seen):
+            wrong = f"the id {key.id} or its hash stands twice"
+        if wrong:
+            raise KeysError(f"{VARIABLE}: {path}, key {number}: {wrong}.")
+        seen |= {key.id, key.hash}
+    return keys
+
+
+def read(path: Path) -> tuple[Key, ...]:
+    """The keys of a file.
+
+    Raises
+    ------
+    KeysError
+    """
+    return parse(read_bytes(path), path)
+
+
+def write(path: Path, keys: Iterable[Key]) -> None:
+    """Write the file so that a reader finds the old or the new one, whole.
+
+    Raises
+    ------
+    KeysError
+    """
+    path = path.resolve()  # where it is a link, what it leads to is replaced, and not the link
+    half = path.with_name(f"{path.name}.new")
+    content = msgspec.json.format(msgspec.json.encode(_File(tuple(keys))), indent=2) + b"\n"
+    try:
+        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
+            if path.exists():
+                os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        half.replace(path)
+    except OSError as error:
+        raise KeysError(f"{VARIABLE}: {path} cannot be written ({error.strerror}).") from None
+
+
+def _wrong(key: Key) -> str:
+    """What is wrong with an entry; "" for a right one."""
+    if not _ID.fullmatch(key.id):
+        return f"the id {key.id[:40]!r}, expected eight hexadecimal digits"
+    if not OWNER_RULE.fullmatch(key.name):
+        return f"the name {key.name[:80]!r}, expected {EXPECTED_NAME}"
+    if not _HASH.fullmatch(key.hash):
+        return "the hash is not `sha256:` and 64 hexadecimal digits"  # it may be a key, so it is not shown
+    if not key.roles:
+        return f"no role, expected at least one of {', '.join(RIGHTS)}"
+    for model in key.models:
+        if not NAME_RULE.fullmatch(model):
+            return f"the model {model[:80]!r}, expected lower-case letters, digits and _"
+    try:
+        if key.rate:
+            per_second(key.rate)
+    except ValueError as error:
+        return f"the rate: {error}"
+    return ""

@@ -1,0 +1,60 @@
+"""What access is decided by, and what is decided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from serving.access.rights import RIGHTS
+
+if TYPE_CHECKING:
+    from serving.errors import Headers
+
+NO_LIMIT: frozenset[str] | None = None
+
+
+class AccessRequest(msgspec.Struct, frozen=True, gc=False):
+    """The part of a request that access is decided by.
+
+    Parameters
+    ----------
+    path
+        Percent-decoded, without the query.
+    credentials
+        The request's headers among `serving.http.access.HEADERS`, names in lower case, each as often as it
+        was sent.
+    model
+        The model that a route without a name in its path leads to.
+    """
+
+    method: str
+    path: str
+    credentials: Headers
+    model: str = ""
+
+
+class Principal(msgspec.Struct, frozen=True, gc=False):
+    """The authenticated caller.
+
+    Parameters
+    ----------
+    name
+        It may be logged. Several keys may have one name: the old and the new one of a rotation.
+    rights
+        Of `rights.RIGHTS`.
+    models
+        The names of the models that the caller may use; None for all.
+    """
+
+    name: str
+    rights: frozenset[str] = frozenset(RIGHTS)
+    models: frozenset[str] | None = NO_LIMIT
+
+    def may(self, right: str) -> bool:
+        """Whether the caller has a right."""
+        return right in self.rights
+
+    def may_use(self, model: str) -> bool:
+        """Whether the caller may use a model, whether that exists or not."""
+        return self.models is None or model in self.models
