@@ -172,6 +172,13 @@ def _add_upkeep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     restore.add_argument("--overwrite", action="store_true", help="move existing state aside")
     restore.set_defaults(run=run_restore, execute=execute)
 
+    log_key = commands.add_parser(
+        "log-key", help="add a key to the file that OKAMOCHI_LOG_KEYS names; it encrypts from then on"
+    )
+    log_key.add_argument("file", type=Path, metavar="FILE", help="the keys file; made where there is none")
+    log_key.add_argument("--id", default="", help="the key's id (default: the day)")
+    log_key.set_defaults(run=run_log_key, execute=execute)
+
     lock = commands.add_parser("lock", help="resolve the dependency groups into requirements/")
     lock.add_argument(
         "--upgrade", action="store_true", help="take newer versions where the groups allow them"
@@ -406,6 +413,17 @@ def run_restore(options: argparse.Namespace) -> int:
     return explained(run)
 
 
+def run_log_key(options: argparse.Namespace) -> int:
+    from artifact.sealing import add_key
+
+    def run() -> int:
+        one = add_key(options.file, options.id)
+        print(f"{options.file}: the key {one} encrypts from now on. Keep the file: without it, no row opens.")
+        return 0
+
+    return explained(run)
+
+
 def run_lock(options: argparse.Namespace) -> int:
     from deploy.lock import lock
 
@@ -416,6 +434,7 @@ def explained(run: Callable[[], int]) -> int:
     """Print an expected error as its sentence; give its exit code."""
     from artifact.manifest import ArtifactError
     from artifact.models_lock import LockError
+    from artifact.sealing import LogKeysError
     from deploy.backup import BackupError
     from deploy.bundle import NoChampionError
     from deploy.image import CannotDeploy
@@ -431,7 +450,7 @@ def explained(run: Callable[[], int]) -> int:
     except CannotDeploy as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except (BackupError, KeysError, LockError, RegistryError, UseCaseError) as error:
+    except (BackupError, KeysError, LockError, LogKeysError, RegistryError, UseCaseError) as error:
         print(error, file=sys.stderr)
         return error.exit_code
 

@@ -20,7 +20,7 @@ import click
 from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
 
-from artifact import models_lock
+from artifact import models_lock, sealing
 from serving import declared, guards, signals
 from serving.settings import Settings, SettingsError, read
 
@@ -54,7 +54,7 @@ def settings() -> Settings:
     Raises
     ------
     BentoMLException
-        A variable has a value that its setting does not take.
+        A variable has a value that its setting does not take, or names a file that cannot be used.
     """
     try:
         found = read(os.environ)
@@ -62,7 +62,9 @@ def settings() -> Settings:
             from serving.observe import traces
 
             traces.destination(os.environ)
-    except SettingsError as error:
+        if found.log_keys:
+            sealing.read_keys(Path(found.log_keys).expanduser())
+    except (SettingsError, sealing.LogKeysError) as error:
         raise BentoMLException(str(error)) from None
     return found
 

@@ -137,6 +137,11 @@ class Settings:
     prediction_log: str = _setting(
         "", is_="where predictions are logged: a folder (pods may share it) or a `postgresql://` URL"
     )
+    log_keys: str = _setting(
+        "",
+        is_="the file with the keys that encrypt the prediction log (`python -m deploy log-key FILE`); "
+        "without it, it is not encrypted",
+    )
     prediction_log_rows_per_s: float = _setting(
         200.0, 0.1, 100_000, is_="the maximum number of rows per second that a worker logs, sampled uniformly"
     )

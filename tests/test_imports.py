@@ -41,7 +41,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"manifest"},
         {"encode", "logged"},
         {"kinds"},
-        {"models_lock", "nfc", "raised", "signature", "trusted", "verdict"},
+        {"models_lock", "nfc", "raised", "sealing", "signature", "trusted", "verdict"},
     ),
     "training": (
         {"__main__"},

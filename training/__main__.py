@@ -366,6 +366,7 @@ def live(chosen: argparse.Namespace) -> int:
 
 def forget(chosen: argparse.Namespace) -> int:
     """`forget [NAME] --column COLUMN --value VALUE... [--log FOLDER|URL] [--dry-run]`."""
+    from training.decide.live_log import sealing_keys
     from training.erasure.forget import as_json, as_text
     from training.erasure.forget import forget as erase
     from training.erasure.person import ErasureError, Person
@@ -387,6 +388,7 @@ def forget(chosen: argparse.Namespace) -> int:
         tuple(values),
         model=_use_case(chosen).name if str(chosen.name).endswith(".toml") else chosen.name or "",
         hash_key=os.environ.get("OKAMOCHI_HASH_KEY", "").strip(),
+        sealing=sealing_keys(),
     )
     found = erase(target, person, dry=chosen.dry_run)
     print(as_json(found, dry=chosen.dry_run) if chosen.json else as_text(found, person, dry=chosen.dry_run))

@@ -23,14 +23,16 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import msgspec
 
 from artifact.logged import LOCK, feedback_file, index_file
+from artifact.sealing import SealedError, about_feedback, opened
 from serving.prediction_log.lines import line_of
-from serving.prediction_log.record import NEW
+from serving.prediction_log.record import NEW, StoreError
 from serving.waiting import NotYetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from artifact.sealing import Sealing
     from serving.prediction_log.record import Actual, Found
     from serving.waiting import Until
 
@@ -48,7 +50,7 @@ def forget(log: Path) -> None:
     index_file(log).unlink(missing_ok=True)
 
 
-def add(folder: Path, actuals: Sequence[Actual], until: Until) -> list[Any]:
+def add(folder: Path, actuals: Sequence[Actual], until: Until, sealing: Sealing | None = None) -> list[Any]:
     """Add values; if one contradicts a stored value, add none.
 
     One process at a time does this in a folder, so no value is stored twice. Files are opened one after the
@@ -67,20 +69,24 @@ def add(folder: Path, actuals: Sequence[Actual], until: Until) -> list[Any]:
     for i, (row, _) in enumerate(actuals):
         by_log[row.place[:2]].append(i)
     with _locked(folder):
-        before = _known(by_log, actuals, until)
+        before = _known(by_log, actuals, until, sealing)
         if any(
             known is not NEW and known != each.actual for known, each in zip(before, actuals, strict=True)
         ):
             return before
-        _store({log: [actuals[i] for i in items if before[i] is NEW] for log, items in by_log.items()})
+        _store(
+            {log: [actuals[i] for i in items if before[i] is NEW] for log, items in by_log.items()}, sealing
+        )
     return before
 
 
-def _known(by_log: dict[_Log, list[int]], actuals: Sequence[Actual], until: Until) -> list[Any]:
+def _known(
+    by_log: dict[_Log, list[int]], actuals: Sequence[Actual], until: Until, sealing: Sealing | None
+) -> list[Any]:
     before: list[Any] = [NEW] * len(actuals)
     for log, items in by_log.items():
         until.check()
-        with suppress(FileNotFoundError), _Answers(*log) as answers:  # no feedback yet
+        with suppress(FileNotFoundError), _Answers(*log, sealing) as answers:  # no feedback yet
             answers.catch_up(until)
             for i in items:
                 until.check()
@@ -93,13 +99,13 @@ def _known(by_log: dict[_Log, list[int]], actuals: Sequence[Actual], until: Unti
     return before
 
 
-def _store(values: dict[_Log, list[Actual]]) -> None:
+def _store(values: dict[_Log, list[Actual]], sealing: Sealing | None) -> None:
     sizes: dict[Path, int] = {}
     try:
         for log, actuals in values.items():
             if not actuals:
                 continue
-            with _Answers(*log, create=True) as answers:
+            with _Answers(*log, sealing, create=True) as answers:
                 sizes[feedback_file(log[0])] = answers.size
                 answers.add(actuals)
     except OSError:
@@ -125,8 +131,8 @@ def _locked(folder: Path) -> Iterator[None]:
 class _Answers:
     """The feedback of one file of the log, with its index."""
 
-    def __init__(self, log: Path, file: int, *, create: bool = False) -> None:
-        self._log = log
+    def __init__(self, log: Path, file: int, sealing: Sealing | None, *, create: bool = False) -> None:
+        self._log, self._sealing = log, sealing
         # No feedback is added for a file that has just expired; and in one that was rewritten since the rows
         # were found, they stand elsewhere, so they have to be found again.
         if log.stat().st_ino != file:
@@ -160,9 +166,13 @@ class _Answers:
         if not line.startswith(b'{"id":"%s","row":%d,' % (row.id.encode(), row.row)):
             return NEW
         try:
-            return msgspec.json.decode(line)["actual"]
+            said = msgspec.json.decode(line)
         except msgspec.DecodeError:  # cut short when the disk was full or its writer died
             return NEW
+        try:
+            return opened(said, self._sealing)["actual"]
+        except SealedError as error:
+            raise StoreError(str(error)) from None
 
     def _line(self, start: int) -> bytes:
         parts: list[bytes] = []
@@ -181,7 +191,7 @@ class _Answers:
         places: list[tuple[int, int]] = []
         for row, actual in actuals:
             places.append((row.place[2], len(content)))
-            content += _feedback_line(row, actual)
+            content += _feedback_line(row, actual, self._sealing)
         if os.write(self._file, content) != len(content):
             raise OSError(0, "no room for the feedback")
         start = os.lseek(self._file, 0, os.SEEK_CUR) - len(content)
@@ -231,7 +241,10 @@ class _Answers:
         os.pwrite(self._index, _U64.pack(value), slot * _U64.size)
 
 
-def _feedback_line(row: Found, actual: Any) -> bytes:
+def _feedback_line(row: Found, actual: Any, sealing: Sealing | None) -> bytes:
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     said = {"id": row.id, "row": row.row, "actual": actual, "model": row.model, "at": at}
+    if sealing is not None:
+        content = msgspec.json.encode({"actual": said.pop("actual")})
+        said |= msgspec.structs.asdict(sealing.seal(content, about_feedback(row.id, row.row, row.model)))
     return msgspec.json.encode(said) + b"\n"

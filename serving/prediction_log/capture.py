@@ -20,6 +20,7 @@ import numpy as np
 
 from artifact.logged import MAX_TEXT, hash_of
 from artifact.raised import raised_at
+from artifact.sealing import Sealing
 from artifact.signature import labels
 from serving import ids
 from serving.observe import metrics
@@ -86,8 +87,9 @@ class Logged:
 class PredictionLog:
     """Captures rows on the event loop, and stores them in a thread."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, sealing: Sealing | None = None) -> None:
         self.store = store
+        self._sealing = sealing
         self._key = settings.hash_key
         self._days = settings.prediction_log_days
         self._sampler = Sampler(settings.prediction_log_rows_per_s)
@@ -233,6 +235,8 @@ class PredictionLog:
                 return
             lost = len(taken)
             try:
+                if self._sealing is not None and (problem := self._sealing.refresh()):
+                    self._complain(problem, "new keys of the prediction log cannot be used")
                 lines = self._lines(taken)
                 self.store.write(lines)
                 lost -= len(lines)
@@ -333,13 +337,15 @@ def open_log(settings: Settings) -> PredictionLog | None:
     target = settings.prediction_log
     if not target:
         return None
+    sealing = Sealing(Path(settings.log_keys).expanduser()) if settings.log_keys else None
     if target.startswith(POSTGRES):
         from serving.prediction_log.postgres import Postgres  # imported only where it is configured
 
-        return PredictionLog(Postgres(target), settings)
+        return PredictionLog(Postgres(target, sealing), settings, sealing)
     store = Folder(
         Path(target).expanduser().resolve(),
         file_bytes=settings.prediction_log_file_mb * MIB,
         file_s=settings.prediction_log_file_s,
+        sealing=sealing,
     )
-    return PredictionLog(store, settings)
+    return PredictionLog(store, settings, sealing)

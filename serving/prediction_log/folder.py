@@ -25,13 +25,14 @@ from artifact.logged import stands
 from serving import ids
 from serving.prediction_log import answers
 from serving.prediction_log.lines import line_of, place_of
-from serving.prediction_log.record import StoreError
+from serving.prediction_log.record import StoreError, sealed_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from io import BufferedWriter
     from pathlib import Path
 
+    from artifact.sealing import Sealing
     from artifact.verdict import LiveVerdict
     from serving.prediction_log.record import Actual, Found, Line
     from serving.waiting import Until
@@ -55,8 +56,9 @@ class Folder:
     of its rows, which any process may add to.
     """
 
-    def __init__(self, path: Path, *, file_bytes: int, file_s: float) -> None:
+    def __init__(self, path: Path, *, file_bytes: int, file_s: float, sealing: Sealing | None = None) -> None:
         self.path = path
+        self._sealing = sealing
         self._file_bytes, self._file_s = file_bytes, file_s
         self._file: BufferedWriter | None = None
         self._opened = 0.0
@@ -68,7 +70,9 @@ class Folder:
 
     def write(self, lines: Sequence[Line]) -> None:
         """See `Store`."""
-        content = b"".join(_encode(line) + b"\n" for line in lines)
+        sealing = self._sealing
+        written = lines if sealing is None else [sealed_line(line, sealing) for line in lines]
+        content = b"".join(_encode(line) + b"\n" for line in written)
         try:
             file = self._open(lines[0])
             end = file.seek(0, os.SEEK_END)
@@ -200,7 +204,7 @@ class Folder:
     def add_actuals(self, actuals: Sequence[Actual], until: Until) -> list[Any]:
         """See `Store`."""
         try:
-            return answers.add(self.path, actuals, until)
+            return answers.add(self.path, actuals, until, self._sealing)
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}") from error
 

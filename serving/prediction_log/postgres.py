@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact import verdict
-from serving.prediction_log.record import NEW, Found, StoreError
+from artifact.sealing import SealedError, about_feedback, opened
+from serving.prediction_log.record import NEW, Found, StoreError, sealed_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from artifact.sealing import Sealing
     from artifact.verdict import LiveVerdict
     from serving.prediction_log.record import Actual, Line
     from serving.waiting import Until
@@ -36,10 +38,11 @@ CREATE TABLE IF NOT EXISTS okamochi_feedback (
 class Postgres:
     """A `Store` in PostgreSQL. The writer keeps its connection; each query has its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, sealing: Sealing | None = None) -> None:
         import psycopg  # 12 MB that only this store needs
 
         self._psycopg = psycopg
+        self._sealing = sealing
         self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
         self._writer: Any = None
         self._has_tables = False
@@ -76,9 +79,7 @@ class Postgres:
                 line.model,
                 line.version,
                 line.endpoint,
-                _json(line.columns),
-                _json(line.prediction),
-                _json(line.scores),
+                *self._cells(line),
             )
             for line in lines
         ]
@@ -90,6 +91,13 @@ class Postgres:
         except self._psycopg.Error as error:
             self.close()
             raise StoreError(_said(error)) from error
+
+    def _cells(self, line: Line) -> tuple[str, str, str]:
+        """Columns, prediction and scores; if they are sealed, they are in place of the columns."""
+        if self._sealing is None:
+            return _json(line.columns), _json(line.prediction), _json(line.scores)
+        found = sealed_line(line, self._sealing)
+        return _json({"key": found.key, "sealed": found.sealed}), "null", "[]"
 
     def expire(self, days: float) -> None:
         """See `Store`."""
@@ -126,7 +134,11 @@ class Postgres:
                 "INSERT INTO okamochi_feedback (id, row, actual, model) "
                 "SELECT * FROM unnest(%s::text[], %s::integer[], %s::jsonb[], %s::text[]) "
                 "ON CONFLICT DO NOTHING RETURNING id, row",
-                (*_columns(keys), [_json(values[key][0]) for key in keys], [values[key][1] for key in keys]),
+                (
+                    *_columns(keys),
+                    [self._actual(key, *values[key]) for key in keys],
+                    [values[key][1] for key in keys],
+                ),
             ).fetchall()
             new = set(inserted)
             if len(new) < len(keys):
@@ -135,7 +147,10 @@ class Postgres:
                     "JOIN unnest(%s::text[], %s::integer[]) AS w (id, row) USING (id, row)",
                     _columns([key for key in keys if key not in new]),
                 ).fetchall()
-                known = {(one, row): actual for one, row, actual in rows}
+                known = {
+                    (one, row): self._opened((one, row), actual, values[one, row][1])
+                    for one, row, actual in rows
+                }
             for each in actuals:
                 key = (each.row.id, each.row.row)
                 before.append(known.get(key, NEW))
@@ -145,6 +160,20 @@ class Postgres:
             ):
                 raise self._psycopg.Rollback(whole)
         return before
+
+    def _actual(self, key: tuple[str, int], actual: Any, model: str) -> str:
+        if self._sealing is None:
+            return _json(actual)
+        content = msgspec.json.encode({"actual": actual})
+        return _json(self._sealing.seal(content, about_feedback(*key, model)))
+
+    def _opened(self, key: tuple[str, int], stored: Any, model: str) -> Any:
+        if not isinstance(stored, dict):  # no plain value is one
+            return stored
+        try:
+            return opened(stored | {"id": key[0], "row": key[1], "model": model}, self._sealing)["actual"]
+        except SealedError as error:
+            raise StoreError(str(error)) from None
 
     def verdicts(self) -> list[LiveVerdict]:
         """See `Store`."""

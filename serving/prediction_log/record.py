@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
+from artifact.sealing import about_row
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from artifact.sealing import Sealing
     from artifact.verdict import LiveVerdict
     from serving.waiting import Until
 
@@ -40,6 +43,46 @@ class Line(msgspec.Struct, frozen=True):
     columns: dict[str, Any]
     prediction: Any
     scores: list[float]
+
+
+class SealedLine(msgspec.Struct, frozen=True):
+    """A logged row whose cells, prediction and scores only `artifact.sealing` opens."""
+
+    id: str
+    row: int
+    rows: int
+    at: str
+    model: str
+    version: str
+    endpoint: str
+    key: str
+    sealed: str
+
+
+def sealed_line(line: Line, sealing: Sealing) -> SealedLine:
+    """Seal a row; its head stays readable, since rows are found by it."""
+    content = msgspec.json.encode(
+        {
+            "rows": line.rows,
+            "at": line.at,
+            "endpoint": line.endpoint,
+            "columns": line.columns,
+            "prediction": line.prediction,
+            "scores": line.scores,
+        }
+    )
+    found = sealing.seal(content, about_row(line.id, line.row, line.model, line.version))
+    return SealedLine(
+        line.id,
+        line.row,
+        line.rows,
+        line.at,
+        line.model,
+        line.version,
+        line.endpoint,
+        found.key,
+        found.sealed,
+    )
 
 
 class Found(msgspec.Struct, frozen=True):

@@ -32,6 +32,7 @@ SERVES = "serves until it is stopped, on its default port: tests/end_to_end runs
 TESTS = "runs the suite, or loads a server for long: the suite itself is the test"
 MODELS = "needs a model of one's own: tests/training/imported makes some and runs it"
 ERASES = "changes a log that a reader has: tests/training/erasure runs it on some"
+LOG_KEYS = "makes a file of keys: tests/artifact/test_sealing.py runs it"
 SETS = "sets variables for what comes after"
 KEYS = "changes the file of keys that a server uses: tests/deploy/test_keys.py runs it on another"
 INSTALLS = "changes the environment of this checkout"
@@ -65,6 +66,7 @@ NOT_RUN = {
     "python -m deploy keys add shop --role predict --models credit --rate 100/s --expires 90d": KEYS,
     "python -m deploy keys list": KEYS,
     "python -m deploy keys revoke shop": KEYS,
+    ".venv/bin/python -m deploy log-key log-keys": LOG_KEYS,
     ".venv/bin/python -m training run iris": TRAINS,
     ".venv/bin/python -m training run customers.toml": TRAINS,
     "make train USECASES=credit": TRAINS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact import verdict
+from artifact.sealing import DamagedError, Sealing, UnknownKeyError, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,20 +63,55 @@ def read_log(target: str, name: str) -> Iterator[Row]:
     return _read_folder(folder, name)
 
 
+def sealing_keys() -> Sealing | None:
+    """The keys of an encrypted log, where the environment names their file."""
+    path = os.environ.get("OKAMOCHI_LOG_KEYS", "").strip()
+    return Sealing(Path(path).expanduser()) if path else None
+
+
+class _Opener:
+    """Opens what is sealed. What cannot be opened is counted: one damaged line must not hide all others."""
+
+    def __init__(self) -> None:
+        self._sealing = sealing_keys()
+        self._good = 0
+        self._last = ""
+
+    def __call__(self, said: dict[str, Any] | None) -> dict[str, Any] | None:
+        if said is None or "sealed" not in said:
+            return said
+        try:
+            found = opened(said, self._sealing)
+        except UnknownKeyError as error:
+            raise NothingToJudgeError(str(error)) from None
+        except DamagedError as error:
+            self._last = str(error)
+            return None
+        self._good += 1
+        return found
+
+    def done(self) -> None:
+        """Refuse where nothing opened: that is a wrong key rather than damage."""
+        if self._last and not self._good:
+            raise NothingToJudgeError(self._last)
+
+
 def _read_folder(folder: Path, name: str) -> Iterator[Row]:
+    opener = _Opener()
     for path in sorted(folder.glob("feedback-*.jsonl")):
         actual = {}
         for line in _lines(path):
             said = _decode(line)
-            if said is not None and said.get("model") == name:
+            if said is not None and said.get("model") == name and (said := opener(said)) is not None:
                 actual[(said["id"], said["row"])] = said["actual"]
         for line in _lines(path.with_name("predictions-" + path.name.removeprefix("feedback-"))):
             # Most rows have no feedback, and looking at the head of a line is a tenth of decoding it.
             head = _KEY.match(line)
             key = (head[1].decode(), int(head[2])) if head else None
-            found = _decode(line) if key in actual else None
+            found = opener(_decode(line)) if key in actual else None
             if found is not None and key is not None:
                 yield Row(found["at"], found["version"], found["columns"], found["scores"], actual[key])
+    opener.done()
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -97,6 +134,7 @@ def _decode(line: bytes) -> dict[str, Any] | None:
 def _read_postgres(url: str, name: str) -> Iterator[Row]:
     import psycopg  # only for a log that is there
 
+    opener = _Opener()
     try:
         with (
             psycopg.connect(psycopg_url(url), connect_timeout=10) as found,
@@ -104,16 +142,28 @@ def _read_postgres(url: str, name: str) -> Iterator[Row]:
         ):
             cursor.execute(
                 "SELECT to_char(p.at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), p.version, p.columns, p.scores, "
-                "f.actual FROM okamochi_predictions p JOIN okamochi_feedback f USING (id, row) "
+                "f.actual, p.id, p.row FROM okamochi_predictions p JOIN okamochi_feedback f USING (id, row) "
                 "WHERE p.model = %s ORDER BY p.at, p.id, p.row",
                 (name,),
             )
-            for row in cursor:
-                yield Row(*row)
+            for at, version, columns, scores, actual, one, number in cursor:
+                said = {"id": one, "row": number, "model": name}
+                row = opener(said | stored_row(columns, scores, version) | {"at": at})
+                told = opener(said | (actual if isinstance(actual, dict) else {"actual": actual}))
+                if row is not None and told is not None:
+                    yield Row(row["at"], version, row["columns"], row["scores"], told["actual"])
+            opener.done()
     except psycopg.errors.UndefinedTable:
         raise NothingToJudgeError("no server has written a prediction log to that database yet") from None
     except psycopg.Error as error:
         raise NothingToJudgeError(f"the prediction log cannot be read: {first_line(error)}") from error
+
+
+def stored_row(columns: dict[str, Any], scores: list[float], version: str) -> dict[str, Any]:
+    """A row of the table as a line of a folder is; only a sealed one has no scores."""
+    if not scores:
+        return {"version": version, **columns}
+    return {"version": version, "columns": columns, "scores": scores}
 
 
 def psycopg_url(url: str) -> str:

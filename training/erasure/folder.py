@@ -56,6 +56,8 @@ def erase(folder: Path, person: Person, *, dry: bool = False) -> Found:
 
     Raises
     ------
+    UnknownKeyError
+        A row is encrypted with a key that is not here.
     OSError
         A file cannot be written. What was removed before stays removed; run it again.
     """
@@ -80,7 +82,7 @@ def look_in_archive(path: Path, person: Person) -> Place:
 
     Raises
     ------
-    tarfile.TarError, OSError, EOFError
+    tarfile.TarError, OSError, EOFError, UnknownKeyError
         It cannot be read.
     """
     found, keys = Found(), set[_Key]()
@@ -163,10 +165,11 @@ def _search(path: Path, person: Person, found: Found) -> set[_Key]:
 def _key_if_persons(line: bytes, person: Person, found: Found) -> _Key | None:
     try:
         said = msgspec.json.decode(line)
-        columns, model = said["columns"], said["model"]
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except msgspec.DecodeError:
         return _key_of(line) if person.in_half_a_line(line) else None
-    return _key_of(line) if found.is_persons(person, model, columns) else None
+    if not isinstance(said, dict) or "model" not in said or not {"columns", "sealed"} & said.keys():
+        return None
+    return _key_of(line) if found.is_persons(person, said) else None
 
 
 def _key_of(line: bytes) -> _Key:

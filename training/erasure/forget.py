@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from artifact.sealing import UnknownKeyError
 from training.decide.live_log import POSTGRES
 from training.erasure import folder, postgres
 from training.erasure.person import ErasureError, UnfinishedError
@@ -51,6 +52,17 @@ def forget(target: str, person: Person, *, dry: bool = False) -> Found:
 
 
 def _erase(target: str, person: Person, *, dry: bool) -> Found:
+    try:
+        found = _erase_in(target, person, dry=dry)
+    except UnknownKeyError as error:
+        raise ErasureError(f"nothing was removed: {error}") from None
+    found.problems += [
+        f"{_count(n, 'row')} could not be read: {reason}" for reason, n in found.damaged.items()
+    ]
+    return found
+
+
+def _erase_in(target: str, person: Person, *, dry: bool) -> Found:
     if target.startswith(POSTGRES):
         return postgres.erase(target, person, dry=dry)
     path = Path(target).expanduser()
@@ -90,7 +102,7 @@ def _look_into_backups(backups: Path, person: Person, found: Found) -> None:
     for path in sorted(backups.glob("*.tar.gz")):
         try:
             place = folder.look_in_archive(path, person)
-        except (OSError, EOFError, tarfile.TarError) as error:
+        except (OSError, EOFError, tarfile.TarError, UnknownKeyError) as error:
             found.problems.append(f"{path} cannot be searched: {error}")
             continue
         if place.rows or place.feedback:

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from artifact.sealing import DamagedError, opened
+
 if TYPE_CHECKING:
     from training.erasure.person import Person
 
@@ -46,6 +48,8 @@ class Found:
         How many rows have each column.
     models
         The models that rows are of.
+    damaged
+        How many rows could not be opened, by the reason.
     """
 
     places: list[Place] = field(default_factory=list)
@@ -56,11 +60,24 @@ class Found:
     hidden: int = 0
     columns: Counter[str] = field(default_factory=Counter)
     models: set[str] = field(default_factory=set)
+    damaged: Counter[str] = field(default_factory=Counter)
 
-    def is_persons(self, person: Person, model: str, columns: dict[str, Any]) -> bool:
-        """Count a row; whether it is the person's."""
+    def is_persons(self, person: Person, said: dict[str, Any]) -> bool:
+        """Count a row, as it stands in the log; whether it is the person's.
+
+        Raises
+        ------
+        UnknownKeyError
+            It is encrypted with a key that is not here.
+        """
+        model = said["model"]
         self.models.add(model)
         if person.model and model != person.model:
+            return False
+        try:
+            columns = opened(said, person.sealing)["columns"]
+        except DamagedError as error:
+            self.damaged[str(error)] += 1
             return False
         self.rows += 1
         self.columns.update(columns.keys())

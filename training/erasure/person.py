@@ -17,6 +17,8 @@ from artifact.logged import HASH_DIGITS, MAX_TEXT, hash_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from artifact.sealing import Sealing
+
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
 """A text that can be the spelling of a logged number; 007 is a text of its own."""
 _HASH = re.compile(rf"[0-9a-f]{{{HASH_DIGITS}}}")
@@ -46,12 +48,15 @@ class Person:
         Only rows of this model; "" for all models.
     hash_key
         The key by which servers hash sensitive cells, or "".
+    sealing
+        The keys of an encrypted log.
     """
 
     column: str
     values: tuple[str, ...]
     model: str = ""
     hash_key: str = ""
+    sealing: Sealing | None = None
 
     def _spellings(self) -> Iterator[str | float]:
         """Everything that a server may have been sent for one of the values, and how it logs it."""

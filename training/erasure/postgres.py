@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from training.decide.live_log import first_line, psycopg_url
+from training.decide.live_log import first_line, psycopg_url, stored_row
 from training.erasure.found import Found, Place
 from training.erasure.person import ErasureError
 
@@ -44,9 +44,10 @@ def erase(url: str, person: Person, *, dry: bool = False) -> Found:
 def _search(connection: Any, person: Person, found: Found) -> list[tuple[str, int]]:
     keys = []
     with connection.cursor("okamochi_forget") as cursor:
-        cursor.execute("SELECT id, row, model, columns FROM okamochi_predictions")
-        for one, row, model, columns in cursor:
-            if found.is_persons(person, model, columns):
+        cursor.execute("SELECT id, row, model, version, columns, scores FROM okamochi_predictions")
+        for one, row, model, version, columns, scores in cursor:
+            said = {"id": one, "row": row, "model": model, **stored_row(columns, scores, version)}
+            if found.is_persons(person, said):
                 keys.append((one, row))
     return keys
 
