@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy import image as images
 from deploy.image import CHECKOUT, Built, CannotDeploy, DeployFailed
-from deploy.serve import curl
+from deploy.serve import curl, key_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,7 +175,7 @@ def up(cluster: Cluster, image: str, *, base: str, options: str, timeout_s: int)
     wait_for_replicas(cluster, timeout_s)
     with addresses(cluster) as found:
         url = found[0]
-        models = fetch(f"{url}/models")["models"]
+        models = models_of(url)
         if not url.endswith(f":{NODE_PORT}"):
             url = f"http://127.0.0.1:{PORT}"
             forward = ["port-forward", f"service/{NAME}", f"{PORT}:80"]
@@ -316,7 +316,7 @@ def node_ports(cluster: Cluster) -> list[str]:
 
 def process_of(url: str) -> str:
     """The prefix of the ids that the server process behind a URL makes."""
-    example = fetch(f"{url}/models")["models"][0]["example"]
+    example = models_of(url)[0]["example"]
     return str(fetch(f"{url}/predict", {"records": [example]})["id"]).partition("-")[0]
 
 
@@ -343,10 +343,29 @@ def forwarded(cluster: Cluster, what: str) -> Iterator[str]:
             process.terminate()
 
 
+def models_of(url: str) -> list[dict[str, Any]]:
+    """The live models that a server describes.
+
+    Raises
+    ------
+    DeployFailed
+        It needs another key.
+    """
+    found = fetch(f"{url}/models")
+    if "models" not in found:
+        raise DeployFailed(
+            f"{url}/models answers {found.get('status')}: {found.get('detail')} Set OKAMOCHI_CLIENT_KEY to a "
+            "key with the roles predict and observe."
+        )
+    models: list[dict[str, Any]] = found["models"]
+    return models
+
+
 def fetch(url: str, body: dict[str, Any] | None = None) -> Any:
     """The server's reply, also an error reply; tries again while nothing answers."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310 - always http
+    headers = {"Content-Type": "application/json", **key_header()}
+    request = urllib.request.Request(url, data, headers)  # noqa: S310 - always http
     end = time.monotonic() + PATIENCE_S
     while True:
         try:

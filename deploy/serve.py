@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ HOST = "127.0.0.1"
 REFUSED = 3
 """Exit code of a training whose model the gate refused."""
 FEW_COLUMNS = 8
+CLIENT_KEY = "OKAMOCHI_CLIENT_KEY"
 PICKED = "OKAMOCHI_MODELS"
 """The variable with the models of `models.lock` to serve, in their order."""
 
@@ -123,7 +125,15 @@ def ready(port: int) -> bool:
 def greeting(port: int, mlflow_port: int, *, followed: bool) -> Iterator[str]:
     """A request for each model that works when pasted, and the addresses of the pages."""
     at = f"http://{HOST}:{port}"
-    models = fetch(f"{at}/models")["models"]
+    try:
+        models = fetch(f"{at}/models")["models"]
+    except urllib.error.HTTPError as error:
+        with error:
+            yield (
+                f"\nReady: {at}. It needs a key, since OKAMOCHI_KEYS is set. For an example here, set "
+                f"{CLIENT_KEY} to one with the roles predict and observe."
+            )
+        return
     names = ", ".join(model["name"] for model in models)
     yield f"\nReady: {at} serves {names}. Paste this into another terminal:"
     for number, model in enumerate(models):
@@ -140,9 +150,17 @@ def curl(url: str, example: dict[str, Any]) -> str:
     """A request with the example: by name for few columns, else by position."""
     few = len(example) <= FEW_COLUMNS
     body: dict[str, Any] = {"records": [example]} if few else {"features": [list(example.values())]}
-    return f"curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+    key = f' -H "X-API-Key: ${CLIENT_KEY}"' if os.environ.get("OKAMOCHI_CLIENT_KEY") else ""
+    return f"curl -s {url}{key} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+
+
+def key_header() -> dict[str, str]:
+    """The key that these commands send to a server: that of `OKAMOCHI_CLIENT_KEY`, if it is set."""
+    key = os.environ.get("OKAMOCHI_CLIENT_KEY", "").strip()
+    return {"X-API-Key": key} if key else {}
 
 
 def fetch(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as reply:  # noqa: S310 - always ours
+    request = urllib.request.Request(url, headers=key_header())  # noqa: S310 - always ours
+    with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - as above
         return json.load(reply)

@@ -12,7 +12,7 @@ from locust.exception import StopUser
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # Locust loads this file from anywhere
 
-from loadtests import run
+from loadtests import run, target
 from loadtests.payloads import check
 from loadtests.protocols import INFER, INVOCATIONS, PREDICT, WrongAnswerError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 run.attach(events)
 
-JSON = {"Content-Type": "application/json"}
+HEADERS = {"Content-Type": "application/json", **target.key_header()}
 SHED = 429
 
 
@@ -81,7 +81,7 @@ class ModelUser(FastHttpUser):
         self, protocol: Protocol, path: str, request: Request, due: float
     ) -> tuple[int, Outcome, float]:
         traffic = self._traffic
-        with self.client.post(path, data=request.body, headers=JSON, catch_response=True) as response:
+        with self.client.post(path, data=request.body, headers=HEADERS, catch_response=True) as response:
             milliseconds = max(0.0, perf_counter() - due) * 1000
             response.request_meta["response_time"] = milliseconds
             status = response.status_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from loadtests.tally import Served
 
 TIMEOUT_S = 10.0
+KEY = "OKAMOCHI_CLIENT_KEY"
 
 
 def live_model(host: str, name: str) -> Model:
@@ -35,6 +37,10 @@ def live_model(host: str, name: str) -> Model:
         found = json.loads(get(f"{host.rstrip('/')}/models"))
         default, live = found["default"], {model["name"]: model for model in found["models"]}
     except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            raise UsageError(
+                f"{host}/models answers {error.code}: set {KEY} to a key with the roles predict and observe."
+            ) from error
         raise UsageError(f"{host}/models answers {error.code}: it is not an Okamochi server.") from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
@@ -93,7 +99,14 @@ def each(url: str) -> list[str]:
     return [parts._replace(netloc=f"{address}:{port}").geturl() for address in sorted(addresses)]
 
 
+def key_header() -> dict[str, str]:
+    """The key of the server under test, if `OKAMOCHI_CLIENT_KEY` has one."""
+    key = os.environ.get("OKAMOCHI_CLIENT_KEY", "").strip()
+    return {"X-API-Key": key} if key else {}
+
+
 def get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as reply:  # noqa: S310 - checked to be HTTP
+    request = urllib.request.Request(url, headers=key_header())  # noqa: S310 - checked to be HTTP
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310 - as above
         body: Any = reply.read()
     return bytes(body)

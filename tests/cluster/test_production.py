@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from deploy import cluster as clusters
+from serving.access import keys
 from tests.cluster.place import POSTGRES, TRAINING, Place
 from tests.k8s.rendering import compose, of_kind, render
 
@@ -34,7 +35,13 @@ print(os.getuid(), refused('/x'), refused('/bento/x'), refused('/tmp/x'), token)
 
 
 @pytest.fixture
-def production(mlflow: Place, kinds: None, good_image: str, tmp_path: Path) -> Iterator[Place]:  # noqa: ARG001
+def production(
+    mlflow: Place,
+    kinds: None,  # noqa: ARG001
+    good_image: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Place]:
     """With the images of this machine, and of the server as much of a core as three find on a laptop."""
     images = [
         {"name": f"{REGISTRY}/okamochi", **parts(good_image)},
@@ -53,8 +60,19 @@ def production(mlflow: Place, kinds: None, good_image: str, tmp_path: Path) -> I
             patches=[{"patch": smaller}],
         )
     )
+    secret, key = keys.make("test", ["predict", "observe"])
+    keys.write(tmp_path / "keys.json", [key])
+    secrets = {
+        "okamochi-keys": [f"--from-file={tmp_path / 'keys.json'}"],
+        "okamochi-clients": [f"--from-literal={name}={secret}" for name in ("prometheus", "loadtest")],
+    }
+    for name, content in secrets.items():
+        mlflow.kubectl("create", "secret", "generic", name, *content)
+    monkeypatch.setenv("OKAMOCHI_CLIENT_KEY", secret)
     mlflow.apply(objects)
     yield mlflow
+    for name in secrets:
+        mlflow.kubectl("delete", "secret", name)
     ours = [
         each for each in objects if each["metadata"]["name"] == "okamochi" and each["kind"] != "Namespace"
     ]
@@ -67,7 +85,9 @@ def parts(image: str) -> dict[str, str]:
     return {"newName": name, "newTag": tag}
 
 
-def test_production_serves_with_three_pods_that_are_locked_in(production: Place, made: Made) -> None:
+def test_production_serves_with_three_pods_that_are_locked_in(
+    production: Place, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beside MLflow, backups and retraining; nothing is to be had in a pod but what it serves."""
     production.kubectl(
         "wait", "deployment/okamochi", "--for=jsonpath={.status.availableReplicas}=3", "--timeout=180s"
@@ -76,8 +96,11 @@ def test_production_serves_with_three_pods_that_are_locked_in(production: Place,
     looked = production.kubectl("exec", "deployment/okamochi", "--", "python", "-c", LOOK)
     with production.forwarded("service/okamochi", 80) as url:
         reply = clusters.fetch(f"{url}/predict", {"features": made.rows[:1]})
+        monkeypatch.delenv("OKAMOCHI_CLIENT_KEY")
+        refused = clusters.fetch(f"{url}/predict", {"features": made.rows[:1]})
     budget = production.get("poddisruptionbudget", "okamochi")["status"]
 
     assert looked.split() == ["10001", "True", "True", "False", "False"]
     assert reply["version"] == "1", json.dumps(reply)
+    assert refused["status"] == 401, json.dumps(refused)
     assert (budget["currentHealthy"], budget["disruptionsAllowed"]) == (3, 1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from serving.access.rights import OPEN, needed
 from serving.settings import PREFIX, Settings
 from tests.k8s.rendering import (
     COMPONENTS,
@@ -94,7 +95,9 @@ def test_every_pod_keeps_within_restricted(objects: dict[str, list[Object]], wha
         assert context["runAsUser"] >= 999, name
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
         for volume in pod["volumes"]:
-            assert set(volume) - {"name"} <= {"emptyDir", "configMap", "persistentVolumeClaim"}, name
+            assert set(volume) - {"name"} <= {"emptyDir", "configMap", "persistentVolumeClaim", "secret"}, (
+                name
+            )
             assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"], name
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
             own = container["securityContext"]
@@ -279,6 +282,33 @@ def test_local_is_reached_from_this_machine(objects: dict[str, list[Object]]) ->
     service = one(objects["overlays/local"], "Service", "okamochi")["spec"]
     assert (service["type"], service["ports"][0]["nodePort"]) == ("NodePort", 30300)
     assert service["selector"] == SERVER
+
+
+def test_production_needs_keys_and_its_clients_have_theirs(objects: dict[str, list[Object]]) -> None:
+    """Prometheus by the PodMonitor, Locust by its Jobs; probes ask open routes."""
+    found = objects["overlays/production"]
+    pod = pod_template(one(found, "Deployment", "okamochi"))["spec"]
+    (container,) = pod["containers"]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    (volume,) = (each for each in pod["volumes"] if "secret" in each)
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == volume["name"])
+    assert environment["OKAMOCHI_KEYS"] == f"{mount['mountPath']}/keys.json"
+    assert "subPath" not in mount, "a subPath never changes in a running pod"
+    assert mount["readOnly"]
+    assert volume["secret"] == {"secretName": "okamochi-keys", "defaultMode": 0o440}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert needed("GET", container[probe]["httpGet"]["path"]).right == OPEN
+    (endpoint,) = one(found, "PodMonitor", "okamochi")["spec"]["podMetricsEndpoints"]
+    assert endpoint["authorization"] == {
+        "type": "Bearer",
+        "credentials": {"name": "okamochi-clients", "key": "prometheus"},
+    }
+    for job in of_kind(rendered("loadtest", "keys"), "Job"):
+        (locust,) = pod_template(job)["spec"]["containers"]
+        (variable,) = locust["env"]
+        assert variable["name"] == "OKAMOCHI_CLIENT_KEY"
+        assert variable["valueFrom"]["secretKeyRef"] == {"name": "okamochi-clients", "key": "loadtest"}
+    assert "OKAMOCHI_KEYS" not in str(objects["overlays/local"])
 
 
 def test_production_opens_no_port_of_the_nodes(objects: dict[str, list[Object]]) -> None:
