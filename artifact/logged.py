@@ -30,6 +30,11 @@ def feedback_file(log: Path) -> Path:
     return log.with_name("feedback-" + log.name.removeprefix("predictions-"))
 
 
+def shadows_file(log: Path) -> Path:
+    """Path of the file with what shadows predict for a log's rows."""
+    return log.with_name("shadows-" + log.name.removeprefix("predictions-"))
+
+
 def index_file(log: Path) -> Path:
     """Path of the index: for each row the byte of its value in the feedback."""
     return log.with_name("index-" + log.name.removeprefix("predictions-").removesuffix(".jsonl"))

@@ -126,7 +126,9 @@ DRIFT_ROWS = Gauge(
     "okamochi_drift_rows", "Distinct rows in the drift window.", ["model"], multiprocess_mode="livemax"
 )
 
-PREDICTION_LOG_ROWS = Counter("okamochi_prediction_log_rows", "Rows written to the prediction log.")
+PREDICTION_LOG_ROWS = Counter(
+    "okamochi_prediction_log_rows", "Rows written to the prediction log, those of shadows included."
+)
 PREDICTION_LOG_DROPPED = Counter(
     "okamochi_prediction_log_dropped", "Answered rows that are not in the prediction log.", ["reason"]
 )

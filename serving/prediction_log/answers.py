@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import msgspec
 
-from artifact.logged import LOCK, feedback_file, index_file
+from artifact.logged import LOCK, feedback_file, index_file, shadows_file
 from artifact.sealing import SealedError, about_feedback, opened
 from serving.prediction_log.lines import line_of
 from serving.prediction_log.record import NEW, StoreError
@@ -45,7 +45,8 @@ _Log: TypeAlias = "tuple[Path, int]"  # with the inode that the rows were found 
 
 
 def forget(log: Path) -> None:
-    """Delete the feedback of a log's rows."""
+    """Delete what belongs to a log's rows: their feedback, and what shadows predict for them."""
+    shadows_file(log).unlink(missing_ok=True)
     feedback_file(log).unlink(missing_ok=True)
     index_file(log).unlink(missing_ok=True)
 

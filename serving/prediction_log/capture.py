@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from artifact.logged import MAX_TEXT, hash_of
+from artifact.models_lock import CHAMPION
 from artifact.raised import raised_at
 from artifact.sealing import Sealing
 from artifact.signature import labels
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from artifact.signature import Signature
     from serving.errors import Problem
-    from serving.prediction_log.record import Store
+    from serving.prediction_log.record import ShadowLine, Store
     from serving.protocols import Endpoint, Head, Reply
     from serving.scoring.catalog import LiveModel
     from serving.scoring.scores import Scores
@@ -63,10 +64,19 @@ class _Taken(NamedTuple):
     version: str
     endpoint: str
     signature: Signature
+    role: str
     cells: Any  # by position: a list, an array of the matrix, or the bytes of `batcher.packer`
     sensitive: tuple[Any, ...]
     prediction: Any
     scores: NDArray[np.float64]
+
+
+class Captured(NamedTuple):
+    """The rows of a request that were taken for the log."""
+
+    query: Any
+    id: str
+    rows: range
 
 
 class Logged:
@@ -95,6 +105,8 @@ class PredictionLog:
         self._sampler = Sampler(settings.prediction_log_rows_per_s)
         self._most = int(BUFFERED_S * settings.prediction_log_rows_per_s) + 1
         self._buffer: deque[_Taken] = deque()
+        self._shadows: deque[ShadowLine] = deque()
+        self.captured: Captured | None = None  # the latest; its reader compares the query and sets it to None
         self._writing = threading.Lock()
         self._complained = -COMPLAIN_EVERY_S
         self._written = metrics.PREDICTION_LOG_ROWS
@@ -116,15 +128,15 @@ class PredictionLog:
         self._versions = versions
         self._thread.start()
 
-    def logged(self, endpoints: Mapping[str, Endpoint]) -> dict[str, Endpoint]:
-        """The same endpoints, by path, each wrapped so that its answers are logged."""
+    def logged(self, endpoints: Mapping[str, Endpoint], role: str = CHAMPION) -> dict[str, Endpoint]:
+        """The same endpoints, by path, each wrapped so that its answers are logged with this role."""
         wrapped: dict[int, Endpoint] = {}
         for endpoint in endpoints.values():
             if id(endpoint) not in wrapped:
-                wrapped[id(endpoint)] = Logged(endpoint, self._logging(endpoint))
+                wrapped[id(endpoint)] = Logged(endpoint, self._logging(endpoint, role))
         return {path: wrapped[id(endpoint)] for path, endpoint in endpoints.items()}
 
-    def _logging(self, endpoint: Endpoint) -> Callable[[Any, Scores, int], Reply]:
+    def _logging(self, endpoint: Endpoint, role: str) -> Callable[[Any, Scores, int], Reply]:
         answer, sampler = endpoint.answer, self._sampler
 
         def answered(query: Any, scores: Scores, first: int) -> Reply:
@@ -137,7 +149,7 @@ class PredictionLog:
             rows = sampler.take(n)
             if rows is None:
                 return reply
-            return self._capture(endpoint, query, scores, first, reply=reply, picked=rows)
+            return self._capture(endpoint, query, scores, first, role=role, reply=reply, picked=rows)
 
         return answered
 
@@ -148,6 +160,7 @@ class PredictionLog:
         scores: Scores,
         first: int,
         *,
+        role: str,
         reply: Reply,
         picked: range,
     ) -> Reply:
@@ -181,13 +194,22 @@ class PredictionLog:
                     model.version,
                     endpoint.name,
                     signature,
+                    role,
                     cells,
                     sensitive,
                     _predicted(query, scores, first + row),
                     scores.values[first + row].copy(),
                 )
             )
+        self.captured = Captured(query, found, picked)
         return reply
+
+    def add_shadow(self, line: ShadowLine) -> None:
+        """Take what a shadow predicts for a row that was captured before; called from any thread."""
+        if len(self._shadows) >= self._most:
+            self._dropped["buffer_full"].inc()
+        else:
+            self._shadows.append(line)
 
     # ---- the thread
 
@@ -230,24 +252,34 @@ class PredictionLog:
         """Store the rows that were captured before this call."""
         with self._writing:
             self._dropped["sampled_out"].inc(max(0, self._sampler.skipped()))
+            # Before the rows, so that each line of a shadow finds its row stored.
+            shadows = [self._shadows.popleft() for _ in range(len(self._shadows))]
             taken = [self._buffer.popleft() for _ in range(len(self._buffer))]
-            if not taken:
-                return
-            lost = len(taken)
-            try:
-                if self._sealing is not None and (problem := self._sealing.refresh()):
-                    self._complain(problem, "new keys of the prediction log cannot be used")
-                lines = self._lines(taken)
-                self.store.write(lines)
-                lost -= len(lines)
-                self._written.inc(len(lines))
-            except StoreError as error:
-                self._complain(str(error))
-            except Exception as error:  # noqa: BLE001 - the caller, such as feedback, goes on
-                self._complain(raised_at(error))
-            finally:
-                if lost:
-                    self._dropped["store_failed"].inc(lost)
+            if self._sealing is not None and (problem := self._sealing.refresh()):
+                self._complain(problem, "new keys of the prediction log cannot be used")
+            if taken:
+                self._store(len(taken), lambda: self._write(taken))
+            if shadows:
+                self._store(len(shadows), lambda: self.store.write_shadows(shadows))
+
+    def _store(self, lines: int, write: Callable[[], int]) -> None:
+        """Write lines, and count those that are not stored; whoever calls it goes on."""
+        stored = 0
+        try:
+            stored = write()
+            self._written.inc(stored)
+        except StoreError as error:
+            self._complain(str(error))
+        except Exception as error:  # noqa: BLE001 - the caller, such as feedback, goes on
+            self._complain(raised_at(error))
+        finally:
+            if stored < lines:
+                self._dropped["store_failed"].inc(lines - stored)
+
+    def _write(self, taken: Sequence[_Taken]) -> int:
+        lines = self._lines(taken)
+        self.store.write(lines)
+        return len(lines)
 
     def _lines(self, taken: Sequence[_Taken]) -> list[Line]:
         """The lines of rows; rows that cannot be encoded are left out."""
@@ -284,13 +316,14 @@ class PredictionLog:
             taken.id,
             taken.row,
             taken.rows,
-            f"{second(int(taken.at))}.{int(taken.at % 1 * 1000):03d}+00:00",
+            moment(taken.at),
             taken.model,
             taken.version,
             taken.endpoint,
             columns,
             taken.prediction,
             taken.scores.tolist(),
+            taken.role,
         )
 
     def _complain(self, reason: str, what: str = "the prediction log lost rows") -> None:
@@ -304,6 +337,11 @@ class PredictionLog:
         if self._thread.started:
             self.flush()
         self.store.close()
+
+
+def moment(at: float) -> str:
+    """A time, in seconds since 1970, as the log writes it."""
+    return f"{second(int(at))}.{int(at % 1 * 1000):03d}+00:00"
 
 
 def _predicted(query: Any, scores: Scores, row: int) -> Any:

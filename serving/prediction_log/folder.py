@@ -21,20 +21,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from artifact import verdict
-from artifact.logged import stands
+from artifact.logged import shadows_file, stands
 from serving import ids
 from serving.prediction_log import answers
 from serving.prediction_log.lines import line_of, place_of
-from serving.prediction_log.record import StoreError, sealed_line
+from serving.prediction_log.record import StoreError, sealed_line, sealed_shadow_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from io import BufferedWriter
+    from io import BufferedWriter, FileIO
     from pathlib import Path
 
     from artifact.sealing import Sealing
     from artifact.verdict import LiveVerdict
-    from serving.prediction_log.record import Actual, Found, Line
+    from serving.prediction_log.record import Actual, Found, Line, ShadowLine
     from serving.waiting import Until
 
 _NAME = re.compile(r"predictions-[^-]+-[^-]+-\d+-([0-9a-f]{12})-(\d+)(?:-([0-9a-f]+))?\.jsonl")
@@ -53,7 +53,7 @@ class Folder:
     """JSON lines in files of this process's own; many processes may share the folder.
 
     `predictions-TIME-HOST-PID-PREFIX-NUMBER-FIRST.jsonl`, and beside each, once there is some, `feedback-...`
-    of its rows, which any process may add to.
+    of its rows, which any process may add to, and `shadows-...` with what shadows predict for its rows.
     """
 
     def __init__(self, path: Path, *, file_bytes: int, file_s: float, sealing: Sealing | None = None) -> None:
@@ -63,6 +63,7 @@ class Folder:
         self._file: BufferedWriter | None = None
         self._opened = 0.0
         self._count = 0
+        self._written: list[tuple[int, Path]] = []  # its own files, by the time of their first id
         host = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())[:60]
         self._name = f"{host}-{os.getpid()}-{ids.PREFIX}"
         self._files: dict[str, list[File]] = {}  # by prefix, when the folder was last listed
@@ -102,9 +103,35 @@ class Folder:
             order = ids.place_of(first.id)[1]
             name = f"predictions-{stamp}-{self._name}-{self._count:06d}-{order:x}.jsonl"
             self._file = (self.path / name).open("xb")
+            self._written.append((order, self.path / name))
             self._opened = time.monotonic()
             _lock(self._file, fcntl.LOCK_EX)
         return self._file
+
+    def write_shadows(self, lines: Sequence[ShadowLine]) -> int:
+        """See `Store`."""
+        by_log: dict[Path, bytearray] = defaultdict(bytearray)
+        sealing, stored = self._sealing, 0
+        try:
+            for line in lines:
+                log = self._own(ids.place_of(line.id)[1])
+                if log is not None:
+                    by_log[log] += _encode(line if sealing is None else sealed_shadow_line(line, sealing))
+                    by_log[log] += b"\n"
+                    stored += 1
+            for log, content in by_log.items():
+                _append(shadows_file(log), content)
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error.strerror or error}") from error
+        return stored
+
+    def _own(self, order: int) -> Path | None:
+        """The file of this process that has an id of this time; None if it is gone."""
+        while len(self._written) > 1 and not self._written[0][1].exists():
+            self._written.pop(0)
+        at = bisect_right(self._written, order, key=lambda file: file[0])
+        path = self._written[at - 1][1] if at else None
+        return path if path is not None and path.exists() else None
 
     def close(self) -> None:
         """See `Store`."""
@@ -209,6 +236,20 @@ class Folder:
             raise StoreError(f"{self.path}: {error.strerror}") from error
 
 
-def _lock(file: BufferedWriter, operation: int) -> None:
+def _lock(file: BufferedWriter | FileIO, operation: int) -> None:
     with suppress(OSError):  # NFS before version 4 has no locks: rows are still logged there
         fcntl.flock(file, operation)
+
+
+def _append(path: Path, content: bytearray) -> None:
+    """Add whole lines to a file, or none."""
+    while True:
+        with path.open("ab", buffering=0) as file:
+            _lock(file, fcntl.LOCK_EX)
+            if not stands(path, file.fileno()):
+                continue
+            end = file.seek(0, os.SEEK_END)
+            if file.write(content) != len(content):
+                os.ftruncate(file.fileno(), end)
+                raise OSError(0, "no room for what the shadow predicts")
+            return

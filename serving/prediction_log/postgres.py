@@ -1,4 +1,4 @@
-"""The prediction log in PostgreSQL: two tables that every server writes to, and one that training does."""
+"""The prediction log in PostgreSQL: three tables that every server writes to, and one that training does."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import msgspec
 
 from artifact import verdict
 from artifact.sealing import SealedError, about_feedback, opened
-from serving.prediction_log.record import NEW, Found, StoreError, sealed_line
+from serving.prediction_log.record import NEW, Found, StoreError, sealed_line, sealed_shadow_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from artifact.sealing import Sealing
     from artifact.verdict import LiveVerdict
-    from serving.prediction_log.record import Actual, Line
+    from serving.prediction_log.record import Actual, Line, ShadowLine
     from serving.waiting import Until
 
 CONNECT_S = 5
@@ -32,6 +32,24 @@ CREATE TABLE IF NOT EXISTS okamochi_feedback (
     id text NOT NULL, row integer NOT NULL, actual jsonb NOT NULL, model text NOT NULL,
     at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (id, row),
     FOREIGN KEY (id, row) REFERENCES okamochi_predictions ON DELETE CASCADE);
+ALTER TABLE okamochi_predictions ADD COLUMN IF NOT EXISTS role text NOT NULL DEFAULT 'champion';
+CREATE TABLE IF NOT EXISTS okamochi_shadows (
+    id text NOT NULL, row integer NOT NULL, at timestamptz NOT NULL, model text NOT NULL,
+    version text NOT NULL, prediction jsonb NOT NULL, scores jsonb NOT NULL,
+    PRIMARY KEY (id, row, version),
+    FOREIGN KEY (id, row) REFERENCES okamochi_predictions ON DELETE CASCADE);
+CREATE INDEX IF NOT EXISTS okamochi_shadows_at ON okamochi_shadows (model, at);
+"""
+INSERT = (
+    "INSERT INTO okamochi_predictions "
+    "(id, row, rows, at, model, version, endpoint, columns, prediction, scores, role) "
+    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
+INSERT_SHADOW = """
+INSERT INTO okamochi_shadows (id, row, at, model, version, prediction, scores)
+SELECT n.* FROM (VALUES (%s::text, %s::integer, %s::timestamptz, %s, %s, %s::jsonb, %s::jsonb))
+AS n (id, row, at, model, version, prediction, scores) JOIN okamochi_predictions p USING (id, row)
+ON CONFLICT DO NOTHING
 """
 
 
@@ -68,8 +86,6 @@ class Postgres:
 
     def write(self, lines: Sequence[Line]) -> None:
         """See `Store`."""
-        if self._writer is None or self._writer.closed:
-            self._writer = self._connect()
         rows = [
             (
                 line.id,
@@ -80,17 +96,45 @@ class Postgres:
                 line.version,
                 line.endpoint,
                 *self._cells(line),
+                line.role,
             )
             for line in lines
         ]
+        self._insert(INSERT, rows)
+
+    def write_shadows(self, lines: Sequence[ShadowLine]) -> int:
+        """See `Store`."""
+        rows = [
+            (
+                line.id,
+                line.row,
+                line.at,
+                line.model,
+                line.version,
+                *self._shadow_cells(line),
+            )
+            for line in lines
+        ]
+        return self._insert(INSERT_SHADOW, rows)
+
+    def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Insert rows, all or none; return how many were inserted."""
+        if self._writer is None or self._writer.closed:
+            self._writer = self._connect()
         try:
             with self._writer.transaction(), self._writer.cursor() as cursor:
-                cursor.executemany(
-                    "INSERT INTO okamochi_predictions VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)", rows
-                )
+                cursor.executemany(statement, rows)
+                return int(cursor.rowcount)
         except self._psycopg.Error as error:
             self.close()
             raise StoreError(_said(error)) from error
+
+    def _shadow_cells(self, line: ShadowLine) -> tuple[str, str]:
+        """Prediction and scores; if they are sealed, they are in place of the prediction."""
+        if self._sealing is None:
+            return _json(line.prediction), _json(line.scores)
+        found = sealed_shadow_line(line, self._sealing)
+        return _json({"key": found.key, "sealed": found.sealed}), "[]"
 
     def _cells(self, line: Line) -> tuple[str, str, str]:
         """Columns, prediction and scores; if they are sealed, they are in place of the columns."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
+from artifact.models_lock import CHAMPION
 from artifact.sealing import about_row
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Line(msgspec.Struct, frozen=True):
         Cells by column, as the client sent them; sensitive cells only as `hash_of` returns them.
     scores
         Probabilities in the order of the model's classes, or a regression's one number.
+    role
+        The role of the version that answered: `champion` or `canary`.
     """
 
     id: str
@@ -41,6 +44,20 @@ class Line(msgspec.Struct, frozen=True):
     version: str
     endpoint: str
     columns: dict[str, Any]
+    prediction: Any
+    scores: list[float]
+    role: str = CHAMPION
+
+
+class ShadowLine(msgspec.Struct, frozen=True):
+    """What a shadow predicts for a row that is logged; both have the same `id` and `row`."""
+
+    id: str
+    row: int
+    at: str
+    model: str
+    version: str
+    role: str
     prediction: Any
     scores: list[float]
 
@@ -57,6 +74,29 @@ class SealedLine(msgspec.Struct, frozen=True):
     endpoint: str
     key: str
     sealed: str
+    role: str = CHAMPION
+
+
+class SealedShadowLine(msgspec.Struct, frozen=True):
+    """What a shadow predicts, sealed like the row."""
+
+    id: str
+    row: int
+    at: str
+    model: str
+    version: str
+    role: str
+    key: str
+    sealed: str
+
+
+def sealed_shadow_line(line: ShadowLine, sealing: Sealing) -> SealedShadowLine:
+    """Seal what a shadow predicts."""
+    content = msgspec.json.encode({"prediction": line.prediction, "scores": line.scores})
+    found = sealing.seal(content, about_row(line.id, line.row, line.model, line.version))
+    return SealedShadowLine(
+        line.id, line.row, line.at, line.model, line.version, line.role, found.key, found.sealed
+    )
 
 
 def sealed_line(line: Line, sealing: Sealing) -> SealedLine:
@@ -82,6 +122,7 @@ def sealed_line(line: Line, sealing: Sealing) -> SealedLine:
         line.endpoint,
         found.key,
         found.sealed,
+        line.role,
     )
 
 
@@ -123,8 +164,14 @@ class Store(Protocol):
     def write(self, lines: Sequence[Line]) -> None:
         """Store lines, in the order of their ids."""
 
+    def write_shadows(self, lines: Sequence[ShadowLine]) -> int:
+        """Store what a shadow predicts for rows that `write` has stored; return the number of stored lines.
+
+        Lines whose row is not stored are left out.
+        """
+
     def expire(self, days: float) -> None:
-        """Delete older rows and their feedback."""
+        """Delete older rows, what shadows predicted for them, and their feedback."""
 
     def find(self, wanted: Sequence[tuple[str, int | None]], until: Until) -> list[Found | None]:
         """The logged row for each id and row; row None means any row of the id."""

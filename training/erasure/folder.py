@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from training.erasure.person import Person
 
-_NAME = re.compile(r"(predictions|feedback)-(.+?)\.jsonl((?:[.-][\w-]+)*)")
+_NAME = re.compile(r"(predictions|feedback|shadows)-(.+?)\.jsonl((?:[.-][\w-]+)*)")
 _OURS = re.compile(rf"index-.*|live-.*\.json|\..*|{re.escape(LOCK)}")
+_COUNTED = {"predictions": "rows", "feedback": "feedback", "shadows": "shadows"}  # the fields of a place
 _HEAD = re.compile(rb'\{"id":"([0-9a-f-]+)","row":(\d+),')
 _HALF = ".forgetting-"
 _OPENS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
@@ -40,10 +41,16 @@ _Key = tuple[bytes, bytes]  # id and row, as they stand in a line
 
 
 class _Group(NamedTuple):
-    """The files of one file of the log: itself and its feedback, as they are and rotated or compressed."""
+    """The files of one file of the log, as they are and rotated or compressed.
+
+    Parameters
+    ----------
+    beside
+        The feedback of its rows, and what shadows predict for them.
+    """
 
     predictions: list[Path]
-    feedback: list[Path]
+    beside: list[Path]
 
 
 def erase(folder: Path, person: Person, *, dry: bool = False) -> Found:
@@ -89,7 +96,8 @@ def look_in_archive(path: Path, person: Person) -> Place:
     place = Place(str(path))
     with tarfile.open(path, "r:*") as archive:
         members = [member for member in archive if _NAME.fullmatch(Path(member.name).name)]
-        for member in sorted(members, key=lambda one: Path(one.name).name, reverse=True):  # predictions first
+        members.sort(key=lambda one: not Path(one.name).name.startswith("predictions-"))  # those first
+        for member in members:
             packed = archive.extractfile(member)
             if packed is None:
                 continue
@@ -99,7 +107,9 @@ def look_in_archive(path: Path, person: Person) -> Place:
                     place.rows += len(own)
                     keys |= own
                 else:
-                    place.feedback += sum(_key_of(line) in keys for line in file)
+                    kind = _COUNTED[Path(member.name).name.partition("-")[0]]
+                    n = sum(_key_of(line) in keys for line in file)
+                    setattr(place, kind, getattr(place, kind) + n)
     return place
 
 
@@ -111,7 +121,7 @@ def _groups(folder: Path, found: Found) -> dict[str, _Group]:
         parts = _NAME.fullmatch(path.name)
         if parts:
             group = groups.setdefault(parts[2], _Group([], []))
-            (group.predictions if parts[1] == "predictions" else group.feedback).append(path)
+            (group.predictions if parts[1] == "predictions" else group.beside).append(path)
         elif not _OURS.fullmatch(path.name):
             found.problems.append(f"{path} is not a file of a prediction log, and was not searched")
     return groups
@@ -127,14 +137,14 @@ def _search_group(group: _Group, person: Person, found: Found) -> set[_Key]:
 def _erase_group(group: _Group, person: Person, found: Found, keys: set[_Key]) -> None:
     # Rows that were written since the search are removed too, so their feedback is looked for as well.
     keys |= _search_group(group, person, Found())
-    for path in group.feedback:
+    for path in group.beside:
         _rewrite(path, keys, found)
     for path in group.predictions:
         _rewrite(path, keys, found)
 
 
 def _count(group: _Group, keys: set[_Key], found: Found) -> None:
-    for path in (*group.feedback, *group.predictions):
+    for path in (*group.beside, *group.predictions):
         with suppress(FileNotFoundError), _opened(path) as file:
             n = sum(_key_of(line) in keys for line in file)
             if n:
@@ -142,8 +152,8 @@ def _count(group: _Group, keys: set[_Key], found: Found) -> None:
 
 
 def _place(path: Path, n: int) -> Place:
-    is_feedback = path.name.startswith("feedback-")
-    return Place(str(path), feedback=n) if is_feedback else Place(str(path), rows=n)
+    kind = path.name.partition("-")[0]
+    return Place(str(path), **{_COUNTED[kind]: n})
 
 
 def _search(path: Path, person: Person, found: Found) -> set[_Key]:

@@ -105,7 +105,7 @@ def _look_into_backups(backups: Path, person: Person, found: Found) -> None:
         except (OSError, EOFError, tarfile.TarError, UnknownKeyError) as error:
             found.problems.append(f"{path} cannot be searched: {error}")
             continue
-        if place.rows or place.feedback:
+        if place.rows or place.feedback or place.shadows:
             found.kept.append(place)
     for path in sorted(backups.glob("replaced-*/prediction-log")):
         found.kept += folder.erase(path, person, dry=True).places
@@ -154,7 +154,12 @@ def as_text(found: Found, person: Person, *, dry: bool) -> str:
 
 
 def _line(place: Place) -> str:
-    parts = [_count(n, what) for n, what in ((place.rows, "row"), (place.feedback, "reported value")) if n]
+    counts = (
+        (place.rows, "row"),
+        (place.feedback, "reported value"),
+        (place.shadows, "shadow prediction"),
+    )
+    parts = [_count(n, what) for n, what in counts if n]
     return f"  {place.name}: {' and '.join(parts)}"
 
 

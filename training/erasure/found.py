@@ -20,13 +20,14 @@ class Place:
     ----------
     name
         Its path, or the name of the table.
-    rows, feedback
-        How many rows and reported values were found there.
+    rows, feedback, shadows
+        How many rows, reported values and predictions of shadows were found there.
     """
 
     name: str
     rows: int = 0
     feedback: int = 0
+    shadows: int = 0
 
 
 @dataclass

@@ -33,7 +33,10 @@ def erase(url: str, person: Person, *, dry: bool = False) -> Found:
         if found.places and not dry:
             with psycopg.connect(psycopg_url(url), connect_timeout=10, autocommit=True) as connection:
                 # Until then, removed rows stay in the table's files.
-                connection.execute("VACUUM okamochi_predictions, okamochi_feedback")
+                tables = ["okamochi_predictions", "okamochi_feedback"]
+                if connection.execute("SELECT to_regclass('okamochi_shadows')").fetchone() != (None,):
+                    tables.append("okamochi_shadows")  # whose rows went with those that they belong to
+                connection.execute(f"VACUUM {', '.join(tables)}")
     except psycopg.errors.UndefinedTable:
         raise ErasureError("no server has written a prediction log to that database yet") from None
     except psycopg.Error as error:

@@ -7,7 +7,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from serving.ids import PREFIX
-from serving.prediction_log.record import Actual, Line
+from serving.prediction_log.record import Actual, Line, ShadowLine
 from serving.waiting import NotYetError, Until
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ def line(one: int | str, row: int = 0, rows: int = 1, text: str = "", model: str
     found = id_of(one) if isinstance(one, int) else one
     at = "2026-01-01T00:00:00.000+00:00"
     return Line(found, row, rows, at, model, "4", "predict", {"t": text}, "a", [1.0])
+
+
+def shadow_of(found: Line, version: str = "5") -> ShadowLine:
+    """What the shadow of a version predicts for a line."""
+    return ShadowLine(found.id, found.row, found.at, found.model, version, "shadow", "b", [0.5])
 
 
 def find(store: Store, one: str, row: int | None = 0) -> tuple[str, int, int] | None:

@@ -20,7 +20,7 @@ from serving.prediction_log.answers import SLOT_BYTES
 from serving.prediction_log.folder import Folder
 from serving.prediction_log.record import NEW, Actual, StoreError
 from serving.waiting import GivenUpError, NotYetError, Until
-from tests.serving.prediction_log.rows import FOREVER, find, id_of, line, old_id_of, tell, whole
+from tests.serving.prediction_log.rows import FOREVER, find, id_of, line, old_id_of, shadow_of, tell, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -408,3 +408,29 @@ def test_what_does_not_fit_is_taken_back_from_every_file(tmp_path: Path) -> None
     assert {path: content for path, content in left.items() if content} == files
     assert tell(store, *values) == [NEW, NEW]
     assert tell(store, *values) == ["short", long]
+
+
+def test_what_a_shadow_predicts_stands_beside_its_row(tmp_path: Path) -> None:
+    """Also when it comes after the next file was begun; it expires with its row."""
+    store = folder(tmp_path, file_bytes=1)  # each write has a file of its own
+    lines = [line(id_of(number)) for number in (1, 2, 3)]
+    for each in lines:
+        store.write([each])
+    assert store.write_shadows([shadow_of(each) for each in (lines[2], lines[0])]) == 2
+    assert store.write_shadows([shadow_of(lines[0], "6")]) == 1
+    found = {}
+    for path in tmp_path.glob("shadows-*.jsonl"):
+        beside = path.with_name("predictions-" + path.name.removeprefix("shadows-"))
+        row = msgspec.json.decode(beside.read_bytes())
+        shadows = [msgspec.json.decode(each) for each in path.read_bytes().splitlines()]
+        assert {each["id"] for each in shadows} == {row["id"]}
+        found[row["id"]] = [(each["version"], each["role"], each["prediction"]) for each in shadows]
+    assert found == {
+        lines[0].id: [("5", "shadow", "b"), ("6", "shadow", "b")],
+        lines[2].id: [("5", "shadow", "b")],
+    }
+    assert find(store, lines[0].id) == (lines[0].id, 0, 1)
+    store.expire(-1)
+    assert list(tmp_path.glob("*.jsonl")) == []
+    assert store.write_shadows([shadow_of(lines[0])]) == 0, "its row is gone"
+    assert list(tmp_path.iterdir()) == []

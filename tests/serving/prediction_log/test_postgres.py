@@ -9,7 +9,7 @@ import pytest
 from serving.prediction_log.postgres import Postgres
 from serving.prediction_log.record import NEW, StoreError
 from serving.waiting import Until
-from tests.serving.prediction_log.rows import FOREVER, find, id_of, line, old_id_of, tell
+from tests.serving.prediction_log.rows import FOREVER, find, id_of, line, old_id_of, shadow_of, tell
 
 
 def _database(url: str) -> str:
@@ -38,6 +38,29 @@ def test_postgresql_keeps_finds_and_forgets(postgres_url: str) -> None:
     assert tell(store, (lines[3], "e")) == [NEW]
     store.expire(1)
     assert find(store, lines[0].id) is None
+    store.close()
+
+
+def test_what_a_shadow_predicts_stands_beside_its_row(postgres_url: str) -> None:
+    """A row that was never stored gets none; feedback and expiry are the row's."""
+    import psycopg
+
+    store = Postgres(_database(postgres_url))
+    lines = [line(id_of(0x30000), row, 2) for row in (0, 1)]
+    store.write(lines)
+    assert store.write_shadows([*map(shadow_of, lines), shadow_of(line(id_of(0x30001)))]) == 2
+    assert store.write_shadows([shadow_of(lines[0])]) == 0
+    assert tell(store, (lines[0], "a")) == [NEW]
+    query = (
+        "SELECT p.role, p.version, s.version, s.prediction, s.scores, f.actual FROM okamochi_predictions p "
+        "JOIN okamochi_shadows s USING (id, row) JOIN okamochi_feedback f USING (id, row) WHERE p.id = %s"
+    )
+    with psycopg.connect(_database(postgres_url)) as connection:
+        assert connection.execute(query, (lines[0].id,)).fetchall() == [
+            ("champion", "4", "5", "b", [0.5], "a")
+        ]
+        store.expire(1)
+        assert connection.execute(query, (lines[0].id,)).fetchall() == []
     store.close()
 
 

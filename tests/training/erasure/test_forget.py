@@ -25,7 +25,7 @@ from serving.prediction_log.folder import Folder
 from serving.prediction_log.postgres import Postgres
 from serving.prediction_log.record import NEW, Actual, StoreError
 from serving.waiting import NotYetError
-from tests.serving.prediction_log.rows import FOREVER, find, line, tell, whole
+from tests.serving.prediction_log.rows import FOREVER, find, line, shadow_of, tell, whole
 from training.__main__ import main
 from training.erasure.folder import erase
 from training.erasure.person import Person
@@ -74,6 +74,7 @@ def test_a_person_leaves_and_everybody_else_stays(tmp_path: Path) -> None:
         store.write([each])
     for each in lines:
         tell(store, (each, each.id))
+    assert store.write_shadows([shadow_of(each) for each in lines]) == 50
     before = {path: path.stat() for path in log.glob("predictions-*")}
     assert len(before) > 3
     for number, path in enumerate(before):
@@ -84,6 +85,7 @@ def test_a_person_leaves_and_everybody_else_stays(tmp_path: Path) -> None:
     assert code == 0
     assert (said["rows"], said["feedback"], said["searched_rows"]) == (10, 10, 50)
     assert sum(place["rows"] for place in said["places"]) == 10
+    assert sum(place["shadows"] for place in said["places"]) == 10
     assert b'"C3"' not in logged(log)
     other = folder(log)
     for each in lines:
