@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 JSON = b"application/json"
 ROUTE = "/score"
+VERSION_HEADER = b"x-model-version"
 
 _encode = msgspec.json.encode
 
@@ -38,6 +39,7 @@ class ScoreEndpoint:
 
     def __init__(self, model: LiveModel) -> None:
         self.model = model
+        self._headers = ((VERSION_HEADER, model.version.encode()),)  # BentoML's clients take a list alone
 
     def read(self, body: bytes, head: Head) -> Query:  # noqa: ARG002 - other protocols look at headers
         """See `Endpoint`."""
@@ -53,7 +55,7 @@ class ScoreEndpoint:
 
     def answer(self, query: Query, scores: Scores, first: int) -> Reply:
         """See `Endpoint`."""
-        return Reply(200, JSON, _encode(scores.labels(first, first + query.n)))
+        return Reply(200, JSON, _encode(scores.labels(first, first + query.n)), self._headers)
 
     def refuse(self, problem: Problem) -> Reply:
         """See `Endpoint`."""
@@ -119,6 +121,12 @@ def _operation(model: LiveModel) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The predictions, in the order of the rows.",
+                "headers": {
+                    "X-Model-Version": {
+                        "description": "The version that answered.",
+                        "schema": {"const": model.version},
+                    }
+                },
                 "content": {"application/json": {"schema": {"type": "array", "items": label}}},
             },
             **{str(status): problem(status) for status in PROBLEMS},

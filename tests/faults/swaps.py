@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from tests.faults.wire import Reply
     from tests.servers import Server
 
 WATCH = {"OKAMOCHI_WATCH_S": "0.2"}
@@ -117,22 +118,25 @@ class Load:
                 reader, writer = await open_to(self.server)
                 continue
             self.seconds.append(time.perf_counter() - began)
-            self.check(i % 1000, path, reply.status, reply.body)
+            self.check(i % 1000, path, reply)
         writer.close()
 
     def p99(self) -> float:
         """The 99th percentile of the times, in seconds."""
         return sorted(self.seconds)[int(0.99 * len(self.seconds))]
 
-    def check(self, x: int, path: str, status: int, body: bytes) -> None:
-        if status != 200:
-            self.wrong.append((path, status, body))
+    def check(self, x: int, path: str, reply: Reply) -> None:
+        if reply.status != 200:
+            self.wrong.append((path, reply.status, reply.body))
             return
-        found = json.loads(body)
-        if isinstance(found, list) or "predictions" in found:  # /score, /invocations: without the version
-            return
+        found = json.loads(reply.body)
+        if isinstance(found, list):  # /score
+            found = {"prediction": found, "version": reply.headers["x-model-version"]}
         version = found.get("version") or found["model_version"]
-        value = found["outputs"][0]["data"][0] if "outputs" in found else found["prediction"]
+        if "outputs" in found:
+            value = found["outputs"][0]["data"][0]
+        else:
+            value = found["prediction"] if "prediction" in found else found["predictions"]
         value = value[0] if isinstance(value, list) else value
         if abs(value - int(version) * x) > 0.01:
             self.wrong.append((path, x, found))

@@ -54,7 +54,11 @@ def _invocations(model: LiveModel) -> dict[str, Any]:
         for name, form in _forms(model, own["features"], own["columns"]).items()
     ]
     predictions = {"type": "array", "items": _prediction(model, probabilities=bool(options))}
-    reply = {"type": "object", "required": ["predictions"], "properties": {"predictions": predictions}}
+    reply = {
+        "type": "object",
+        "required": ["predictions", "version"],
+        "properties": {"predictions": predictions, "version": {"const": model.version}},
+    }
     return {
         "operationId": "invocations",
         "summary": f"MLflow's scoring protocol: predict {model.signature.target} with {model.name}.",

@@ -51,10 +51,9 @@ class InvocationsEndpoint:
 
     def __init__(self, model: LiveModel) -> None:
         self.model = model
-        # The whole reply to one row, as most are; the bytes are MLflow's own.
-        self._one = [
-            Reply(200, JSON, b'{"predictions": [%s]}' % _encode(label)) for label in model.signature.classes
-        ]
+        self._tail = b', "version": %s}' % _encode(model.version)  # MLflow's own reply has predictions alone
+        # The whole reply to one row, as most are.
+        self._one = [self._reply([label]) for label in model.signature.classes]
         self._hot = usual.readers(model.signature)
         self._large = usual.large_readers(model.signature)
         self._pack = packer(model.signature.width)
@@ -84,10 +83,13 @@ class InvocationsEndpoint:
         stop = first + query.n
         if not query.plain:
             values = scores.values[first:stop]
-            return Reply(200, JSON, b'{"predictions": %s}' % _encode(self._predictions(query, values)))
+            return self._reply(self._predictions(query, values))
         if query.n == 1 and self._one:
             return self._one[scores.chosen[first]]
-        return Reply(200, JSON, b'{"predictions": %s}' % _encode(scores.labels(first, stop)))
+        return self._reply(scores.labels(first, stop))
+
+    def _reply(self, predictions: Sequence[Any]) -> Reply:
+        return Reply(200, JSON, b'{"predictions": %s%s' % (_encode(predictions), self._tail))
 
     def _predictions(self, query: Query, values: NDArray[np.float64]) -> Sequence[Any]:
         signature = self.model.signature
