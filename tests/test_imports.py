@@ -15,6 +15,7 @@ SOURCES = sorted(
 
 ALLOWED = {
     "mlflow": {
+        "artifact/program.py",
         "artifact/python_model.py",
         "training/registry/connection.py",
         "training/registry/mlflow_registry.py",
@@ -33,7 +34,7 @@ ALLOWED = {
 
 LAYERS: dict[str, tuple[set[str], ...]] = {
     "artifact": (
-        {"keeper"},
+        {"keeper", "program"},
         {"store", "runtime"},
         {"python_model"},
         {"onnx_table"},
