@@ -77,6 +77,20 @@ class Settings:
     batch_objective_ms: float = _setting(
         10.0, 0.1, 60_000, is_="how long one call of a model may take; limits the rows of a batch"
     )
+    explain_error: float = _setting(
+        0.1,
+        0.001,
+        1,
+        is_="the error at which an explanation is good enough, as a fraction of its largest contribution; "
+        "a smaller one takes longer",
+    )
+    explain_queue_rows: int = _setting(
+        256,
+        1,
+        10**6,
+        is_="the maximum number of rows of one model that wait for their explanations; more are refused "
+        "with 429",
+    )
     model_call_s: float = _setting(
         10.0,
         0.1,

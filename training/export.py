@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import skops.io
 
-from artifact import manifest
+from artifact import background, manifest
 from artifact.encode import Encoder
 from artifact.python_model import CODE, PythonModel
 from artifact.trusted import TRUSTED
@@ -80,6 +80,7 @@ def export(
     train_labels: Sequence[Any] | NDArray[Any],
     test_matrix: NDArray[np.float64],
     test_frame: pd.DataFrame,
+    train_frame: pd.DataFrame | None = None,
     name: str,
     run_id: str,
     algorithm: str,
@@ -100,6 +101,8 @@ def export(
         The data's own labels, or values, of the training rows.
     test_frame
         The raw columns of the test rows, which golden rows are taken from; other columns are ignored.
+    train_frame
+        The raw columns of the training rows, which the background of explanations is drawn from.
     card
         The model card, Markdown.
     own
@@ -128,6 +131,8 @@ def export(
     test_scores = score(test_matrix)
     records = golden_records(signature, test_frame, test_scores)
     write_json(directory / manifest.REFERENCE, reference(signature, train_matrix, test_scores))
+    if train_frame is not None:
+        background.write(directory, background_records(signature, train_frame, seed=seed))
     (directory / manifest.CARD).write_text(card, "utf-8")
     sealed = manifest.write(
         directory,
@@ -257,10 +262,21 @@ def golden_records(
     """At most GOLDEN_ROWS rows as a client sends them, evenly spaced by their first score."""
     order = np.argsort(scores[:, 0], kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(GOLDEN_ROWS, len(order))).astype(int))]
+    return _records(signature, frame, np.sort(chosen))
+
+
+def background_records(signature: Signature, frame: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
+    """At most `background.ROWS` rows as a client sends them, drawn at random."""
+    count = min(background.ROWS, len(frame))
+    chosen = np.random.default_rng(seed).choice(len(frame), count, replace=False)
+    return _records(signature, frame, np.sort(chosen))
+
+
+def _records(signature: Signature, frame: pd.DataFrame, chosen: NDArray[np.intp]) -> list[dict[str, Any]]:
     cells = {column.name: frame[column.name].tolist() for column in signature.columns}
     return [
         {column.name: _plain(cells[column.name][row], integer=column.integer) for column in signature.columns}
-        for row in np.sort(chosen).tolist()
+        for row in chosen.tolist()
     ]
 
 

@@ -252,6 +252,7 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
         train_labels=labels,
         test_matrix=test_matrix,
         test_frame=table.frame.loc[test],
+        train_frame=table.frame.loc[~test],
         name=job.use_case.name,
         run_id=log.run_id,
         algorithm=best.title,

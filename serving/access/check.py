@@ -197,6 +197,21 @@ def _secret_of(credentials: Headers) -> bytes:
     return secret
 
 
+def demand(principal: Principal | None, right: str) -> None:
+    """Refuse what needs a right that the caller lacks; without keys there is no caller, who may do all.
+
+    Raises
+    ------
+    Problem
+        403.
+    """
+    if principal is not None and not principal.may(right):
+        scope = b', error="insufficient_scope", scope="%s"' % right.encode()
+        raise Problem(
+            403, f"This key lacks the right {right!r}.", headers=((b"www-authenticate", REALM + scope),)
+        )
+
+
 def _authorize(principal: Principal, need: Need, request: AccessRequest) -> None:
     """Refuse what the key is not for, in the same words whether the model exists or not.
 
@@ -205,13 +220,8 @@ def _authorize(principal: Principal, need: Need, request: AccessRequest) -> None
     Problem
         403.
     """
-    if need.right != ANY and not principal.may(need.right):
-        scope = b', error="insufficient_scope", scope="%s"' % need.right.encode()
-        raise Problem(
-            403,
-            f"This key lacks the right {need.right!r}.",
-            headers=((b"www-authenticate", REALM + scope),),
-        )
+    if need.right != ANY:
+        demand(principal, need.right)
     if principal.models is None:
         return
     if need.all_models:

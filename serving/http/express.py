@@ -18,6 +18,7 @@ import uvicorn.config
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.utils import is_ssl
 
+from serving.access.check import demand
 from serving.errors import Problem, server_failed
 from serving.http import access
 from serving.http.connection import Connection
@@ -166,7 +167,13 @@ class ExpressConnection(Connection):
                 due, explicit = deadline(head, query, started, lane.settings)
             if lane.traced:
                 self._queued = perf_counter()
-            ticket = endpoint.model.batcher.submit(query.rows, query.n, self._scored, due, explicit=explicit)
+            model, explain = endpoint.model, query.explain
+            if explain is None:
+                ticket = model.batcher.submit(query.rows, query.n, self._scored, due, explicit=explicit)
+            else:
+                demand(self._principal, "explain")
+                submit = model.explainer.submit
+                ticket = submit(explain, query.rows, query.n, self._scored, due, explicit=explicit)
             if self._due:
                 self._ticket = ticket
         except Problem as problem:

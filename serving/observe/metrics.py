@@ -75,6 +75,14 @@ QUEUE_ROWS = Gauge(
 INFERENCE = Histogram(
     "okamochi_inference_seconds", "One call of a model, for one batch.", ["model"], buckets=SECONDS
 )
+EXPLAINED = Counter(
+    "okamochi_explained_rows",
+    "Rows explained: exact, or sampled with a stated error.",
+    ["model", "method"],
+)
+EXPLAIN_ROWS = Counter(
+    "okamochi_explain_scored_rows", "Rows that a model scored for explanations.", ["model"]
+)
 MODEL_INFO = Gauge(
     "okamochi_model_info",
     "1 for each live model.",

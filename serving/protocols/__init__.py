@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from serving.errors import Headers
     from serving.scoring.catalog import Catalog, LiveModel
+    from serving.scoring.explain import Explain
     from serving.scoring.scores import Scores
     from serving.settings import Settings
 
@@ -70,11 +71,13 @@ class Query(typing.Protocol):
     """A valid request.
 
     `rows` are the `n` rows for `Batcher.submit`. `within_s` is the deadline in seconds, if the body has one.
+    `explain` is what to explain of the rows; they are then for `Explainer.submit`.
     """
 
     rows: Any
     n: int
     within_s: float | None
+    explain: Explain | None
 
 
 class Endpoint(typing.Protocol):

@@ -9,6 +9,7 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
+from serving.access.check import demand
 from serving.errors import Problem
 from serving.protocols import LARGE_BODY_BYTES, deadline
 from serving.waiting import unless_left
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Executor
 
+    from serving.access.request import Principal
     from serving.protocols import Endpoint, Head, Reply
     from serving.scoring.scores import Scores
     from serving.settings import Settings
@@ -28,6 +30,7 @@ class Progress(Protocol):
     started: float
     queued: float | None  # when its rows were read
     scores: Scores | None
+    principal: Principal | None
 
 
 async def answer(
@@ -70,12 +73,18 @@ async def answer(
         else:
             future.set_result((scores, first))
 
-    batcher = endpoint.model.batcher
+    model, explain = endpoint.model, query.explain
+    if explain is not None:
+        demand(progress.principal, "explain")
+    batcher = model.batcher
     due, explicit = deadline(head, query, progress.started, settings)
     progress.queued = perf_counter()
-    ticket = batcher.submit(query.rows, query.n, scored, due, explicit=explicit)
+    if explain is None:
+        ticket = batcher.submit(query.rows, query.n, scored, due, explicit=explicit)
+    else:
+        ticket = model.explainer.submit(explain, query.rows, query.n, scored, due, explicit=explicit)
     try:
-        if not large and not batcher.slow:
+        if not large and explain is None and not batcher.slow:
             found: tuple[Scores, int] | None = await future
         else:
             found = await unless_left(future, left)

@@ -147,8 +147,19 @@ def request(model: LiveModel) -> dict[str, Any]:
         "maxItems": model.max_rows,
         "items": schema(f"{model.name}_record"),
     }
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {
+        "explain": {"type": ["boolean", "null"], "description": "whether to explain each prediction"}
+    }
+    if signature.classes or signature.numbers:
+        options["class"] = {
+            "enum": [*signature.classes, *signature.numbers, None],
+            "description": "with explain: the class (or the number) whose score is explained",
+        }
     if signature.classes:
+        options["log_odds"] = {
+            "type": ["boolean", "null"],
+            "description": "with explain: in log-odds instead of probabilities",
+        }
         # No `default`: generators assume that a property with a default is always sent.
         options["probabilities"] = {"type": "boolean", "description": "false by default"}
     if signature.task == "binary":
@@ -165,7 +176,7 @@ def request(model: LiveModel) -> dict[str, Any]:
         "oneOf": [
             {
                 "type": "object",
-                "properties": {name: form} | options,
+                "properties": options | {name: form},
                 "required": [name],
                 "additionalProperties": False,
             }

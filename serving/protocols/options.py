@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact.encode import CellError
+from artifact.signature import same_label
 from serving.errors import Problem
-from serving.protocols.wording import described
+from serving.protocols.wording import cut, described
+from serving.scoring.explain import Explain
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from serving.scoring.catalog import LiveModel
 
 OPTIONS = ("probabilities", "threshold")
+EXPLAIN_OPTIONS = ("explain", "class", "log_odds")
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
@@ -29,12 +34,21 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     threshold: float | None = None
     scalar: bool = False
     within_s: float | None = None
+    explain: Explain | None = None
+    picture: bool = False  # the explanation as a picture
 
 
-def with_options(rows: Any, *, probabilities: bool, threshold: float | None, scalar: bool = False) -> Query:
+def with_options(
+    rows: Any,
+    *,
+    probabilities: bool,
+    threshold: float | None,
+    scalar: bool = False,
+    explain: Explain | None = None,
+) -> Query:
     """A valid request that may have options."""
-    plain = not (probabilities or scalar) and threshold is None
-    return Query(rows, len(rows), plain, probabilities, threshold, scalar)
+    plain = not (probabilities or scalar) and threshold is None and explain is None
+    return Query(rows, len(rows), plain, probabilities, threshold, scalar, explain=explain)
 
 
 def probabilities_of(value: object, model: LiveModel) -> bool:
@@ -71,6 +85,72 @@ def threshold_of(value: object, model: LiveModel) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise _refused("threshold", f"expected a number from 0 to 1, got {described(value)}")
     return float(value)
+
+
+def explain_of(
+    options: Mapping[str, Any], model: LiveModel, threshold: float | None, always: bool = False
+) -> Explain | None:
+    """The options `explain`, `class` and `log_odds`; null is the same as absent.
+
+    Parameters
+    ----------
+    always
+        Whether the request is for an explanation without the option.
+
+    Raises
+    ------
+    Problem
+        422: a value is wrong, the model has no such class or no background rows, or an option has no effect.
+    """
+    explain = flag_of("explain", options.get("explain"))
+    label = class_of(options.get("class"), model)
+    log_odds = flag_of("log_odds", options.get("log_odds"))
+    if log_odds and not model.signature.classes:
+        what = "answers named numbers" if model.signature.numbers else "is a regression"
+        raise _refused("log_odds", f"{model.name!r} {what} and has no probabilities")
+    if not (explain or always):
+        for name, given in (("class", label is not None), ("log_odds", log_odds)):
+            if given:
+                raise _refused(name, "it has no effect where no explanation is asked for")
+        return None
+    model.explainer.check(1)
+    return Explain(label, log_odds, threshold)
+
+
+def flag_of(option: str, value: object) -> bool:
+    """An option that is true or false; null is the same as absent.
+
+    Raises
+    ------
+    Problem
+        422.
+    """
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise _refused(option, f"expected true or false, got {described(value)}")
+    return value
+
+
+def class_of(value: object, model: LiveModel) -> int | None:
+    """The index of the class, or of the named number, that the option `class` names; null: none.
+
+    Raises
+    ------
+    Problem
+        422: the model has no such class.
+    """
+    if value is None:
+        return None
+    signature = model.signature
+    if signature.task == "regression":
+        raise _refused("class", f"{model.name!r} is a regression, which has no classes")
+    names = signature.classes or signature.numbers
+    for i, name in enumerate(names):
+        if same_label(name, value) or (isinstance(value, str) and str(name) == value):
+            return i
+    known = ", ".join(cut(str(name)) for name in names[:8])
+    raise _refused("class", f"expected one of {known}, got {described(value)}")
 
 
 def _refused(option: str, reason: str) -> Problem:

@@ -16,11 +16,12 @@ import asyncio
 import logging
 import math
 import struct
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -69,6 +70,15 @@ class Ticket(msgspec.Struct, eq=False):
 
 Part = tuple[Ticket, int, int]  # rows [start, stop) of a ticket
 
+T = TypeVar("T")
+
+_batchers: list[tuple[weakref.ref[Batcher], ...]] = [()]  # replaced as a whole: a model opens in a thread
+
+
+def calls() -> int:
+    """How many batches this worker has scored, of all models: it changes as long as predictions come."""
+    return sum(batcher.calls for batcher in (reference() for reference in _batchers[0]) if batcher)
+
 
 class Batcher:
     """The queue of one model.
@@ -115,7 +125,7 @@ class Batcher:
         self._costs = Costs()
         self._inline = inline
         self.limits = limits([], objective_s, inline=inline)
-        self._calls = 0
+        self.calls = 0
         self._decided = 0
         self._queue: deque[Ticket] = deque()
         self._again: deque[list[Part]] = deque()  # halves of a batch that raised
@@ -127,6 +137,7 @@ class Batcher:
         self._pool = Pool("scoring", of=name)
         self._expiry: asyncio.TimerHandle | None = None
         self._expires = math.inf  # when the timer is due, by perf_counter
+        _batchers[0] = (*(each for each in _batchers[0] if each() is not None), weakref.ref(self))
 
     def warm_up(self, row: NDArray[np.float64], *, clock: Callable[[], float] = perf_counter) -> None:
         """Measure calls of 1, 4, 16, ... copies of a row of shape (1, width), up to the largest batch.
@@ -177,6 +188,16 @@ class Batcher:
     def slow(self) -> bool:
         """Whether a request may wait for longer than a turn of the loop."""
         return self._running > 0 or self.limits.inline_rows == 0
+
+    def in_thread(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Run other work of the model behind the calls that its thread has.
+
+        Raises
+        ------
+        RuntimeError
+            No thread can be started.
+        """
+        return self._pool.submit(call, *arguments)
 
     # ---- in
 
@@ -417,8 +438,8 @@ class Batcher:
             self._failed(parts, error or ValueError(f"{rows} rows gave scores of another shape"))
             return
         self._costs.observe(rows, seconds)
-        self._calls += 1
-        if self._calls % 64 == 0 or (seconds > INLINE_S and self._calls % 4 == 0):
+        self.calls += 1
+        if self.calls % 64 == 0 or (seconds > INLINE_S and self.calls % 4 == 0):
             self._decide_limits()
         self._observe_batch(rows, seconds)
         batch = Scores(scores, self._signature)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,8 @@ from serving.observe import metrics
 from serving.prediction_log import remembering
 from serving.scoring.batcher import Batcher
 from serving.scoring.drift import Drift
+from serving.scoring.explain import Explainer, background_of
+from serving.scoring.low_priority import LowPriority
 from serving.scoring.model_process import ModelProcess
 from serving.settings import MIB
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from artifact.encode import Encoder
     from artifact.manifest import Artifact
     from artifact.signature import Signature
+    from serving.scoring.explain import RowExplanation
     from serving.settings import Settings
 
 logger = logging.getLogger("bentoml.okamochi")
@@ -54,6 +58,7 @@ class LiveModel:
     encoder: Encoder
     score: runtime.Score
     batcher: Batcher
+    explainer: Explainer
     max_rows: int
     drift: Drift | None = None
     process: ModelProcess | None = None  # of a model that onnxruntime does not run
@@ -298,11 +303,28 @@ def open_model(
         # In a busy worker, most of the wall time of a call in this thread is waiting for the interpreter's
         # lock: by it, a quick model would seem too slow for the event loop. Another process has no such wait.
         batcher.warm_up(example, clock=thread_time if process is None else perf_counter)
+        explainer = Explainer(
+            name,
+            found.signature,
+            background_of(found, encoder),
+            batcher,
+            LowPriority(
+                batcher, score, found.signature.width, observe_rows=metrics.EXPLAIN_ROWS.labels(name).inc
+            ),
+            tolerance=settings.explain_error,
+            max_rows=settings.explain_queue_rows,
+            observe=partial(_count_explained, name),
+        )
     except BaseException:
         if process is not None:
             process.close()
         raise
-    return LiveModel(name, tag, version, found, encoder, score, batcher, max_rows, drift, process)
+    return LiveModel(name, tag, version, found, encoder, score, batcher, explainer, max_rows, drift, process)
+
+
+def _count_explained(name: str, made: Sequence[RowExplanation]) -> None:
+    for each in made:
+        metrics.EXPLAINED.labels(name, "exact" if each.attribution.exact else "sampled").inc()
 
 
 def _opened(found: Artifact, name: str, settings: Settings) -> tuple[runtime.Score, ModelProcess | None]:

@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from artifact import manifest
+from artifact import background, manifest
 from artifact.encode import Encoder
 from artifact.manifest import ONNX, SKOPS, Golden
 from artifact.signature import Column, Signature
@@ -58,6 +58,7 @@ def seal(
     runtime: str = "onnx",
     float32: bool = False,
     libraries: dict[str, str] | None = None,
+    explained: bool = True,
 ) -> Made:
     """Export an estimator that was fitted on the encoder's matrix of `signature`.
 
@@ -79,6 +80,10 @@ def seal(
             take_float64(model.graph)
         (directory / ONNX).write_bytes(model.SerializeToString())
     made = Made(directory, estimator, signature, rows)
+    if explained:
+        step = max(1, len(rows) // background.ROWS)
+        some = rows[::step][: background.ROWS]
+        background.write(directory, [dict(zip(signature.names, row, strict=True)) for row in some])
     few = rows[:8]
     golden = Golden(
         records=[dict(zip(signature.names, row, strict=True)) for row in few],

@@ -12,7 +12,7 @@ import numpy as np
 from artifact import manifest
 from artifact.python_model import score_of
 from training.decide.test_set import encode, groups_of
-from training.export import golden_records
+from training.export import background_records, golden_records
 from training.facts import about, data_of, source_tags, write_groups
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
 from training.imported.answers import by_its_answers, check_probabilities
@@ -179,6 +179,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         signature,
         score=score_of(loaded.model, spec, signature),
         records=golden_records(signature, table.frame.loc[test.rows], scores),
+        background_rows=background_records(signature, table.frame, seed=0),
         tolerance=tolerance_of(signature, test.truth),
         card=words,
         run_id=run_id,

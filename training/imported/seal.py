@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from artifact import manifest
+from artifact import background, manifest
 from artifact.encode import Encoder
 from artifact.manifest import MODEL
 from artifact.onnx_table import OnnxTable
@@ -48,6 +48,7 @@ def seal(
     *,
     score: Score,
     records: Sequence[Mapping[str, Any]],
+    background_rows: Sequence[Mapping[str, Any]] = (),
     tolerance: float,
     card: str,
     run_id: str,
@@ -66,6 +67,8 @@ def seal(
         The model's own, of raw rows.
     records
         The golden rows, as a client sends them.
+    background_rows
+        Rows of the table that explanations compare with; none without a table.
     form
         The ONNX form, if it is exact: then the model's own file is not part of the artifact.
     seen
@@ -85,6 +88,8 @@ def seal(
             write_json(
                 folder / manifest.REFERENCE, reference(form.signature, seen, onnx_score(form.graph)(seen))
             )
+    if background_rows:
+        background.write(folder, background_rows)
     (folder / manifest.CARD).write_text(card, "utf-8")
     manifest.write(
         folder,

@@ -6,20 +6,21 @@ import struct
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from artifact.signature import probabilities
 from serving.ids import PREFIX, SINCE_EPOCH, new_id, next_secret, now
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.blocks import Blocks, Number, StandIn, rows_of
-from serving.protocols.oip.labels import Labels, as_json, output_names
+from serving.protocols.oip.labels import EXPLAINED, Labels, as_json, output_names
 from serving.protocols.oip.request import HEADER_LENGTH, Query, Wanted, header_length, parse, parse_raw
 from serving.scoring.batcher import packer
+from serving.scoring.explain import ExplainedScores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from artifact.encode import CellError
@@ -113,7 +114,7 @@ class InferEndpoint:
     def answer(self, query: Query, scores: Scores, first: int) -> Reply:
         """See `Endpoint`."""
         if query.outputs is not None or query.n > self._quick_rows or query.threshold is not None:
-            return self._reply(query, scores.values[first : first + query.n])
+            return self._reply(query, scores, first)
         values = _encode(scores.values[first].tolist())
         if query.id:
             text = _encode(query.id)
@@ -126,8 +127,9 @@ class InferEndpoint:
         """See `Endpoint`."""
         return refusal(problem)
 
-    def _reply(self, query: Query, values: NDArray[np.float64]) -> Reply:
-        """The reply to a request for scores of shape (rows, outputs)."""
+    def _reply(self, query: Query, scores: Scores, first: int) -> Reply:
+        """The reply to any request."""
+        signature, values = self.model.signature, scores.values[first : first + query.n]
         outputs: list[bytes] = []
         behind: list[bytes] = []
         wanted = query.outputs
@@ -141,8 +143,8 @@ class InferEndpoint:
                 else:
                     data = self._labels.json(values, query.threshold)
             else:
-                chances = probabilities(self.model.signature, values)
-                datatype, shape = "FP64", b"[%d,%d]" % chances.shape
+                chances = explained(name, scores) if name in EXPLAINED else probabilities(signature, values)
+                datatype, shape = "FP64", _encode(chances.shape)
                 if binary:
                     behind.append(chances.tobytes())
                 else:
@@ -171,6 +173,12 @@ def _one_row(signature: Signature, labels: Labels, label: Label) -> bytes:
         f'"data":[{as_json(labels.shown(label))}]}},{{"name":"probabilities","datatype":"FP64",'
         f'"shape":[1,{len(signature.classes)}],"data":'
     ).encode()
+
+
+def explained(name: str, scores: Scores) -> NDArray[np.float64]:
+    """An output that explains: of shape (rows,), `contributions` of shape (rows, columns of the table)."""
+    assert isinstance(scores, ExplainedScores)  # noqa: S101 - the explainer's
+    return np.array([getattr(made.attribution, name) for made in scores.explanations], np.float64)
 
 
 def refusal(problem: Problem) -> Reply:

@@ -28,6 +28,10 @@ def output_names(signature: Signature) -> tuple[str, ...]:
     return ("prediction",) if signature.task == "regression" else ("prediction", "probabilities")
 
 
+EXPLAINED = ("score", "base", "contributions", "error")
+"""Outputs that explain a prediction; they are returned only if a request names them."""
+
+
 class Labels:
     """Predictions as a tensor of one datatype, in JSON and in bytes."""
 

@@ -10,14 +10,15 @@ import numpy as np
 
 from serving.errors import Problem
 from serving.protocols.json_body import decode
-from serving.protocols.oip.labels import output_names
+from serving.protocols.oip.labels import EXPLAINED, output_names
 from serving.protocols.oip.tensors import Tensor, encode_rows, parameters_of, read_tensors
-from serving.protocols.options import threshold_of
+from serving.protocols.options import explain_of, threshold_of
 from serving.protocols.wording import described, listed, short
 
 if TYPE_CHECKING:
     from serving.protocols import Head
     from serving.scoring.catalog import LiveModel
+    from serving.scoring.explain import Explain
 
 KEYS = ("id", "inputs", "outputs", "parameters")
 HEADER_LENGTH = b"inference-header-content-length"
@@ -52,6 +53,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     outputs: tuple[Wanted, ...] | None = None
     threshold: float | None = None
     within_s: float | None = None
+    explain: Explain | None = None
 
 
 def parse(header: bytes, binary: memoryview | None, model: LiveModel) -> Query:
@@ -84,8 +86,20 @@ def parse(header: bytes, binary: memoryview | None, model: LiveModel) -> Query:
     outputs = _outputs(request.get("outputs"), parameters, model)
     threshold = threshold_of(parameters.get("threshold"), model)
     within_s = _timeout(parameters.get("timeout"))
+    asked = outputs is not None and any(name in EXPLAINED for name, _ in outputs)
+    explain = explain_of({key: parameters.get(key) for key in ("class", "log_odds")}, model, threshold, asked)
     rows = encode_rows(read_tensors(request.get("inputs"), binary, model), model)
-    return Query(rows, len(rows), own_id or "", outputs=outputs, threshold=threshold, within_s=within_s)
+    if explain is not None:
+        model.explainer.check(len(rows))
+    return Query(
+        rows,
+        len(rows),
+        own_id or "",
+        outputs=outputs,
+        threshold=threshold,
+        within_s=within_s,
+        explain=explain,
+    )
 
 
 def parse_raw(body: bytes, model: LiveModel) -> Query:
@@ -138,10 +152,11 @@ def _timeout(timeout: object) -> float | None:
 
 
 def _outputs(outputs: object, parameters: dict[str, Any], model: LiveModel) -> tuple[Wanted, ...] | None:
-    known = output_names(model.signature)
+    usual = output_names(model.signature)
+    known = (*usual, *EXPLAINED)
     binary = _flag(parameters.get("binary_data_output"), "parameter 'binary_data_output'")
     if outputs is None or outputs == []:
-        return tuple(Wanted(name, binary=True) for name in known) if binary else None
+        return tuple(Wanted(name, binary=True) for name in usual) if binary else None
     if not isinstance(outputs, list):
         raise Problem(422, f'"outputs": expected a list of objects, got {described(outputs)}.')
     wanted: dict[str, Wanted] = {}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from serving.protocols import problem_reply, unknown_version
 from serving.protocols.predict import document
-from serving.protocols.predict.endpoint import PredictEndpoint
+from serving.protocols.predict.endpoint import ExplainEndpoint, PredictEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from serving.protocols import Described, Endpoint, Reply
     from serving.scoring.catalog import Catalog
 
-ROUTE = "/predict"
+VERBS = {"predict": PredictEndpoint, "explain": ExplainEndpoint}
+"""The last part of each route, and what answers it."""
 
 
 class Predict:
@@ -24,13 +25,14 @@ class Predict:
     name = "predict"
 
     def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
-        """Two routes for each live model, with and without its version, and the default model's own."""
-        routes = {_route_of(name): PredictEndpoint(model) for name, model in catalog.live.items()}
-        routes |= {
-            _route_of(name, model.version): routes[_route_of(name)] for name, model in catalog.live.items()
-        }
-        if catalog.default in catalog.live:
-            routes[ROUTE] = routes[_route_of(catalog.default)]
+        """For each verb the routes of each live model and version, and one without a name."""
+        routes: dict[str, Endpoint] = {}
+        for verb, kind in VERBS.items():
+            for name, model in catalog.live.items():
+                endpoint = kind(model)
+                routes[_route_of(verb, name)] = routes[_route_of(verb, name, model.version)] = endpoint
+                if name == catalog.default:
+                    routes[_route_of(verb)] = endpoint
         return routes
 
     def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:  # noqa: ARG002 - it has none
@@ -39,7 +41,8 @@ class Predict:
 
     def owns(self, path: str) -> bool:
         """Its routes; paths of no protocol are refused in the same shape."""
-        return path == ROUTE or (path.startswith("/models/") and path.endswith("/predict"))
+        verb = path.rpartition("/")[2]
+        return verb in VERBS and (path == _route_of(verb) or path.startswith("/models/"))
 
     def refuse(self, problem: Problem) -> Reply:
         """As `application/problem+json`."""
@@ -47,29 +50,32 @@ class Predict:
 
     def refused(self, path: str, catalog: Catalog) -> str:
         """The model of the path, if it was refused."""
-        if path == ROUTE:
-            return catalog.default if catalog.default in catalog.refused else ""
-        name, version = _parts_of(path)
-        return name if name in catalog.refused and path == _route_of(name, version) else ""
+        verb, name, version = _parts_of(path)
+        if verb not in VERBS or path != _route_of(verb, name, version):
+            return ""
+        name = name or catalog.default
+        return name if name in catalog.refused else ""
 
     def not_found(self, path: str, catalog: Catalog) -> Problem | None:
         """404 with the version that is live, for another one of a live model."""
-        name, version = _parts_of(path)
+        verb, name, version = _parts_of(path)
         model = catalog.live.get(name)
-        if model is None or not version or path != _route_of(name, version):
+        if model is None or not version or verb not in VERBS or path != _route_of(verb, name, version):
             return None
         return unknown_version(model, version)
 
     def document(self, catalog: Catalog) -> Described:
         """One operation for each route."""
-        return document.of(catalog, ROUTE, _route_of)
+        return document.of(catalog, _route_of)
 
 
-def _parts_of(path: str) -> tuple[str, str]:
-    """The model and the version that a route would name; "" where it names none."""
+def _parts_of(path: str) -> tuple[str, str, str]:
+    """The verb, the model and the version that a route would name; "" for a part that it does not name."""
     parts = path.split("/")
-    return (parts[2] if len(parts) > 2 else "", parts[4] if len(parts) == 6 else "")
+    return parts[-1], parts[2] if len(parts) > 3 else "", parts[4] if len(parts) == 6 else ""
 
 
-def _route_of(name: str, version: str = "") -> str:
-    return f"/models/{name}/versions/{version}/predict" if version else f"/models/{name}/predict"
+def _route_of(verb: str, name: str = "", version: str = "") -> str:
+    if not name:
+        return f"/{verb}"
+    return f"/models/{name}/versions/{version}/{verb}" if version else f"/models/{name}/{verb}"

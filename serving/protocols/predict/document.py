@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving.protocols import Described
 from serving.protocols.openapi import HEADERS, PROBLEMS, prediction, problem, record, request, schema
+from serving.scoring.explain import MAX_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,16 +14,19 @@ if TYPE_CHECKING:
     from serving.scoring.catalog import Catalog, LiveModel
 
 
-def of(catalog: Catalog, route: str, route_of: Callable[[str, str], str]) -> Described:
-    """An operation a route, and each model's record, request and reply."""
+def of(catalog: Catalog, route_of: Callable[..., str]) -> Described:
+    """An operation a route, and each model's record, request and replies."""
     paths: dict[str, Any] = {}
-    schemas: dict[str, Any] = {}
-    if catalog.default in catalog.live:
-        paths[route] = {"post": _predict(catalog.live[catalog.default], "predict")}
+    schemas: dict[str, Any] = {"Explanation": _explanation()}
+    for verb in ("predict", "explain"):
+        if catalog.default in catalog.live:
+            paths[route_of(verb)] = {"post": _operation(verb, catalog.live[catalog.default], verb)}
+        for model in catalog.live.values():
+            own = f"{verb}_{model.name}"
+            paths[route_of(verb, model.name)] = {"post": _operation(verb, model, own)}
+            own = f"{own}_version_{model.version}"
+            paths[route_of(verb, model.name, model.version)] = {"post": _operation(verb, model, own)}
     for model in catalog.live.values():
-        paths[route_of(model.name, "")] = {"post": _predict(model, f"predict_{model.name}")}
-        own = f"predict_{model.name}_version_{model.version}"
-        paths[route_of(model.name, model.version)] = {"post": _predict(model, own)}
         schemas[f"{model.name}_record"] = record(model)
         schemas[f"{model.name}_request"] = request(model)
         schemas[f"{model.name}_reply"] = _reply(model)
@@ -34,7 +38,7 @@ def example_request(model: LiveModel) -> dict[str, Any]:
     return {"records": [model.signature.example]}
 
 
-def _predict(model: LiveModel, operation: str) -> dict[str, Any]:
+def _operation(verb: str, model: LiveModel, operation: str) -> dict[str, Any]:
     signature = model.signature
     examples: dict[str, Any] = {
         "records": {"value": example_request(model)},
@@ -43,9 +47,16 @@ def _predict(model: LiveModel, operation: str) -> dict[str, Any]:
     }
     if len(signature.columns) == 1:
         examples["x"] = {"value": {"x": next(iter(signature.example.values()))}}
+    content = {"application/json": {"schema": schema(f"{model.name}_reply")}}
+    about = f"Predict {signature.target} with {model.name}, version {model.version}"
+    if verb == "explain":
+        content["image/svg+xml"] = {"schema": {"type": "string"}}
+        about += (
+            f", and explain each prediction by the contributions of its columns (at most {MAX_ROWS} rows)"
+        )
     return {
         "operationId": operation,
-        "summary": f"Predict {signature.target} with {model.name}, version {model.version}.",
+        "summary": f"{about}.",
         "parameters": HEADERS,
         "requestBody": {
             "required": True,
@@ -56,7 +67,7 @@ def _predict(model: LiveModel, operation: str) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The predictions, in the order of the rows.",
-                "content": {"application/json": {"schema": schema(f"{model.name}_reply")}},
+                "content": content,
             },
             **{str(status): problem(status) for status in PROBLEMS},
         },
@@ -80,9 +91,47 @@ def _reply(model: LiveModel) -> dict[str, Any]:
         either = {"anyOf": [chances, number]} if len(signature.columns) == 1 else chances
         properties["probabilities"] = {"type": "array", "items": either}
         properties["classes"] = {"const": list(signature.classes)}
+    properties["explanations"] = {"type": "array", "items": schema("Explanation")}
     return {
         "type": "object",
         "required": ["prediction", "model", "version", "id"],
         "properties": properties,
         "additionalProperties": False,
+    }
+
+
+def _explanation() -> dict[str, Any]:
+    number = {"type": "number"}
+    word = {"type": "object", "properties": {"word": {"type": "string"}, "contribution": number}}
+    contribution = {
+        "type": "object",
+        "required": ["column", "contribution"],
+        "properties": {
+            "column": {"type": "string"},
+            "value": {"description": "the row's own, of numbers and categories"},
+            "contribution": number,
+            "words": {
+                "type": "array",
+                "items": word,
+                "description": "of a text: the score with each word less the score without it",
+            },
+        },
+    }
+    return {
+        "type": "object",
+        "required": ["prediction", "score", "base", "error", "method", "contributions"],
+        "properties": {
+            "prediction": {},
+            "class": {"description": "whose score is explained; absent for a regression"},
+            "score": number,
+            "base": number | {"description": "the mean score of the background rows"},
+            "error": number
+            | {"description": "about 95 of 100 contributions are nearer to the exact ones than this"},
+            "method": {"enum": ["exact", "sampled"]},
+            "contributions": {
+                "type": "array",
+                "items": contribution,
+                "description": "by column, the largest first; they sum to score less base",
+            },
+        },
     }

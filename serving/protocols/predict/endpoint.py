@@ -15,9 +15,20 @@ from serving.ids import PREFIX, SINCE_EPOCH, new_id, next_secret, now
 from serving.protocols import LARGE_BODY_BYTES, Reply, problem_reply
 from serving.protocols.blocks import Blocks, StandIn, rows_of
 from serving.protocols.json_body import decode
-from serving.protocols.options import OPTIONS, Query, probabilities_of, threshold_of, with_options
+from serving.protocols.options import (
+    EXPLAIN_OPTIONS,
+    OPTIONS,
+    Query,
+    explain_of,
+    probabilities_of,
+    threshold_of,
+    with_options,
+)
+from serving.protocols.predict import picture
+from serving.protocols.predict.explanation import explanations
 from serving.protocols.wording import described, one_of
 from serving.scoring.batcher import packer
+from serving.scoring.explain import ExplainedScores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +46,7 @@ _encode = msgspec.json.encode
 class PredictEndpoint:
     """`/predict` of one model."""
 
-    name = "predict"
+    name: str = "predict"
     content_types: tuple[str, ...] = ("application/json",)
 
     def __init__(self, model: LiveModel) -> None:
@@ -98,6 +109,9 @@ class PredictEndpoint:
             chances = probabilities(signature, values).tolist()
             answer["probabilities"] = chances[0] if query.scalar else chances
             answer["classes"] = list(signature.classes)
+        if query.explain is not None:
+            assert isinstance(scores, ExplainedScores)  # noqa: S101 - the explainer's
+            answer["explanations"] = explanations(self.model, query, scores)
         answer |= {
             "model": self.model.name,
             "version": self.model.version,
@@ -110,8 +124,42 @@ class PredictEndpoint:
         return problem_reply(problem)
 
 
-def parse(body: bytes, model: LiveModel) -> Query:
+class ExplainEndpoint(PredictEndpoint):
+    """`/explain` of one model: `/predict` whose rows are always explained, as JSON or as a picture."""
+
+    name = "explain"
+
+    def read(self, body: bytes, head: Head) -> Query:
+        """See `Endpoint`."""
+        query = parse(body, self.model, explain=True)
+        if not picture.is_wanted(head):
+            return query
+        if query.n > 1:
+            raise Problem(
+                422,
+                f"A picture explains one row, and the request has {query.n}. Send one row, or "
+                "Accept: application/json.",
+            )
+        return msgspec.structs.replace(query, picture=True)
+
+    def answer(self, query: Query, scores: Scores, first: int) -> Reply:
+        """See `Endpoint`."""
+        if not query.picture:
+            return super().answer(query, scores, first)
+        assert isinstance(scores, ExplainedScores)  # noqa: S101 - the explainer's
+        assert query.explain is not None  # noqa: S101 - see `read`
+        made = explanations(self.model, query, scores)[0]
+        drawn = picture.of(made, self.model.signature.target, log_odds=query.explain.log_odds)
+        return Reply(200, picture.SVG, drawn.encode())
+
+
+def parse(body: bytes, model: LiveModel, *, explain: bool = False) -> Query:
     """Any body of `/predict` to encoded rows.
+
+    Parameters
+    ----------
+    explain
+        Whether the rows are explained without being asked for.
 
     Raises
     ------
@@ -123,10 +171,13 @@ def parse(body: bytes, model: LiveModel) -> Query:
         raise Problem(422, f"Expected a JSON object with one of {one_of(FORMS)}, got {described(request)}.")
     signature = model.signature
     one = signature.columns[0].name if len(signature.columns) == 1 else None
-    given = [key for key in request if key not in OPTIONS]
+    # A lone column whose name is also that of an option is the column, as it was before the option came.
+    options = (*OPTIONS, *(option for option in EXPLAIN_OPTIONS if option != one))
+    given = [key for key in request if key not in options]
     forms = [key for key in given if key in FORMS]
     scalars = [key for key in given if one is not None and key in ("x", one) and key not in FORMS]
-    known = [*FORMS, *OPTIONS, *dict.fromkeys(("x", one) if one is not None else ())]
+    lone = list(dict.fromkeys(("x", one))) if one is not None else []
+    known = [*FORMS, *options, *lone]
     for key in given:
         if key not in forms and key not in scalars:
             near = difflib.get_close_matches(key[:100], known, 1)
@@ -134,16 +185,24 @@ def parse(body: bytes, model: LiveModel) -> Query:
             raise _at(key[:100], f"unknown key; {hint}", None)
     if len(forms) + len(scalars) != 1:
         got = " and ".join(map(repr, forms + scalars)) or "none of them"
-        raise Problem(
-            422, f"Expected exactly one of {one_of([*FORMS, *known[len(FORMS) + 2 :]])}, got {got}."
-        )
+        raise Problem(422, f"Expected exactly one of {one_of([*FORMS, *lone])}, got {got}.")
     probabilities = probabilities_of(request.get("probabilities"), model)
     threshold = threshold_of(request.get("threshold"), model)
+    wanted = explain_of(
+        {option: request.get(option) for option in EXPLAIN_OPTIONS if option in options},
+        model,
+        threshold,
+        explain,
+    )
     try:
         matrix = _matrix(request[scalars[0]] if scalars else None, forms, request, model)
     except BadRows as error:
         raise bad_rows(error) from None
-    return with_options(matrix, probabilities=probabilities, threshold=threshold, scalar=bool(scalars))
+    if wanted is not None:
+        model.explainer.check(len(matrix))
+    return with_options(
+        matrix, probabilities=probabilities, threshold=threshold, scalar=bool(scalars), explain=wanted
+    )
 
 
 def _matrix(value: object, forms: list[str], request: dict[str, Any], model: LiveModel) -> NDArray[Any]:

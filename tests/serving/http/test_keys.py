@@ -70,6 +70,7 @@ def entries() -> dict[str, tuple[str, Key]]:
     return {
         "shop": keys.make("shop", ["predict"], models=["iris"]),
         "both": keys.make("both", ["predict"]),
+        "why": keys.make("why", ["predict", "explain"]),
         "ops": keys.make("ops", ["observe"]),
         "rated": keys.make("rated", ["predict"], rate="2/h"),
         "late": keys.make("late", ["admin"], expires=datetime(2020, 1, 1, tzinfo=UTC)),
@@ -98,6 +99,23 @@ def kept(
     }
     with bento_server(folder, settings=settings, ready="/livez") as server:
         yield found._replace(server=server)
+
+
+def test_an_explanation_needs_its_own_right_by_every_route(kept: Kept) -> None:
+    """Also where the body asks for it on a route of predictions."""
+    body = json.loads(BODY)
+    tensor = {"name": "x", "datatype": "FP64", "shape": [1, len(body["features"][0])]}
+    tensor["data"] = body["features"][0]
+    model = kept.get("/predict", "both", "POST", content=BODY).json()["model"]
+    for path, asked in (
+        ("/explain", body),
+        ("/predict", body | {"explain": True}),
+        (f"/v2/models/{model}/infer", {"inputs": [tensor], "outputs": [{"name": "contributions"}]}),
+    ):
+        refused = kept.get(path, "both", "POST", json=asked)
+        assert refused.status_code == 403, path
+        assert "lacks the right 'explain'" in refused.text
+        assert kept.get(path, "why", "POST", json=asked).status_code == 200, path
 
 
 def test_probes_need_no_key_and_all_else_does(kept: Kept) -> None:

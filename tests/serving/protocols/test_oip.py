@@ -664,7 +664,7 @@ def size_of(size: Any) -> dict[str, Any]:
         ({"inputs": [tensor()], "outputs": {}}, 422, '"outputs"'),
         ({"inputs": [tensor()], "outputs": ["prediction"]}, 422, "outputs[0]"),
         ({"inputs": [tensor()], "outputs": [{}]}, 422, "outputs[0]"),
-        ({"inputs": [tensor()], "outputs": [{"name": "score"}]}, 422, "'score'"),
+        ({"inputs": [tensor()], "outputs": [{"name": "chances"}]}, 422, "'chances'"),
         ({"inputs": [tensor()], "outputs": [{"name": "prediction"}] * 2}, 422, "duplicate output"),
         (
             {"inputs": [tensor()], "outputs": [{"name": "prediction", "parameters": {"binary_data": "yes"}}]},

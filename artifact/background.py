@@ -1,0 +1,41 @@
+"""Rows of the training table that explanations compare a row with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from artifact.manifest import BACKGROUND, ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from artifact.manifest import Artifact
+
+ROWS = 64
+"""At most; each explanation scores every one of them many times."""
+
+
+def write(directory: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as a client sends them, before the artifact is sealed."""
+    content = msgspec.json.encode({"records": records})
+    (directory / BACKGROUND).write_bytes(msgspec.json.format(content, indent=1) + b"\n")
+
+
+def read(artifact: Artifact) -> list[dict[str, Any]]:
+    """The rows; none of an artifact from before they were drawn.
+
+    Raises
+    ------
+    ArtifactError
+        The file holds something else.
+    """
+    path = artifact.path / BACKGROUND
+    if not path.exists():
+        return []
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, list[dict[str, Any]]])["records"]
+    except (msgspec.MsgspecError, KeyError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
