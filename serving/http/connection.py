@@ -155,7 +155,8 @@ class Connection(HttpToolsProtocol):
         if self._header_bytes > lane.settings.max_head_bytes:
             self._refusal = _head_too_large()
             raise _RefusedError
-        super().on_header(name, value)
+        if self._in_head:  # uvicorn would add a trailer to the headers, credentials too (RFC 9110, 6.5.1)
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The parser has read the head."""
