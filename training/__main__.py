@@ -335,12 +335,13 @@ def report(chosen: argparse.Namespace) -> int:
 
 def live(chosen: argparse.Namespace) -> int:
     """`live NAME [--log FOLDER|URL] [--publish]`."""
-    from artifact import manifest
     from training.decide.live import judge
     from training.decide.live_log import NothingToJudgeError, publish, read_log
-    from training.decide.live_report import as_json, table, write_picture
+    from training.decide.live_report import as_dict, as_json, table, write_picture
+    from training.decide.rivals import contender, rivals_of
     from training.registry.mlflow_registry import Registry, read_alias
     from training.registry.records import CHAMPION
+    from training.settings import live_of
 
     name = _name(chosen)
     target = chosen.log or os.environ.get("OKAMOCHI_PREDICTION_LOG", "")
@@ -348,19 +349,30 @@ def live(chosen: argparse.Namespace) -> int:
         raise NothingToJudgeError(
             "name the prediction log by --log FOLDER, --log postgresql://... or OKAMOCHI_PREDICTION_LOG"
         )
-    champion = read_alias(name, CHAMPION)
-    if champion is None:
+    version = read_alias(name, CHAMPION)
+    if version is None:
         raise NothingToJudgeError(f"{name} has no champion: {_run(chosen)}")
-    with tempfile.TemporaryDirectory(prefix="okamochi-") as folder:
-        signature = manifest.load(Registry().download(champion, Path(folder)), name=name).signature
-    found = judge(champion, signature, read_log(target, name))
+    registry = Registry()
+    champion = contender(registry, version)
+    rivals = rivals_of(registry, champion, target, live_of(chosen.name))
+    try:
+        found = judge(version, champion.signature, read_log(target, name))
+    except NothingToJudgeError as error:
+        # What the shadow says needs no promise, and its agreement needs no feedback.
+        if rivals.shadow is not None:
+            judged = {"name": name, "version": version.number, "not_judged": str(error)}
+            print(as_json({**judged, **rivals.as_dict()}) if chosen.json else f"{rivals.told()}\n")
+        raise
     if chosen.publish:
         publish(found.verdict(), target)
     try:
         picture = f"The picture is at {write_picture(found, Path('reports'))}"
     except OSError as error:  # in a pod, the root file system may be read-only
         picture = f"The picture could not be written: {error}"
-    print(as_json(found) if chosen.json else f"{table(found)}\n\n{picture}")
+    if chosen.json:
+        print(as_json({**as_dict(found), **rivals.as_dict()}))
+    else:
+        print(f"{table(found)}\n\n{rivals.told()}\n\n{picture}")
     return REFUSED if found.broken else DONE
 
 

@@ -74,10 +74,11 @@ def told_timeline(events: Sequence[Event]) -> str:
         what = f"{event.what}, in place of version {event.replaced}" if event.replaced else event.what
         at = event.at.partition(".")[0].replace("T", " ") or "not known"
         rows.append((at, event.version, what, event.decision or "-", event.algorithm or "-", figure))
-    judged = [event for event in events if event.reason]
-    last = (
-        f"\n\nThe gate's last decision, version {judged[-1].version}: {judged[-1].reason}" if judged else ""
-    )
+    last = ""
+    for who, by_rule in (("The gate's", False), ("The rule's", True)):
+        decided = [event for event in events if event.reason and bool(event.decision) != by_rule]
+        if decided:
+            last += f"\n\n{who} last decision, version {decided[-1].version}: {decided[-1].reason}"
     return table_of(rows) + last
 
 

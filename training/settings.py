@@ -34,6 +34,12 @@ METRIC_NAMES: dict[Task, tuple[str, ...]] = {
     "regression": ("mae", "rmse", "r2"),
     "scores": (),
 }
+LOSS_NAMES: dict[Task, tuple[str, ...]] = {
+    "binary": ("brier", "accuracy", "log_loss"),
+    "multiclass": ("brier", "accuracy", "log_loss"),
+    "regression": ("mae", "rmse"),
+}
+"""The metrics that are a mean over rows, or its root: those that can compare two models row by row."""
 ALL_METRICS = tuple(dict.fromkeys(name for names in METRIC_NAMES.values() for name in names))
 
 
@@ -198,6 +204,41 @@ class CardWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     caveats: str = ""
 
 
+class Live(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `deploy follow` does by itself about the models that are live.
+
+    Parameters
+    ----------
+    promote_shadow
+        Make the shadow champion once it is better on rows with known outcomes.
+    roll_back
+        Compare each new champion with the one before it, and go back to that once it is better.
+    metric
+        The loss that decides; None: see `training.decide.losses.loss_of`.
+    alpha
+        The greatest probability that a comparison of two equal models ever decides for one of them.
+    min_rows
+        Fewer rows with known outcomes decide nothing.
+    max_error
+        Of a regression: a larger error counts as this one; None: three times the RMSE on the test rows.
+    days
+        The longest round of a comparison, no longer than the log keeps rows.
+    """
+
+    promote_shadow: bool = False
+    roll_back: bool = False
+    metric: str | None = None
+    alpha: Annotated[float, Meta(gt=0, lt=0.5)] = 0.05
+    min_rows: Annotated[int, Meta(ge=1)] = 100
+    max_error: Annotated[float, Meta(gt=0)] | None = None
+    days: Annotated[float, Meta(gt=0)] = 30
+
+    @property
+    def acts(self) -> bool:
+        """Whether a rule is switched on."""
+        return self.promote_shadow or self.roll_back
+
+
 class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The checked contents of `usecases/NAME.toml`. Paths in `source` are absolute.
 
@@ -237,6 +278,7 @@ class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     missing: dict[str, Literal["refuse", "allow"]] = {}
     gate: Gate = Gate()
     card: CardWords = CardWords()
+    live: Live = Live()
     file: str = ""  # the path of the TOML file; not a key
 
 
@@ -258,6 +300,16 @@ def load_use_case(name_or_path: str | Path) -> UseCase:
     except tomllib.TOMLDecodeError as error:
         raise UseCaseError(f"{path} is not TOML: {error}.") from None
     return _checked(settings, path)
+
+
+def live_of(name_or_path: str) -> Live:
+    """The rules of a use case; none for a name that has no TOML file in the checkout.
+
+    Raises UseCaseError.
+    """
+    if name_or_path.endswith(".toml") or (USE_CASES / f"{name_or_path}.toml").is_file():
+        return load_use_case(name_or_path).live
+    return Live()
 
 
 def all_use_cases() -> tuple[UseCase, ...]:
@@ -301,14 +353,12 @@ def _checked(settings: dict[str, Any], path: Path) -> UseCase:
     for key in ("target", "source"):
         if key not in settings and not (key == "source" and "model" in settings):
             raise UseCaseError(f"{path}: the key {key} is missing{_EXAMPLE[key]}.")
-    for key in ("source", "gate", "read", "model", "candidates", "card"):
+    for key in ("source", *_TABLES):
         if key in settings and not isinstance(settings[key], dict):
             raise UseCaseError(f"{path}: {key} is {_shown(settings[key])}, expected a table [{key}].")
     if "source" in settings:
         _check_source(settings["source"], path)
-    for key, struct in (
-        ("gate", Gate), ("read", Read), ("model", Model), ("candidates", Candidates), ("card", CardWords),
-    ):  # fmt: skip
+    for key, struct in _TABLES.items():
         _refuse_unknown(settings.get(key, {}), _fields(struct), path, f"{key}.")
     settings = _with_older_keys_moved(settings, path)
     settings.setdefault("name", path.stem)
@@ -341,6 +391,10 @@ def _absolute(named: str, file: Path) -> str:
     return str((file.parent / Path(named).expanduser()).resolve())
 
 
+_TABLES: dict[str, type[Struct]] = {
+    "gate": Gate, "read": Read, "model": Model, "candidates": Candidates, "card": CardWords,
+    "live": Live,
+}  # fmt: skip
 UNMEASURED_TARGET = "prediction"
 """What a model predicts that no table measures and whose use case does not name its target."""
 _EXAMPLE = {
@@ -423,6 +477,21 @@ def _check_fairness(use_case: UseCase, path: Path) -> None:
         )
 
 
+def _check_live(use_case: UseCase, path: Path) -> None:
+    live, task = use_case.live, use_case.task
+    losses = (
+        LOSS_NAMES[task] if task else tuple(dict.fromkeys(name for of in LOSS_NAMES.values() for name in of))
+    )
+    if live.metric is not None and live.metric not in losses:
+        what = f"for a {task} task one of" if task else "one of"
+        raise UseCaseError(
+            f'{path}: live.metric is "{live.metric}", expected {what} {", ".join(losses)}'
+            f"{nearest(live.metric, losses)}: only these compare two models row by row."
+        )
+    if live.max_error is not None and task not in {None, "regression"}:
+        raise UseCaseError(f'{path}: live.max_error is for a regression, but task is "{task}".')
+
+
 def _check_meaning(  # noqa: C901 - one rule after the other
     use_case: UseCase, path: Path
 ) -> None:
@@ -449,6 +518,7 @@ def _check_meaning(  # noqa: C901 - one rule after the other
             )
     _check_fairness(use_case, path)
     _check_candidates(use_case, path)
+    _check_live(use_case, path)
     for key in ("positive", "threshold"):
         if getattr(use_case, key) is not None and use_case.task not in {None, "binary"}:
             raise UseCaseError(f'{path}: {key} is for a binary task, but task is "{use_case.task}".')

@@ -12,6 +12,7 @@ import msgspec
 import prometheus_client
 import pytest
 
+from benchmarks import live_delay
 from serving.observe import metrics
 from serving.settings import PREFIX, Settings
 from training import settings as use_case_settings
@@ -93,10 +94,11 @@ def test_every_key_of_a_use_case_is_documented() -> None:
     page = TEXT["docs/your-own-data.md"]
     tables = "\n".join(re.findall(r"^\|.*\|$", page, flags=re.MULTILINE))
     first_cells = "\n".join(re.findall(r"^\| ([^|]*) \|", page, flags=re.MULTILINE))
-    keys = set(use_case_settings.UseCase.__struct_fields__) - {"file", "gate"}
+    keys = set(use_case_settings.UseCase.__struct_fields__) - {"file", "gate", "live"}
     keys |= set(use_case_settings.fairness_measures(None))
     tables_of = (use_case_settings.Gate, use_case_settings.Read, use_case_settings.Model)
-    for table in (*tables_of, use_case_settings.Candidates, use_case_settings.CardWords):
+    others = (use_case_settings.Candidates, use_case_settings.CardWords, use_case_settings.Live)
+    for table in (*tables_of, *others):
         keys |= set(table.__struct_fields__)
     for source in msgspec.inspect.type_info(use_case_settings.Source).types:  # type: ignore[union-attr]
         assert f"`{source.tag}`" in first_cells, f"source.kind {source.tag}"
@@ -107,7 +109,12 @@ def test_every_key_of_a_use_case_is_documented() -> None:
     kinds = {source.tag for source in msgspec.inspect.type_info(use_case_settings.Source).types}  # type: ignore[union-attr]
     assert {f"`{name}`" for name in use_case_settings.ALL_METRICS} <= set(re.findall(r"`[a-z0-9_]+`", tables))
     assert keys - named == set(), "in no table"
-    assert named - keys - kinds - {"gate"} == set(), "in a table, but no key"
+    assert named - keys - kinds - {"gate", "live"} == set(), "in a table, but no key"
+
+
+def test_the_delays_of_the_rule_are_those_of_the_simulation() -> None:
+    """The table of live-quality.md is what the script prints."""
+    assert live_delay.table() in TEXT["docs/live-quality.md"]
 
 
 def test_every_metric_is_documented() -> None:

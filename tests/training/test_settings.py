@@ -198,3 +198,32 @@ def test_every_metric_that_can_be_named_can_be_measured():
     """The names in METRIC_NAMES and in METRICS are the same."""
     assert set(ALL_METRICS) == set(METRICS)
     assert all(metric.tasks for metric in METRICS.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[live]\nalpha = 0.5\n", ("live.alpha is 0.5",)),
+        ("[live]\nalpha = 0\n", ("live.alpha is 0",)),
+        ("[live]\nmin_rows = 0\n", ("live.min_rows is 0",)),
+        ("[live]\npromote_shadow = 1\n", ("live.promote_shadow is 1", "true or false")),
+        (
+            '[live]\nmetric = "roc_auc"\n',
+            ('live.metric is "roc_auc"', "brier, accuracy, log_loss, mae, rmse"),
+        ),
+        ('task = "regression"\n[live]\nmetric = "brier"\n', ("for a regression task one of mae, rmse",)),
+        ('task = "binary"\n[live]\nmax_error = 3.0\n', ("live.max_error is for a regression",)),
+        ("[live]\npromote_shadows = true\n", ('"live.promote_shadows"', '"promote_shadow"')),
+    ],
+)
+def test_a_wrong_rule_of_live_is_one_sentence_with_its_key(tmp_path, text, parts):
+    head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("task"))
+    said = refusal(tmp_path, head + GOOD + text.removeprefix(head))
+    for part in parts:
+        assert part in said
+
+
+def test_no_rule_of_live_is_switched_on_by_itself(tmp_path):
+    live = load_use_case(written(tmp_path, GOOD)).live
+    assert not live.acts
+    assert load_use_case(written(tmp_path, GOOD + "[live]\nroll_back = true\n")).live.acts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,11 +28,62 @@ MADE_CHAMPION_BY = "okamochi.made_champion_by"
 """Tag of a version that became champion: how it last did, `PROMOTION` or `ROLLBACK`."""
 CHAMPION_AT = "okamochi.champion_at."
 """How tags of a version begin that say when it became champion; a time in UTC follows. The value is JSON:
-`by`, and the number of the version that it `replaced`."""
+`by`, the number of the version that it `replaced`, and of a change by a rule of `[live]` the `reason` and
+`until`, the time of the last row that it was decided by."""
+DECIDED = "okamochi.decided"
+"""Tag of a version that a rule of `[live]` makes champion, set before the alias moves: its `Decision`."""
+PROVEN = "okamochi.proven"
+"""Tag of a champion that a rule found better than the one before it: `over` that number, as JSON, with the
+`reason` and `until` of the decision."""
 PROMOTION, ROLLBACK = "promotion", "rollback"
 GATE = "gate"
 """Tag of a version: what the gate said of it."""
 SHOWN_VERSIONS = 8
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a version became champion once.
+
+    Parameters
+    ----------
+    at
+        ISO 8601 in UTC.
+    by
+        `PROMOTION` or `ROLLBACK`.
+    replaced
+        The number of the version whose place it took; empty for the first champion.
+    reason, until
+        Of a change by a rule: why, and the time of the last row that it was decided by; else empty.
+    """
+
+    at: str
+    by: str
+    replaced: str
+    reason: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Why a rule of `[live]` changes the champion, and the time of the last row that it was decided by."""
+
+    reason: str
+    until: str
+
+
+def changes_of(version: Version) -> list[Change]:
+    """Each time that a version became champion, as its tags tell, the oldest first.
+
+    Two followers that acted on one decision at the same moment have left two tags of one change.
+    """
+    found: list[Change] = []
+    for key, tag in sorted(version.tags.items()):
+        if key.startswith(CHAMPION_AT):
+            change = Change(key.removeprefix(CHAMPION_AT), **json.loads(tag))
+            if not change.until or change.until not in {other.until for other in found}:
+                found.append(change)
+    return found
 
 
 class NothingToPromoteError(Exception):
@@ -46,30 +98,60 @@ class WhichVersionError(Exception):
     exit_code = 2
 
 
-def make_champion(registry: Registry, version: Version, *, by: str = PROMOTION) -> None:
+def make_champion(
+    registry: Registry, version: Version, *, by: str = PROMOTION, decision: Decision | None = None
+) -> None:
     """Move the aliases: `previous` to the old champion, then `champion` to this version.
 
     Parameters
     ----------
     by
         `PROMOTION` or `ROLLBACK`.
+    decision
+        Of a rule of `[live]`, where that moves them.
     """
     name = version.name
     old = registry.version(name, CHAMPION)
     if old is None or old.number != version.number:
         # Before any alias moves, and on the version that is not champion yet: should the registry be lost
         # after one of the next calls, the champion's own tags are still true, and a rollback finds its way.
-        registry.tag(version, {MADE_CHAMPION_BY: by} | ({} if old is None else {REPLACED: old.number}))
+        tags = {MADE_CHAMPION_BY: by} | ({} if old is None else {REPLACED: old.number})
+        if decision is not None:
+            tags[DECIDED] = json.dumps(asdict(decision))
+        elif DECIDED in version.tags:
+            tags[DECIDED] = ""
+        registry.tag(version, tags)
     if old is not None and old.number != version.number:
         registry.set_alias(name, PREVIOUS, old)
     registry.set_alias(name, CHAMPION, version)
     if old is None or old.number != version.number:
-        at = utc(time.time())
-        change = {"by": by, "replaced": "" if old is None else old.number}
-        registry.tag(version, {f"{CHAMPION_AT}{at}": json.dumps(change)})
+        _record_change(registry, version, by, "" if old is None else old.number, decision)
     newest = registry.version(name, CHALLENGER)
     if newest is not None and newest.number == version.number:
         registry.delete_alias(name, CHALLENGER)
+
+
+def _record_change(
+    registry: Registry, version: Version, by: str, replaced: str, decision: Decision | None
+) -> None:
+    change = {"by": by, "replaced": replaced} | ({} if decision is None else asdict(decision))
+    registry.tag(version, {f"{CHAMPION_AT}{utc(time.time())}": json.dumps(change)})
+
+
+def complete_change(registry: Registry, champion: Version) -> bool:
+    """Record the change that a rule made, where it was killed between moving the alias and recording it.
+
+    Returns
+    -------
+    Whether there was anything to record.
+    """
+    said = champion.tags.get(DECIDED)
+    decision = Decision(**json.loads(said)) if said else None
+    if decision is None or decision.until in {change.until for change in changes_of(champion)}:
+        return False
+    by, replaced = (champion.tags.get(key, "") for key in (MADE_CHAMPION_BY, REPLACED))
+    _record_change(registry, champion, by, replaced, decision)
+    return True
 
 
 def utc(seconds: float) -> str:

@@ -113,16 +113,7 @@ def judge(version: Version, signature: Signature, rows: Iterator[Row] | Sequence
         raise NothingToJudgeError(
             f"version {version.number} of {version.name} has no figure from the gate to compare with"
         )
-    own: list[Row] = []
-    others = unusable = 0
-    for row in rows:
-        actual = actual_of(row.actual, signature)
-        if row.version != version.number:
-            others += 1
-        elif actual is None or len(row.scores) != signature.outputs:
-            unusable += 1
-        else:
-            own.append(msgspec.structs.replace(row, actual=actual))
+    own, others, unusable = rows_of(version.number, signature, rows)
     if len(own) < MIN_ROWS:
         more = f"; {others} are of other versions" if others else ""
         more += f"; the value of {unusable} is not one that it could give" if unusable else ""
@@ -130,7 +121,7 @@ def judge(version: Version, signature: Signature, rows: Iterator[Row] | Sequence
             f"{len(own)} rows that version {version.number} of {version.name} answered have feedback; "
             f"at least {MIN_ROWS} are needed to judge it{more}"
         )
-    live = _estimate(metric, signature, own, RESAMPLES)
+    live = estimate(metric, signature, own, RESAMPLES)
     if not math.isfinite(live.value):
         raise NothingToJudgeError(
             f"{metric} is undefined on the {live.rows} rows that have feedback: they are all of one class"
@@ -157,6 +148,23 @@ def judge(version: Version, signature: Signature, rows: Iterator[Row] | Sequence
     )
 
 
+def rows_of(
+    version: str, signature: Signature, rows: Iterator[Row] | Sequence[Row]
+) -> tuple[list[Row], int, int]:
+    """The rows that a version answered, how many are of other versions, and how many have no usable value."""
+    own: list[Row] = []
+    others = unusable = 0
+    for row in rows:
+        actual = actual_of(row.actual, signature)
+        if row.version != version:
+            others += 1
+        elif actual is None or len(row.scores) != signature.outputs:
+            unusable += 1
+        else:
+            own.append(msgspec.structs.replace(row, actual=actual))
+    return own, others, unusable
+
+
 def tolerance_of(live: Estimate, promise_rows: int | None, *, higher_is_better: bool) -> float:
     """What the noise of the promise adds to that of the live figure.
 
@@ -180,7 +188,8 @@ def actual_of(value: Any, signature: Signature) -> Any:
     return next((label for label in signature.classes if canonical(label) == canonical(value)), None)
 
 
-def _estimate(metric: str, signature: Signature, rows: Sequence[Row], resamples: int) -> Estimate:
+def estimate(metric: str, signature: Signature, rows: Sequence[Row], resamples: int) -> Estimate:
+    """A metric on rows, with its bootstrap interval."""
     scores = np.array([row.scores for row in rows], np.float64)
     actual = [row.actual for row in rows]
     truth = truth_of(signature.task, actual, signature.classes, signature.positive, signature.threshold)
@@ -203,7 +212,7 @@ def _by_day(metric: str, signature: Signature, rows: Sequence[Row]) -> dict[str,
     days: dict[str, list[Row]] = {}
     for row in rows:
         days.setdefault(row.at[:10], []).append(row)
-    return {day: _estimate(metric, signature, days[day], RESAMPLES_OF_PART) for day in sorted(days)}
+    return {day: estimate(metric, signature, days[day], RESAMPLES_OF_PART) for day in sorted(days)}
 
 
 def _by_slice(metric: str, signature: Signature, rows: Sequence[Row]) -> list[tuple[str, str, Estimate]]:
@@ -219,7 +228,7 @@ def _by_slice(metric: str, signature: Signature, rows: Sequence[Row]) -> list[tu
         for level, row in zip(levels, rows, strict=True):
             groups.setdefault(level if level in often else "other", []).append(row)
         found += [
-            (name, level, _estimate(metric, signature, groups[level], RESAMPLES_OF_PART))
+            (name, level, estimate(metric, signature, groups[level], RESAMPLES_OF_PART))
             for level in sorted(groups)
             if len(groups[level]) >= MIN_LEVEL_ROWS
         ]

@@ -55,12 +55,23 @@ def read_log(target: str, name: str) -> Iterator[Row]:
     """
     if target.startswith(POSTGRES):
         return _read_postgres(target, name)
+    return _read_folder(folder_of(target), name)
+
+
+def folder_of(target: str) -> Path:
+    """The folder of a log.
+
+    Raises
+    ------
+    NothingToJudgeError
+        It is none.
+    """
     folder = Path(target).expanduser()
     if not folder.is_dir():
         raise NothingToJudgeError(
             f"{folder} is not a folder; --log takes the value that the server has in OKAMOCHI_PREDICTION_LOG"
         )
-    return _read_folder(folder, name)
+    return folder
 
 
 def sealing_keys() -> Sealing | None:
@@ -69,8 +80,11 @@ def sealing_keys() -> Sealing | None:
     return Sealing(Path(path).expanduser()) if path else None
 
 
-class _Opener:
-    """Opens what is sealed. What cannot be opened is counted: one damaged line must not hide all others."""
+class Opener:
+    """Opens what is sealed, and gives the rest as it is.
+
+    What cannot be opened is counted: one damaged line must not hide all others.
+    """
 
     def __init__(self) -> None:
         self._sealing = sealing_keys()
@@ -97,24 +111,36 @@ class _Opener:
 
 
 def _read_folder(folder: Path, name: str) -> Iterator[Row]:
-    opener = _Opener()
+    opener = Opener()
     for path in sorted(folder.glob("feedback-*.jsonl")):
         actual = {}
-        for line in _lines(path):
-            said = _decode(line)
+        for line in lines_of(path):
+            said = decode(line)
             if said is not None and said.get("model") == name and (said := opener(said)) is not None:
                 actual[(said["id"], said["row"])] = said["actual"]
-        for line in _lines(path.with_name("predictions-" + path.name.removeprefix("feedback-"))):
+        for line in lines_of(path.with_name("predictions-" + path.name.removeprefix("feedback-"))):
             # Most rows have no feedback, and looking at the head of a line is a tenth of decoding it.
-            head = _KEY.match(line)
-            key = (head[1].decode(), int(head[2])) if head else None
-            found = opener(_decode(line)) if key in actual else None
+            key = key_of(line)
+            found = opener(decode(line)) if key in actual else None
             if found is not None and key is not None:
                 yield Row(found["at"], found["version"], found["columns"], found["scores"], actual[key])
     opener.done()
 
 
-def _lines(path: Path) -> list[bytes]:
+def key_of(line: bytes) -> tuple[str, int] | None:
+    """The id and the row that a line of `predictions-*.jsonl` begins with."""
+    head = _KEY.match(line)
+    return (head[1].decode(), int(head[2])) if head else None
+
+
+def lines_of(path: Path) -> list[bytes]:
+    """The lines of a file of the log; none where it has expired.
+
+    Raises
+    ------
+    NothingToJudgeError
+        It cannot be read.
+    """
     try:
         return path.read_bytes().splitlines()
     except FileNotFoundError:  # it has just expired
@@ -123,7 +149,8 @@ def _lines(path: Path) -> list[bytes]:
         raise NothingToJudgeError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _decode(line: bytes) -> dict[str, Any] | None:
+def decode(line: bytes) -> dict[str, Any] | None:
+    """A line, or None where it is cut short."""
     try:
         found: dict[str, Any] = msgspec.json.decode(line)
     except msgspec.DecodeError:  # cut short when a disk was full or a server died
@@ -134,7 +161,7 @@ def _decode(line: bytes) -> dict[str, Any] | None:
 def _read_postgres(url: str, name: str) -> Iterator[Row]:
     import psycopg  # only for a log that is there
 
-    opener = _Opener()
+    opener = Opener()
     try:
         with (
             psycopg.connect(psycopg_url(url), connect_timeout=10) as found,
@@ -167,6 +194,7 @@ def stored_row(columns: dict[str, Any], scores: list[float], version: str) -> di
 
 
 def psycopg_url(url: str) -> str:
+    """The URL without the driver that SQLAlchemy's spelling has."""
     return url.replace("postgresql+psycopg://", "postgresql://", 1)
 
 

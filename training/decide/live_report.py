@@ -29,7 +29,7 @@ def table(found: LiveQuality) -> str:
     lines = [
         f"{found.name}, version {found.version}: {found.metric}",
         f"  promised  {found.promise:.4f}{test_rows}",
-        f"  live      {_said(found.live)}",
+        f"  live      {said(found.live)}",
         f"  The promise is {verdict} (tolerance {found.tolerance:.4f} for the noise of the promise itself).",
     ]
     if found.others:
@@ -38,11 +38,11 @@ def table(found: LiveQuality) -> str:
         lines.append(
             f"  {found.unusable} rows have feedback that is not one of the model's classes, or not a number."
         )
-    lines += ["", "By day (UTC)", *(f"  {day}  {_said(part)}" for day, part in found.days.items())]
+    lines += ["", "By day (UTC)", *(f"  {day}  {said(part)}" for day, part in found.days.items())]
     if found.slices:
         width = max(len(f"{name} = {level}") for name, level, _ in found.slices)
         lines += ["", f"By slice (of {MIN_LEVEL_ROWS} rows or more)"]
-        lines += [f"  {f'{name} = {level}':{width}}  {_said(part)}" for name, level, part in found.slices]
+        lines += [f"  {f'{name} = {level}':{width}}  {said(part)}" for name, level, part in found.slices]
     for each in found.fairness:
         answer = "" if each.answer is None else f" (answer {each.answer})"
         lines += ["", f"Groups by {each.title}{answer}"]
@@ -50,18 +50,23 @@ def table(found: LiveQuality) -> str:
     return "\n".join(lines)
 
 
-def _said(part: Estimate) -> str:
+def said(part: Estimate) -> str:
+    """A figure with its interval and rows."""
     if not math.isfinite(part.value):
         return f"undefined   {part.rows} rows"
     return f"{part.value:.4f}  95 % between {part.low:.4f} and {part.high:.4f}   {part.rows} rows"
 
 
-def as_json(found: LiveQuality) -> str:
-    """What a program reads; null where a figure is undefined."""
-    told: Mapping[str, Any] = {
+def as_dict(found: LiveQuality) -> dict[str, Any]:
+    """What a program reads."""
+    return {
         **asdict(found),
         "slices": [{"column": name, "level": level, **asdict(part)} for name, level, part in found.slices],
     }
+
+
+def as_json(told: Mapping[str, Any]) -> str:
+    """JSON; null where a figure is undefined."""
     return json.dumps(_finite(told), indent=2)
 
 

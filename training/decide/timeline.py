@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from training.decide.aliases import CHAMPION_AT, GATE, MADE_CHAMPION_BY, PROMOTION, REPLACED, utc
+from training.decide.aliases import GATE, MADE_CHAMPION_BY, PROMOTION, REPLACED, Change, changes_of, utc
 from training.decide.promote import REASONS
 from training.registry.records import CHAMPION
 
@@ -29,6 +28,8 @@ class Event:
         `registered`, `promotion` or `rollback`.
     decision
         What the gate said of the version: `accepted`, `refused` or `overridden`; empty: it was not judged.
+    reason
+        Of a registration, why the gate decided so; of a change, why a rule of `[live]` made it, else empty.
     replaced
         The version whose place it took; empty for the first champion.
     algorithm, metric, value
@@ -70,15 +71,18 @@ def _events(version: Version, live: Version | None) -> list[Event]:
         metric=metric,
         value=None if value is None else float(value),
     )
-    changes = {
-        key.removeprefix(CHAMPION_AT): json.loads(tag)
-        for key, tag in tags.items()
-        if key.startswith(CHAMPION_AT)
-    }
+    changes = changes_of(version)
     is_live = live is not None and live.number == version.number
     if not changes and (is_live or MADE_CHAMPION_BY in tags):
-        changes = {"": {"by": tags.get(MADE_CHAMPION_BY, PROMOTION), "replaced": tags.get(REPLACED, "")}}
+        changes = [Change("", tags.get(MADE_CHAMPION_BY, PROMOTION), tags.get(REPLACED, ""))]
     return [event] + [
-        replace(event, at=at, what=change["by"], decision="", reason="", replaced=change["replaced"])
-        for at, change in changes.items()
+        replace(
+            event,
+            at=change.at,
+            what=change.by,
+            decision="",
+            reason=change.reason,
+            replaced=change.replaced,
+        )
+        for change in changes
     ]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+SHADOW, CANARY = "shadow", "canary"
 """The aliases of a version."""
 UNMEASURED = "okamochi.unmeasured"
 """Tag of a version that no table measured, with the reason."""

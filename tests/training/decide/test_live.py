@@ -25,7 +25,7 @@ from tests.training import conftest
 from tests.training.decide.test_promote import fruits
 from training.decide.live import Estimate, judge, tolerance_of
 from training.decide.live_log import NothingToJudgeError, PublishError, Row, publish, read_log
-from training.decide.live_report import as_json, table
+from training.decide.live_report import as_dict, as_json, table
 from training.decide.promote import FIGURES, challenge
 from training.registry.mlflow_registry import Registry
 from training.registry.records import Version
@@ -77,7 +77,7 @@ def test_a_kept_promise_is_told_with_its_interval_days_and_slices() -> None:
     assert "promised  0.9000 on 400 test rows" in text
     assert "The promise is kept" in text
     assert "colour = missing" in text
-    assert json.loads(as_json(found))["slices"][0]["column"] == "farm"
+    assert json.loads(as_json(as_dict(found)))["slices"][0]["column"] == "farm"
 
 
 def test_groups_of_people_are_compared_by_the_outcomes_that_came() -> None:
@@ -94,7 +94,7 @@ def test_groups_of_people_are_compared_by_the_outcomes_that_came() -> None:
     text = table(judge(version(), FRUIT, rows))
     assert "Groups by farm (answer plum)" in text
     assert "Equal opportunity difference: " in text
-    told = json.loads(as_json(judge(version(), FRUIT, rows)))
+    told = json.loads(as_json(as_dict(judge(version(), FRUIT, rows))))
     assert told["fairness"][0]["disparities"]["equal_opportunity_difference"]["value"] == apart.value
     without = [msgspec.structs.replace(row, columns={"weight": 1.0}) for row in rows]
     assert judge(version(), FRUIT, without).fairness == []
@@ -144,7 +144,7 @@ def test_a_day_of_one_class_is_undefined_and_breaks_nothing() -> None:
     found = judge(version("roc_auc", 0.9), FRUIT, rows)
     assert math.isnan(found.days["2026-11-09"].value)
     assert "2026-11-09  undefined   5 rows" in table(found)
-    assert json.loads(as_json(found))["days"]["2026-11-09"]["value"] is None
+    assert json.loads(as_json(as_dict(found)))["days"]["2026-11-09"]["value"] is None
 
 
 @pytest.mark.parametrize(
