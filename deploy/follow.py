@@ -18,6 +18,8 @@ from artifact.manifest import ArtifactError
 from artifact.models_lock import LockError
 from deploy import program
 from deploy.bundle import MODELS_LOCK, NoChampionError, name_of, one_writer, put_champion
+from deploy.live_rules import EVERY_S as RULES_EVERY_S
+from deploy.live_rules import Rules
 from training.registry.mlflow_registry import read_alias
 from training.registry.records import CHAMPION, RegistryError
 
@@ -53,6 +55,8 @@ class Follower:
         Stored versions of a name beside the one that the file names; older ones are removed. None: all stay.
     tell
         Is given each sentence that a person wants to read. The same state is told once.
+    rules_every_s
+        Seconds between two looks at what the rules of `[live]` say.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Follower:
         *,
         keep: int | None = None,
         tell: Callable[[str], None] = print,
+        rules_every_s: float = RULES_EVERY_S,
     ) -> None:
         self._asked = {name_of(each): each for each in names}
         self._lock = lock
@@ -70,6 +75,7 @@ class Follower:
         self._settled: dict[str, tuple[tuple[str, str], str]] = {}  # the version and its tag
         self._refused: dict[str, Refused] = {}
         self._told: dict[str, str] = {}
+        self._rules = Rules(lock, tell=self._say_of_rules, announce=tell, every_s=rules_every_s)
 
     def look(self) -> bool:
         """Look at each alias once and bring what is new; whether every champion is in the file now."""
@@ -82,6 +88,7 @@ class Follower:
         done = True
         for name in self._asked or locked:
             try:
+                self._rules.look(name, self._asked.get(name, name))
                 done &= self._look_at(name, locked.get(name))
             except RegistryError as error:
                 self._say("the registry", f"{error} What is served stays.")
@@ -154,6 +161,9 @@ class Follower:
         with store.one_writer():
             for _, old in others[: max(len(others) - keep, 0)]:
                 store.remove(old)
+
+    def _say_of_rules(self, name: str, sentence: str) -> None:
+        self._say(f"the rules of {name}", sentence)
 
     def _say(self, about: str, sentence: str) -> None:
         """Tell a sentence, unless it is what was told of the same thing last."""

@@ -247,7 +247,7 @@ def test_every_config_that_a_pod_takes_is_there(objects: dict[str, list[Object]]
 
 
 def references(node: Any) -> list[tuple[str, str]]:
-    """Names of config maps, claims and secrets, wherever they stand in a pod."""
+    """Names of config maps, claims and secrets that a pod cannot start without, wherever they stand in it."""
     kinds = {
         "configMapRef": "config",
         "configMap": "config",
@@ -259,7 +259,9 @@ def references(node: Any) -> list[tuple[str, str]]:
     if not isinstance(node, dict):
         return []
     found = [
-        (kind, node[key].get("claimName") or node[key]["name"]) for key, kind in kinds.items() if key in node
+        (kind, node[key].get("claimName") or node[key]["name"])
+        for key, kind in kinds.items()
+        if key in node and not node[key].get("optional")
     ]
     return found + [each for value in node.values() for each in references(value)]
 
