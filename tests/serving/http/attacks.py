@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -331,10 +332,11 @@ _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 def answered(server: Server, attack: Attack) -> tuple[int, bytes]:
     """How many of its requests were answered, and all that came back."""
     parts = []
-    with connect(server) as connection, suppress(ConnectionResetError, BrokenPipeError):
-        for chunk in attack.chunks:
-            connection.sendall(chunk)
-        connection.shutdown(1)
+    with connect(server) as connection, suppress(ConnectionResetError):
+        with suppress(OSError):  # refused and closed before all was sent
+            for chunk in attack.chunks:
+                connection.sendall(chunk)
+            connection.shutdown(socket.SHUT_WR)
         while part := connection.recv(1 << 16):
             parts.append(part)
     stream = b"".join(parts)
