@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from bentoml.exceptions import BentoMLException, NotFound
 
 from artifact import manifest
 from artifact.manifest import MANIFEST, ArtifactError
+from artifact.signing import SIGNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +51,26 @@ def put(directory: Path, *, name: str, version: str) -> str:
         with bentoml.models.create(tag, labels={"okamochi": name}, metadata=metadata) as model:
             shutil.copytree(directory, Path(model.path) / FOLDER)
     return tag
+
+
+def keep_signature(tag: str, signature: str) -> bool:
+    """Put a signature beside the artifact of a tag; whether it is another than was there."""
+    path = path_of(tag)[0].parent / SIGNED
+    if path.is_file() and path.read_text("utf-8") == signature:
+        return False
+    half = path.with_name(f".{SIGNED}.{os.getpid()}")
+    try:
+        half.write_text(signature, "utf-8")
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+    return True
+
+
+def signature_of(tag: str) -> str:
+    """The signature beside the artifact of a tag, or ""."""
+    path = path_of(tag)[0].parent / SIGNED
+    return path.read_text("utf-8") if path.is_file() else ""
 
 
 def find(name: str, *, version: str, run_id: str) -> str | None:

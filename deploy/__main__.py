@@ -172,6 +172,17 @@ def _add_upkeep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     restore.add_argument("--overwrite", action="store_true", help="move existing state aside")
     restore.set_defaults(run=run_restore, execute=execute)
 
+    signing_key = commands.add_parser(
+        "signing-key", help="make a key that signs models, and print its line for OKAMOCHI_TRUSTED_KEYS"
+    )
+    signing_key.add_argument("file", type=Path, metavar="FILE", help="where the private key is written")
+    signing_key.add_argument("--name", required=True, help="whose key it is, as /models shows it")
+    signing_key.set_defaults(run=run_signing_key, execute=execute)
+
+    sign = commands.add_parser("sign", help="sign champions again with the key of OKAMOCHI_SIGNING_KEY")
+    sign.add_argument("names", nargs="+", metavar="NAME", help="a use case or its TOML file")
+    sign.set_defaults(run=run_sign, execute=execute)
+
     log_key = commands.add_parser(
         "log-key", help="add a key to the file that OKAMOCHI_LOG_KEYS names; it encrypts from then on"
     )
@@ -413,6 +424,33 @@ def run_restore(options: argparse.Namespace) -> int:
     return explained(run)
 
 
+def run_signing_key(options: argparse.Namespace) -> int:
+    from artifact.signing import make_key
+
+    def run() -> int:
+        line = make_key(options.file, options.name)
+        print(
+            f"{options.file} is the private key: set OKAMOCHI_SIGNING_KEY to it where models are promoted.\n"
+            "Servers need this line in the file of OKAMOCHI_TRUSTED_KEYS; a last day may follow:",
+            file=sys.stderr,
+        )
+        print(line)
+        return 0
+
+    return explained(run)
+
+
+def run_sign(options: argparse.Namespace) -> int:
+    from deploy.bundle import sign_champion
+
+    def run() -> int:
+        for name in options.names:
+            print(sign_champion(name))
+        return 0
+
+    return explained(run)
+
+
 def run_log_key(options: argparse.Namespace) -> int:
     from artifact.sealing import add_key
 
@@ -435,6 +473,7 @@ def explained(run: Callable[[], int]) -> int:
     from artifact.manifest import ArtifactError
     from artifact.models_lock import LockError
     from artifact.sealing import LogKeysError
+    from artifact.signing import SigningKeyError
     from deploy.backup import BackupError
     from deploy.bundle import NoChampionError
     from deploy.image import CannotDeploy
@@ -450,7 +489,15 @@ def explained(run: Callable[[], int]) -> int:
     except CannotDeploy as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except (BackupError, KeysError, LockError, LogKeysError, RegistryError, UseCaseError) as error:
+    except (
+        BackupError,
+        KeysError,
+        LockError,
+        LogKeysError,
+        RegistryError,
+        SigningKeyError,
+        UseCaseError,
+    ) as error:
         print(error, file=sys.stderr)
         return error.exit_code
 

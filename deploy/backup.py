@@ -58,6 +58,7 @@ class StoredModel(msgspec.Struct, frozen=True):
     name: str
     version: str
     tag: str
+    signature: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -217,7 +218,9 @@ def _add_all(writer: _Writer, state: State) -> list[StoredModel]:
     models = []
     for tag, artifact, metadata in store.all_models():
         writer.add_tree(artifact, f"{MODELS}/{_folder_of(tag)}")
-        models.append(StoredModel(str(metadata["name"]), str(metadata["version"]), tag))
+        models.append(
+            StoredModel(str(metadata["name"]), str(metadata["version"]), tag, store.signature_of(tag))
+        )
     return models
 
 
@@ -369,6 +372,8 @@ def _put_model(model: StoredModel, unpacked: Path) -> None:
         raise DamagedError(
             f"The backup's model {model.tag} was stored as {tag}: its files are not those of that tag."
         )
+    if model.signature:
+        store.keep_signature(tag, model.signature)
 
 
 def contents(whole: Manifest) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -10,16 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifact import manifest, models_lock, runtime, store
+from artifact import manifest, models_lock, runtime, signing, store
 from artifact.models_lock import LockError
+from training.decide.aliases import sign
 from training.interpreter import typed
 from training.owner import check_owner
 from training.registry.mlflow_registry import Registry, exists, read_alias
-from training.registry.records import CHAMPION
+from training.registry.records import CHAMPION, SIGNATURE
 from training.settings import load_use_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from training.registry.records import Version
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 MODELS_LOCK = CHECKOUT / models_lock.FILE
@@ -146,13 +150,45 @@ def put_champion(name: str, asked_as: str) -> Bundled:
     if asked_as.endswith(".toml"):
         use_case = load_use_case(asked_as)
         check_owner(use_case, use_case.kinds, version.tags, version.number)
-    stored = store.find(name, version=version.number, run_id=version.run_id)
-    if stored is not None:
-        return Bundled(name, version.number, stored)
-    with tempfile.TemporaryDirectory(prefix="okamochi-bundle-") as folder:
-        directory = Registry().download(version, Path(folder))
-        runtime.load(manifest.load(directory, name=name))
-        return Bundled(name, version.number, store.put(directory, name=name, version=version.number))
+    tag = store.find(name, version=version.number, run_id=version.run_id)
+    if tag is None:
+        with tempfile.TemporaryDirectory(prefix="okamochi-bundle-") as folder:
+            directory = Registry().download(version, Path(folder))
+            runtime.load(manifest.load(directory, name=name))
+            tag = store.put(directory, name=name, version=version.number)
+    _keep_signature(version, tag)
+    return Bundled(name, version.number, tag)
+
+
+def sign_champion(asked_as: str) -> str:
+    """Sign a champion again, and say so; the next bundling takes the new signature.
+
+    Raises
+    ------
+    NoChampionError, ArtifactError, RegistryError, SigningKeyError
+    """
+    name = name_of(asked_as)
+    version = read_alias(name, CHAMPION)
+    if version is None:
+        raise NoChampionError(no_champion(name, asked_as))
+    said = signing.statement_of(sign(Registry(), version))
+    until = f" until {said.expires}" if said is not None and said.expires else ""
+    signer = "" if said is None else said.signer
+    again = typed(f"-m deploy bundle {asked_as}")
+    return f"{name}: champion version {version.number} is signed by {signer}{until}. To serve it: {again}"
+
+
+def _keep_signature(version: Version, tag: str) -> None:
+    """Put the version's signature beside its artifact; make one where there is none and a key is at hand."""
+    signature = version.tags.get(SIGNATURE, "")
+    if not signature and signing.configured():
+        signature = sign(Registry(), version)
+    if signature:
+        store.keep_signature(tag, signature)
+    trusted = os.environ.get("OKAMOCHI_TRUSTED_KEYS", "").strip()
+    if trusted:  # a server with these keys would refuse it later
+        path = store.path_of(tag)[0]
+        signing.check(path, name=version.name, version=version.number, trusted=Path(trusted).expanduser())
 
 
 def no_champion(name: str, asked_as: str) -> str:

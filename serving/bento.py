@@ -20,7 +20,7 @@ import click
 from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
 
-from artifact import models_lock, sealing
+from artifact import models_lock, sealing, signing
 from serving import declared, guards, signals
 from serving.settings import Settings, SettingsError, read
 
@@ -64,7 +64,9 @@ def settings() -> Settings:
             traces.destination(os.environ)
         if found.log_keys:
             sealing.read_keys(Path(found.log_keys).expanduser())
-    except (SettingsError, sealing.LogKeysError) as error:
+        if found.trusted_keys:
+            signing.read_trusted(Path(found.trusted_keys).expanduser())
+    except (SettingsError, sealing.LogKeysError, signing.SigningKeyError) as error:
         raise BentoMLException(str(error)) from None
     return found
 

@@ -187,6 +187,11 @@ class Settings:
         2**36,
         is_="memory for the bodies of all feedback requests in progress; more are refused with 429",
     )
+    trusted_keys: str = _setting(
+        "",
+        is_="the file with the public keys of those who may sign models (`python -m deploy signing-key`); "
+        "with it, only models that one of them signed are served",
+    )
     hash_key: str = _setting(
         "", is_="the key that hashes sensitive columns in the prediction log; without it they are left out"
     )

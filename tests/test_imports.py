@@ -39,7 +39,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"python_model"},
         {"onnx_table"},
         {"onnx_session"},
-        {"background"},
+        {"background", "signing"},
         {"manifest"},
         {"encode", "logged"},
         {"kinds"},

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from artifact.signing import statement_of
 from training.interpreter import typed
-from training.registry.records import UNMEASURED
+from training.registry.records import SIGNATURE, UNMEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +40,7 @@ def told_version(version: Version, figures_tag: str) -> dict[str, Any]:
         "runtime_reason": tags.get("runtime.reason", ""),
         "measured": UNMEASURED not in tags,
         "metric": tags.get("metric"),
+        "signed_by": signer_of(tags),
         "gate": tags.get("gate", "not judged yet"),
         "reasons": tags.get("gate.reasons", ""),
         "size_mb": figures.get("size_mb"),
@@ -50,6 +52,12 @@ def told_version(version: Version, figures_tag: str) -> dict[str, Any]:
     }
 
 
+def signer_of(tags: Mapping[str, str]) -> str | None:
+    """The name of the key that signed a version, as its tag says; servers check it."""
+    said = statement_of(tags.get(SIGNATURE, ""))
+    return None if said is None else said.signer
+
+
 def side_by_side(told: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Rows for `table_of`: a column for each alias, a row for each fact."""
     sides = list(told.values())
@@ -58,6 +66,8 @@ def side_by_side(told: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]
         (key, *(str(side[key] or "-") for side in sides))
         for key in ("version", "algorithm", "runtime", "gate")
     ]
+    if any(side["signed_by"] for side in sides):
+        rows.append(("signed by", *(side["signed_by"] or "nobody" for side in sides)))
     if not all(side["measured"] for side in sides):
         rows.append(("figures", *("measured" if side["measured"] else "unmeasured" for side in sides)))
     names = dict.fromkeys(name for side in sides for name in side["metrics"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from artifact import manifest, runtime
+from artifact import manifest, runtime, signing
 from artifact.manifest import ArtifactError
 from serving.errors import Problem, too_many_rows, without_paths
 from serving.observe import metrics
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from artifact.encode import Encoder
     from artifact.manifest import Artifact
     from artifact.signature import Signature
+    from artifact.signing import Statement
     from serving.scoring.explain import RowExplanation
     from serving.settings import Settings
 
@@ -62,6 +63,7 @@ class LiveModel:
     max_rows: int
     drift: Drift | None = None
     process: ModelProcess | None = None  # of a model that onnxruntime does not run
+    signed: Statement | None = None  # checked; None where no keys are trusted
 
     @property
     def signature(self) -> Signature:
@@ -113,6 +115,8 @@ class LiveModel:
             "target": signature.target,
             "algorithm": found.algorithm,
             "created": found.created,
+            "signed_by": None if self.signed is None else self.signed.signer,
+            "signed": None if self.signed is None else self.signed.at,
             "run_id": found.run_id,
             "signature": {
                 "columns": columns,
@@ -283,6 +287,10 @@ def open_model(
     version = str(metadata.get("version", ""))
     if not version.isdecimal():
         raise ArtifactError(f"{path}: its version in the model store is {version!r}, expected a whole number")
+    signed = None
+    if settings.trusted_keys:  # before anything of the model is opened
+        trusted = Path(settings.trusted_keys).expanduser()
+        signed = signing.check(path, name=name, version=version, trusted=trusted)
     score, process = _opened(found, name, settings)
     try:
         encoder = remembering.encoder(found.signature, settings)
@@ -319,7 +327,9 @@ def open_model(
         if process is not None:
             process.close()
         raise
-    return LiveModel(name, tag, version, found, encoder, score, batcher, explainer, max_rows, drift, process)
+    return LiveModel(
+        name, tag, version, found, encoder, score, batcher, explainer, max_rows, drift, process, signed
+    )
 
 
 def _count_explained(name: str, made: Sequence[RowExplanation]) -> None:

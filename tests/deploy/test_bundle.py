@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 import bentoml
 import pytest
 
-from artifact import manifest, store
+from artifact import manifest, signing, store
 from artifact.manifest import MANIFEST, ArtifactError
 from artifact.models_lock import LockError
 from deploy import bundle as deploy
+from deploy.__main__ import main
 from deploy.bundle import NoChampionError
 from tests.deploy.registered import crown
 from tests.servers import CHECKOUT, free_port
 from tests.serving.artifacts import iris
+from training.__main__ import main as training_main
+from training.decide.aliases import make_champion
 from training.registry.mlflow_registry import Registry, read_alias
-from training.registry.records import CHAMPION, RegistryError
+from training.registry.records import CHAMPION, SIGNATURE, RegistryError
 from training.settings import UseCaseError
 
 if TYPE_CHECKING:
@@ -70,6 +73,40 @@ def test_a_new_champion_gets_a_new_tag(tmp_path: Path) -> None:
     assert second.models[0].version == "2"
     assert second.models[0].tag != first.models[0].tag
     assert {str(model.tag) for model in bentoml.models.list()} == {first.models[0].tag, second.models[0].tag}
+
+
+def test_a_champion_is_signed_when_it_is_promoted_and_its_signature_is_bundled(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By promotion, by bundling what was promoted before, and anew by `sign`; a server's keys are asked."""
+    assert state
+    trusted = tmp_path / "trusted"
+    trusted.write_text(signing.make_key(tmp_path / "private", "release"))
+    monkeypatch.setenv("OKAMOCHI_TRUSTED_KEYS", str(trusted))
+    with pytest.raises(ArtifactError, match="version 1 of iris is not signed"):
+        deploy.bundle(["iris"], tmp_path / "models.lock")
+    assert not (tmp_path / "models.lock").exists()
+
+    monkeypatch.setenv("OKAMOCHI_SIGNING_KEY", str(tmp_path / "private"))
+    version = read_alias("iris", CHAMPION)
+    assert version is not None
+    make_champion(Registry(), version)
+    (model,) = deploy.bundle(["iris"], tmp_path / "models.lock").models
+    first = store.signature_of(model.tag)
+    assert read_alias("iris", CHAMPION).tags[SIGNATURE] == first  # type: ignore[union-attr]
+    assert signing.statement_of(first).version == "1"  # type: ignore[union-attr]
+    (unsigned,) = deploy.bundle(["linear"], tmp_path / "models.lock").models
+    assert signing.statement_of(store.signature_of(unsigned.tag)).name == "linear"  # type: ignore[union-attr]
+
+    monkeypatch.setenv("OKAMOCHI_SIGNATURE_DAYS", "7")
+    assert main(["sign", "iris"]) == 0
+    assert "champion version 1 is signed by release until" in capsys.readouterr().out
+    monkeypatch.delenv("OKAMOCHI_SIGNING_KEY")
+    deploy.bundle(["iris"], tmp_path / "models.lock")
+    again = store.signature_of(model.tag)
+    assert signing.statement_of(again).expires  # type: ignore[union-attr]
+    assert training_main(["show", "iris"]) == 0
+    assert "signed by release" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.usefixtures("state")

@@ -14,9 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from artifact import manifest
+from artifact import manifest, signing
 from training.interpreter import typed
-from training.registry.records import CHALLENGER, CHAMPION, PREVIOUS
+from training.registry.records import CHALLENGER, CHAMPION, PREVIOUS, SIGNATURE
 
 if TYPE_CHECKING:
     from training.registry.mlflow_registry import Registry
@@ -111,6 +111,8 @@ def make_champion(
         Of a rule of `[live]`, where that moves them.
     """
     name = version.name
+    if signing.configured() and SIGNATURE not in version.tags:
+        sign(registry, version)
     old = registry.version(name, CHAMPION)
     if old is None or old.number != version.number:
         # Before any alias moves, and on the version that is not champion yet: should the registry be lost
@@ -152,6 +154,24 @@ def complete_change(registry: Registry, champion: Version) -> bool:
     by, replaced = (champion.tags.get(key, "") for key in (MADE_CHAMPION_BY, REPLACED))
     _record_change(registry, champion, by, replaced, decision)
     return True
+
+
+def sign(registry: Registry, version: Version) -> str:
+    """Sign a version's artifact; keep the signature as its tag, and give it.
+
+    Raises
+    ------
+    ArtifactError
+        Its files are lost or damaged.
+    SigningKeyError
+        The key cannot be used.
+    """
+    with TemporaryDirectory(prefix="okamochi-") as folder:
+        directory = registry.download(version, Path(folder))
+        manifest.load(directory, name=version.name)
+        signature = signing.sign(directory, name=version.name, version=version.number)
+    registry.tag(version, {SIGNATURE: signature})
+    return signature
 
 
 def utc(seconds: float) -> str:

@@ -13,6 +13,8 @@ SHADOW, CANARY = "shadow", "canary"
 """The aliases of a version."""
 UNMEASURED = "okamochi.unmeasured"
 """Tag of a version that no table measured, with the reason."""
+SIGNATURE = "okamochi.signature"
+"""Tag of a version with the signature of its artifact, as `artifact.signing` makes it."""
 SOURCE = "python -m training"
 """What each run of ours names as its source, perhaps with a verb, which tells our models from others."""
 
