@@ -1,18 +1,19 @@
 """`models.lock`: which models are served, one on a line. Its format is here, and nowhere else.
 
-A line is a use case's name, an exact tag of BentoML's model store and, if written, the role `champion`, with
-blanks or tabs between them. The first line is the default model. Empty lines are ignored, and so is what
-follows a `#`.
+A line is a use case's name, an exact tag of BentoML's model store and, if written, a role, with blanks or
+tabs between them: `champion` (the default), `shadow`, or `canary=5` with the percentage of callers that it
+answers. Each name has one champion, and may have one shadow and one canary. The champion of the first line is
+the default model. Empty lines are ignored, and so is what follows a `#`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 FILE = "models.lock"
@@ -25,9 +26,14 @@ _TAG_RULE = re.compile(f"{_PART}:{_PART}")
 
 CHAMPION = "champion"
 """The role of the version that answers, and of a line without a role."""
-_LATER = re.compile(r"shadow|canary(?:=.*)?")
-"""Roles that have a meaning, and that no server has yet."""
+SHADOW = "shadow"
+"""The role of a version that predicts what the champion answered, and answers no caller."""
+CANARY = "canary"
+"""The role of a version that answers some of the champion's callers."""
+ROLES = (CHAMPION, SHADOW, CANARY)
+MAX_PERCENT = 100.0
 
+_PERCENT = re.compile(r"\d{1,3}(?:\.\d{1,6})?")
 SHOWN_CHARACTERS = 80
 
 
@@ -37,8 +43,59 @@ class LockError(Exception):
     exit_code = 2
 
 
-def read(path: Path) -> dict[str, str]:
-    """Names and exact tags, the default model first; nothing where there is no such file.
+class Entry(NamedTuple):
+    """A line of the file.
+
+    Parameters
+    ----------
+    percent
+        Of the callers, for a canary; 0 for another role.
+    """
+
+    name: str
+    tag: str
+    role: str = CHAMPION
+    percent: float = 0.0
+
+    @property
+    def slot(self) -> tuple[str, str]:
+        """Name and role: a file has each once."""
+        return self.name, self.role
+
+    @property
+    def line(self) -> str:
+        """As it is written."""
+        return " ".join([self.name, self.tag, *([] if self.role == CHAMPION else [self.word])])
+
+    @property
+    def word(self) -> str:
+        """The third word of the line."""
+        return f"{self.role}={self.percent:g}" if self.role == CANARY else self.role
+
+
+def role_of(word: str) -> tuple[str, float]:
+    """The role that a word names, and its percentage.
+
+    Raises
+    ------
+    ValueError
+        The message says what was expected.
+    """
+    role, sign, percent = word.partition("=")
+    if role not in ROLES:
+        raise ValueError(f"{CHAMPION}, {SHADOW} or {CANARY}=PERCENT, such as {CANARY}=5")
+    if role != CANARY:
+        if sign:
+            raise ValueError(f"{role} without a number; only a canary has one")
+        return role, 0.0
+    number = float(percent) if _PERCENT.fullmatch(percent) else 0.0
+    if not 0 < number <= MAX_PERCENT:
+        raise ValueError(f"{CANARY}= and a percentage above 0, at most {MAX_PERCENT:g}, such as {CANARY}=5")
+    return role, number
+
+
+def entries(path: Path) -> list[Entry]:
+    """All lines, in the order of the file; none where there is no such file.
 
     Raises
     ------
@@ -47,10 +104,25 @@ def read(path: Path) -> dict[str, str]:
     return _parse(path, _lines(path))
 
 
-def update(path: Path, tags: Mapping[str, str]) -> dict[str, str]:
-    """Give names other tags, append names that are new, leave all else as it is; gives what stands there now.
+def read(path: Path) -> dict[str, str]:
+    """Names and exact tags of the champions, the default model first; none where there is no such file.
+
+    Raises
+    ------
+    LockError
+    """
+    return _champions(entries(path))
+
+
+def update(path: Path, changes: Iterable[Entry], removed: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Replace the lines of the same name and role, add others behind, leave all else; return the champions.
 
     Whoever calls it holds off other writers.
+
+    Parameters
+    ----------
+    removed
+        Names and roles whose lines go.
 
     Raises
     ------
@@ -58,19 +130,36 @@ def update(path: Path, tags: Mapping[str, str]) -> dict[str, str]:
         Nothing was written.
     """
     lines = _lines(path)
-    locked = _parse(path, lines)
-    for number, line in enumerate(lines):
+    _parse(path, lines)
+    changed = {each.slot: each for each in changes}
+    gone = set(removed)
+    kept: list[str] = []
+    for line in lines:
         words = _words(line)
-        if words and words[0] in tags:
-            lines[number] = line.replace(words[1], tags[words[0]], 1)
-    lines += [f"{name} {tag}" for name, tag in tags.items() if name not in locked]
-    _replace(path, lines)
-    return {**locked, **tags}
+        slot = (words[0], role_of(words[2])[0] if len(words) == 3 else CHAMPION) if words else None
+        if slot in gone:
+            continue
+        new = changed.pop(slot, None) if slot is not None else None
+        kept.append(line if new is None else _changed(line, words, new))
+    kept += [each.line for each in changed.values()]
+    found = _parse(path, kept)
+    _replace(path, kept)
+    return _champions(found)
 
 
 def write(path: Path, tags: Mapping[str, str]) -> None:
-    """Write exactly these, whatever the file held."""
-    _replace(path, [f"{name} {tag}" for name, tag in tags.items()])
+    """Write exactly these champions, whatever the file held."""
+    _replace(path, [Entry(name, tag).line for name, tag in tags.items()])
+
+
+def _champions(found: Iterable[Entry]) -> dict[str, str]:
+    return {each.name: each.tag for each in found if each.role == CHAMPION}
+
+
+def _changed(line: str, words: list[str], new: Entry) -> str:
+    """A line with another tag and percentage; its blanks and what follows a `#` stay."""
+    line = line.replace(words[1], new.tag, 1)
+    return line if len(words) < 3 or words[2] == new.word else line.replace(words[2], new.word, 1)
 
 
 def _lines(path: Path) -> list[str]:
@@ -89,32 +178,48 @@ def _lines(path: Path) -> list[str]:
     return lines if lines[-1].strip() else lines[:-1]
 
 
-def _parse(path: Path, lines: list[str]) -> dict[str, str]:
-    locked: dict[str, str] = {}
-    seen: dict[str, int] = {}
+def _parse(path: Path, lines: list[str]) -> list[Entry]:
+    found: list[Entry] = []
+    seen: dict[tuple[str, str], int] = {}
     for number, line in enumerate(lines, 1):
         words = _words(line)
         if not words:
             continue
-        name = words[0]
-        if not NAME_RULE.fullmatch(name):
-            expected = "the name of a use case (lower-case letters, digits and _)"
-            raise _refusal(path, number, _shown(name), expected)
-        if len(words) == 1:
-            raise _refusal(path, number, f"the name {_shown(name)} alone", "a name and a tag")
-        if len(words) > 3:
-            raise _refusal(path, number, f"a fourth word {_shown(words[3])}", "a name, a tag and a role")
-        if len(words) == 3 and words[2] != CHAMPION:
-            later = "; shadow and canary are not supported yet" if _LATER.fullmatch(words[2]) else ""
-            raise _refusal(path, number, f"the role {_shown(words[2])}", f"{CHAMPION} or no role{later}")
-        if not _TAG_RULE.fullmatch(words[1]) or words[1].endswith(":latest"):
-            expected = "an exact tag of BentoML's model store, such as okamochi-iris:3-0123456789ab"
-            raise _refusal(path, number, f"the tag {_shown(words[1])}", expected)
-        if name in locked:
-            expected = f"each name once; it stands in line {seen[name]} as well"
-            raise _refusal(path, number, f"the name {_shown(name)} again", expected)
-        locked[name], seen[name] = words[1], number
-    return locked
+        entry = _entry(path, number, words)
+        if entry.slot in seen:
+            expected = f"each name once; it stands in line {seen[entry.slot]} as well"
+            again = f"the name {_shown(entry.name)} again"
+            if entry.role != CHAMPION or len(words) == 3:
+                again = f"a second {entry.role} of {_shown(entry.name)}"
+                expected = f"one {entry.role} of each name; line {seen[entry.slot]} has one"
+            raise _refusal(path, number, again, expected)
+        seen[entry.slot] = number
+        found.append(entry)
+    for entry in found:
+        if (entry.name, CHAMPION) not in seen:
+            expected = "a line of its champion as well; another role is of no use without one"
+            of = f"a {entry.role} of {_shown(entry.name)}, which has no champion"
+            raise _refusal(path, seen[entry.slot], of, expected)
+    return found
+
+
+def _entry(path: Path, number: int, words: list[str]) -> Entry:
+    name = words[0]
+    if not NAME_RULE.fullmatch(name):
+        expected = "the name of a use case (lower-case letters, digits and _)"
+        raise _refusal(path, number, _shown(name), expected)
+    if len(words) == 1:
+        raise _refusal(path, number, f"the name {_shown(name)} alone", "a name and a tag")
+    if len(words) > 3:
+        raise _refusal(path, number, f"a fourth word {_shown(words[3])}", "a name, a tag and a role")
+    try:
+        role, percent = role_of(words[2] if len(words) == 3 else CHAMPION)
+    except ValueError as error:
+        raise _refusal(path, number, f"the role {_shown(words[2])}", str(error)) from None
+    if not _TAG_RULE.fullmatch(words[1]) or words[1].endswith(":latest"):
+        expected = "an exact tag of BentoML's model store, such as okamochi-iris:3-0123456789ab"
+        raise _refusal(path, number, f"the tag {_shown(words[1])}", expected)
+    return Entry(name, words[1], role, percent)
 
 
 def _words(line: str) -> list[str]:

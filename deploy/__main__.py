@@ -53,6 +53,13 @@ def _add_serving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="write models.lock with these models only, the default first; otherwise its other lines stay",
     )
+    bundle.add_argument(
+        "--role",
+        type=role,
+        default=("champion", 0.0),
+        metavar="ROLE",
+        help="the alias to bundle: champion (default), shadow, or canary=5 for 5 %% of the callers",
+    )
     bundle.set_defaults(run=run_bundle, execute=execute)
 
     serve = commands.add_parser(
@@ -84,6 +91,13 @@ def _add_serving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     follow.add_argument(
         "--lock", type=Path, metavar="FILE", help="the file to write (default: the checkout's models.lock)"
+    )
+    follow.add_argument(
+        "--canary-percent",
+        type=percentage,
+        default=5.0,
+        metavar="N",
+        help="the percentage of a canary whose version has no tag okamochi.canary_percent (default: 5)",
     )
     follow.add_argument(
         "--once", action="store_true", help="check once; exit code 0 if all are in the file, else 1"
@@ -205,6 +219,21 @@ def seconds(text: str) -> float:
     return value
 
 
+def role(text: str) -> tuple[str, float]:
+    """Parse a role of `models.lock`."""
+    from artifact.models_lock import role_of
+
+    try:
+        return role_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a role; expected {error}") from None
+
+
+def percentage(text: str) -> float:
+    """Parse the percentage of a canary."""
+    return role(f"canary={text}")[1]
+
+
 def count(text: str) -> int:
     """Parse a number of versions."""
     value = int(text)
@@ -246,10 +275,19 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_bundle(options: argparse.Namespace) -> int:
-    from deploy.bundle import bundle
+    from artifact.models_lock import CHAMPION
+    from deploy.bundle import bundle, bundle_beside
 
     def run() -> int:
-        print("\n".join(bundle(options.names, only=options.only).lines()))
+        role, percent = options.role
+        if role != CHAMPION and options.only:
+            print(f"--only writes champions; leave it out to add a {role}.", file=sys.stderr)
+            return 2
+        if role == CHAMPION:
+            print("\n".join(bundle(options.names, only=options.only).lines()))
+            return 0
+        for model in bundle_beside(options.names, role, percent):
+            print(f"{model.name}: {role} version {model.version} is bundled as {model.tag}")
         return 0
 
     return explained(run)
@@ -280,6 +318,7 @@ def run_follow(options: argparse.Namespace) -> int:
             every_s=options.every or EVERY_S,
             keep=options.keep,
             once=options.once,
+            canary_percent=options.canary_percent,
             end_with_stdin=options.end_with_stdin,
         )
     )
@@ -475,7 +514,7 @@ def explained(run: Callable[[], int]) -> int:
     from artifact.sealing import LogKeysError
     from artifact.signing import SigningKeyError
     from deploy.backup import BackupError
-    from deploy.bundle import NoChampionError
+    from deploy.bundle import NoVersionError
     from deploy.image import CannotDeploy
     from serving.access.keys import KeysError
     from training.registry.records import RegistryError
@@ -483,7 +522,7 @@ def explained(run: Callable[[], int]) -> int:
 
     try:
         return run()
-    except (ArtifactError, NoChampionError) as error:
+    except (ArtifactError, NoVersionError) as error:
         print(error, file=sys.stderr)
         return 1
     except CannotDeploy as error:

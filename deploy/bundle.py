@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifact import manifest, models_lock, runtime, signing, store
-from artifact.models_lock import LockError
+from artifact import canary_bounds, manifest, models_lock, runtime, signing, store
+from artifact.contracts import mismatch
+from artifact.manifest import ArtifactError
+from artifact.models_lock import Entry, LockError
 from training.decide.aliases import sign
 from training.interpreter import typed
 from training.owner import check_owner
@@ -29,13 +31,17 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 MODELS_LOCK = CHECKOUT / models_lock.FILE
 
 
-class NoChampionError(Exception):
+class NoVersionError(Exception):
+    """No version has the alias of a role, or there is no champion beside which it could stand."""
+
+
+class NoChampionError(NoVersionError):
     """A use case has no champion in the registry: it is not trained, or the alias is missing."""
 
 
 @dataclass(frozen=True)
 class Bundled:
-    """A champion in the model store."""
+    """A version in the model store."""
 
     name: str
     version: str
@@ -85,6 +91,58 @@ class Bundling:
             yield f"models.lock keeps {name}, whose model cannot be served: {reason}. To bundle it: {again}"
 
 
+def bundle_beside(names: list[str], role: str, percent: float, lock: Path = MODELS_LOCK) -> list[Bundled]:
+    """Put the version that has the alias `shadow` or `canary` into the store, and its line into `lock`.
+
+    All other lines stay. Nothing is written unless each version can stand beside its champion.
+
+    Raises
+    ------
+    NoVersionError, ArtifactError, LockError, RegistryError, UseCaseError
+    """
+    with one_writer(lock):
+        locked = models_lock.read(lock)
+        models = [put_beside(name_of(each), role, locked) for each in dict.fromkeys(names)]
+        changes = [Entry(model.name, model.tag, role, percent) for model in models]
+        models_lock.update(lock, changes)
+    return models
+
+
+def put_beside(name: str, role: str, locked: Mapping[str, str]) -> Bundled:
+    """Download the version that has the alias of a role, check it beside the champion, store it.
+
+    Parameters
+    ----------
+    locked
+        The champions of models.lock, names and tags.
+
+    Raises
+    ------
+    NoVersionError
+        No version has the alias, or the champion is not in `locked`.
+    ArtifactError
+        The version must not be served, or its columns or classes differ from the champion's.
+    """
+    version = read_alias(name, role)
+    if version is None:
+        raise NoVersionError(
+            f"no version of {name} has the alias {role} in the registry; set it on one (`make mlflow`, then "
+            f"Models, {name})"
+        )
+    if name not in locked:
+        again = typed(f"-m deploy bundle {name}")
+        raise NoVersionError(
+            f"models.lock has no champion of {name}, which a {role} needs; bundle it: {again}"
+        )
+    found = put_version(name, version)
+    champion, other = (manifest.load(store.path_of(tag)[0], name=name) for tag in (locked[name], found.tag))
+    reason = mismatch(champion.signature, other.signature)
+    if reason:
+        raise ArtifactError(f"version {version.number} of {name} cannot be its {role}: {reason}")
+    canary_bounds.read(other.path)
+    return found
+
+
 def bundle(names: list[str], lock: Path = MODELS_LOCK, *, only: bool = False) -> Bundling:
     """Put the champion of each use case (a name or a TOML file) into the store, then its tag into `lock`.
 
@@ -109,7 +167,7 @@ def bundle(names: list[str], lock: Path = MODELS_LOCK, *, only: bool = False) ->
             models_lock.write(lock, tags)
             removed = {name: tag for name, tag in before.items() if name not in tags}
             return Bundling(models, tags, removed, mended=damage)
-        locked = models_lock.update(lock, tags)
+        locked = models_lock.update(lock, [Entry(name, tag) for name, tag in tags.items()])
     reasons = {name: store.problem(tag) for name, tag in locked.items() if name not in tags}
     return Bundling(models, locked, unusable={name: reason for name, reason in reasons.items() if reason})
 
@@ -150,6 +208,11 @@ def put_champion(name: str, asked_as: str) -> Bundled:
     if asked_as.endswith(".toml"):
         use_case = load_use_case(asked_as)
         check_owner(use_case, use_case.kinds, version.tags, version.number)
+    return put_version(name, version)
+
+
+def put_version(name: str, version: Version) -> Bundled:
+    """Download a version, check it as a server does, store it; skip that if the store has it undamaged."""
     tag = store.find(name, version=version.number, run_id=version.run_id)
     if tag is None:
         with tempfile.TemporaryDirectory(prefix="okamochi-bundle-") as folder:

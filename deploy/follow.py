@@ -1,4 +1,4 @@
-"""`deploy follow`: brings each new champion into the model store and `models.lock`, without a hand.
+"""`deploy follow`: brings each new champion, shadow and canary into the model store and `models.lock`.
 
 A server that watches `models.lock` then opens it, checks it and serves it. Whatever goes wrong here, the file
 stays whole and keeps naming what was served before.
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from artifact import models_lock, store
 from artifact.manifest import ArtifactError
-from artifact.models_lock import LockError
+from artifact.models_lock import Entry, LockError
 from deploy import program
 from deploy.bundle import MODELS_LOCK, NoChampionError, name_of, one_writer, put_champion
+from deploy.follow_roles import RoleFollower
 from deploy.live_rules import EVERY_S as RULES_EVERY_S
 from deploy.live_rules import Rules
 from training.registry.mlflow_registry import read_alias
@@ -57,6 +58,8 @@ class Follower:
         Is given each sentence that a person wants to read. The same state is told once.
     rules_every_s
         Seconds between two looks at what the rules of `[live]` say.
+    canary_percent
+        Percentage of a canary whose version has no tag of it.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Follower:
         keep: int | None = None,
         tell: Callable[[str], None] = print,
         rules_every_s: float = RULES_EVERY_S,
+        canary_percent: float = 5.0,
     ) -> None:
         self._asked = {name_of(each): each for each in names}
         self._lock = lock
@@ -76,6 +80,7 @@ class Follower:
         self._refused: dict[str, Refused] = {}
         self._told: dict[str, str] = {}
         self._rules = Rules(lock, tell=self._say_of_rules, announce=tell, every_s=rules_every_s)
+        self._roles = RoleFollower(lock, canary_percent, self._say)
 
     def look(self) -> bool:
         """Look at each alias once and bring what is new; whether every champion is in the file now."""
@@ -90,6 +95,7 @@ class Follower:
             try:
                 self._rules.look(name, self._asked.get(name, name))
                 done &= self._look_at(name, locked.get(name))
+                done &= self._roles.look(name)
             except RegistryError as error:
                 self._say("the registry", f"{error} What is served stays.")
                 return False
@@ -125,7 +131,7 @@ class Follower:
             if now is None or now.number != bundled.version:
                 return  # The alias has moved since: the next look brings that version.
             if models_lock.read(self._lock).get(name) != bundled.tag:
-                models_lock.update(self._lock, {name: bundled.tag})
+                models_lock.update(self._lock, [Entry(name, bundled.tag)])
         self._settled[name] = (_identity(now), bundled.tag)
         self._refused.pop(name, None)
         self._say(name, "")
@@ -152,11 +158,12 @@ class Follower:
         )
 
     def _prune(self, name: str, tag: str, keep: int) -> None:
-        """Remove stored versions of the name, the oldest first, but for `keep` and the one in the file."""
+        """Remove stored versions of the name, the oldest first, but for `keep` and those in the file."""
+        used = {tag, *(entry.tag for entry in models_lock.entries(self._lock))}
         others = sorted(
             (path.stat().st_mtime, found)
             for found, path, metadata in store.all_models()
-            if metadata["name"] == name and found != tag
+            if metadata["name"] == name and found not in used
         )
         with store.one_writer():
             for _, old in others[: max(len(others) - keep, 0)]:
@@ -179,6 +186,7 @@ def follow(
     every_s: float = EVERY_S,
     keep: int | None = None,
     once: bool = False,
+    canary_percent: float = 5.0,
     end_with_stdin: bool = False,
 ) -> int:
     """Follow the registry until a signal comes: 0. With `once`, look once: 0 if the file has all, else 1.
@@ -189,7 +197,13 @@ def follow(
         A TOML file that is named cannot be read.
     """
     stopped = program.catch_signals()
-    follower = Follower(names, lock, keep=keep, tell=lambda sentence: print(_timed(sentence), flush=True))
+    follower = Follower(
+        names,
+        lock,
+        keep=keep,
+        canary_percent=canary_percent,
+        tell=lambda sentence: print(_timed(sentence), flush=True),
+    )
     while True:
         done = follower.look()
         if once:

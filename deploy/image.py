@@ -73,7 +73,7 @@ def build(image: str, *, base: str = DEFAULT_BASE, options: str = "", checkout: 
         There is no builder, no model is bundled, or the build failed.
     """
     program = builder()
-    tags = bundled(checkout)
+    tags = bundled(checkout) | beside(checkout)
     with tempfile.TemporaryDirectory(prefix="okamochi-image-") as folder:
         context = Path(folder)
         lay_out(context, tags, checkout)
@@ -136,6 +136,12 @@ def bundled(checkout: Path = CHECKOUT) -> dict[str, str]:
             "No model is bundled (models.lock is empty or absent). Train and bundle one: make train bundle"
         )
     return tags
+
+
+def beside(checkout: Path = CHECKOUT) -> dict[str, str]:
+    """Exact tags of the shadows and canaries in `models.lock`, by name and role."""
+    found = models_lock.entries(checkout / models_lock.FILE)
+    return {" ".join(entry.slot): entry.tag for entry in found if entry.role != models_lock.CHAMPION}
 
 
 def lay_out(context: Path, tags: dict[str, str], checkout: Path) -> None:

@@ -25,9 +25,10 @@ from serving import declared, guards, signals
 from serving.settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     # Heavy modules are imported where they are used: BentoML's parent process imports this module as well.
+    from artifact.models_lock import Entry
     from serving.access.watch import KeysWatch
     from serving.http.asgi import App
     from serving.http.gateway import Gateway
@@ -115,7 +116,7 @@ def claim_metrics_folder() -> None:
         file.write(f"process {os.getpid()}, in {Path.cwd()}".encode(errors="replace"))
 
 
-def check_stored(models: Mapping[str, str]) -> None:
+def check_stored(models: Iterable[Entry]) -> None:
     """Refuse to start without a model in BentoML's store: BentoML would try to download it from its cloud.
 
     Only the process of `bentoml serve` checks; a worker that is started later serves the other models.
@@ -128,7 +129,7 @@ def check_stored(models: Mapping[str, str]) -> None:
     command = click.get_current_context(silent=True)
     if command is None or command.info_name != "serve":
         return
-    for name, tag in models.items():
+    for name, tag, _, _ in models:
         if BentoModel(tag).stored is None:
             from artifact.store import bentoml_home
 
@@ -233,8 +234,8 @@ def lock_of(folder: Path) -> Path:
     return Path(settings().models_lock) if settings().models_lock else folder / models_lock.FILE
 
 
-def locked_models(folder: Path) -> dict[str, str]:
-    """Names and exact tags of the models to serve: those of `models.lock` that `OKAMOCHI_MODELS` names.
+def locked_models(folder: Path) -> list[Entry]:
+    """The models to serve: those of `models.lock` that `OKAMOCHI_MODELS` names, champions first.
 
     Raises
     ------
@@ -266,7 +267,7 @@ def _service_class() -> Any:
 class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
     """A BentoML service with our own HTTP: the gateway wraps BentoML's application.
 
-    The decorated class has `models`, names to tags, and `folder`, the folder of models.lock.
+    The decorated class has `models`, lines of models.lock, and `folder`, the folder of that file.
 
     Attributes
     ----------
@@ -286,7 +287,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
             os.environ["BENTOML_VERBOSITY"] = "-1"
         check_keys()
         check_stored(self.inner.models)
-        self.models.extend(BentoModel(tag) for tag in self.inner.models.values())
+        self.models.extend(BentoModel(tag) for tag in dict.fromkeys(entry.tag for entry in self.inner.models))
 
     @property
     def doc(self) -> str:
@@ -302,7 +303,9 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         from artifact import store
         from serving.scoring import catalog
 
-        return catalog.load(self.inner.models.items(), store.path_of, self.settings)
+        champions = [entry[:2] for entry in self.inner.models if entry.role == models_lock.CHAMPION]
+        beside = [entry for entry in self.inner.models if entry.role != models_lock.CHAMPION]
+        return catalog.load(champions, store.path_of, self.settings, beside)
 
     def _keys(self) -> KeysWatch:
         """Have requests checked by the file of keys, from now on."""
@@ -373,7 +376,7 @@ class Scoring:
     """
 
     folder: Path
-    models: dict[str, str]
+    models: list[Entry]
     bento_service: OkamochiService
 
     @bentoml.api(  # type: ignore[untyped-decorator]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from artifact import models_lock
-from artifact.models_lock import LockError
+from artifact.models_lock import CHAMPION, LockError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from artifact.models_lock import Entry
 
-def read(path: Path, picked: tuple[str, ...]) -> dict[str, str]:
-    """Names and exact tags, the default model first.
+
+def read(path: Path, picked: tuple[str, ...]) -> list[Entry]:
+    """The lines of the models, the champion of the default model first, then what is beside champions.
 
     Parameters
     ----------
@@ -26,14 +28,18 @@ def read(path: Path, picked: tuple[str, ...]) -> dict[str, str]:
     LockError
         There is nothing to serve, or a line cannot be read.
     """
-    locked = models_lock.read(path)
-    if not locked:
+    found = models_lock.entries(path)
+    champions = {entry.name: entry for entry in found if entry.role == CHAMPION}
+    if not champions:
         raise LockError(
             f"{path} names no model; run `make bundle` (or `python -m deploy bundle NAME`) first."
         )
     for name in picked:
-        if name not in locked:
+        if name not in champions:
             raise LockError(
-                f"OKAMOCHI_MODELS names {name!r}, but {path} has only {', '.join(locked)}; bundle it first."
+                f"OKAMOCHI_MODELS names {name!r}, but {path} has only {', '.join(champions)}; "
+                "bundle it first."
             )
-    return {name: locked[name] for name in picked or locked}
+    names = dict.fromkeys(picked or champions)
+    beside = [entry for entry in found if entry.role != CHAMPION and entry.name in names]
+    return [*(champions[name] for name in names), *beside]

@@ -171,6 +171,9 @@ class Settings:
     prediction_log_days: float = _setting(
         30.0, 0, 36_500, is_="how long logged predictions and their feedback are kept"
     )
+    shadow_fraction: float = _setting(
+        1.0, 0, 1, is_="fraction of the answered requests that are offered to a shadow"
+    )
     feedback_requests: int = _setting(
         64,
         1,

@@ -160,6 +160,9 @@ class ExpressConnection(Connection):
         endpoint, head = plain.endpoint, plain.head
         try:
             self._principal = access.admit(plain.access_request)
+            if plain.split is not None:
+                plain = self._split(plain)
+                endpoint = plain.endpoint
             self._query = query = endpoint.read(body, head)
             if head.deadline_ms is None and query.within_s is None:
                 due, explicit = started + lane.deadline_s, False
@@ -187,6 +190,15 @@ class ExpressConnection(Connection):
     def _refuse_after_wait(self, plain: Plain, problem: Problem) -> None:
         if self._plain is plain and not self.transport.is_closing():
             self._refuse(problem)
+
+    def _split(self, plain: Plain) -> Plain:
+        """The request as the champion or the canary answers it."""
+        split, principal = plain.split, self._principal
+        assert split is not None  # noqa: S101 - the caller has looked
+        if split.picks(plain.head.canary_key, principal.name if principal is not None else None):
+            assert plain.canary is not None  # noqa: S101 - set with `split`
+            self._plain = plain = plain.canary
+        return plain
 
     def _refuse(self, problem: Problem) -> None:
         assert self._plain is not None  # noqa: S101 - set with _due

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,6 +29,7 @@ from serving.observe.supervised import Pool
 from serving.prediction_log import capture, feedback
 from serving.protocols import Endpoint, Head, Protocol, Reply, data_plane, problem_reply
 from serving.protocols.registry import PROTOCOLS
+from serving.roles.roles import Roles, alone
 from serving.waiting import Until, unless_left
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from serving.access.watch import KeysWatch
     from serving.http.asgi import App, Message, Receive, Scope, Send
     from serving.observe.traces import Tracer
+    from serving.roles.canary import Split
     from serving.scoring.catalog import Catalog, LiveModel
     from serving.scoring.scores import Scores
     from serving.scoring.watch import Watch
@@ -91,6 +93,7 @@ class Gateway:
         self._protocols = protocols
         self.predictions = capture.open_log(settings)
         self.observe_express = metrics.Observer("express")
+        self._roles = Roles(settings, self.predictions)
         self.live = Live(self.routes_of(catalog))
         if self.predictions is not None:
             self.predictions.start(self.live.versions)
@@ -111,48 +114,63 @@ class Gateway:
 
     def routes_of(self, catalog: Catalog) -> Routes:
         """A snapshot of these models; the assignment `live.routes = routes_of(other)` makes it live."""
-        settings = self.settings
+        endpoints, splits = self._roles.routes(catalog, self._endpoints_of)
+        heads = heads_of(endpoints, splits, self.observe_express, self.settings)
+        return Routes(catalog, endpoints, splits, self._pages_of(catalog), heads)
+
+    def _endpoints_of(self, catalog: Catalog) -> dict[str, Endpoint]:
         endpoints: dict[str, Endpoint] = {}
         for protocol in self._protocols:
             endpoints.update(protocol.endpoints(catalog))
-        if self.predictions is not None:
-            endpoints = self.predictions.logged(endpoints)
-        heads = heads_of(endpoints, self.observe_express, settings)
-        return Routes(catalog, endpoints, self._pages_of(catalog), heads)
+        return endpoints
 
     def publish(self, catalog: Catalog) -> None:
         """Make other models live; called from any thread."""
         self.live.routes = self.routes_of(catalog)
-        live = {(name, model.version) for name, model in catalog.live.items()}
+        self._roles.keep_only(catalog)
+        live = {(model.name, model.version) for model in catalog.loaded.values()}
         for observer in (self._observe, self.observe_express):
             observer.forget_all_but(live)
 
     def _pages_of(self, catalog: Catalog) -> dict[str, Page]:
         document_of = document(catalog, self.settings, self._protocols)
         openapi = msgspec.json.encode(document_of)
-        described = {name: model.description() for name, model in catalog.live.items()}
-        every = {
-            "default": catalog.default,
-            "models": list(described.values()),
-            "not_live": _not_live(catalog),
-        }
+        described = {name: model.description() | {"tag": model.tag} for name, model in catalog.live.items()}
         docs = pages.page(docs_page(catalog, document_of["paths"]))
         found = {
             "/livez": _prepared("health", TEXT, b"alive\n"),
             "/readyz": Page("health", lambda: _readyz(catalog)),
             "/metrics": Page("metrics", self._metrics),
-            "/models": _prepared("models", JSON, msgspec.json.encode(every)),
+            "/models": Page("models", partial(self._models, catalog, described)),
             "/openapi.json": _prepared("docs", JSON, openapi),
             "/": Page("docs", pages.first),
             pages.FIRST: Page("docs", lambda: docs),
         }
         for protocol in self._protocols:
-            found |= {path: Page(protocol.name, own) for path, own in protocol.pages(catalog).items()}
+            own = protocol.pages(catalog)
+            for beside in catalog.beside.values():
+                own = {**protocol.pages(alone(catalog, beside)), **own}
+            found |= {path: Page(protocol.name, each) for path, each in own.items()}
         for name, about in described.items():
-            found[f"/models/{name}"] = _prepared("models", JSON, msgspec.json.encode(about))
+            found[f"/models/{name}"] = Page("models", partial(self._model, catalog, name, about))
         for name in catalog.refused:
             found[f"/models/{name}"] = Page("models", partial(_refused_model, catalog, name))
         return found
+
+    def _models(self, catalog: Catalog, described: dict[str, dict[str, Any]]) -> Reply:
+        """All models. What is beside a champion may have changed, and all else is constant."""
+        every = {
+            "default": catalog.default,
+            "models": [self._with_roles(catalog, name, about) for name, about in described.items()],
+            "not_live": _not_live(catalog),
+        }
+        return Reply(200, JSON, msgspec.json.encode(every))
+
+    def _model(self, catalog: Catalog, name: str, about: dict[str, Any]) -> Reply:
+        return Reply(200, JSON, msgspec.json.encode(self._with_roles(catalog, name, about)))
+
+    def _with_roles(self, catalog: Catalog, name: str, about: dict[str, Any]) -> dict[str, Any]:
+        return {**about, "beside": self._roles.describe(catalog, name)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
@@ -162,7 +180,7 @@ class Gateway:
             routes = self.live.routes  # the request ends with the snapshot that it began with
             endpoint = routes.endpoints.get(scope["path"])
             if endpoint is not None and scope["method"] == "POST":
-                await self._predict(endpoint, scope, receive, send)
+                await self._predict(endpoint, routes.splits.get(scope["path"]), scope, receive, send)
             else:
                 await self._other(routes, endpoint, scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -173,11 +191,16 @@ class Gateway:
 
     # ---- predictions
 
-    async def _predict(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _predict(
+        self, endpoint: Endpoint, split: Split | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         context = RequestContext(scope)
         try:
             context.principal = access.admit(_access_request(scope, endpoint.model.name))
             context.head = read_head(scope["headers"], endpoint.content_types)
+            caller = context.principal.name if context.principal is not None else None
+            if split is not None and split.picks(context.head.canary_key, caller):
+                endpoint = split.endpoint
             body = await read_body(receive, context.head.length, self.settings.max_body_bytes)
             if body is None:
                 return  # the client left before it had sent all
@@ -347,6 +370,7 @@ class Gateway:
                     if follower is not None:
                         await asyncio.get_running_loop().run_in_executor(None, follower.close)
                 self.catalog.close()
+                self._roles.close()
                 if self.predictions is not None:
                     await asyncio.get_running_loop().run_in_executor(None, self.predictions.close)
             await send(message)
@@ -371,6 +395,10 @@ def _not_live(catalog: Catalog) -> list[dict[str, str | None]]:
         {"name": name, "reason": why} for name, why in catalog.refused.items()
     ]
     found += [{"name": name, "tag": held.tag, "reason": held.reason} for name, held in catalog.held.items()]
+    found += [
+        {"name": name, "role": role, "tag": held.tag, "reason": held.reason}
+        for (name, role), held in catalog.not_beside.items()
+    ]
     return found + ([{"name": None, "reason": catalog.lock}] if catalog.lock else [])
 
 

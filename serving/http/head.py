@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_REQUEST_ID = 128
+CANARY_KEY = b"x-canary-key"
+"""The header with which a caller is always answered by the same of champion and canary."""
 FORM = "application/x-www-form-urlencoded"
 """The content type that `curl -d` sends by default, whatever the body is."""
 
@@ -26,7 +28,9 @@ def name_request(head: Head) -> str:
     return head.request_id.decode("latin-1") if head.request_id is not None else f"{_PREFIX}-{_count():x}"
 
 
-def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, ...] | None) -> Head:
+def read_head(  # noqa: C901 - one header a branch
+    headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, ...] | None
+) -> Head:
     """The relevant headers, checked.
 
     Parameters
@@ -44,6 +48,7 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, 
     request_id: bytes | None = None
     deadline_ms: int | None = None
     trace: bytes | None = None
+    canary_key: bytes | None = None
     for name, value in headers:
         if name == b"content-type":
             content_type = value
@@ -55,6 +60,8 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, 
             deadline_ms = check_deadline_ms(value)
         elif name == b"traceparent":
             trace = value if trace is None else b""  # of two, neither counts
+        elif name == CANARY_KEY:
+            canary_key = value
         elif name == b"content-encoding" and content_types is not None:
             check_content_encoding(value)
         elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
@@ -67,7 +74,9 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], content_types: tuple[str, 
     if content_types is not None and content_type not in (b"", b"application/json"):
         check_content_type(content_type, content_types)
     found = tuple(headers)
-    return Head(content_type, length, request_id, deadline_ms, found, trace, credentials_of(found))
+    return Head(
+        content_type, length, request_id, deadline_ms, found, trace, credentials_of(found), canary_key
+    )
 
 
 def is_request_id(value: bytes) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from serving.errors import Problem
 from serving.http.access import HEADERS, AccessRequest, credentials_of
 from serving.http.forms import MAX_HEAD_BYTES, Form, form_of
-from serving.http.head import MAX_REQUEST_ID, check_deadline_ms
+from serving.http.head import CANARY_KEY, MAX_REQUEST_ID, check_deadline_ms
 from serving.http.plain import Plain
 from serving.protocols import Head
 
@@ -58,11 +58,16 @@ class Heads:
     ----------
     read
         Parses a head by llhttp, at ten times the cost of a look-up in `seen`.
+    by_canary_key
+        Whether a model has a canary, so that `X-Canary-Key` is a relevant header.
     """
 
-    def __init__(self, read: Callable[[bytes], Plain | None], max_body_bytes: int) -> None:
+    def __init__(
+        self, read: Callable[[bytes], Plain | None], max_body_bytes: int, *, by_canary_key: bool = False
+    ) -> None:
         self.read = read
         self._max_body_bytes = max_body_bytes
+        self._relevant = _RELEVANT | {CANARY_KEY} if by_canary_key else _RELEVANT
         self.seen: dict[bytes, Plain | None] = {}
         self.kinds: tuple[Kind, ...] = ()  # the latest ones; a new connection most likely has one of them
         self.kept: dict[int, Kind] = {}  # of all clients
@@ -106,7 +111,7 @@ class Heads:
         form = form_of(previous, head, known, HEADERS) if len(head) <= MAX_HEAD_BYTES else None
         if form is None:
             return None
-        relevant_headers = tuple((i, name) for i, name in enumerate(form.names) if name in _RELEVANT)
+        relevant_headers = tuple((i, name) for i, name in enumerate(form.names) if name in self._relevant)
         names = [name for _, name in relevant_headers]
         if len(set(names)) < len(names) or any(
             sum(name == other for other, _ in plain.head.headers) > 1 for name in names
@@ -120,7 +125,7 @@ class Heads:
         self.kinds = (kind, *self.kinds[: MAX_KINDS - 1])
         return kind
 
-    def of_kind(self, kind: Kind, head: bytes) -> Plain | None:  # noqa: C901 - one header a branch
+    def of_kind(self, kind: Kind, head: bytes) -> Plain | None:  # noqa: C901, PLR0912 - one header a branch
         """Parse a head by a known kind; None if its form differs or the gateway must refuse it."""
         form, plain, headers, relevant_headers, _ = kind
         values = form.values(head)
@@ -128,6 +133,7 @@ class Heads:
             return plain if values is not None else None
         seen, length, access_request = plain.head, plain.length, plain.access_request
         request_id, deadline_ms, trace = seen.request_id, seen.deadline_ms, seen.trace
+        canary_key = seen.canary_key
         for i, name in relevant_headers:
             value = values[i]
             if name == b"x-request-id":
@@ -136,6 +142,8 @@ class Heads:
                     return None
             elif name == b"traceparent":
                 trace = value
+            elif name == CANARY_KEY:
+                canary_key = value
             elif name == b"content-length":
                 length = int(value)
             elif name == b"x-deadline-ms":
@@ -152,9 +160,21 @@ class Heads:
         if length > self._max_body_bytes:
             return None
         found = Head(
-            seen.content_type, length, request_id, deadline_ms, headers, trace, access_request.credentials
+            seen.content_type,
+            length,
+            request_id,
+            deadline_ms,
+            headers,
+            trace,
+            access_request.credentials,
+            canary_key,
         )
-        return Plain(plain.endpoint, length, found, access_request, plain.tally, plain.answer)
+        canary = plain.canary
+        if canary is not None:
+            canary = Plain(canary.endpoint, length, found, access_request, canary.tally, canary.answer)
+        return Plain(
+            plain.endpoint, length, found, access_request, plain.tally, plain.answer, plain.split, canary
+        )
 
 
 def _single(head: Head) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from serving.observe import metrics
     from serving.protocols import Endpoint, Head, Reply
+    from serving.roles.canary import Split
     from serving.scoring.scores import Scores
 
 # A request with one of these headers is left to the gateway: its connection, body or reply is unusual.
@@ -35,6 +36,8 @@ class Plain(msgspec.Struct, frozen=True, gc=False):
     access_request: AccessRequest
     tally: metrics.Tally
     answer: Callable[[Any, Scores, int], Reply]  # the endpoint's, or the prediction log's wrapper
+    split: Split | None = None  # of a route that a canary answers in part
+    canary: Plain | None = None  # the same request, answered by it
 
 
 class PlainReader:
@@ -44,6 +47,8 @@ class PlainReader:
     ----------
     endpoints
         The prediction routes, by path.
+    splits
+        Those that a canary answers in part, by path.
     max_body_bytes
         A larger body is read in a thread, by the gateway.
     """
@@ -52,11 +57,13 @@ class PlainReader:
         self,
         endpoints: Mapping[str, Endpoint],
         observe: metrics.Observer,
+        splits: Mapping[str, Split],
         *,
         max_head_bytes: int,
         max_body_bytes: int,
     ) -> None:
         self._endpoints = {path.encode(): (path, endpoint) for path, endpoint in endpoints.items()}
+        self._splits = splits
         self._observe = observe
         self._max_head_bytes = max_head_bytes
         self.max_body_bytes = max_body_bytes
@@ -96,8 +103,16 @@ class PlainReader:
         if checked.length is None or checked.length > self.max_body_bytes:
             return None
         access_request = AccessRequest("POST", path, checked.credentials, endpoint.model.name)
+        plain = self._plain(endpoint, checked.length, checked, access_request)
+        split = self._splits.get(path)
+        if split is None:
+            return plain
+        canary = self._plain(split.endpoint, checked.length, checked, access_request)
+        return msgspec.structs.replace(plain, split=split, canary=canary)
+
+    def _plain(self, endpoint: Endpoint, length: int, head: Head, access_request: AccessRequest) -> Plain:
         tally = self._observe.tally(endpoint.model.name, endpoint.model.version, endpoint.name)
-        return Plain(endpoint, checked.length, checked, access_request, tally, endpoint.answer)
+        return Plain(endpoint, length, head, access_request, tally, endpoint.answer)
 
 
 class _Found:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from serving.observe.metrics import Observer
     from serving.protocols import Endpoint, Reply
+    from serving.roles.canary import Split
     from serving.scoring.catalog import Catalog
     from serving.settings import Settings
 
@@ -38,6 +39,8 @@ class Routes:
     ----------
     endpoints
         The prediction routes, by path.
+    splits
+        Those that a canary answers in part, by path.
     pages
         The routes of GET and HEAD, by path; their replies are prepared.
     heads
@@ -46,6 +49,7 @@ class Routes:
 
     catalog: Catalog
     endpoints: Mapping[str, Endpoint]
+    splits: Mapping[str, Split]
     pages: Mapping[str, Page]
     heads: Heads
 
@@ -63,9 +67,14 @@ class Live:
         return {name: model.version for name, model in self.routes.catalog.live.items()}
 
 
-def heads_of(endpoints: Mapping[str, Endpoint], observe: Observer, settings: Settings) -> Heads:
+def heads_of(
+    endpoints: Mapping[str, Endpoint],
+    splits: Mapping[str, Split],
+    observe: Observer,
+    settings: Settings,
+) -> Heads:
     """An empty cache of heads; it stays empty if the express lane is turned off."""
     most = min(LARGE_BODY_BYTES - 1, settings.max_body_bytes)
     taken = endpoints if settings.express else {}
-    read = PlainReader(taken, observe, max_head_bytes=settings.max_head_bytes, max_body_bytes=most)
-    return Heads(read, most)
+    read = PlainReader(taken, observe, splits, max_head_bytes=settings.max_head_bytes, max_body_bytes=most)
+    return Heads(read, most, by_canary_key=bool(splits))

@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections import Counter as Counted
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -29,6 +30,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from artifact.models_lock import ROLES
 from serving import guards
 
 if guards.usable(guards.METRIC_FILES):
@@ -50,6 +52,7 @@ FLUSH_S = 0.002
 """The longest time from a reply to its count in the files that the workers share, in seconds."""
 
 SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+DIFFERENCES = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 REQUESTS = Counter("okamochi_requests", "Requests answered.", ["model", "endpoint", "status"])
@@ -90,6 +93,49 @@ MODEL_INFO = Gauge(
     multiprocess_mode="livemax",
 )
 
+MODEL_ROLE = Gauge(
+    "okamochi_model_role",
+    "1 for each version that is loaded, by its role: champion, shadow or canary.",
+    ["model", "version", "role"],
+    multiprocess_mode="livemax",
+)
+
+# Of a shadow; `version` is its own.
+SHADOW_ROWS = Counter("okamochi_shadow_rows", "Rows that a shadow has scored.", ["model", "version"])
+SHADOW_AGREED = Counter(
+    "okamochi_shadow_agreed_rows",
+    "Rows for which a shadow predicts the label that the champion answered.",
+    ["model", "version"],
+)
+SHADOW_DROPPED = Counter(
+    "okamochi_shadow_dropped_rows",
+    "Answered rows that a shadow did not score: its buffer was full or sampled them out, or it failed.",
+    ["model", "version", "reason"],
+)
+SHADOW_DIFFERENCE = Histogram(
+    "okamochi_shadow_score_difference",
+    "Between a shadow and the champion for one row: the largest difference of a probability, or the relative "
+    "difference of a regression's numbers.",
+    ["model", "version"],
+    buckets=DIFFERENCES,
+)
+SHADOW_SECONDS = Histogram(
+    "okamochi_shadow_seconds", "One call of a shadow, for one batch.", ["model", "version"], buckets=SECONDS
+)
+
+# Of a canary; its requests are in VERSION_REQUESTS.
+CANARY_PERCENT = Gauge(
+    "okamochi_canary_percent",
+    "Percentage of the callers that a canary answers while it is not stopped.",
+    ["model", "version"],
+    multiprocess_mode="livemax",
+)
+CANARY_STOPPED = Gauge(
+    "okamochi_canary_stopped",
+    "1 while a canary answers nobody because it left its bounds.",
+    ["model", "version"],
+    multiprocess_mode="livemax",
+)
 MODEL_REFUSED = Gauge(
     "okamochi_model_refused", "1 for each model that is not live.", ["model"], multiprocess_mode="livemax"
 )
@@ -246,6 +292,39 @@ class Batches:
         self._seconds.flush()
 
 
+class ShadowMetrics:
+    """Counts what one shadow does; its functions may be called from any thread."""
+
+    def __init__(self, model: str, version: str) -> None:
+        self._labels = model, version
+        self._rows = SHADOW_ROWS.labels(model, version)
+        self._agreed = SHADOW_AGREED.labels(model, version)
+        self._seconds = SHADOW_SECONDS.labels(model, version)
+        self._lock = Lock()
+        self._differences = _Values(SHADOW_DIFFERENCE.labels(model, version), DIFFERENCES)
+        for reason in ("full", "sampled_out", "failed"):
+            SHADOW_DROPPED.labels(model, version, reason)
+
+    def dropped(self, reason: str, rows: int) -> None:
+        """Count rows that were not scored."""
+        SHADOW_DROPPED.labels(*self._labels, reason).inc(rows)
+
+    def scored(self, rows: int, seconds: float) -> None:
+        """Count the rows of one call."""
+        self._rows.inc(rows)
+        self._seconds.observe(seconds)
+
+    def agreed(self, rows: int) -> None:
+        """Count rows with the champion's label."""
+        self._agreed.inc(rows)
+
+    def differences(self, values: Sequence[float]) -> None:
+        """Count the differences of scores, one a row."""
+        with self._lock:
+            self._differences.values.extend(values)
+            self._differences.flush()
+
+
 class Observer:
     """Counts the answered requests of one lane.
 
@@ -323,6 +402,13 @@ class Observer:
 def no_longer_live(model: str, version: str, runtime: str) -> None:
     """Say that a version is live no more: `exposition` then leaves out its samples."""
     MODEL_INFO.labels(model, version, runtime).set(0)
+    has_role(model, version, "")
+
+
+def has_role(model: str, version: str, role: str) -> None:
+    """Say which role a version has; "" for none."""
+    for each in ROLES:
+        MODEL_ROLE.labels(model, version, each).set(each == role)
 
 
 def exposition() -> bytes:
@@ -348,7 +434,7 @@ class _OfLive:
         live = {
             (sample.labels["model"], sample.labels["version"])
             for metric in found
-            if metric.name == "okamochi_model_info"
+            if metric.name in ("okamochi_model_info", "okamochi_model_role")
             for sample in metric.samples
             if sample.value
         }

@@ -56,6 +56,8 @@ class Head(msgspec.Struct, frozen=True, gc=False):
         The client's `traceparent`, as sent.
     credentials
         The headers with credentials.
+    canary_key
+        The client's `X-Canary-Key`.
     """
 
     content_type: bytes = b""
@@ -65,6 +67,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     headers: Headers = ()
     trace: bytes | None = None
     credentials: Headers = ()
+    canary_key: bytes | None = None
 
 
 class Query(typing.Protocol):
@@ -155,10 +158,12 @@ def problem_reply(problem: Problem) -> Reply:
     return Reply(problem.status, b"application/problem+json", problem.body(), problem.headers, problem.reason)
 
 
-def unknown_version(model: LiveModel, version: str) -> Problem:
+def unknown_version(catalog: Catalog, name: str, version: str) -> Problem:
     """404 for a version of a live model that is not loaded."""
+    loaded = catalog.versions(name)
+    are = "versions are" if len(loaded) > 1 else "version is"
     return Problem(
         404,
-        f"Unknown version {version[:40]!r} of {model.name!r}; the loaded version is {model.version!r}.",
+        f"Unknown version {version[:40]!r} of {name!r}; the loaded {are} {', '.join(map(repr, loaded))}.",
         reason="unknown_version",
     )

@@ -185,6 +185,11 @@ class Batcher:
         return self._pool.failed
 
     @property
+    def running(self) -> bool:
+        """Whether a call is running in the thread."""
+        return self._running > 0
+
+    @property
     def slow(self) -> bool:
         """Whether a request may wait for longer than a turn of the loop."""
         return self._running > 0 or self.limits.inline_rows == 0
@@ -551,6 +556,13 @@ def packer(width: int) -> Callable[[Sequence[Sequence[float]]], bytes]:
         return pack(*rows[0]) if len(rows) == 1 else b"".join([pack(*row) for row in rows])
 
     return packed
+
+
+def matrix_of(rows: Any, signature: Signature) -> NDArray[Any]:
+    """Rows as they were submitted, as a matrix of shape (n, width)."""
+    if not isinstance(rows, bytes):
+        return rows  # type: ignore[no-any-return]
+    return np.frombuffer(rows).astype(signature.dtype, copy=False).reshape(-1, signature.width)
 
 
 def _rows(parts: list[Part]) -> int:

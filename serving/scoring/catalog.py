@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter, thread_time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from artifact import manifest, runtime, signing
+from artifact import canary_bounds, manifest, runtime, signing
+from artifact.canary_bounds import CanaryBounds
+from artifact.contracts import mismatch
 from artifact.manifest import ArtifactError
+from artifact.models_lock import CANARY, CHAMPION, SHADOW
 from serving.errors import Problem, too_many_rows, without_paths
 from serving.observe import metrics
 from serving.prediction_log import remembering
@@ -22,17 +25,23 @@ from serving.scoring.drift import Drift
 from serving.scoring.explain import Explainer, background_of
 from serving.scoring.low_priority import LowPriority
 from serving.scoring.model_process import ModelProcess
+from serving.scoring.translation import untranslatable
 from serving.settings import MIB
 
 if TYPE_CHECKING:
     from artifact.encode import Encoder
     from artifact.manifest import Artifact
+    from artifact.models_lock import Entry
     from artifact.signature import Signature
     from artifact.signing import Statement
     from serving.scoring.explain import RowExplanation
     from serving.settings import Settings
 
 logger = logging.getLogger("bentoml.okamochi")
+
+T = TypeVar("T")
+
+Slot = tuple[str, str]  # name and role: at most one version has them
 
 # A tag to the folder of its artifact and the metadata that was stored with it; raises ArtifactError.
 Locate = Callable[[str], tuple[Path, Mapping[str, Any]]]
@@ -85,6 +94,7 @@ class LiveModel:
         """Show in the metrics that it is live, and begin to watch for drift; called when it goes live."""
         found = self.artifact.manifest
         metrics.MODEL_INFO.labels(self.name, self.version, found.runtime).set(1)
+        metrics.has_role(self.name, self.version, CHAMPION)
         why = f", since {found.runtime_reason}" if found.runtime_reason else ""
         logger.info("model %s, version %s, runs by %s%s", self.name, self.version, found.runtime, why)
         metrics.MODEL_REFUSED.labels(self.name).set(0)
@@ -134,6 +144,30 @@ class LiveModel:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """A version that is loaded beside the champion of its name, as one line of models.lock has it.
+
+    Parameters
+    ----------
+    role
+        `shadow` or `canary`.
+    percent
+        Of the callers, for a canary.
+    bounds
+        When a canary stops.
+    """
+
+    model: LiveModel
+    role: str
+    percent: float
+    bounds: CanaryBounds
+
+    @property
+    def slot(self) -> Slot:
+        return self.model.name, self.role
+
+
 class Held(NamedTuple):
     """A version that models.lock names and that is not served, while the server is ready without it."""
 
@@ -156,6 +190,10 @@ class Catalog:
         had, if any, and is ready.
     lock
         The reason why models.lock is not followed; "" if it is.
+    beside
+        The shadows and canaries, by name and role; the champion of each is live.
+    not_beside
+        The same of those that models.lock names and the server does not have.
     """
 
     live: dict[str, LiveModel]
@@ -163,6 +201,8 @@ class Catalog:
     default: str = ""
     held: Mapping[str, Held] = field(default_factory=dict)
     lock: str = ""
+    beside: Mapping[Slot, Beside] = field(default_factory=dict)
+    not_beside: Mapping[Slot, Held] = field(default_factory=dict)
 
     def model(self, name: str) -> LiveModel:
         """The live model of a name.
@@ -186,6 +226,18 @@ class Catalog:
             reason="unknown_model",
         )
 
+    def versions(self, name: str) -> list[str]:
+        """The versions of a name that are loaded, the champion's first."""
+        found = [self.live[name]] if name in self.live else []
+        found += [beside.model for beside in self.beside.values() if beside.model.name == name]
+        return list(dict.fromkeys(model.version for model in found))
+
+    @property
+    def loaded(self) -> dict[Slot, LiveModel]:
+        """Each model that is loaded, by name and role."""
+        champions = {(name, CHAMPION): model for name, model in self.live.items()}
+        return champions | {slot: beside.model for slot, beside in self.beside.items()}
+
     @property
     def names(self) -> list[str]:
         return [*self.live, *self.refused]
@@ -208,7 +260,7 @@ class Catalog:
 
     def close(self) -> None:
         """End the threads and processes of the models."""
-        for model in self.live.values():
+        for model in self.loaded.values():
             Parts.of(model).close()
 
 
@@ -233,13 +285,20 @@ class Parts(NamedTuple):
             self.process.close()
 
 
-def load(declared: Iterable[tuple[str, str]], locate: Locate, settings: Settings) -> Catalog:
+def load(
+    declared: Iterable[tuple[str, str]],
+    locate: Locate,
+    settings: Settings,
+    beside: Iterable[Entry] = (),
+) -> Catalog:
     """Verify, open and warm up models.
 
     Parameters
     ----------
     declared
-        Name and tag of each model, the default first. A refused model leaves the others live.
+        Name and tag of each champion, the default first. A refused model leaves the others live.
+    beside
+        The shadows and canaries; a refused one leaves the server ready.
     """
     live: dict[str, LiveModel] = {}
     refused: dict[str, str] = {}
@@ -253,7 +312,76 @@ def load(declared: Iterable[tuple[str, str]], locate: Locate, settings: Settings
         else:
             refused[name] = reason
             metrics.MODEL_REFUSED.labels(name).set(1)
-    return Catalog(live, refused, default)
+    catalog = Catalog(live, refused, default)
+    for entry in beside:
+        catalog = with_beside(catalog, entry, None, locate, settings)[0]
+    return catalog
+
+
+def with_beside(
+    catalog: Catalog, entry: Entry, known: LiveModel | None, locate: Locate, settings: Settings
+) -> tuple[Catalog, str]:
+    """The catalog with a shadow or canary, and the reason why it is refused; "" if it is not.
+
+    Parameters
+    ----------
+    known
+        The model of the entry, if it is open already.
+    """
+    model, reason = known, ""
+    champion = catalog.live.get(entry.name)
+    bounds = CanaryBounds()
+    if champion is None:
+        reason = "the champion of its name is not live"
+    elif model is None:
+        model, reason = open_or_reason(entry.name, entry.tag, locate, settings)
+    if model is not None and champion is not None:
+        reason = unfit(champion, model, settings, role=entry.role)
+        try:
+            bounds = canary_bounds.read(model.artifact.path)
+        except ArtifactError as error:
+            reason = without_paths(str(error), str(model.artifact.path))
+        if reason:
+            logger.error("the %s of model %s (%s) is refused: %s", entry.role, entry.name, entry.tag, reason)
+            if known is None:
+                Parts.of(model).close()
+    if model is None or reason:
+        metrics.VERSION_REFUSED.labels(entry.name).set(1)
+        held = {**catalog.not_beside, entry.slot: Held(entry.tag, reason)}
+        return replace(catalog, not_beside=held), reason
+    found = Beside(model, entry.role, entry.percent, bounds)
+    return (
+        replace(
+            catalog,
+            beside={**catalog.beside, entry.slot: found},
+            not_beside=_without(catalog.not_beside, entry.slot),
+        ),
+        "",
+    )
+
+
+def unfit(champion: LiveModel, model: LiveModel, settings: Settings, *, role: str) -> str:
+    """Why a model cannot stand beside a champion; "" if it can."""
+    one, other = champion.signature, model.signature
+    reason = mismatch(one, other)
+    if not reason and role == CANARY:
+        reason = too_slow(model, settings)
+    if not reason and role == SHADOW:
+        reason = untranslatable(one, other, kept=bool(settings.prediction_log))
+    return reason
+
+
+def too_slow(model: LiveModel, settings: Settings) -> str:
+    """The reason if no request without a deadline of its own could be answered in time; else ""."""
+    row_ms = 1000 * model.batcher.row_s
+    if row_ms <= settings.default_deadline_ms:
+        return ""
+    most_ms = settings.default_deadline_ms
+    return f"one row takes {row_ms:.0f} ms, more than OKAMOCHI_DEFAULT_DEADLINE_MS={most_ms}"
+
+
+def _without(found: Mapping[Slot, T], slot: Slot) -> dict[Slot, T]:
+    return {other: value for other, value in found.items() if other != slot}
 
 
 def open_or_reason(name: str, tag: str, locate: Locate, settings: Settings) -> tuple[LiveModel | None, str]:

@@ -16,21 +16,33 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from artifact.models_lock import FILE, LockError
+from artifact.models_lock import CANARY, CHAMPION, FILE, LockError
 from serving.errors import without_paths
 from serving.observe import metrics
 from serving.observe.supervised import Supervised
-from serving.scoring.catalog import Catalog, Held, LiveModel, Parts, open_or_reason
+from serving.scoring.catalog import (
+    Beside,
+    Catalog,
+    Held,
+    LiveModel,
+    Parts,
+    open_or_reason,
+    too_slow,
+    unfit,
+    with_beside,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from serving.scoring.catalog import Locate
+    from artifact.models_lock import Entry
+    from serving.scoring.catalog import Locate, Slot
     from serving.settings import Settings
 
 logger = logging.getLogger("bentoml.okamochi")
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 SETTLE_S = 0.3
@@ -44,34 +56,45 @@ LOOK_UNUSED_S = 0.1
 
 
 class Plan(NamedTuple):
-    """The steps from what is live to what `models.lock` names.
+    """The steps from what is loaded to what `models.lock` names.
 
     Parameters
     ----------
     open
-        Names and tags that are not live.
+        The lines whose version is not loaded in that role, champions first.
     keep
         The names that stay or may come, in the order of the file; all others go.
+    keep_beside
+        The same for shadows and canaries.
     """
 
-    open: dict[str, str]
+    open: list[Entry]
     keep: tuple[str, ...]
+    keep_beside: frozenset[Slot]
 
 
-def plan(wanted: Mapping[str, str], live: Mapping[str, str]) -> Plan:
-    """Compare names and tags of `models.lock` with those that are live."""
-    return Plan({name: tag for name, tag in wanted.items() if live.get(name) != tag}, tuple(wanted))
+def plan(wanted: Sequence[Entry], loaded: Mapping[Slot, tuple[str, float]]) -> Plan:
+    """Compare the lines of `models.lock`, champions first, with tags and percentages that are loaded."""
+    return Plan(
+        [entry for entry in wanted if loaded.get(entry.slot) != (entry.tag, entry.percent)],
+        tuple(entry.name for entry in wanted if entry.role == CHAMPION),
+        frozenset(entry.slot for entry in wanted if entry.role != CHAMPION),
+    )
 
 
-def arranged(catalog: Catalog, keep: tuple[str, ...]) -> Catalog:
-    """The catalog with these names alone, in this order; with all of its names if no model would be live."""
-    live = {name: catalog.live[name] for name in keep if name in catalog.live}
+def arranged(catalog: Catalog, steps: Plan) -> Catalog:
+    """The catalog with what a plan keeps, in its order; with all of its names if no model would be live."""
+    live = {name: catalog.live[name] for name in steps.keep if name in catalog.live}
     if not live:
         return replace(catalog, lock="")
-    refused = {name: catalog.refused[name] for name in keep if name in catalog.refused}
-    held = {name: catalog.held[name] for name in keep if name in catalog.held}
-    default = next(name for name in keep if name in live or name in refused)
-    return Catalog(live, refused, default, held)
+    refused = {name: catalog.refused[name] for name in steps.keep if name in catalog.refused}
+    held = {name: catalog.held[name] for name in steps.keep if name in catalog.held}
+    default = next(name for name in steps.keep if name in live or name in refused)
+    beside = {
+        slot: found for slot, found in catalog.beside.items() if slot in steps.keep_beside and slot[0] in live
+    }
+    not_beside = {slot: found for slot, found in catalog.not_beside.items() if slot in steps.keep_beside}
+    return Catalog(live, refused, default, held, beside=beside, not_beside=not_beside)
 
 
 # ---- the watch
@@ -92,9 +115,9 @@ class Watch:
     path
         Of the file.
     read
-        Names and tags that it names; raises LockError.
+        Its lines, champions first; raises LockError.
     declared
-        Names and tags that it named when the server started.
+        Its lines when the server started.
     locate
         See `catalog.load`.
     stamp
@@ -109,8 +132,8 @@ class Watch:
         self,
         path: Path,
         *,
-        read: Callable[[], Mapping[str, str]],
-        declared: Mapping[str, str],
+        read: Callable[[], Sequence[Entry]],
+        declared: Sequence[Entry],
         locate: Locate,
         stamp: Callable[[str], object],
         current: Callable[[], Catalog],
@@ -125,15 +148,21 @@ class Watch:
         self._publish = publish
         self._settings = settings
         self._seen: object = None  # the state of the file that was followed last
-        # Of each name whose version is refused, the tag and the stamp of its stored files.
-        self._refused = {name: (declared[name], stamp(declared[name])) for name in current().refused}
+        # Of each line whose version is refused, the tag and the stamp of its stored files.
+        catalog = current()
+        self._refused: dict[Slot, tuple[str, object]] = {
+            entry.slot: (entry.tag, stamp(entry.tag))
+            for entry in declared
+            if entry.slot in catalog.not_beside or (entry.role == CHAMPION and entry.name in catalog.refused)
+        }
         self._unused: list[_Unused] = []
         self._thread = Supervised("models", self._run)
 
     def start(self) -> None:
         """Begin to look."""
-        for name in ("", *self._current().live):  # from 0, so that the first refusal is an increase
-            metrics.VERSION_REFUSED.labels(name).set(0)
+        metrics.VERSION_REFUSED.labels("").set(0)  # from 0, so that the first refusal is an increase
+        for name in self._current().live:
+            self._mark(name)
         self._thread.start()
 
     def close(self) -> None:
@@ -177,48 +206,107 @@ class Watch:
         metrics.VERSION_REFUSED.labels("").set(1)
         self._put(replace(self._current(), lock=without_paths(reason, str(self._path.parent))))
 
-    def _follow(self, wanted: Mapping[str, str], *, again: bool) -> None:
+    def _follow(self, wanted: Sequence[Entry], *, again: bool) -> None:
         metrics.VERSION_REFUSED.labels("").set(0)
-        live = {name: model.tag for name, model in self._current().live.items()}
-        steps = plan(wanted, live)
-        for name in self._refused.keys() - steps.open.keys():
-            self._forget(name)
-        for name, tag in steps.open.items():
-            if not again and self._refused.get(name) == (tag, self._stamp(tag)):
+        steps = plan(wanted, self._loaded())
+        for slot in self._refused.keys() - {entry.slot for entry in steps.open}:
+            self._forget(slot)
+        new: set[str] = set()  # names with another champion than before
+        for entry in steps.open:
+            refused = self._refused.get(entry.slot) == (entry.tag, self._stamp(entry.tag))
+            if refused and not again and entry.name not in new:
                 continue
             if not self._wait_for_unused():
                 return
-            self._bring(name, tag)
-        self._leave(steps.keep)
+            if entry.role == CHAMPION:
+                if self._bring(entry):
+                    new.add(entry.name)
+            else:
+                self._bring_beside(entry)
+        self._leave(steps)
 
-    def _forget(self, name: str) -> None:
-        """The version that was refused is live, or the file no longer names it."""
-        self._refused.pop(name, None)
-        metrics.VERSION_REFUSED.labels(name).set(0)
+    def _loaded(self) -> dict[Slot, tuple[str, float]]:
+        """Tag and percentage of what is loaded."""
         catalog = self._current()
-        self._put(replace(catalog, held=_without(catalog.held, name)))
+        percents = {slot: beside.percent for slot, beside in catalog.beside.items()}
+        return {slot: (model.tag, percents.get(slot, 0.0)) for slot, model in catalog.loaded.items()}
 
-    def _bring(self, name: str, tag: str) -> None:
-        """Open one model, and make it live or hold it."""
+    def _forget(self, slot: Slot) -> None:
+        """The version that was refused is loaded, or the file no longer names it."""
+        self._refused.pop(slot, None)
+        catalog = self._current()
+        if slot[1] == CHAMPION:
+            self._put(replace(catalog, held=_without(catalog.held, slot[0])))
+        else:
+            self._put(replace(catalog, not_beside=_without(catalog.not_beside, slot)))
+        self._mark(slot[0])
+
+    def _mark(self, name: str) -> None:
+        """Say in the metrics whether a version of a name is refused."""
+        catalog = self._current()
+        refused = name in catalog.held or any(slot[0] == name for slot in catalog.not_beside)
+        metrics.VERSION_REFUSED.labels(name).set(refused)
+
+    def _bring(self, entry: Entry) -> bool:
+        """Open one champion, and make it live or hold it; whether it is live."""
+        name, tag = entry.name, entry.tag
         began = monotonic()
         stamp = self._stamp(tag)
-        model, reason = open_or_reason(name, tag, self._locate, self._settings)
+        model, reason = self._beside_of(entry), ""
+        known = model is not None
+        if model is None:
+            model, reason = open_or_reason(name, tag, self._locate, self._settings)
         if model is not None:
-            reason = _too_slow(model, self._settings)
+            reason = too_slow(model, self._settings)
             if reason:
                 logger.error("model %s (%s) is refused: %s", name, tag, reason)
-                Parts.of(model).close()
+                if not known:
+                    Parts.of(model).close()
         if model is None or reason:
             self._hold(name, tag, stamp, reason)
-            return
-        if self._swap(model):
-            seconds = monotonic() - began
-            logger.info("model %s: version %s (%s) is live after %.2f s", name, model.version, tag, seconds)
-        else:
+            return False
+        if not self._swap(model, known=known):
             self._hold(name, tag, stamp, "its routes could not be made")
+            return False
+        seconds = monotonic() - began
+        logger.info("model %s: version %s (%s) is live after %.2f s", name, model.version, tag, seconds)
+        return True
+
+    def _beside_of(self, entry: Entry) -> LiveModel | None:
+        """The model of a line, if it is loaded as a shadow or canary."""
+        beside = self._current().beside.values()
+        return next((b.model for b in beside if (b.model.name, b.model.tag) == (entry.name, entry.tag)), None)
+
+    def _bring_beside(self, entry: Entry) -> None:
+        """Open one shadow or canary, and put it beside its champion or hold it."""
+        stamp = self._stamp(entry.tag)
+        before = self._current()
+        catalog, reason = with_beside(before, entry, self._beside_of(entry), self._locate, self._settings)
+        if reason:
+            self._refused[entry.slot] = entry.tag, stamp
+            self._put(catalog)
+            self._mark(entry.name)
+            return
+        try:
+            self._put(catalog)
+        except Exception:
+            logger.exception(
+                "the %s of model %s (%s) is refused: its routes could not be made",
+                entry.role,
+                entry.name,
+                entry.tag,
+            )
+            model = catalog.beside[entry.slot].model
+            if model not in before.loaded.values():
+                Parts.of(model).close()
+            return
+        self._retire_replaced(before)
+        self._forget(entry.slot)
+        version = catalog.beside[entry.slot].model.version
+        logger.info("model %s: version %s (%s) is its %s", entry.name, version, entry.tag, entry.word)
 
     def _hold(self, name: str, tag: str, stamp: object, reason: str) -> None:
-        self._refused[name] = tag, stamp
+        self._refused[name, CHAMPION] = tag, stamp
         catalog = self._current()
         if name in catalog.refused:  # no version was live since the start, so the server is not ready
             self._put(replace(catalog, refused={**catalog.refused, name: reason}))
@@ -226,34 +314,66 @@ class Watch:
         metrics.VERSION_REFUSED.labels(name).set(1)
         self._put(replace(catalog, held={**catalog.held, name: Held(tag, reason)}))
 
-    def _swap(self, model: LiveModel) -> bool:
-        """Make a model live; False if that fails, and nothing has changed then."""
+    def _swap(self, model: LiveModel, *, known: bool) -> bool:
+        """Make a model live; False if that fails, and nothing has changed then.
+
+        Parameters
+        ----------
+        known
+            It is loaded as a shadow or canary.
+        """
         name = model.name
-        catalog = self._current()
-        live = {**catalog.live, name: model}
+        before = self._current()
+        live = {**before.live, name: model}
+        catalog = replace(before, live=live, refused=_without(before.refused, name))
+        for slot, beside in before.beside.items():
+            if slot == (name, CANARY):  # what it has seen is compared with the new champion from now on
+                catalog = replace(catalog, beside={**catalog.beside, slot: replace(beside)})
+            reason = "" if slot[0] != name or beside.model is model else self._unfit(model, beside)
+            if reason:
+                held = Held(beside.model.tag, reason)
+                catalog = replace(
+                    catalog,
+                    beside=_without(catalog.beside, slot),
+                    not_beside={**catalog.not_beside, slot: held},
+                )
+                self._refused[slot] = held.tag, self._stamp(held.tag)
+        if known:
+            gone = [slot for slot, beside in catalog.beside.items() if beside.model is model]
+            catalog = replace(catalog, beside={s: b for s, b in catalog.beside.items() if s not in gone})
         try:
-            self._put(replace(catalog, live=live, refused=_without(catalog.refused, name)))
+            self._put(catalog)
         except Exception:
             logger.exception("model %s (%s) is refused: its routes could not be made", name, model.tag)
-            Parts.of(model).close()
+            if not known:
+                Parts.of(model).close()
             return False
-        if name in catalog.live:
-            self._retire(catalog.live[name])
+        self._retire_replaced(before)
         model.announce()
-        self._forget(name)
+        self._forget((name, CHAMPION))
         return True
 
-    def _leave(self, keep: tuple[str, ...]) -> None:
-        """Take the names away that the file no longer has, and order the others as the file does."""
+    def _unfit(self, champion: LiveModel, beside: Beside) -> str:
+        reason = unfit(champion, beside.model, self._settings, role=beside.role)
+        if reason:
+            tag = beside.model.tag
+            logger.error("the %s of model %s (%s) is refused: %s", beside.role, champion.name, tag, reason)
+        return reason
+
+    def _leave(self, steps: Plan) -> None:
+        """Take away what the file no longer has, and order the names as the file does."""
         before = self._current()
-        after = arranged(before, keep)
+        after = arranged(before, steps)
         self._put(after)
         for name in before.refused.keys() - after.refused.keys():
             metrics.MODEL_REFUSED.labels(name).set(0)
-        for name in before.live.keys() - after.live.keys():
-            old = before.live[name]
-            logger.info("model %s: version %s (%s) is no longer served", name, old.version, old.tag)
-            self._retire(old)
+        for slot in before.loaded.keys() - after.loaded.keys():
+            old = before.loaded[slot]
+            as_role = "" if slot[1] == CHAMPION else f" as its {slot[1]}"
+            logger.info(
+                "model %s: version %s (%s) is no longer served%s", slot[0], old.version, old.tag, as_role
+            )
+        self._retire_replaced(before)
 
     def _put(self, catalog: Catalog) -> None:
         if _content(catalog) != _content(self._current()):
@@ -261,9 +381,17 @@ class Watch:
 
     # ---- models that are live no more
 
+    def _retire_replaced(self, before: Catalog) -> None:
+        """Retire the models that are loaded no more."""
+        now = {id(model) for model in self._current().loaded.values()}
+        for model in {id(model): model for model in before.loaded.values()}.values():
+            if id(model) not in now:
+                self._retire(model)
+
     def _retire(self, model: LiveModel) -> None:
         self._unused.append(_Unused(weakref.ref(model), Parts.of(model)))
-        metrics.no_longer_live(model.name, model.version, model.artifact.manifest.runtime)
+        if model.version not in self._current().versions(model.name):
+            metrics.no_longer_live(model.name, model.version, model.artifact.manifest.runtime)
         if model.drift is not None:
             model.drift.close()  # at once: the metrics of drift are the next version's
 
@@ -292,11 +420,20 @@ class Watch:
 def _content(catalog: Catalog) -> object:
     """What tells two catalogs apart; the order does, too."""
     live = [(name, id(model)) for name, model in catalog.live.items()]
-    return live, list(catalog.refused.items()), catalog.default, catalog.held, catalog.lock
+    beside = {slot: id(found) for slot, found in catalog.beside.items()}
+    return (
+        live,
+        list(catalog.refused.items()),
+        catalog.default,
+        catalog.held,
+        catalog.lock,
+        beside,
+        catalog.not_beside,
+    )
 
 
-def _without(found: Mapping[str, T], name: str) -> dict[str, T]:
-    return {other: value for other, value in found.items() if other != name}
+def _without(found: Mapping[K, T], key: K) -> dict[K, T]:
+    return {other: value for other, value in found.items() if other != key}
 
 
 def _state(path: Path) -> object:
@@ -307,12 +444,3 @@ def _state(path: Path) -> object:
             return found.st_ino, found.st_mtime_ns, found.st_size, file.read()
     except OSError as error:
         return error.errno
-
-
-def _too_slow(model: LiveModel, settings: Settings) -> str:
-    """The reason if no request without a deadline of its own could be answered in time; else ""."""
-    row_ms = 1000 * model.batcher.row_s
-    if row_ms <= settings.default_deadline_ms:
-        return ""
-    most_ms = settings.default_deadline_ms
-    return f"one row takes {row_ms:.0f} ms, more than OKAMOCHI_DEFAULT_DEADLINE_MS={most_ms}"

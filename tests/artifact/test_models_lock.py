@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from artifact import models_lock
-from artifact.models_lock import LockError
+from artifact.models_lock import CANARY, SHADOW, Entry, LockError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,9 +58,25 @@ def test_no_file_and_an_empty_one_name_no_model(lock: Path, content: bytes | Non
     ("content", "line", "found", "expected"),
     [
         (b"iris\n", 1, "the name 'iris' alone", "a name and a tag"),
-        (f"iris {IRIS}\n\nwine {WINE} shadow\n".encode(), 3, "the role 'shadow'", "are not supported yet"),
-        (f"iris {IRIS} canary=5\n".encode(), 1, "the role 'canary=5'", "are not supported yet"),
-        (f"iris {IRIS} king\n".encode(), 1, "the role 'king'", "champion or no role."),
+        (f"iris {IRIS}\n\nwine {WINE} shadow\n".encode(), 3, "a shadow of 'wine', which has no", "champion"),
+        (f"iris {IRIS} canary=5\n".encode(), 1, "a canary of 'iris', which has no", "champion"),
+        (f"iris {IRIS} king\n".encode(), 1, "the role 'king'", "champion, shadow or canary=PERCENT"),
+        (f"iris {IRIS} Champion\n".encode(), 1, "the role 'Champion'", "champion, shadow or"),
+        (f"iris {IRIS}\niris {NEW} shadow=5\n".encode(), 2, "the role 'shadow=5'", "without a number"),
+        (f"iris {IRIS}\niris {NEW} canary\n".encode(), 2, "the role 'canary'", "above 0, at most 100"),
+        (f"iris {IRIS}\niris {NEW} canary=0\n".encode(), 2, "the role 'canary=0'", "above 0, at most 100"),
+        (f"iris {IRIS}\niris {NEW} canary=101\n".encode(), 2, "the role 'canary=101'", "at most 100"),
+        (f"iris {IRIS}\niris {NEW} canary=nan\n".encode(), 2, "the role 'canary=nan'", "at most 100"),
+        (f"iris {IRIS}\niris {NEW} canary=1e1\n".encode(), 2, "the role 'canary=1e1'", "at most 100"),
+        (f"iris {IRIS}\niris {NEW} canary=-5\n".encode(), 2, "the role 'canary=-5'", "at most 100"),
+        (f"iris {IRIS}\niris {NEW} canary=5%\n".encode(), 2, "the role 'canary=5%'", "at most 100"),
+        (f"iris {IRIS}\niris {NEW} champion\n".encode(), 2, "a second champion of 'iris'", "line 1 has one"),
+        (
+            f"iris {NEW} shadow\niris {IRIS}\niris {NEW} shadow\n".encode(),
+            3,
+            "a second shadow of 'iris'",
+            "line 1 has one",
+        ),
         (f"iris {IRIS} champion now\n".encode(), 1, "a fourth word 'now'", "a name, a tag and a role"),
         (
             f"iris {IRIS}\nwine {WINE}\niris {IRIS}\n".encode(),
@@ -95,7 +111,7 @@ def test_what_cannot_be_read_is_one_sentence(
     lock.write_bytes(content)
 
     with pytest.raises(LockError) as said:
-        models_lock.read(lock)
+        models_lock.entries(lock)
 
     text = str(said.value)
     assert text.startswith(f"{lock}, line {line}: found {found}")
@@ -116,7 +132,7 @@ def test_one_line_changes_and_all_else_stays(lock: Path) -> None:
     """Comments, blanks and the order; a name that is new comes last, and what is left is read as before."""
     lock.write_bytes(f"\ufeff# mine\r\nwine\t{WINE} # keep\r\n\r\niris  {IRIS}  # was 2".encode())
 
-    left = models_lock.update(lock, {"digits": "okamochi-digits:1-a", "iris": NEW})
+    left = models_lock.update(lock, [Entry("digits", "okamochi-digits:1-a"), Entry("iris", NEW)])
 
     expected = {"wine": WINE, "iris": NEW, "digits": "okamochi-digits:1-a"}
     assert list(left.items()) == list(models_lock.read(lock).items()) == list(expected.items())
@@ -125,11 +141,39 @@ def test_one_line_changes_and_all_else_stays(lock: Path) -> None:
     assert [path.name for path in lock.parent.iterdir()] == ["models.lock"]
 
 
+def test_a_role_has_a_line_of_its_own(lock: Path) -> None:
+    """`read` has the champions alone; the first champion is the default, wherever other roles stand."""
+    lock.write_text(
+        f"iris {NEW} canary=2.5\nwine {WINE} champion\niris {IRIS}\nwine {WINE}  shadow # as is\n"
+    )
+
+    assert models_lock.entries(lock) == [
+        Entry("iris", NEW, CANARY, 2.5),
+        Entry("wine", WINE),
+        Entry("iris", IRIS),
+        Entry("wine", WINE, SHADOW),
+    ]
+    assert list(models_lock.read(lock).items()) == [("wine", WINE), ("iris", IRIS)]
+
+
+def test_one_role_changes_and_the_others_stay(lock: Path) -> None:
+    lock.write_text(f"iris {IRIS}\niris {NEW}  canary=5 # trying\n")
+    models_lock.update(lock, [Entry("iris", NEW, SHADOW), Entry("iris", IRIS, CANARY, 20)])
+    assert lock.read_text() == f"iris {IRIS}\niris {IRIS}  canary=20 # trying\niris {NEW} shadow\n"
+
+    models_lock.update(lock, [Entry("iris", NEW)], removed=[("iris", SHADOW), ("wine", CANARY)])
+    assert lock.read_text() == f"iris {NEW}\niris {IRIS}  canary=20 # trying\n"
+
+    with pytest.raises(LockError, match="which has no champion"):
+        models_lock.update(lock, [Entry("wine", WINE, SHADOW)])
+    assert lock.read_text() == f"iris {NEW}\niris {IRIS}  canary=20 # trying\n"
+
+
 def test_a_damaged_file_is_not_changed(lock: Path) -> None:
     """An update says why; writing all of it anew is what mends it."""
     lock.write_text("iris\n")
     with pytest.raises(LockError):
-        models_lock.update(lock, {"wine": WINE})
+        models_lock.update(lock, [Entry("wine", WINE)])
     assert lock.read_text() == "iris\n"
 
     models_lock.write(lock, {"wine": WINE})
@@ -143,7 +187,7 @@ def test_a_link_stays_a_link(lock: Path, tmp_path: Path) -> None:
     shared.write_text(f"iris {IRIS}\n")
     lock.symlink_to(shared)
 
-    models_lock.update(lock, {"iris": NEW})
+    models_lock.update(lock, [Entry("iris", NEW)])
 
     assert lock.is_symlink()
     assert models_lock.read(shared) == {"iris": NEW}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,12 +16,14 @@ import bentoml
 import pytest
 
 from artifact import manifest, models_lock, runtime, store
+from artifact.manifest import ArtifactError
+from artifact.models_lock import CANARY, SHADOW, Entry
 from deploy import bundle as bundling
 from deploy import follow as following
 from deploy.follow import Follower
 from tests.deploy.registered import crown
 from tests.servers import CHECKOUT, free_port
-from tests.serving.artifacts import iris, linear
+from tests.serving.artifacts import iris, linear, reseal
 from training.registry.mlflow_registry import Registry
 from training.registry.records import CHAMPION
 
@@ -101,7 +104,7 @@ def test_without_names_it_follows_what_the_file_names(lock: Path, told: list[str
     follower.look()
     assert versions(lock) == {"iris": "1"}
     linear_tag = bundling.put_champion("linear", "linear").tag
-    models_lock.update(lock, {"linear": linear_tag})
+    models_lock.update(lock, [Entry("linear", linear_tag)])
     promote(Registry(), "2")
 
     assert follower.look()
@@ -168,6 +171,93 @@ def test_a_registry_that_is_away_changes_nothing(
     assert follower.look()
     assert versions(lock) == {"iris": "2"}
     assert told[-1] == "The registry answers again."
+
+
+def entries(lock: Path) -> list[tuple[str, str, str]]:
+    """Name, version and role of each line."""
+    return [
+        (each.name, str(store.path_of(each.tag)[1]["version"]), each.word)
+        for each in models_lock.entries(lock)
+    ]
+
+
+def give(alias: str, number: str, **tags: str) -> None:
+    registry = Registry()
+    version = registry.numbered("iris", number)
+    assert version is not None
+    registry.tag(version, tags)
+    registry.set_alias("iris", alias, version)
+
+
+def test_shadow_and_canary_follow_their_aliases(state: Path, lock: Path, told: list[str]) -> None:
+    """They come, change and go with the aliases, and so does the percentage; the champion's line stays."""
+    crown(Registry(), iris(state.parent / "third"), "iris")
+    promote(Registry(), "1")
+    follower = Follower(["iris"], lock, tell=told.append, canary_percent=2.5)
+    give(SHADOW, "2")
+    give(CANARY, "3")
+    assert follower.look()
+    assert entries(lock) == [("iris", "1", "champion"), ("iris", "2", "shadow"), ("iris", "3", "canary=2.5")]
+    written = lock.stat().st_mtime_ns
+    assert follower.look()
+    assert lock.stat().st_mtime_ns == written
+    give(CANARY, "3", **{"okamochi.canary_percent": "20"})
+    Registry().delete_alias("iris", SHADOW)
+    assert follower.look()
+    assert entries(lock) == [("iris", "1", "champion"), ("iris", "3", "canary=20")]
+    promote(Registry(), "3")  # its alias stays behind
+    assert follower.look()
+    assert entries(lock) == [("iris", "3", "champion")]
+    promote(Registry(), "1")
+    assert follower.look()
+    assert entries(lock) == [("iris", "1", "champion"), ("iris", "3", "canary=20")]
+
+
+@pytest.mark.parametrize(
+    ("percent", "words"), [("150", "'150'; expected canary= and a percentage above 0"), ("half", "'half'")]
+)
+def test_a_percentage_that_is_none_changes_nothing(
+    lock: Path, told: list[str], percent: str, words: str
+) -> None:
+    give(CANARY, "2", **{"okamochi.canary_percent": percent})
+    follower = Follower(["iris"], lock, tell=told.append)
+    assert not follower.look()
+    assert not follower.look()
+    assert entries(lock) == [("iris", "1", "champion")]
+    assert len(told) == 1
+    assert words in told[0]
+
+
+def test_a_shadow_of_other_columns_is_refused_by_them(state: Path, lock: Path, told: list[str]) -> None:
+    """By `bundle --role` too."""
+    made = linear(state.parent / "odd")
+    sealed = json.loads((made.path / "manifest.json").read_text())
+    sealed["manifest"]["name"] = "iris"
+    (made.path / "manifest.json").write_text(json.dumps(sealed))
+    reseal(made.path)
+    crown(Registry(), made, "iris")
+    promote(Registry(), "1")
+    give(SHADOW, "3")
+    before = lock.read_text()
+    assert not Follower(["iris"], lock, tell=told.append).look()
+    assert "it lacks 'sepal" in told[-1]
+    with pytest.raises(ArtifactError, match="version 3 of iris cannot be its shadow: its columns differ"):
+        bundling.bundle_beside(["iris"], SHADOW, 0.0, lock)
+    assert lock.read_text() == before
+
+
+def test_a_role_is_bundled_by_hand(lock: Path) -> None:
+    """Bundling the champion again leaves it as it is."""
+    with pytest.raises(bundling.NoVersionError, match="no version of iris has the alias canary"):
+        bundling.bundle_beside(["iris"], CANARY, 5.0, lock)
+    give(CANARY, "2")
+    bundling.bundle_beside(["iris"], CANARY, 5.0, lock)
+    bundling.bundle(["iris"], lock)
+    assert entries(lock) == [("iris", "1", "champion"), ("iris", "2", "canary=5")]
+    give(SHADOW, "2")
+    lock.unlink()
+    with pytest.raises(bundling.NoVersionError, match=r"has no champion of iris, which a shadow needs"):
+        bundling.bundle_beside(["iris"], SHADOW, 0.0, lock)
 
 
 def test_a_champion_that_is_gone_stays_served(lock: Path, told: list[str]) -> None:

@@ -22,7 +22,7 @@ from artifact import verdict
 from artifact.encode import Encoder
 from artifact.verdict import LiveVerdict
 from serving.observe import metrics
-from tests.bento_server import bento_server, prepare
+from tests.bento_server import bento_server, prepare, store
 from tests.faults.wire import workers
 from tests.k8s.monitored import answer, filled_in, prometheus_of
 from tests.k8s.rendering import K8S, Object, of_kind, one, rendered
@@ -204,6 +204,9 @@ def prometheus(
         "loans": (artifacts.loans(folder / "loans").path, "3"),  # in a process of its own
     }
     prepare(folder / "server", made)
+    lock = folder / "server" / "models.lock"
+    beside = store(folder / "server", [("iris", iris.path, "4"), ("iris", iris.path, "5")])
+    lock.write_text(f"{lock.read_text()}{beside[0]} shadow\n{beside[1]} canary=50\n")
     damaged = next((folder / "server" / "bentoml" / "models" / "okamochi-linear").rglob("model.onnx"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
     log = folder / "log"

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import time
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -428,7 +429,13 @@ def read_alias(name: str, alias: str) -> Version | None:
         # Another MLflow has other tables: then it must read them itself.
         with suppress(sqlite3.Error):
             return read_alias_in(database, name, alias)
-    return Registry(uri).version(name, alias)
+    return _opened(uri).version(name, alias)
+
+
+@lru_cache(maxsize=1)
+def _opened(uri: str) -> Registry:
+    """The registry that was read last: to open it anew costs more than a look at an alias."""
+    return Registry(uri)
 
 
 def _version(found: Any) -> Version:

@@ -85,8 +85,8 @@ class OpenInference:
                 model = catalog.model(parts[3][:100])
             except Problem as problem:
                 return problem
-            if len(parts) > 5 and parts[4] == "versions" and parts[5] != model.version:
-                return unknown_version(model, parts[5])
+            if len(parts) > 5 and parts[4] == "versions" and parts[5] not in catalog.versions(model.name):
+                return unknown_version(catalog, model.name, parts[5])
         return Problem(404, f"Unknown path {path[:200]!r}; the only supported extension is {EXTENSIONS[0]}.")
 
     def document(self, catalog: Catalog) -> Described:

@@ -59,10 +59,14 @@ class Predict:
     def not_found(self, path: str, catalog: Catalog) -> Problem | None:
         """404 with the version that is live, for another one of a live model."""
         verb, name, version = _parts_of(path)
-        model = catalog.live.get(name)
-        if model is None or not version or verb not in VERBS or path != _route_of(verb, name, version):
+        if (
+            name not in catalog.live
+            or not version
+            or verb not in VERBS
+            or path != _route_of(verb, name, version)
+        ):
             return None
-        return unknown_version(model, version)
+        return unknown_version(catalog, name, version)
 
     def document(self, catalog: Catalog) -> Described:
         """One operation for each route."""

@@ -9,121 +9,25 @@ import os
 import shutil
 import threading
 import weakref
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-from artifact.manifest import ArtifactError
-from serving import declared
-from serving.http.gateway import Gateway
+from artifact.models_lock import CANARY, CHAMPION, SHADOW, Entry
 from serving.observe import metrics
 from serving.scoring import catalog, watch
-from serving.scoring.watch import Watch, plan
-from serving.settings import Settings
+from serving.scoring.watch import plan
 from tests.serving import artifacts
-from tests.serving.conftest import ask, elsewhere
+from tests.serving.conftest import ask
+from tests.serving.swapping import Running, kept, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from tests.serving.conftest import Answer
-
-
-@dataclass
-class Store:
-    """Artifacts by tag in place of BentoML's store, with their versions."""
-
-    folders: dict[str, Path] = field(default_factory=dict)
-    located: list[str] = field(default_factory=list)
-
-    def locate(self, tag: str) -> tuple[Path, dict[str, Any]]:
-        self.located.append(tag)
-        if tag not in self.folders:
-            raise ArtifactError(f"BentoML's model store has no {tag}")
-        return self.folders[tag], {"version": tag.rpartition(":")[2]}
-
-    def stamp(self, tag: str) -> object:
-        files = sorted(self.folders[tag].rglob("*")) if tag in self.folders else []
-        return [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    from pathlib import Path
 
 
-@dataclass
-class Running:
-    """A gateway and its watch, whose looks the test makes."""
-
-    store: Store
-    lock: Path
-    gateway: Gateway
-    watch: Watch
-
-    def look(self, content: str | None = None) -> None:
-        if content is not None:
-            self.lock.write_text(content)
-        self.watch.look()
-
-    def get(self, path: str) -> Answer:
-        return asyncio.run(ask(self.gateway, "GET", path))
-
-    def post(self, path: str, body: bytes = b'{"x": 10}') -> Answer:
-        return asyncio.run(ask(self.gateway, "POST", path, body))
-
-    def says(self) -> tuple[float, str]:
-        """The prediction for 10 and its version."""
-        found = self.post("/predict").json()
-        return round(found["prediction"], 6), found["version"]
-
-    @property
-    def not_live(self) -> list[dict[str, Any]]:
-        return list(self.get("/models").json()["not_live"])
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Versions of `linear` that answer their version times x, by tag, and one of iris."""
-    folder = tmp_path_factory.mktemp("versions")
-    found = {f"linear:{v}": artifacts.linear(folder / str(v), slope=v).path for v in (1, 2, 3)}
-    return found | {"iris:1": artifacts.iris(folder / "iris").path}
-
-
-@pytest.fixture
-def run(
-    kept: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Running]]:
-    """A server of what models.lock names first, of copies that a test may damage."""
-    monkeypatch.setattr(watch, "SETTLE_S", 0.0)
-    started: list[Running] = []
-
-    def start(content: str = "linear linear:1\n", **options: Any) -> Running:
-        settings = Settings(**options)
-        store = Store({tag: Path(shutil.copytree(path, tmp_path / tag)) for tag, path in kept.items()})
-        lock = tmp_path / "models.lock"
-        lock.write_text(content)
-        read = partial(declared.read, lock, settings.models)
-        first = read()
-        models = catalog.load(first.items(), store.locate, settings)
-        gateway = Gateway(elsewhere, models, settings)
-
-        looking = Watch(
-            lock,
-            read=read,
-            declared=first,
-            locate=store.locate,
-            stamp=store.stamp,
-            current=lambda: gateway.catalog,
-            publish=gateway.publish,
-            settings=settings,
-        )
-        started.append(Running(store, lock, gateway, looking))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.watch.close()
-        running.gateway.catalog.close()
+__all__ = ["kept", "run"]  # the fixtures
 
 
 def gauge(model: str) -> float:
@@ -131,9 +35,25 @@ def gauge(model: str) -> float:
 
 
 def test_what_to_do_follows_from_what_is_wanted_and_what_is_live() -> None:
-    found = plan({"a": "a:2", "b": "b:1", "c": "c:1"}, {"a": "a:1", "b": "b:1", "d": "d:1"})
-    assert found.open == {"a": "a:2", "c": "c:1"}
+    wanted = [
+        Entry("a", "a:2"),
+        Entry("b", "b:1"),
+        Entry("c", "c:1"),
+        Entry("a", "a:3", SHADOW),
+        Entry("b", "b:2", CANARY, 10),
+        Entry("c", "c:2", SHADOW),
+    ]
+    loaded = {
+        ("a", CHAMPION): ("a:1", 0.0),
+        ("b", CHAMPION): ("b:1", 0.0),
+        ("d", CHAMPION): ("d:1", 0.0),
+        ("a", SHADOW): ("a:3", 0.0),
+        ("b", CANARY): ("b:2", 5.0),
+    }
+    found = plan(wanted, loaded)
+    assert found.open == [wanted[0], wanted[2], wanted[4], wanted[5]]
     assert found.keep == ("a", "b", "c")
+    assert found.keep_beside == {("a", SHADOW), ("b", CANARY), ("c", SHADOW)}
 
 
 def test_another_version_goes_live_and_back(run: Callable[..., Running]) -> None:

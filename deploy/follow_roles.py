@@ -1,0 +1,117 @@
+"""The follower's part for the aliases `shadow` and `canary`: their versions stand beside the champion."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from artifact import models_lock
+from artifact.models_lock import CANARY, SHADOW, Entry, role_of
+from deploy.bundle import NoVersionError, one_writer, put_beside
+from training.registry.mlflow_registry import read_alias
+from training.registry.records import RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from training.registry.records import Version
+
+CANARY_PERCENT = "okamochi.canary_percent"
+"""Tag of a version: the percentage of the callers that it answers as a canary."""
+RETRY_S = 60.0
+"""Seconds until a version that was refused is tried again."""
+
+
+@dataclass
+class _Refused:
+    version: tuple[str, ...]
+    again_at: float  # by `time.monotonic`
+
+
+class RoleFollower:
+    """Makes the lines of shadows and canaries those of the registry's aliases.
+
+    Parameters
+    ----------
+    percent
+        Of a canary whose version has no tag `CANARY_PERCENT`.
+    say
+        Is given what a sentence is about, and the sentence; the same one is told once.
+    """
+
+    def __init__(self, lock: Path, percent: float, say: Callable[[str, str], None]) -> None:
+        self._lock = lock
+        self._percent = percent
+        self._say = say
+        self._refused: dict[tuple[str, str], _Refused] = {}
+
+    def look(self, name: str) -> bool:
+        """Bring what is new of a name; whether both aliases are in the file, or refused, as they are now.
+
+        Raises
+        ------
+        RegistryError
+            The registry cannot be read.
+        LockError
+        """
+        found = {entry.slot: entry for entry in models_lock.entries(self._lock)}
+        if (name, models_lock.CHAMPION) not in found:
+            return True
+        done = [self._look_at(name, role, found) for role in (SHADOW, CANARY)]
+        return all(done)
+
+    def _look_at(self, name: str, role: str, found: dict[tuple[str, str], Entry]) -> bool:
+        version = read_alias(name, role)
+        about = f"the {role} of {name}"
+        champion, now = found[name, models_lock.CHAMPION], found.get((name, role))
+        if version is None:
+            self._take_away(about, now)
+            return True
+        refused = self._refused.get((name, role))
+        wanted = (version.number, version.run_id, version.tags.get(CANARY_PERCENT, ""), champion.tag)
+        if refused is not None and refused.version == wanted and time.monotonic() < refused.again_at:
+            return False
+        try:
+            self._bring(name, role, version, now, champion)
+        except RegistryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a damaged file, a full disk: the next version may be whole
+            self._refused[name, role] = _Refused(wanted, time.monotonic() + RETRY_S)
+            self._say(about, f"{about}, version {version.number}, is refused and nothing changes: {error}")
+            return False
+        self._refused.pop((name, role), None)
+        return True
+
+    def _bring(self, name: str, role: str, version: Version, now: Entry | None, champion: Entry) -> None:
+        about = f"the {role} of {name}"
+        percent = self._percent_of(version) if role == CANARY else 0.0
+        bundled = put_beside(name, role, {name: champion.tag})
+        if bundled.tag == champion.tag:
+            self._take_away(about, now)
+            return
+        entry = Entry(name, bundled.tag, role, percent)
+        if entry == now:
+            self._say(about, "")
+            return
+        with one_writer(self._lock):
+            models_lock.update(self._lock, [entry])
+        self._say(about, f"{about} is version {bundled.version}, as {bundled.tag} {entry.word}")
+
+    def _percent_of(self, version: Version) -> float:
+        said = version.tags.get(CANARY_PERCENT)
+        if said is None:
+            return self._percent
+        try:
+            return role_of(f"{CANARY}={said}")[1]
+        except ValueError as error:
+            raise NoVersionError(f"its tag {CANARY_PERCENT} is {said!r}; expected {error}") from None
+
+    def _take_away(self, about: str, now: Entry | None) -> None:
+        """Remove a line whose alias is gone, or whose version has become the champion."""
+        if now is None:
+            return
+        with one_writer(self._lock):
+            models_lock.update(self._lock, [], removed=[now.slot])
+        self._say(about, f"{about} is none any more; {now.tag} is no longer in {self._lock.name}")

@@ -1,0 +1,1 @@
+"""Versions beside a champion: a shadow scores its rows again, a canary answers some of its callers."""
