@@ -156,11 +156,18 @@ def check_keys() -> None:
         return
     from serving.access import keys
 
-    if settings().keys:
-        try:
-            keys.read(Path(settings().keys))
-        except keys.KeysError as error:
-            raise BentoMLException(str(error)) from None
+    found = settings()
+    try:
+        if found.keys:
+            keys.read(Path(found.keys))
+        if found.jwks:
+            from serving.access import tokens
+
+            if not tokens.is_url(found.jwks):  # a provider that is away now may be back soon
+                tokens.Tokens(tokens.read(found.jwks), found)
+    except keys.KeysError as error:
+        raise BentoMLException(str(error)) from None
+    if found.keys or found.jwks:
         return
     host = str(command.params.get("host") or "0.0.0.0")  # noqa: S104 - BentoML's own default
     if not is_loopback(host):
@@ -312,7 +319,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         from serving.access.watch import KeysWatch
         from serving.http import access
 
-        watch = KeysWatch(Path(self.settings.keys), workers=self.settings.workers)
+        watch = KeysWatch(self.settings)
         access.require(watch.check)
         return watch
 
@@ -358,7 +365,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
             tracer=tracer,
         )
         self.live = gateway.live
-        if self.settings.keys:
+        if self.settings.keys or self.settings.jwks:
             gateway.keys = self._keys()
         if self.settings.watch_s:
             gateway.watch = self._watch(gateway)

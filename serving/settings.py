@@ -51,6 +51,11 @@ class Settings:
         "",
         is_="the file of keys that `python -m deploy keys` writes; without it every request is admitted",
     )
+    jwks: str = _setting(
+        "", is_="a JWKS, as a file or an `https://` URL: its public keys check the tokens (JWT) of callers"
+    )
+    jwt_audience: str = _setting("", is_="the audience (`aud`) that a token must be for; needed with a JWKS")
+    jwt_issuer: str = _setting("", is_="the issuer (`iss`) that a token must be of; needed with a JWKS")
     workers: int = _setting(1, 1, 64, is_="worker processes; on a cluster keep 1 and add pods")
     max_body_bytes: int = _setting(
         16 * MIB, 1024, 2**31, is_="the largest request body; a larger one is refused with 413"
@@ -234,6 +239,7 @@ def read(environment: Mapping[str, str]) -> Settings:
                 shown = variable.encode("ascii", "backslashreplace").decode()
                 logger.warning("%s is not a setting; did you mean %s?", shown, near[0])
     _check_log(values.get("prediction_log", ""))
+    _check_tokens(values)
     return Settings(**values)
 
 
@@ -263,6 +269,20 @@ def _check_log(target: str) -> None:
     elif "://" in target:
         scheme = target.partition("://")[0]
         raise SettingsError(f"{variable} begins with {scheme}://, expected a folder or a postgresql:// URL")
+
+
+def _check_tokens(values: Mapping[str, Any]) -> None:
+    target = values.get("jwks", "")
+    if not target:
+        return
+    if "://" in target and not target.startswith("https://"):
+        scheme = target.partition("://")[0]
+        raise SettingsError(f"{PREFIX}JWKS begins with {scheme}://, expected a file or an https:// URL")
+    for name in ("jwt_audience", "jwt_issuer"):
+        if not values.get(name):
+            raise SettingsError(f"{PREFIX}JWKS is set, so {PREFIX}{name.upper()} must be set as well")
+    if importlib.util.find_spec("jwt") is None:
+        raise SettingsError(f"{PREFIX}JWKS is set, and the package PyJWT is not installed")
 
 
 def _number(

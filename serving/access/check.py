@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from serving.access.keys import Key
     from serving.access.request import AccessRequest
+    from serving.access.tokens import Tokens
     from serving.errors import Headers
 
 MAX_GRANTS = 2_048
@@ -56,10 +57,13 @@ class Snapshot(msgspec.Struct, frozen=True):
     Parameters
     ----------
     keys
-        None where no file could be read yet: nobody is admitted.
+        None where no file could be read yet.
+    tokens
+        None without a JWKS, or where it could not be read yet.
     """
 
     keys: Keys | None
+    tokens: Tokens | None
     granted: dict[AccessRequest, Grant]
     buckets: dict[str, Bucket]
 
@@ -78,6 +82,8 @@ class Check:
     ----------
     now
         What holds now; `replace` assigns another.
+    unknown_key
+        Whether a token was signed with a key that the JWKS does not have; whoever follows the JWKS resets it.
     """
 
     def __init__(
@@ -86,7 +92,8 @@ class Check:
         self._workers = workers
         self._clock = clock
         self._brake = Brake()
-        self.now = Snapshot(None, {}, {})
+        self.now = Snapshot(None, None, {}, {})
+        self.unknown_key = False
         if keys is not None:
             self.replace(keys)
 
@@ -99,7 +106,12 @@ class Check:
                 per_s = per_second(key.rate) / self._workers
                 old = self.now.buckets.get(key.id)
                 buckets[key.id] = old if old is not None and old.per_s == per_s else Bucket(per_s)
-        self.now = Snapshot(found, {}, buckets)
+        self.now = Snapshot(found, self.now.tokens, {}, buckets)
+
+    def replace_tokens(self, tokens: Tokens) -> None:
+        """Let these public keys check tokens from now on; likewise."""
+        keys = self.now.keys
+        self.now = Snapshot(keys if keys is not None else Keys(()), tokens, {}, self.now.buckets)
 
     def admit(self, request: AccessRequest) -> Principal | None:
         """The caller of an admitted request; None for an open route.
@@ -150,6 +162,8 @@ class Check:
             raise Problem(
                 503, "The server cannot read its keys; its log has the reason.", error="no keys were read"
             )
+        if snapshot.tokens is not None and secret.count(b".") == 2:  # a key has no dot
+            return self._by_token(secret, snapshot.tokens)
         key = snapshot.keys.find(secret)
         if key is None:
             raise _refused("This key is unknown.", tried=True)
@@ -165,6 +179,16 @@ class Check:
             bucket,
             timed=bucket is not None or key.expires is not None,
         )
+
+    def _by_token(self, secret: bytes, tokens: Tokens) -> Grant:
+        from serving.access.tokens import BadTokenError, UnknownKeyError
+
+        try:
+            granted = tokens.check(secret)
+        except BadTokenError as error:
+            self.unknown_key = self.unknown_key or isinstance(error, UnknownKeyError)
+            raise _refused(f"This token is refused: {error}.", tried=True) from None
+        return Grant(granted.principal, granted.expires_at, None, timed=True)
 
 
 def _used_up(grant: Grant, wait_s: int) -> Problem:

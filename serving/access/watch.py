@@ -1,8 +1,10 @@
-"""Follows the file of keys: what is added, changed or revoked counts within a second, in each worker."""
+"""Follows the file of keys and the JWKS: what changes there counts within a second, in each worker."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from serving.access import keys
@@ -11,32 +13,95 @@ from serving.observe import metrics
 from serving.observe.supervised import Supervised
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
+
+    from serving.settings import Settings
 
 logger = logging.getLogger("bentoml.okamochi")
 
 EVERY_S = 1.0
+URL_EVERY_S = 300.0
+URL_UNKNOWN_S = 10.0
+"""A token with an unknown key has a URL asked again, but no more often than this."""
 
 
-class KeysWatch:
-    """Reads the file once, and then again and again.
+class Followed:
+    """A file or URL whose content is used while it is valid.
 
-    It compares the content: a date or an inode may stay the same where the content does not, and the file is
-    small. A path through a link that is moved, as in a Secret's folder, is followed with each look.
+    The content is compared: a date or an inode may stay the same where the content does not, and it is small.
+    A path through a link that is moved, as in a Secret's folder, is followed with each look.
 
     Parameters
     ----------
-    path
-        Of the file.
-    workers
-        See `Check`.
+    read
+        The content; raises KeysError.
+    use
+        Lets a content hold; raises KeysError.
     """
 
-    def __init__(self, path: Path, *, workers: int) -> None:
-        self._path = path
+    def __init__(self, what: str, read: Callable[[], bytes], use: Callable[[bytes], None]) -> None:
+        self._what = what
+        self._read = read
+        self._use = use
         self._content: bytes | None = None
-        self._said = ""  # the reason why the file is not followed
-        self.check = Check(None, workers=workers)
+        self.refusal = ""  # the reason why it is not followed
+
+    def look(self) -> None:
+        """Let a new content hold; keep the one that holds if the new one cannot be used."""
+        try:
+            content = self._read()
+            if content != self._content:
+                self._use(content)
+                if self._content is not None:
+                    logger.info("%s has changed", self._what)
+                self._content = content
+        except keys.KeysError as error:
+            if str(error) != self.refusal:
+                first = self._content is None
+                kept = "nobody is admitted by it" if first else "the keys from before hold"
+                logger.error("%s Until then %s.", error, kept)  # noqa: TRY400 - the reason needs no traceback
+            self.refusal = str(error)
+            return
+        if self.refusal:
+            logger.info("%s is followed again", self._what)
+        self.refusal = ""
+
+
+class KeysWatch:
+    """Reads keys and JWKS once, and then again and again.
+
+    Parameters
+    ----------
+    settings
+        One of `keys` and `jwks` is set.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.check = check = Check(None, workers=settings.workers)
+        self._followed: list[Followed] = []
+        self._url: Followed | None = None
+        self._url_asked = 0.0
+        if settings.keys:
+            path = Path(settings.keys)
+            self._followed.append(
+                Followed(
+                    settings.keys,
+                    lambda: keys.read_bytes(path),
+                    lambda content: check.replace(keys.parse(content, path)),
+                )
+            )
+        if settings.jwks:
+            from serving.access import tokens
+
+            jwks = Followed(
+                settings.jwks,
+                lambda: tokens.read(settings.jwks),
+                lambda content: check.replace_tokens(tokens.Tokens(content, settings)),
+            )
+            if tokens.is_url(settings.jwks):
+                self._url = jwks
+            else:
+                self._followed.append(jwks)
         self.look()
         self._thread = Supervised("keys", self._run)
 
@@ -53,26 +118,16 @@ class KeysWatch:
             self.look()
 
     def look(self) -> None:
-        """Let the keys of the file hold if it has changed; keep those that hold if it cannot be used."""
-        try:
-            content = keys.read_bytes(self._path)
-            if content != self._content:
-                found = keys.parse(content, self._path)
-                self.check.replace(found)
-                if self._content is not None:
-                    logger.info("%s has changed: %d keys", self._path, len(found))
-                self._content = content
-        except keys.KeysError as error:
-            self._refuse(str(error))
-        else:
-            if self._said:
-                logger.info("%s is followed again", self._path)
-            self._said = ""
-            metrics.KEYS_REFUSED.set(0)
+        """Look at all of them once."""
+        for each in self._followed:
+            each.look()
+        if self._url is not None and self._is_due():
+            self._url_asked = monotonic()
+            self.check.unknown_key = False
+            self._url.look()
+        every = [*self._followed, *([self._url] if self._url is not None else [])]
+        metrics.KEYS_REFUSED.set(int(any(each.refusal for each in every)))
 
-    def _refuse(self, reason: str) -> None:
-        metrics.KEYS_REFUSED.set(1)
-        if reason != self._said:
-            kept = "the keys from before hold" if self._content is not None else "nobody is admitted"
-            logger.error("%s Until then %s.", reason, kept)
-        self._said = reason
+    def _is_due(self) -> bool:
+        since = monotonic() - self._url_asked if self._url_asked else URL_EVERY_S
+        return since >= URL_EVERY_S or (self.check.unknown_key and since >= URL_UNKNOWN_S)
