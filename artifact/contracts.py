@@ -1,4 +1,4 @@
-"""Whether two models of one name take the same rows and answer the same classes."""
+"""Whether two models of one name take the same rows or tensors and answer the same classes."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ def mismatch(champion: Signature, other: Signature) -> str:
             f"it is a {other.task} of {other.target!r}, and the champion a {champion.task} of "
             f"{champion.target!r}"
         )
+    if champion.tensors is not None and other.tensors is not None:
+        one, two = champion.tensors, other.tensors
+        if (one.inputs, one.outputs) != (two.inputs, two.outputs):
+            return "its tensors differ from the champion's in names, datatypes or shapes"
     if champion.numbers != other.numbers:
         return (
             f"its numbers differ from the champion's: {listed(list(other.numbers))} instead of "

@@ -7,7 +7,8 @@ replaced in milliseconds, without an import and without a second copy of the mod
 On FD, a socket, the worker sends one byte with the descriptor of the new scorer's socket; the answer is
 `STARTED`. The first message, unasked, is `OPENED`, and a text where the model could not be opened. A scorer
 reads matrices (`CALL`, then float64 values, then the columns of other cells) and answers scores
-(`ANSWER`, then float64 values, or a text that says what failed).
+(`ANSWER`, then float64 values, or a text that says what failed). A model that takes tensors gets its requests
+as bytes (`CALL` without rows or columns) and answers bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import socket
 import struct
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +30,20 @@ import numpy as np
 from artifact.raised import raised_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from artifact.manifest import Score
+
+    Answer = Callable[[bytes], bytes]
 
 OPENED = struct.Struct("<I")  # bytes of the text that says why not; 0 where it is open
 STARTED = struct.Struct(
     "<ii"
 )  # pid of the scorer, and how the one before ended as `waitpid` has it, 0 for none
 CALL = struct.Struct("<III")  # rows, columns, bytes of the cells that are not numbers
-ANSWER = struct.Struct("<iII")  # 0 or 1 for a failure; rows and outputs, or bytes of the text and 0
+ANSWER = struct.Struct("<iII")  # 0 or 1 for a failure; rows and outputs, or bytes and 0
 
 
 def main(arguments: list[str]) -> int:
@@ -51,25 +57,30 @@ def main(arguments: list[str]) -> int:
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     try:
-        score = _open(folder)
+        answer = _open(folder)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the worker is told
         text = f"{type(error).__name__}: {error}".encode(errors="replace")[:2000]
         worker.sendall(OPENED.pack(len(text)) + text)
         return 1
     worker.sendall(OPENED.pack(0))
-    _keep(worker, score)
+    _keep(worker, answer)
     return 0
 
 
-def _open(folder: Path) -> Score:
+def _open(folder: Path) -> Callable[[socket.socket], bool]:
+    """What answers one call on a scorer's socket; it returns False where the worker has hung up."""
     import gc
 
-    from artifact import manifest, runtime
+    from artifact import manifest, runtime, tensor_model
 
-    score = runtime.open_score(manifest.load(folder))
+    artifact = manifest.load(folder)
+    if artifact.signature.tensors is not None:
+        answer = partial(_answer_tensors, tensor_model.open_answer(artifact))
+    else:
+        answer = partial(_answer_rows, runtime.open_score(artifact))
     gc.collect()
     gc.freeze()  # the scorers share these pages as long as nobody writes to them
-    return score
+    return answer
 
 
 def _quiet() -> None:
@@ -79,7 +90,7 @@ def _quiet() -> None:
         os.dup2(nothing, descriptor)
 
 
-def _keep(worker: socket.socket, score: Score) -> None:
+def _keep(worker: socket.socket, answer: Callable[[socket.socket], bool]) -> None:
     scorer = 0
     while True:
         message, descriptors, _, _ = socket.recv_fds(worker, 1, 1)
@@ -93,31 +104,59 @@ def _keep(worker: socket.socket, score: Score) -> None:
         scorer = os.fork()
         if not scorer:
             worker.close()
-            os._exit(_score(socket.socket(fileno=descriptors[0]), score))
+            os._exit(_score(socket.socket(fileno=descriptors[0]), answer))
         os.close(descriptors[0])
         worker.sendall(STARTED.pack(scorer, ended))
 
 
-def _score(worker: socket.socket, score: Score) -> int:
+def _score(worker: socket.socket, answer: Callable[[socket.socket], bool]) -> int:
     """Answer calls until the worker hangs up."""
-    while True:
-        head = received(worker, CALL.size)
-        if head is None:
-            return 0
-        rows, columns, size = CALL.unpack(head)
-        matrix = np.empty((rows, columns))
-        if not received_into(worker, matrix.reshape(-1).view(np.uint8).data):
-            return 0
-        objects = received(worker, size)
-        if objects is None:
-            return 0
-        try:
-            scores = np.ascontiguousarray(score(with_objects(matrix, objects)), np.float64)
-            answer = ANSWER.pack(0, *scores.shape) + scores.tobytes()
-        except Exception as error:  # noqa: BLE001 - whatever a model raises is the answer
-            text = raised_at(error).encode(errors="replace")[:2000]
-            answer = ANSWER.pack(1, len(text), 0) + text
-        worker.sendall(answer)
+    while answer(worker):
+        pass
+    return 0
+
+
+def _answer_rows(score: Score, worker: socket.socket) -> bool:
+    """A matrix in, scores out."""
+    head = received(worker, CALL.size)
+    if head is None:
+        return False
+    rows, columns, size = CALL.unpack(head)
+    matrix = np.empty((rows, columns))
+    if not received_into(worker, matrix.reshape(-1).view(np.uint8).data):
+        return False
+    objects = received(worker, size)
+    if objects is None:
+        return False
+    try:
+        scores = np.ascontiguousarray(score(with_objects(matrix, objects)), np.float64)
+        answer = ANSWER.pack(0, *scores.shape) + scores.tobytes()
+    except Exception as error:  # noqa: BLE001 - whatever a model raises is the answer
+        answer = _failure(error)
+    worker.sendall(answer)
+    return True
+
+
+def _answer_tensors(ask: Answer, worker: socket.socket) -> bool:
+    """Packed requests in, packed answers out."""
+    head = received(worker, CALL.size)
+    requests = received(worker, CALL.unpack(head)[2]) if head is not None else None
+    if requests is None:
+        return False
+    try:
+        answers = ask(requests)
+        worker.sendall(ANSWER.pack(0, len(answers), 0))
+        worker.sendall(answers)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as above
+        worker.sendall(_failure(error))
+    return True
+
+
+def _failure(error: Exception) -> bytes:
+    text = raised_at(error).encode(errors="replace")[:2000]
+    return ANSWER.pack(1, len(text), 0) + text
 
 
 def apart(rows: NDArray[Any]) -> tuple[NDArray[np.float64], bytes]:

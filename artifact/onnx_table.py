@@ -78,6 +78,10 @@ class OnnxTable:
         labels = [each.name for each in outputs if each.type in {"tensor(int64)", "tensor(string)"}]
         self.numbers = next((name for name in numbers if "prob" in name.lower()), (numbers or [""])[0])
         self.labels = labels[0] if labels else ""
+        self.others = tuple(
+            each.name for each in outputs if each.name not in {self.maps, self.numbers, self.labels}
+        )
+        """Outputs that a table has no place for."""
         self.answers = next((_width(each) for each in outputs if each.name == self.numbers), 0)
         """Numbers that the graph answers for a row; 0 where it does not say."""
         if not (self.maps or self.numbers or self.labels):

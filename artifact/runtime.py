@@ -49,6 +49,8 @@ def open_score(artifact: Artifact) -> Score:
     """
     if artifact.manifest.runtime == "onnx":
         return _onnx(artifact)
+    if artifact.signature.tensors is not None:
+        raise ArtifactError(f"{artifact.path} takes tensors, not rows of a table: see artifact.tensor_model")
     spec = python_model.read(artifact)
     return _sklearn(artifact) if spec is None else python_model.open_score(artifact, spec)
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
+from artifact.tensors import Tensors  # noqa: TC001 - msgspec reads the type of the field
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
 Kind = Literal["number", "category", "text", "date"]
-Task = Literal["binary", "multiclass", "regression", "scores"]
+Task = Literal["binary", "multiclass", "regression", "scores", "tensors"]
 DatePart = Literal["year", "month", "day", "weekday", "day_of_year", "hour", "minute", "second"]
 TextUnits = Literal["words", "characters"]
 Label = bool | int | float | str
@@ -151,6 +153,8 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     double
         Numbers keep the float64 that was sent, for a model that was fitted on such; else they are rounded to
         float32. A model that reads raw columns gets float64 in any case.
+    tensors
+        For the task "tensors": what the graph takes and gives. It has no columns, and only `/v2` serves it.
     """
 
     task: Task
@@ -165,9 +169,14 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     decided: bool = False
     double: bool = False
     numbers: tuple[str, ...] = ()
+    tensors: Tensors | None = None
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
+        if (self.task == "tensors") != (self.tensors is not None):
+            raise ValueError('a signature has tensors if, and only if, its task is "tensors"')
+        if self.tensors is not None:
+            return
         if not names:
             raise ValueError("a signature needs at least one column")
         if len(set(names)) != len(names):
@@ -182,7 +191,9 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @cached_property
     def width(self) -> int:
-        """How many columns the matrix has."""
+        """How many columns the matrix has; for tensors, a call and the index of its row."""
+        if self.tensors is not None:
+            return 2
         return len(self.columns) if self.raw else sum(column.width for column in self.columns)
 
     @cached_property
@@ -200,7 +211,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @cached_property
     def numeric(self) -> bool:
         """Every column is any number as it stands, so that a row is already its line of the matrix."""
-        return all(
+        return self.tensors is None and all(
             column.kind == "number" and not column.offset and not column.whole for column in self.columns
         )
 

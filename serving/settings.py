@@ -64,8 +64,8 @@ class Settings:
         128 * MIB,
         1024,
         2**36,
-        is_="memory for the encoded rows of one model, 8 bytes per value; for models of many columns this "
-        "limits the rows of a request (413) and of the queue (429)",
+        is_="memory for the encoded rows of one model, 8 bytes per value, or for its tensors that wait; "
+        "for models of many columns this limits the rows of a request (413) and of the queue (429)",
     )
     queue_rows: int = _setting(
         100_000, 1, 10**8, is_="the maximum number of rows that wait for one model; more are refused with 429"

@@ -36,7 +36,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
     "artifact": (
         {"keeper", "program"},
         {"store", "runtime"},
-        {"python_model"},
+        {"python_model", "tensor_model"},
         {"onnx_table"},
         {"onnx_session"},
         {"background", "canary_bounds", "signing"},
@@ -45,6 +45,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"kinds"},
         {"contracts"},
         {"models_lock", "nfc", "raised", "sealing", "signature", "trusted", "verdict"},
+        {"tensors"},
     ),
     "training": (
         {"__main__"},

@@ -70,6 +70,8 @@ def settings_digest(use_case: UseCase) -> str:
     if use_case.model is not None and not use_case.model.source.startswith(REGISTERED):
         said["model"] |= {"source": Path(use_case.model.source).name, "sha256": _content(use_case.model)}
         said["model"]["code"] = len(use_case.model.code)
+    if use_case.model is not None and not use_case.model.tensors:
+        said["model"].pop("tensors")  # a digest of before there were any stays the same
     if use_case.candidates.add:
         said["candidates"] |= {"code": len(use_case.candidates.code), "sha256": _code_of(use_case.candidates)}
     else:

@@ -19,6 +19,7 @@ from training.families.scores import scores_of
 from training.freshness import key_of, with_named_version
 from training.imported.adopt import adopt
 from training.imported.unmeasured import adopt_unmeasured
+from training.imported.unmeasured_tensors import adopt_tensors
 from training.job import Budget, Job
 from training.metrics.importances import importances
 from training.metrics.metric import METRICS
@@ -111,9 +112,8 @@ def _run_unmeasured(use_case: UseCase, progress: Progress, folder: Path) -> Resu
     resumed = finished is not None
     if finished is None:
         began = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-        finished = adopt_unmeasured(
-            registry, use_case, key=key, folder=folder, progress=progress, began=began
-        )
+        make = adopt_tensors if use_case.model is not None and use_case.model.tensors else adopt_unmeasured
+        finished = make(registry, use_case, key=key, folder=folder, progress=progress, began=began)
     result = _registered(
         registry,
         finished,

@@ -155,11 +155,14 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Whether a pickle may be opened, which can run any code.
     code
         The folders that its own classes are imported from.
+    tensors
+        Whether the tensors of an ONNX file are served as they are, through `/v2`; else it takes rows.
     """
 
     source: str
     trust: bool = False
     code: tuple[str, ...] = ()
+    tensors: bool = False
 
 
 class Candidates(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -519,6 +522,10 @@ def _check_meaning(  # noqa: C901 - one rule after the other
     _check_fairness(use_case, path)
     _check_candidates(use_case, path)
     _check_live(use_case, path)
+    if use_case.model is not None and use_case.model.tensors and use_case.source is not None:
+        raise UseCaseError(
+            f"{path}: model.tensors is true, but no table measures such a model: remove [source]."
+        )
     for key in ("positive", "threshold"):
         if getattr(use_case, key) is not None and use_case.task not in {None, "binary"}:
             raise UseCaseError(f'{path}: {key} is for a binary task, but task is "{use_case.task}".')

@@ -10,6 +10,7 @@ from serving.protocols.predict.document import example_request
 
 if TYPE_CHECKING:
     from artifact.signature import Column
+    from artifact.tensors import Tensors
     from serving.scoring.catalog import Catalog, LiveModel
 
 
@@ -36,6 +37,8 @@ def docs_page(catalog: Catalog, paths: dict[str, Any]) -> str:
 
 def _section(model: LiveModel) -> str:
     signature = model.signature
+    if signature.tensors is not None:
+        return _section_of_tensors(model, signature.tensors)
     name = html.escape(model.name)
     rows = "".join(
         "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in _shown(column)) + "</tr>"
@@ -53,6 +56,23 @@ def _section(model: LiveModel) -> str:
 <button>Send</button> or paste <pre class=curl></pre><pre class=reply aria-live=polite></pre></form>
 <details><summary>{len(signature.columns)} columns</summary><table>
 <tr><th>column<th>kind<th>example<th>missing<th>known or seen</tr>{rows}</table></details></section>"""
+
+
+def _section_of_tensors(model: LiveModel, tensors: Tensors) -> str:
+    name = html.escape(model.name)
+    rows = "".join(
+        f"<tr><td>{what}<td>{html.escape(each.name)}<td>{each.datatype}<td>{each.sizes}</tr>"
+        for what, some in (("input", tensors.inputs), ("output", tensors.outputs))
+        for each in some
+    )
+    example = model.example_tensors()
+    body = html.escape(json.dumps(example, ensure_ascii=False)) if example else ""
+    return f"""<section id="{name}"><h2>{name} <small>version {html.escape(model.version)}</small></h2>
+<p>Takes tensors. {html.escape(model.artifact.manifest.algorithm)}, unmeasured.</p>
+<form data-route="/v2/models/{name}/infer"><label>POST /v2/models/{name}/infer
+<textarea rows=8 spellcheck=false>{body}</textarea></label>
+<button>Send</button> or paste <pre class=curl></pre><pre class=reply aria-live=polite></pre></form>
+<table><tr><th>tensor<th>name<th>datatype<th>shape (-1: any size)</tr>{rows}</table></section>"""
 
 
 def _routes(paths: dict[str, Any]) -> str:

@@ -228,6 +228,9 @@ class ExpressConnection(Connection):
         try:
             answer = plain.answer  # called as an attribute, Python 3.11 would look it up anew each time
             reply = answer(self._query, scores, first)
+        except Problem as refused:
+            self._refuse(refused)
+            return
         except Exception as error:  # noqa: BLE001 - the other requests of the batch get their replies
             self._fail(error)
             return

@@ -129,10 +129,12 @@ class PredictionLog:
         self._thread.start()
 
     def logged(self, endpoints: Mapping[str, Endpoint], role: str = CHAMPION) -> dict[str, Endpoint]:
-        """The same endpoints, by path, each wrapped so that its answers are logged with this role."""
+        """The same endpoints, by path, wrapped to log answers with this role; tensors are not logged."""
         wrapped: dict[int, Endpoint] = {}
         for endpoint in endpoints.values():
-            if id(endpoint) not in wrapped:
+            if endpoint.model.signature.tensors is not None:
+                wrapped[id(endpoint)] = endpoint
+            elif id(endpoint) not in wrapped:
                 wrapped[id(endpoint)] = Logged(endpoint, self._logging(endpoint, role))
         return {path: wrapped[id(endpoint)] for path, endpoint in endpoints.items()}
 

@@ -100,7 +100,13 @@ class Endpoint(typing.Protocol):
         """
 
     def answer(self, query: Any, scores: Scores, first: int) -> Reply:
-        """The reply of 200 from the scores of a batch in which the query's rows begin at `first`."""
+        """The reply of 200 from the scores of a batch in which the query's rows begin at `first`.
+
+        Raises
+        ------
+        Problem
+            The reason why there is none.
+        """
 
     def refuse(self, problem: Problem) -> Reply:
         """A problem in the shape of this protocol."""

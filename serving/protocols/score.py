@@ -16,6 +16,7 @@ from serving.protocols import Described, Reply, problem_reply
 from serving.protocols.json_body import decode
 from serving.protocols.openapi import HEADERS, PROBLEMS, prediction, problem, request
 from serving.protocols.options import Query
+from serving.protocols.tensors_only import TensorsOnly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,7 +71,12 @@ class Score:
     def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
         """The default model's."""
         model = catalog.live.get(catalog.default)
-        return {ROUTE: ScoreEndpoint(model)} if model is not None else {}
+        if model is None:
+            return {}
+        if model.signature.tensors is None:
+            return {ROUTE: ScoreEndpoint(model)}
+        of_rows = ScoreEndpoint
+        return {ROUTE: TensorsOnly(model, of_rows.name, of_rows.content_types, problem_reply)}
 
     def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:  # noqa: ARG002 - it has none
         """It has none."""
@@ -94,7 +100,7 @@ class Score:
 
     def document(self, catalog: Catalog) -> Described:
         """Its route."""
-        model = catalog.live.get(catalog.default)
+        model = catalog.of_rows.get(catalog.default)
         return Described({} if model is None else {ROUTE: {"post": _operation(model)}}, {})
 
 

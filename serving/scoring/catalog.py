@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from artifact import canary_bounds, manifest, runtime, signing
+from artifact import canary_bounds, manifest, runtime, signing, tensor_model
 from artifact.canary_bounds import CanaryBounds
 from artifact.contracts import mismatch
+from artifact.encode import Encoder
 from artifact.manifest import ArtifactError
 from artifact.models_lock import CANARY, CHAMPION, SHADOW
+from artifact.tensors import array_of
 from serving.errors import Problem, too_many_rows, without_paths
 from serving.observe import metrics
 from serving.prediction_log import remembering
@@ -25,15 +27,18 @@ from serving.scoring.drift import Drift
 from serving.scoring.explain import Explainer, background_of
 from serving.scoring.low_priority import LowPriority
 from serving.scoring.model_process import ModelProcess
+from serving.scoring.tensors import Call, TensorCalls
 from serving.scoring.translation import untranslatable
 from serving.settings import MIB
 
 if TYPE_CHECKING:
-    from artifact.encode import Encoder
+    from numpy.typing import NDArray
+
     from artifact.manifest import Artifact
     from artifact.models_lock import Entry
     from artifact.signature import Signature
     from artifact.signing import Statement
+    from artifact.tensors import Tensor
     from serving.scoring.explain import RowExplanation
     from serving.settings import Settings
 
@@ -42,6 +47,9 @@ logger = logging.getLogger("bentoml.okamochi")
 T = TypeVar("T")
 
 Slot = tuple[str, str]  # name and role: at most one version has them
+
+MAX_EXAMPLE = 1_000
+"""Elements of the tensors that a page shows as an example."""
 
 # A tag to the folder of its artifact and the metadata that was stored with it; raises ArtifactError.
 Locate = Callable[[str], tuple[Path, Mapping[str, Any]]]
@@ -71,8 +79,9 @@ class LiveModel:
     explainer: Explainer
     max_rows: int
     drift: Drift | None = None
-    process: ModelProcess | None = None  # of a model that onnxruntime does not run
+    process: ModelProcess | None = None  # of a model that does not run in the worker
     signed: Statement | None = None  # checked; None where no keys are trusted
+    calls: TensorCalls | None = None  # of a model that takes tensors
 
     @property
     def signature(self) -> Signature:
@@ -129,6 +138,7 @@ class LiveModel:
             "signed": None if self.signed is None else self.signed.at,
             "run_id": found.run_id,
             "signature": {
+                **tensors_of(signature),
                 "columns": columns,
                 "classes": list(signature.classes),
                 "positive": signature.positive,
@@ -140,8 +150,47 @@ class LiveModel:
             "metric": found.metric,
             "metrics": found.metrics,
             "max_rows": self.max_rows,
-            "example": signature.example,
+            "example": signature.example if signature.tensors is None else self.example_tensors(),
         }
+
+    def example_tensors(self) -> dict[str, Any]:
+        """A made request of `/v2` that a model of tensors answers; empty if none is known or it is large."""
+        tensors = self.signature.tensors
+        golden = None if tensors is None else tensor_model.golden_of(self.artifact).inputs
+        if tensors is None or golden is None:
+            return {}
+        if tensors.batched:
+            golden = [each.part(0, 1) for each in golden]
+        arrays = [array_of(each, of.datatype) for each, of in zip(golden, tensors.inputs, strict=True)]
+        if sum(each.size for each in arrays) > MAX_EXAMPLE:
+            return {}
+        return {
+            "inputs": [
+                {
+                    "name": of.name,
+                    "datatype": of.datatype,
+                    "shape": list(array.shape),
+                    "data": array.ravel().tolist(),
+                }
+                for of, array in zip(tensors.inputs, arrays, strict=True)
+            ]
+        }
+
+
+def tensors_of(signature: Signature) -> dict[str, Any]:
+    """The inputs and outputs of a model that takes tensors; nothing for any other."""
+    tensors = signature.tensors
+    if tensors is None:
+        return {}
+
+    def shown(each: Tensor) -> dict[str, Any]:
+        return {"name": each.name, "datatype": each.datatype, "shape": each.sizes}
+
+    return {
+        "inputs": [shown(each) for each in tensors.inputs],
+        "outputs": [shown(each) for each in tensors.outputs],
+        "batched": tensors.batched,
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +290,11 @@ class Catalog:
     @property
     def names(self) -> list[str]:
         return [*self.live, *self.refused]
+
+    @property
+    def of_rows(self) -> dict[str, LiveModel]:
+        """The live models that take rows of a table; the others take tensors."""
+        return {name: model for name, model in self.live.items() if model.signature.tensors is None}
 
     @property
     def ready(self) -> bool:
@@ -366,7 +420,9 @@ def unfit(champion: LiveModel, model: LiveModel, settings: Settings, *, role: st
     reason = mismatch(one, other)
     if not reason and role == CANARY:
         reason = too_slow(model, settings)
-    if not reason and role == SHADOW:
+    if not reason and role == SHADOW and one.tensors is not None:
+        reason = "a model that takes tensors has no scores that a shadow's could be compared with"
+    elif not reason and role == SHADOW:
         reason = untranslatable(one, other, kept=bool(settings.prediction_log))
     return reason
 
@@ -419,6 +475,8 @@ def open_model(
     if settings.trusted_keys:  # before anything of the model is opened
         trusted = Path(settings.trusted_keys).expanduser()
         signed = signing.check(path, name=name, version=version, trusted=trusted)
+    if found.signature.tensors is not None:
+        return replace(_open_tensors(found, name, version, tag, settings), signed=signed)
     score, process = _opened(found, name, settings)
     try:
         encoder = remembering.encoder(found.signature, settings)
@@ -439,18 +497,7 @@ def open_model(
         # In a busy worker, most of the wall time of a call in this thread is waiting for the interpreter's
         # lock: by it, a quick model would seem too slow for the event loop. Another process has no such wait.
         batcher.warm_up(example, clock=thread_time if process is None else perf_counter)
-        explainer = Explainer(
-            name,
-            found.signature,
-            background_of(found, encoder),
-            batcher,
-            LowPriority(
-                batcher, score, found.signature.width, observe_rows=metrics.EXPLAIN_ROWS.labels(name).inc
-            ),
-            tolerance=settings.explain_error,
-            max_rows=settings.explain_queue_rows,
-            observe=partial(_count_explained, name),
-        )
+        explainer = _explainer(found, name, background_of(found, encoder), batcher, score, settings)
     except BaseException:
         if process is not None:
             process.close()
@@ -469,16 +516,81 @@ def _opened(found: Artifact, name: str, settings: Settings) -> tuple[runtime.Sco
     """The scoring function, checked on its golden rows, and its process if it does not run in the worker."""
     if found.manifest.runtime == "onnx":
         return runtime.load(found), None
-    process = ModelProcess(
-        found,
-        call_s=settings.model_call_s,
-        memory_bytes=settings.model_memory_mb * MIB,
-        on_restart=metrics.MODEL_PROCESS_RESTARTS.labels(name).inc,
-        on_memory=metrics.MODEL_PROCESS_BYTES.labels(name).set,
-    )
+    process = _process(found, name, settings)
     try:
         manifest.check_golden(found, process.score)
     except BaseException:
         process.close()
         raise
     return process.score, process
+
+
+def _process(found: Artifact, name: str, settings: Settings) -> ModelProcess:
+    return ModelProcess(
+        found,
+        call_s=settings.model_call_s,
+        memory_bytes=settings.model_memory_mb * MIB,
+        on_restart=metrics.MODEL_PROCESS_RESTARTS.labels(name).inc,
+        on_memory=metrics.MODEL_PROCESS_BYTES.labels(name).set,
+    )
+
+
+def _explainer(  # noqa: PLR0917 - the parts of a model
+    found: Artifact,
+    name: str,
+    background: NDArray[Any] | None,
+    batcher: Batcher,
+    score: runtime.Score,
+    settings: Settings,
+) -> Explainer:
+    return Explainer(
+        name,
+        found.signature,
+        background,
+        batcher,
+        LowPriority(
+            batcher, score, found.signature.width, observe_rows=metrics.EXPLAIN_ROWS.labels(name).inc
+        ),
+        tolerance=settings.explain_error,
+        max_rows=settings.explain_queue_rows,
+        observe=partial(_count_explained, name),
+    )
+
+
+def _open_tensors(found: Artifact, name: str, version: str, tag: str, settings: Settings) -> LiveModel:
+    """A model that takes tensors, checked on its golden request and warm."""
+    process = _process(found, name, settings)
+    try:
+        tensor_model.check_golden(found, process.answer)
+        calls = TensorCalls(process.answer, settings.max_matrix_bytes)
+        batcher = Batcher(
+            calls.score,
+            found.signature,
+            objective_s=settings.batch_objective_ms / 1000,
+            max_rows=settings.queue_rows,
+            observe_batch=metrics.Batches(name),
+            observe_queue=metrics.QUEUE_ROWS.labels(name).set,
+            inline=False,
+            name=name,
+        )
+        example = tensor_model.golden_of(found).inputs
+        if example is not None:
+            if found.signature.tensors is not None and found.signature.tensors.batched:
+                example = [each.part(0, 1) for each in example]
+            batcher.warm_up(Call(example, 1).matrix())
+    except BaseException:
+        process.close()
+        raise
+    return LiveModel(
+        name,
+        tag,
+        version,
+        found,
+        Encoder(found.signature),
+        calls.score,
+        batcher,
+        _explainer(found, name, None, batcher, calls.score, settings),
+        settings.queue_rows,
+        process=process,
+        calls=calls,
+    )

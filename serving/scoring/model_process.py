@@ -1,4 +1,4 @@
-"""A model in a process of its own, as the batcher calls it: a matrix in, scores out.
+"""A model in a process of its own, as the batcher calls it: a matrix in, scores out; or tensors both ways.
 
 The model's memory, its imports and its crashes stay out of the worker. A process that dies is replaced within
 milliseconds by a fork of the one that holds the open model (`artifact.keeper`), and the call is made once
@@ -18,31 +18,38 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from artifact.keeper import ANSWER, CALL, OPENED, STARTED, apart, received, received_into
 from artifact.manifest import ArtifactError
+from artifact.tensors import pack_requests, unpack_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from artifact.manifest import Artifact
+    from artifact.tensors import Answer, Value
 
 logger = logging.getLogger("bentoml.okamochi")
 
 ROOT = Path(__file__).resolve().parents[2]
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 """The variables of the worker that a model may see: no password, no key, no address."""
+MAX_CALL_BYTES = 2**32 - 1
+"""What the head of a call counts in 32 bits."""
 MEMORY_EVERY_S = 5.0
 TRIES = 3
 """Tries of a call whose process ended, and of reopening the model: one end may have an outside cause."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+T = TypeVar("T")
 
 
 class ModelProcessError(Exception):
@@ -113,21 +120,37 @@ class ModelProcess:
             The model raised, took too long, or ended its process `TRIES` times.
         """
         numbers, objects = apart(matrix)
+        return self._asked(lambda: self._call(numbers, objects))
+
+    def answer(self, requests: Sequence[list[Value]]) -> list[Answer]:
+        """What a graph over tensors answers to each of some requests.
+
+        Raises
+        ------
+        ModelProcessError
+            As `score`.
+        """
+        packed = pack_requests(requests)
+        if len(packed) > MAX_CALL_BYTES:
+            raise ModelProcessError(f"a call of {len(packed)} bytes is too large")
+        return unpack_answers(self._asked(lambda: self._exchange(packed)))
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        """What a call gives, made anew when its process has ended."""
         with self._calling:
-            scores = self._score(numbers, objects)
+            for _ in range(TRIES):
+                try:
+                    found = call()
+                    break
+                except _LostError:
+                    self._replace("it ended during a call")
+            else:
+                raise ModelProcessError(f"the model's process ended {TRIES} times on the same rows")
             now = time.monotonic()
             if now - self._measured >= MEMORY_EVERY_S:
                 self._measured = now
                 self._on_memory(self.memory_bytes())
-            return scores
-
-    def _score(self, matrix: NDArray[np.float64], objects: bytes) -> NDArray[np.float64]:
-        for _ in range(TRIES):
-            try:
-                return self._call(matrix, objects)
-            except _LostError:
-                self._replace("it ended during a call")
-        raise ModelProcessError(f"the model's process ended {TRIES} times on the same rows")
+            return found
 
     def memory_bytes(self) -> int:
         """Resident memory of the process that scores; 0 where it cannot be read."""
@@ -265,32 +288,52 @@ class ModelProcess:
     # ---- calls
 
     def _call(self, matrix: NDArray[np.float64], objects: bytes) -> NDArray[np.float64]:
+        head = CALL.pack(*matrix.shape, len(objects))
+        sent = (head, matrix.reshape(-1).view(np.uint8).data, objects)
+        with self._patient(f"{len(matrix)} rows") as scorer:
+            rows, outputs = self._answered(scorer, sent)
+            scores = np.empty((rows, outputs))
+            if not received_into(scorer, scores.reshape(-1).view(np.uint8).data):
+                raise _LostError
+        return scores
+
+    def _exchange(self, packed: bytes) -> bytes:
+        with self._patient(f"{len(packed)} bytes") as scorer:
+            size, _ = self._answered(scorer, (CALL.pack(0, 0, len(packed)), packed))
+            answers = received(scorer, size)
+            if answers is None:
+                raise _LostError
+        return answers
+
+    @contextmanager
+    def _patient(self, of: str) -> Iterator[socket.socket]:
+        """The scorer for one call, which ends with the time limit; the process is replaced then."""
         scorer = self._scorer
         if scorer is None:
             raise ModelProcessError("the model is closed")
         scorer.settimeout(self._call_s)
         try:
-            scorer.sendall(CALL.pack(*matrix.shape, len(objects)))
-            scorer.sendall(matrix.reshape(-1).view(np.uint8).data)
-            scorer.sendall(objects)
-            head = received(scorer, ANSWER.size)
-            if head is None:
-                raise _LostError
-            failed, rows, outputs = ANSWER.unpack(head)
-            if failed:
-                text = received(scorer, rows)
-                if text is None:
-                    raise _LostError
-                raise ModelProcessError(text.decode(errors="replace"))
-            scores = np.empty((rows, outputs))
-            if not received_into(scorer, scores.reshape(-1).view(np.uint8).data):
-                raise _LostError
+            yield scorer
         except TimeoutError:
-            self._replace(f"a call of {len(matrix)} rows took longer than {self._call_s:g} s")
+            self._replace(f"a call of {of} took longer than {self._call_s:g} s")
             raise ModelProcessError(f"a call took longer than {self._call_s:g} s") from None
         except OSError:
             raise _LostError from None
-        return scores
+
+    def _answered(self, scorer: socket.socket, sent: tuple[bytes | memoryview, ...]) -> tuple[int, int]:
+        """The two numbers of the answer to a call; what follows it is still to be received."""
+        for part in sent:
+            scorer.sendall(part)
+        head = received(scorer, ANSWER.size)
+        if head is None:
+            raise _LostError
+        failed, first, second = ANSWER.unpack(head)
+        if failed:
+            text = received(scorer, first)
+            if text is None:
+                raise _LostError
+            raise ModelProcessError(text.decode(errors="replace"))
+        return first, second
 
 
 def _how(code: int) -> str:

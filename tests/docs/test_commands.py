@@ -59,6 +59,8 @@ NOT_RUN = {
     "mlflow models serve -m models:/breast_cancer@champion --env-manager local": SERVES,
     "make serve USECASES=customers.toml": SERVES,
     "make serve USECASES=churn.toml": SERVES,
+    "make serve USECASES=detector.toml": SERVES,
+    ".venv/bin/python -m training init detector.onnx --name detector": MODELS,
     ".venv/bin/python -m training init model.joblib "
     "--data test.csv --target churned --name churn --trust": MODELS,
     ".venv/bin/python -m training init model.pkl --name churn --trust": MODELS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from artifact import manifest
+from artifact import manifest, tensor_model
 from artifact.encode import Encoder, canonical
 from artifact.runtime import open_score
 from training.decide.aliases import GATE, make_champion
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from artifact.manifest import Artifact
     from artifact.signature import Label
     from training.decide.test_set import TestSet
     from training.registry.mlflow_registry import Registry
@@ -110,15 +112,13 @@ def challenge_unmeasured(
     name = challenger.name
     with TemporaryDirectory(prefix="okamochi-") as folder:
         artifact = manifest.load(registry.download(challenger, Path(folder)), name=name)
-        matrix = Encoder(artifact.signature).records(artifact.golden().records, lenient=True)
-        score = open_score(artifact)
-        row_ms = time_of_row_ms(Scored(artifact, score, matrix, score(matrix)))
+        row_ms = _time_of_made_row_ms(artifact)
         size_mb = model_size_mb(artifact)
     champion = registry.version(name, CHAMPION)
     metric, limits = artifact.manifest.metric, use_case.gate
     figures = Figures(
         metric=metric,
-        higher_is_better=METRICS[metric].higher_is_better,
+        higher_is_better=metric not in METRICS or METRICS[metric].higher_is_better,  # tensors have no metric
         value=float("nan"),
         test_rows=0,
         size_mb=size_mb,
@@ -134,6 +134,26 @@ def challenge_unmeasured(
     else:
         decision = decide(figures)
     return _settled(registry, GateResult(challenger, champion, figures, decision, {}, {}), force=force)
+
+
+def _time_of_made_row_ms(artifact: Artifact) -> float:
+    """The time of a made row, or of the golden request of tensors; NaN if no request is known."""
+    if artifact.signature.tensors is None:
+        matrix = Encoder(artifact.signature).records(artifact.golden().records, lenient=True)
+        score = open_score(artifact)
+        return time_of_row_ms(Scored(artifact, score, matrix, score(matrix)))
+    asked = tensor_model.golden_of(artifact).inputs
+    if asked is None:
+        return float("nan")
+    if artifact.signature.tensors.batched:
+        asked = [each.part(0, 1) for each in asked]
+    answer = tensor_model.open_model(artifact).answer
+    taken = []
+    for _ in range(10):
+        started = time.perf_counter()
+        answer([asked])
+        taken.append(time.perf_counter() - started)
+    return 1000 * float(np.median(taken[2:]))
 
 
 def _settled(registry: Registry, result: GateResult, *, force: bool) -> GateResult:

@@ -100,9 +100,9 @@ def adopt(registry: Registry, job: Job) -> Finished:
 def open_model(asked: Model, registry: Registry | None, folder: Path) -> Loaded:
     """The model that a use case names, fetched from MLflow where it is there."""
     code = tuple(Path(each) for each in asked.code)
-    if registry is None or not asked.source.startswith(REGISTERED):
-        return load(Path(asked.source), trust=asked.trust, code=code)
-    return load(registry.fetch(asked.source, folder), trust=asked.trust, code=code)
+    local = registry is None or not asked.source.startswith(REGISTERED)
+    found = Path(asked.source) if local else registry.fetch(asked.source, folder)  # type: ignore[union-attr]
+    return load(found, trust=asked.trust, code=code, tensors=asked.tensors)
 
 
 def _contract(loaded: Loaded, described: Described, table: Table) -> tuple[Signature, PythonModel]:

@@ -8,14 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from training.imported.adopt import open_model
 from training.imported.contract import NUMBERS, columns_wanted
 from training.imported.describe import describe
-from training.imported.load import FLAVORS
+from training.imported.load import FLAVORS, ModelError, NoTableError
+from training.imported.tensor_graph import read_graph
 from training.imported.unmeasured import MADE_UP, contract_of
+from training.imported.unmeasured_tensors import how_it_is_asked, tensors_toml_lines
 from training.registry.mlflow_registry import Registry
 from training.settings import REGISTERED, UNMEASURED_TARGET, Model, UseCase, UseCaseError
-from training.tables.init import name_of, unmeasured_toml, write_use_case
+from training.tables.init import name_of, tensors_toml, unmeasured_toml, write_use_case
 from training.tables.sources import read_source, source_of
 
 if TYPE_CHECKING:
@@ -61,10 +65,19 @@ def write_unmeasured_use_case(
     if path.exists():
         raise UseCaseError(f"{path} exists already: edit it, or move it away to have a new one written.")
     draft = UseCase(name=named, target=target or UNMEASURED_TARGET, model=asked, file=str(path))
-    with _opened(asked, source) as loaded:
-        if loaded.warning:
-            tell(f"! {loaded.warning}")
-        contract = contract_of(loaded, draft)
+    graph = None
+    try:
+        with _opened(asked, source) as loaded:
+            graph = loaded.file if loaded.flavor == "onnx" else None
+            if loaded.warning:
+                tell(f"! {loaded.warning}")
+            if graph is not None:
+                _refuse_more_outputs(loaded)
+            contract = contract_of(loaded, draft)
+    except ModelError as refused:
+        if graph is None and not isinstance(refused, NoTableError):
+            raise
+        return _write_tensors(draft, source, refused, tell)
     path.write_text(unmeasured_toml(draft, contract.signature, contract.examples), encoding="utf-8")
     made_up = [column for column, said in contract.examples.items() if said == MADE_UP]
     if made_up:
@@ -74,6 +87,29 @@ def write_unmeasured_use_case(
             "example value is made up, and [kinds] says whether it is a number or a category."
         )
     tell("! No table measures the model, so nothing is known of how good it is.")
+    return path
+
+
+def _refuse_more_outputs(loaded: Loaded) -> None:
+    """A graph with more outputs than a label and its probabilities, or a number: a table would lose them."""
+    if loaded.model.others:
+        raise NoTableError(f"it has the outputs {', '.join(map(repr, loaded.model.others))} as well.")
+
+
+def _write_tensors(draft: UseCase, source: str, refused: ModelError, tell: Callable[[str], None]) -> Path:
+    """The use case of a graph that is no model of a table, and why it is none."""
+    assert draft.model is not None  # noqa: S101 - as `draft` was made
+    asked = msgspec.structs.replace(draft.model, tensors=True)
+    with _opened(asked, source) as loaded:
+        graph = read_graph(loaded.file)
+    path = Path(draft.file)
+    path.write_text(
+        tensors_toml(msgspec.structs.replace(draft, model=asked), tensors_toml_lines(graph.tensors)), "utf-8"
+    )
+    if not isinstance(refused, NoTableError):
+        tell(f"! It is served as no model of a table: {refused}")
+    tell(f"! It takes tensors: POST /v2/models/{draft.name}/infer serves them as they are.")
+    tell(f"! {how_it_is_asked(graph)}")
     return path
 
 

@@ -40,6 +40,10 @@ class ModelError(Exception):
     exit_code = 2
 
 
+class NoTableError(ModelError):
+    """An ONNX file that takes or gives tensors which are no columns of a table."""
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A model that is open.
@@ -87,8 +91,10 @@ class Loaded:
             )
 
 
-def load(file: Path, *, trust: bool, code: tuple[Path, ...] = ()) -> Loaded:
+def load(file: Path, *, trust: bool, code: tuple[Path, ...] = (), tensors: bool = False) -> Loaded:
     """Open a model's file, or the one that an MLmodel beside it names.
+
+    With `tensors` an ONNX file is only checked; its `model` is then None.
 
     Raises
     ------
@@ -114,6 +120,10 @@ def load(file: Path, *, trust: bool, code: tuple[Path, ...] = ()) -> Loaded:
             file = in_one_file(file)
         except NotOnnxError as error:
             raise ModelError(f"{file} {error}.") from None
+    if tensors:
+        if flavor != "onnx":
+            raise ModelError(f"{file} is no ONNX file; tensors = true in [model] is for ONNX files only.")
+        return Loaded(None, flavor, file, (), _needed([], flavor), {})
     names = _names(file, flavor, trust=trust)
     _put_on_path(code)
     trusted = _untrusted(file) if flavor == "skops" else ()
@@ -143,7 +153,10 @@ def _opened(file: Path, flavor: Flavor, spec: PythonModel, different: dict[str, 
     except ModuleNotFoundError as error:
         raise ModelError(_lacks(file, error.name or "") + also) from None
     except NotATableError as error:
-        raise ModelError(f"{file} is no model of a table: {error}.") from None
+        raise NoTableError(
+            f"{file} is no model of a table: {error}. tensors = true in [model] serves its tensors as they "
+            "are, through /v2."
+        ) from None
     except AttributeError as error:
         raise ModelError(
             f"{file} cannot be opened: {error}.{also} Where a class of the model stands in a module of your "

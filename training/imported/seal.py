@@ -81,7 +81,7 @@ def seal(
     assert use_case.model is not None  # noqa: S101 - only such use cases come here
     folder.mkdir(parents=True)
     if form.signature is None:
-        spec = _copy_model(folder, loaded, spec, use_case.model)
+        spec = copy_model(folder, loaded, spec, use_case.model)
     else:
         (folder / manifest.ONNX).write_bytes(form.graph)
         if seen is not None:
@@ -107,12 +107,14 @@ def seal(
         algorithm=algorithm_of(loaded.model),
         metric=metric,
         metrics={key: float(value) for key, value in metrics.items() if np.isfinite(value)},
-        libraries={
-            **loaded.versions,
-            **{name: version(name) for name in (*LIBRARIES, *(GRAPH_LIBRARIES if form.signature else ()))},
-        },
+        libraries=libraries_of(loaded, *(GRAPH_LIBRARIES if form.signature else ())),
     )
     return spec
+
+
+def libraries_of(loaded: Loaded, *more: str) -> dict[str, str]:
+    """The versions that the manifest records."""
+    return {**loaded.versions, **{name: version(name) for name in (*LIBRARIES, *more)}}
 
 
 def digest_of(file: Path) -> str:
@@ -126,8 +128,8 @@ def digest_of(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _copy_model(folder: Path, loaded: Loaded, spec: PythonModel, asked: Model) -> PythonModel:
-    """The files that the model's own process opens."""
+def copy_model(folder: Path, loaded: Loaded, spec: PythonModel, asked: Model) -> PythonModel:
+    """Write the files that the model's own process opens."""
     (folder / "model").mkdir()
     if loaded.file.is_dir():
         shutil.copytree(loaded.file, folder / spec.file, ignore=NOT_CODE)

@@ -7,23 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
+
+from artifact.tensors import DTYPES
 
 if TYPE_CHECKING:
     from artifact.manifest import Artifact
     from artifact.signature import Signature
+    from artifact.tensors import Tensor
 
 
 def requirements_of(artifact: Artifact) -> list[str]:
     """The distributions that score the artifact, at the versions that are installed."""
     needed = ["mlflow", "numpy", "pandas", "msgspec"]
-    needed += ["onnxruntime"] if artifact.manifest.runtime == "onnx" else ["scikit-learn", "skops"]
+    graph = artifact.manifest.runtime == "onnx" or artifact.signature.tensors is not None
+    needed += ["onnxruntime"] if graph else ["scikit-learn", "skops"]
     return [f"{name}=={version(name)}" for name in needed]
 
 
 def mlflow_signature(signature: Signature) -> Any:
-    """The columns, the prediction and the parameters, in MLflow's terms."""
+    """The columns, the prediction and the parameters, in MLflow's terms; or the tensors."""
+    if signature.tensors is not None:
+        return ModelSignature(_tensors(signature.tensors.inputs), _tensors(signature.tensors.outputs))
     if signature.task == "regression":
         return ModelSignature(_inputs(signature), Schema([ColSpec("double", signature.target)]))
     if signature.numbers:
@@ -54,6 +60,12 @@ def _inputs(signature: Signature) -> Any:
     )
 
 
-def example_of(signature: Signature) -> pd.DataFrame:
-    """One made row; never a row of the data."""
+def _tensors(found: tuple[Tensor, ...]) -> Any:
+    return Schema([TensorSpec(DTYPES[each.datatype], tuple(each.sizes), each.name) for each in found])
+
+
+def example_of(signature: Signature) -> pd.DataFrame | None:
+    """One made row; never a row of the data. None for tensors, which may be large."""
+    if signature.tensors is not None:
+        return None
     return pd.DataFrame([signature.example], columns=list(signature.names))

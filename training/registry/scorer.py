@@ -14,13 +14,16 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
-from artifact import manifest, runtime
+from artifact import manifest, runtime, tensor_model
 from artifact.encode import BadRows, Encoder
 from artifact.signature import labels
 from artifact.signature import probabilities as probabilities_of
+from artifact.tensors import DTYPES, array_of, value_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from artifact.tensors import Tensors
 
 
 class Scorer(PythonModel):  # type: ignore[misc]
@@ -30,7 +33,11 @@ class Scorer(PythonModel):  # type: ignore[misc]
         """Verify the artifact that was logged with the model, and open it."""
         self.artifact = manifest.load(Path(context.artifacts["okamochi"]))
         self.encoder = Encoder(self.artifact.signature)
-        self.score = runtime.load(self.artifact)
+        if self.artifact.signature.tensors is not None:
+            self.tensors = tensor_model.open_model(self.artifact)
+            tensor_model.check_golden(self.artifact, self.tensors.answer)
+        else:
+            self.score = runtime.load(self.artifact)
 
     def predict(
         self,
@@ -43,6 +50,8 @@ class Scorer(PythonModel):  # type: ignore[misc]
         `{"threshold": 0.3}` is the probability from which on a binary model predicts its positive label.
         """
         signature, asked = self.artifact.signature, params or {}
+        if signature.tensors is not None:
+            return self._outputs(model_input, signature.tensors)
         probabilities, threshold = bool(asked.get("probabilities")), asked.get("threshold")
         if threshold is not None and not 0 <= threshold <= 1:
             raise MlflowException.invalid_parameter_value(f"threshold: expected 0 to 1, got {threshold}")
@@ -59,6 +68,22 @@ class Scorer(PythonModel):  # type: ignore[misc]
         if signature.numbers:
             return pd.DataFrame(scores, columns=list(signature.numbers))
         return np.array(labels(signature, scores, threshold))
+
+    def _outputs(self, given: Any, tensors: Tensors) -> dict[str, NDArray[Any]]:
+        """Arrays by the names of the inputs, or the one array, to arrays by the names of the outputs."""
+        arrays = given if isinstance(given, dict) else {tensors.inputs[0].name: given}
+        try:
+            inputs = [
+                value_of(np.asarray(arrays[each.name]).astype(DTYPES[each.datatype], copy=False))
+                for each in tensors.inputs
+            ]
+        except KeyError as error:
+            raise MlflowException.invalid_parameter_value(f"no input {error}") from None
+        (found,) = self.tensors.answer([inputs])
+        if isinstance(found, str):
+            raise MlflowException.invalid_parameter_value(found)
+        outputs = zip(tensors.outputs, found, strict=True)
+        return {each.name: array_of(value, each.datatype) for each, value in outputs}
 
     def _matrix(self, rows: pd.DataFrame | NDArray[Any]) -> NDArray[np.float64]:
         if not isinstance(rows, pd.DataFrame):

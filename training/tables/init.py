@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -319,6 +319,24 @@ def _read_lines(draft: UseCase, table: Table) -> list[str]:
     return lines
 
 
+def tensors_toml(draft: UseCase, about: Iterable[str]) -> str:
+    """The file of a model that takes tensors; `about` says which, a line each."""
+    lines = [
+        "# Written from a model alone: it takes tensors, which /v2 serves as they are.",
+        "# Look it over, then: make serve USECASES=THIS_FILE",
+        "",
+        f"name = {_value(draft.name)}",
+        f"title = {_value(draft.name.replace('_', ' ').capitalize())}",
+        "",
+        *(_on_one_line(f"# It {line}") for line in about),
+        *_model_lines(draft),
+        "# What a model must reach to be promoted.",
+        "[gate]",
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def _model_lines(draft: UseCase) -> list[str]:
     """[model], with paths as the file says them."""
     if draft.model is None:
@@ -332,6 +350,8 @@ def _model_lines(draft: UseCase) -> list[str]:
     lines.append(f"source = {_value(source)}")
     if draft.model.trust:
         lines.append("trust = true  # opening it runs what it names")
+    if draft.model.tensors:
+        lines.append("tensors = true  # served as they are, through /v2")
     if draft.model.code:
         lines.append(f"code = {_value([os.path.relpath(each, folder) for each in draft.model.code])}")
     return [*lines, ""]

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def of(catalog: Catalog, route: str, pages: Sequence[str]) -> Described:
     """The route of the default model, and the pages."""
     paths: dict[str, Any] = {}
-    if catalog.default in catalog.live:
-        paths[route] = {"post": _invocations(catalog.live[catalog.default])}
+    if catalog.default in catalog.of_rows:
+        paths[route] = {"post": _invocations(catalog.of_rows[catalog.default])}
     ping, health, version = pages
     paths |= {
         ping: {"get": page("mlflow_ping", "Whether the default model is ready, as MLflow reports it.", {})},

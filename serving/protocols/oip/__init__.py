@@ -17,6 +17,7 @@ from serving.protocols import Reply, unknown_version
 from serving.protocols.oip import document
 from serving.protocols.oip.endpoint import JSON, InferEndpoint, refusal
 from serving.protocols.oip.metadata import metadata
+from serving.protocols.oip.tensor_endpoint import TensorEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,9 +39,10 @@ class OpenInference:
 
     def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
         """Of each live model, and of its version."""
-        routes: dict[str, InferEndpoint] = {}
+        routes: dict[str, Endpoint] = {}
         for model in catalog.live.values():
-            endpoint = InferEndpoint(model)
+            tensors = model.signature.tensors is not None
+            endpoint: Endpoint = TensorEndpoint(model) if tensors else InferEndpoint(model)
             routes.update({f"{path}/infer": endpoint for path in _paths(model)})
         return routes
 

@@ -43,10 +43,7 @@ def _page_of(operation: str, summary: str, content: dict[str, Any]) -> dict[str,
 
 def _infer(model: LiveModel, operation: str) -> dict[str, Any]:
     names = list(output_names(model.signature))
-    columns = example(model, one_tensor=False)
-    examples: dict[str, Any] = {"columns": {"value": columns}}
-    if model.signature.numeric:
-        examples = {"matrix": {"value": example(model, one_tensor=True)}} | examples
+    examples = _examples(model)
     binary = {"type": "string", "description": "the JSON, and behind it the binary tensors"}
     header = {
         "name": "Inference-Header-Content-Length",
@@ -61,7 +58,8 @@ def _infer(model: LiveModel, operation: str) -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": schema("V2Request"), "examples": examples},
+                "application/json": {"schema": schema("V2Request")}
+                | ({"examples": examples} if examples else {}),
                 "application/octet-stream": {"schema": binary},
             },
         },
@@ -78,6 +76,17 @@ def _infer(model: LiveModel, operation: str) -> dict[str, Any]:
     }
 
 
+def _examples(model: LiveModel) -> dict[str, Any]:
+    """Requests that work when pasted; none for tensors that are too large to be shown."""
+    if model.signature.tensors is not None:
+        tensors = model.example_tensors()
+        return {"tensors": {"value": tensors}} if tensors else {}
+    columns = {"columns": {"value": example(model, one_tensor=False)}}
+    if model.signature.numeric:
+        return {"matrix": {"value": example(model, one_tensor=True)}} | columns
+    return columns
+
+
 def _error(status: int) -> dict[str, Any]:
     return {
         "description": PROBLEMS[status],
@@ -92,7 +101,7 @@ def _schemas() -> dict[str, Any]:
     about: dict[str, Any] = {
         "name": text,
         "datatype": {"enum": list(DATATYPES)},
-        "shape": {"type": "array", "minItems": 1, "maxItems": 2, "items": size},
+        "shape": {"type": "array", "items": size},
         "parameters": parameters,
     }
     tensor = {

@@ -25,6 +25,8 @@ def output_names(signature: Signature) -> tuple[str, ...]:
     """The outputs of a model, in the order in which they are returned."""
     if signature.numbers:
         return ("scores",)
+    if signature.tensors is not None:
+        return tuple(each.name for each in signature.tensors.outputs)
     return ("prediction",) if signature.task == "regression" else ("prediction", "probabilities")
 
 

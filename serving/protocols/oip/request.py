@@ -72,6 +72,35 @@ def parse(header: bytes, binary: memoryview | None, model: LiveModel) -> Query:
         400 for a body that is not JSON or that the binary tensors do not fill, 413 for too many rows, 422 for
         tensors that contradict themselves or the signature.
     """
+    found = envelope(header, model)
+    asked = found.outputs is not None and any(name in EXPLAINED for name, _ in found.outputs)
+    options = {key: found.parameters.get(key) for key in ("class", "log_odds")}
+    explain = explain_of(options, model, found.threshold, asked)
+    rows = encode_rows(read_tensors(found.inputs, binary, model), model)
+    if explain is not None:
+        model.explainer.check(len(rows))
+    return Query(rows, len(rows), found.id, found.outputs, found.threshold, found.within_s, explain)
+
+
+class Envelope(NamedTuple):
+    """A request but for its tensors, which are as they were sent."""
+
+    inputs: object
+    id: str
+    outputs: tuple[Wanted, ...] | None
+    threshold: float | None
+    within_s: float | None
+    parameters: dict[str, Any]
+
+
+def envelope(header: bytes, model: LiveModel) -> Envelope:
+    """The JSON of an infer request.
+
+    Raises
+    ------
+    Problem
+        400 for what is not JSON, 422 for keys, parameters and outputs that are wrong.
+    """
     request = decode(header)
     if not isinstance(request, dict):
         raise Problem(422, f'Expected a JSON object with "inputs", got {described(request)}.')
@@ -83,22 +112,13 @@ def parse(header: bytes, binary: memoryview | None, model: LiveModel) -> Query:
     if own_id is not None and not (isinstance(own_id, str) and _is_text(own_id)):
         raise Problem(422, f'"id": expected a text, got {described(own_id)}.')
     parameters = parameters_of(request, "the request")
-    outputs = _outputs(request.get("outputs"), parameters, model)
-    threshold = threshold_of(parameters.get("threshold"), model)
-    within_s = _timeout(parameters.get("timeout"))
-    asked = outputs is not None and any(name in EXPLAINED for name, _ in outputs)
-    explain = explain_of({key: parameters.get(key) for key in ("class", "log_odds")}, model, threshold, asked)
-    rows = encode_rows(read_tensors(request.get("inputs"), binary, model), model)
-    if explain is not None:
-        model.explainer.check(len(rows))
-    return Query(
-        rows,
-        len(rows),
+    return Envelope(
+        request.get("inputs"),
         own_id or "",
-        outputs=outputs,
-        threshold=threshold,
-        within_s=within_s,
-        explain=explain,
+        _outputs(request.get("outputs"), parameters, model),
+        threshold_of(parameters.get("threshold"), model),
+        _timeout(parameters.get("timeout")),
+        parameters,
     )
 
 
@@ -153,7 +173,7 @@ def _timeout(timeout: object) -> float | None:
 
 def _outputs(outputs: object, parameters: dict[str, Any], model: LiveModel) -> tuple[Wanted, ...] | None:
     usual = output_names(model.signature)
-    known = (*usual, *EXPLAINED)
+    known = usual if model.signature.tensors is not None else (*usual, *EXPLAINED)
     binary = _flag(parameters.get("binary_data_output"), "parameter 'binary_data_output'")
     if outputs is None or outputs == []:
         return tuple(Wanted(name, binary=True) for name in usual) if binary else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,6 +36,30 @@ DATATYPES = (*DTYPES, "BYTES")
 _NUMBERS = {int, float}
 _NARROW = (DTYPES["FP16"], DTYPES["FP32"])
 _length = struct.Struct("<I").unpack_from
+_packed_length = struct.Struct("<I").pack
+
+
+class Placed(Protocol):
+    """An input whose data is checked."""
+
+    @property
+    def datatype(self) -> str:
+        """One of `DATATYPES`."""
+
+    @property
+    def cells(self) -> int:
+        """How many elements it has."""
+
+    @property
+    def shape(self) -> str:
+        """Its shape, in words."""
+
+    @property
+    def place(self) -> str:
+        """Its name, in words."""
+
+    def place_of(self, cell: int) -> str:
+        """The place of the cell with this index, in words."""
 
 
 class Tensor(NamedTuple):
@@ -114,12 +138,12 @@ def read_tensors(inputs: object, binary: memoryview | None, model: LiveModel) ->
             raise Problem(422, f"inputs[{i}]: duplicate input {short(tensor.name)}.")
         names.add(name)
         model.check_rows(tensor.rows)
-        size = _binary_size(tensor, each, binary, used)
+        size = binary_size(tensor, each, binary, used)
         if size is None:
-            cells = _from_json(tensor, _flattened(tensor, each.get("data")))
+            cells = cells_of_json(tensor, _flattened(tensor, each.get("data")))
         else:
             assert binary is not None  # noqa: S101 - or there were no size
-            cells = _from_bytes(tensor, binary[used : used + size])
+            cells = cells_of_bytes(tensor, binary[used : used + size])
             used += size
         found.append((tensor, cells))
     if binary is not None and used != len(binary):
@@ -158,7 +182,7 @@ def _claimed(where: str, found: dict[str, Any]) -> Tensor:
     return tensor
 
 
-def _binary_size(tensor: Tensor, found: dict[str, Any], binary: memoryview | None, used: int) -> int | None:
+def binary_size(tensor: Placed, found: dict[str, Any], binary: memoryview | None, used: int) -> int | None:
     """The tensor's number of bytes behind the JSON; None if its data is JSON."""
     size = parameters_of(found, tensor.place).get("binary_data_size")
     if size is None:
@@ -204,7 +228,7 @@ def _flattened(tensor: Tensor, data: object) -> list[Any]:
     return data
 
 
-def _from_json(tensor: Tensor, data: list[Any]) -> Any:
+def cells_of_json(tensor: Placed, data: list[Any]) -> Any:
     """Checked cells; null means missing for every datatype."""
     kinds = set(map(type, data))
     kinds.discard(type(None))
@@ -233,7 +257,7 @@ def _from_json(tensor: Tensor, data: list[Any]) -> Any:
     return data if missing else np.array(data, DTYPES[datatype])
 
 
-def _checked(tensor: Tensor, data: list[Any], known: bool, good: Callable[[Any], bool]) -> list[Any]:
+def _checked(tensor: Placed, data: list[Any], known: bool, good: Callable[[Any], bool]) -> list[Any]:
     """The data; raises for an invalid cell. `known` skips the check of single cells."""
     if not known:
         for i, cell in enumerate(data):
@@ -243,7 +267,7 @@ def _checked(tensor: Tensor, data: list[Any], known: bool, good: Callable[[Any],
     return data
 
 
-def _from_bytes(tensor: Tensor, data: memoryview) -> Any:
+def cells_of_bytes(tensor: Placed, data: memoryview) -> Any:
     """Cells of a binary tensor: an array over the body itself, or the texts of BYTES."""
     if tensor.datatype == "BYTES":
         return _texts(tensor, data)
@@ -258,7 +282,7 @@ def _from_bytes(tensor: Tensor, data: memoryview) -> Any:
     return list(map(bool, cells.tolist())) if tensor.datatype == "BOOL" else cells
 
 
-def _texts(tensor: Tensor, data: memoryview) -> list[str]:
+def _texts(tensor: Placed, data: memoryview) -> list[str]:
     texts: list[str] = []
     place, end = 0, len(data)
     while place < end:
@@ -278,6 +302,12 @@ def _texts(tensor: Tensor, data: memoryview) -> list[str]:
     if len(texts) != tensor.cells:
         raise Problem(400, f"{tensor.place}: {len(texts)} texts, but its shape is {tensor.shape}.")
     return texts
+
+
+def packed_texts(texts: Sequence[str]) -> bytes:
+    """Texts as the bytes of a binary tensor: each after its length."""
+    encoded = [text.encode() for text in texts]
+    return b"".join([part for text in encoded for part in (_packed_length(len(text)), text)])
 
 
 # ---- cells to rows

@@ -19,14 +19,14 @@ def of(catalog: Catalog, route_of: Callable[..., str]) -> Described:
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {"Explanation": _explanation()}
     for verb in ("predict", "explain"):
-        if catalog.default in catalog.live:
-            paths[route_of(verb)] = {"post": _operation(verb, catalog.live[catalog.default], verb)}
-        for model in catalog.live.values():
+        if catalog.default in catalog.of_rows:
+            paths[route_of(verb)] = {"post": _operation(verb, catalog.of_rows[catalog.default], verb)}
+        for model in catalog.of_rows.values():
             own = f"{verb}_{model.name}"
             paths[route_of(verb, model.name)] = {"post": _operation(verb, model, own)}
             own = f"{own}_version_{model.version}"
             paths[route_of(verb, model.name, model.version)] = {"post": _operation(verb, model, own)}
-    for model in catalog.live.values():
+    for model in catalog.of_rows.values():
         schemas[f"{model.name}_record"] = record(model)
         schemas[f"{model.name}_request"] = request(model)
         schemas[f"{model.name}_reply"] = _reply(model)

@@ -1,0 +1,45 @@
+"""The routes of rows for a model that takes tensors: each request is told which route serves it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from serving.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from serving.protocols import Head, Reply
+    from serving.scoring.catalog import LiveModel
+    from serving.scoring.scores import Scores
+
+
+class TensorsOnly:
+    """See `serving.protocols.Endpoint`; it refuses all.
+
+    Parameters
+    ----------
+    name, content_types, refuse
+        Of the protocol's endpoint of rows.
+    """
+
+    def __init__(
+        self, model: LiveModel, name: str, content_types: tuple[str, ...], refuse: Callable[[Problem], Reply]
+    ) -> None:
+        self.model = model
+        self.name = name
+        self.content_types = content_types
+        self.refuse = refuse
+
+    def read(self, body: bytes, head: Head) -> NoReturn:  # noqa: ARG002 - whatever they are
+        """See `Endpoint`."""
+        path = f"/v2/models/{self.model.name}"
+        raise Problem(
+            422,
+            f"{self.model.name!r} takes tensors, not rows of a table: send them to POST {path}/infer; "
+            f"GET {path} has their names, datatypes and shapes.",
+        )
+
+    def answer(self, query: Any, scores: Scores, first: int) -> NoReturn:
+        """Never called, since `read` refuses all."""
+        raise NotImplementedError

@@ -1,0 +1,195 @@
+"""A model over tensors as an artifact: no table measures it, and `/v2` serves its tensors as they are."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from artifact import manifest
+from artifact.python_model import PythonModel
+from artifact.signature import Signature
+from training.facts import about, source_tags
+from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
+from training.imported.adopt import open_model
+from training.imported.seal import copy_model, digest_of, libraries_of
+from training.imported.tensor_graph import TensorGraph, read_graph
+from training.pending import Finished, save
+from training.registry.records import UNMEASURED, RegistryError
+from training.settings import REGISTERED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from artifact.tensors import Tensor, Tensors
+    from training.imported.load import Loaded
+    from training.progress import Progress
+    from training.registry.mlflow_registry import Registry
+    from training.settings import UseCase
+
+ALGORITHM = "ONNX graph over tensors"
+RUNTIME_REASON = "it takes tensors, which onnxruntime scores in a process of its own"
+REASON = "unmeasured, as it takes tensors and no table"
+
+
+def adopt_tensors(
+    registry: Registry, use_case: UseCase, *, key: str, folder: Path, progress: Progress, began: str
+) -> Finished:
+    """Make an artifact of a use case's [model] with `tensors = true`, in `folder`.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be opened, or it takes or gives what is no tensor.
+    RegistryError
+    """
+    assert use_case.model is not None  # noqa: S101 - why this was called
+    progress.stage("opening the model")
+    shutil.rmtree(folder, ignore_errors=True)
+    loaded = open_model(use_case.model, registry, folder / "fetched")
+    progress.stage("making tensors that it answers")
+    graph = read_graph(loaded.file)
+    run_id = registry.start(
+        use_case.name,
+        f"imported · {use_case.name} · {began}",
+        source_tags(use_case),
+        description=about(use_case),
+        about={"task": "tensors"},
+    )
+    try:
+        return _finished(use_case, loaded, graph, run_id, key, folder, began)
+    except BaseException as error:
+        with suppress(RegistryError):
+            registry.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+
+
+def _finished(  # noqa: PLR0917 - what was found out so far, each once
+    use_case: UseCase, loaded: Loaded, graph: TensorGraph, run_id: str, key: str, folder: Path, began: str
+) -> Finished:
+    digest = digest_of(loaded.file)
+    words = tensor_card(use_case, loaded, graph, digest)
+    seal_tensors(folder / "okamochi", use_case, loaded, graph, words, run_id)
+    (folder / "pictures").mkdir()
+    return save(
+        Finished(
+            key=key,
+            name=use_case.name,
+            about=about(use_case),
+            run_id=run_id,
+            title=f"{ALGORITHM}, unmeasured · {use_case.name} · {began}",
+            begun=source_tags(use_case),
+            params={
+                "algorithm": ALGORITHM,
+                "settings": f"read from {loaded.file.name}, SHA-256 {digest}",
+                "inputs": str(len(graph.tensors.inputs)),
+                "outputs": str(len(graph.tensors.outputs)),
+            },
+            metrics={},
+            baseline={},
+            folds={},
+            tags={
+                "algorithm": ALGORITHM,
+                "runtime": "python",
+                "runtime.reason": RUNTIME_REASON,
+                "metric": "",
+                "okamochi.use_case": use_case.name,
+                UNMEASURED: REASON,
+                DATA: "",
+                SETTINGS: settings_digest(use_case),
+                FORMAT: str(manifest.FORMAT),
+            },
+            note=words,
+            data=None,
+            trials=[],
+            logged=0,
+        ),
+        folder,
+    )
+
+
+def seal_tensors(  # noqa: PLR0917 - as above
+    folder: Path, use_case: UseCase, loaded: Loaded, graph: TensorGraph, words: str, run_id: str
+) -> None:
+    assert use_case.model is not None  # noqa: S101 - as above
+    folder.mkdir(parents=True)
+    spec = PythonModel(
+        flavor="onnx",
+        file=f"model/{loaded.file.name}",
+        inputs=(),
+        frame=False,
+        method="",
+        packages=tuple(loaded.versions),
+    )
+    copy_model(folder, loaded, spec, use_case.model)
+    (folder / manifest.CARD).write_text(words, "utf-8")
+    (folder / manifest.GOLDEN_TENSORS).write_bytes(msgspec.msgpack.encode(graph.golden))
+    manifest.write(
+        folder,
+        signature=Signature(task="tensors", target=use_case.target, columns=(), tensors=graph.tensors),
+        golden=manifest.Golden(records=[], scores=[], tolerance=0.0),
+        name=use_case.name,
+        run_id=run_id,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        runtime="python",
+        runtime_reason=RUNTIME_REASON,
+        algorithm=ALGORITHM,
+        metric="",
+        metrics={},
+        libraries=libraries_of(loaded),
+    )
+
+
+def tensor_card(use_case: UseCase, loaded: Loaded, graph: TensorGraph, digest: str) -> str:
+    """The model card: where it is from, what it takes and gives, and how its requests are answered."""
+    assert use_case.model is not None  # noqa: S101 - as above
+    source = use_case.model.source if use_case.model.source.startswith(REGISTERED) else loaded.file.name
+    lines = [f"# {use_case.title or use_case.name}", ""]
+    lines += [use_case.description, ""] if use_case.description else []
+    lines += [
+        "## What it is",
+        "",
+        f"An ONNX graph over tensors, made elsewhere and read from {source} (SHA-256 {digest[:12]}...).",
+        "",
+        f"onnxruntime scores it in a process of its own. {how_it_is_asked(graph)}",
+        "",
+        "## How good it is",
+        "",
+        "It is unmeasured: it takes tensors and no table, so nothing is known of how good it is.",
+        "",
+    ]
+    for title, tensors in (("takes", graph.tensors.inputs), ("gives", graph.tensors.outputs)):
+        lines += [f"## What it {title}", "", "| tensor | datatype | shape |", "|---|---|---|"]
+        lines += [f"| {each.name.replace('|', '/')} | {each.datatype} | {_shape(each)} |" for each in tensors]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def how_it_is_asked(graph: TensorGraph) -> str:
+    """A sentence or two on batches and on the golden request."""
+    asked = "Rows of several requests go into one call"
+    if graph.why_not_batched:
+        asked = f"Requests are answered one at a time, since {graph.why_not_batched}"
+    return f"{asked}."
+
+
+def _shape(tensor: Tensor) -> str:
+    if tensor.shape is None:
+        return "any"
+    return f"[{', '.join(_size(size) for size in tensor.shape)}]"
+
+
+def _size(size: int | str) -> str:
+    return str(size) if isinstance(size, int) else (size.replace("|", "/") or "any")
+
+
+def tensors_toml_lines(tensors: Tensors) -> list[str]:
+    """What it takes and gives, for the file of the use case."""
+    return [
+        f"{what} {each.name}: {each.datatype} {_shape(each)}"
+        for what, some in (("takes", tensors.inputs), ("gives", tensors.outputs))
+        for each in some
+    ]
