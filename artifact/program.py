@@ -51,6 +51,7 @@ class Model:
         self._encoder = Encoder(artifact.signature)
         self._score = runtime.load(artifact)
         # onnxruntime takes calls from several threads; of other libraries nobody knows.
+        self._folder: TemporaryDirectory[str] | None = None
         self._lock = None if artifact.manifest.runtime == "onnx" else threading.Lock()
 
     @property
@@ -130,13 +131,28 @@ class Model:
 
 def open_model(source: str | Path) -> Model:
     """Open a model; see `artifact.load`."""
+    artifact, folder = artifact_of(source)
+    model = Model(artifact)
+    model._folder = folder  # noqa: SLF001 - it lives as long: a library may read from it later
+    return model
+
+
+def artifact_of(source: str | Path) -> tuple[Artifact, TemporaryDirectory[str] | None]:
+    """A verified artifact that is not open yet, and the folder that holds it if that was made for it.
+
+    Raises
+    ------
+    ArtifactError
+        As `artifact.load`.
+    """
     text = os.fspath(source)
     if text.startswith(REGISTERED):
-        return _registered(text)
+        downloaded = _downloaded(text)
+        return manifest.load(_artifact_in(Path(downloaded.name))), downloaded
     folder = Path(text).expanduser()
     if not folder.is_dir() and _TAG.fullmatch(text):
         folder = _stored(text)
-    return Model(manifest.load(_artifact_in(folder)))
+    return manifest.load(_artifact_in(folder)), None
 
 
 def _artifact_in(folder: Path) -> Path:
@@ -167,7 +183,7 @@ def _stored(tag: str) -> Path:
     return folder
 
 
-def _registered(address: str) -> Model:
+def _downloaded(address: str) -> TemporaryDirectory[str]:
     try:
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
@@ -185,9 +201,7 @@ def _registered(address: str) -> Model:
             f"{address} is no model that Okamochi registered; `python -m training init {address}` makes a "
             "use case for it"
         )
-    model = Model(manifest.load(_artifact_in(Path(found))))
-    model._folder = folder  # type: ignore[attr-defined]  # noqa: SLF001 - lives as long: a library may read from it later
-    return model
+    return folder
 
 
 def _first_line(error: Exception) -> str:

@@ -39,6 +39,7 @@ def execute(options: argparse.Namespace) -> int:
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands of this package to a parser; `execute` runs what it parses."""
     _add_serving(commands)
+    _add_score(commands)
     _add_cluster(commands)
     _add_keys(commands)
     _add_upkeep(commands)
@@ -104,6 +105,35 @@ def _add_serving(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     follow.add_argument("--end-with-stdin", action="store_true", help="end when standard input ends")
     follow.set_defaults(run=run_follow, execute=execute)
+
+
+def _add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """From a table to its predictions."""
+    score = commands.add_parser("score", help="add a model's predictions to a table of any size")
+    score.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a use case, a folder of an artifact, a BentoML tag or models:/NAME@ALIAS",
+    )
+    score.add_argument(
+        "table",
+        type=Path,
+        metavar="TABLE",
+        help="CSV, Parquet, JSON lines, gzipped or not, or a folder of them",
+    )
+    score.add_argument("output", type=Path, metavar="OUTPUT", help="likewise; for a folder, a folder")
+    score.add_argument(
+        "--columns", type=words, metavar="NAMES", help="the columns of the table that are kept (default: all)"
+    )
+    score.add_argument("--probabilities", action="store_true", help="write the classes' probabilities too")
+    score.add_argument(
+        "--threshold", type=fraction, help="from which probability the positive label is predicted"
+    )
+    score.add_argument("--delimiter", help="of a CSV file, or tab (default: found in its header)")
+    score.add_argument("--encoding", default="utf-8", help="of a CSV file (default: utf-8)")
+    score.add_argument("--jobs", type=jobs, default=0, help="processes that score (default: one a core)")
+    score.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    score.set_defaults(run=run_score, execute=execute)
 
 
 def _add_cluster(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -239,6 +269,22 @@ def count(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value
+
+
+def jobs(text: str) -> int:
+    """Parse a number of processes; 0 is one for each core."""
+    value = int(text)
+    if not 0 <= value <= 1024:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1024")
+    return value
+
+
+def fraction(text: str) -> float:
+    """Parse a probability."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
 
 
@@ -412,6 +458,25 @@ def run_keys_revoke(options: argparse.Namespace) -> int:
     return explained(run)
 
 
+def run_score(options: argparse.Namespace) -> int:
+    from deploy.score import command
+    from deploy.score.rows import Asked
+
+    columns = None if options.columns is None else tuple(options.columns)
+    return explained(
+        lambda: command.run(
+            options.model,
+            options.table,
+            options.output,
+            asked=Asked(columns, options.probabilities, options.threshold),
+            delimiter="\t" if options.delimiter in {"tab", "\\t"} else options.delimiter,
+            encoding=options.encoding,
+            jobs=options.jobs or len(os.sched_getaffinity(0)),
+            overwrite=options.overwrite,
+        )
+    )
+
+
 def run_mlflow(options: argparse.Namespace) -> int:
     from deploy import program
     from training.registry.place import shown_uri, tracking_uri
@@ -516,6 +581,7 @@ def explained(run: Callable[[], int]) -> int:
     from deploy.backup import BackupError
     from deploy.bundle import NoVersionError
     from deploy.image import CannotDeploy
+    from deploy.score.errors import ScoringError, TableError
     from serving.access.keys import KeysError
     from training.registry.records import RegistryError
     from training.settings import UseCaseError
@@ -537,6 +603,9 @@ def explained(run: Callable[[], int]) -> int:
         SigningKeyError,
         UseCaseError,
     ) as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except (ScoringError, TableError) as error:
         print(error, file=sys.stderr)
         return error.exit_code
 

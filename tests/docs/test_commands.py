@@ -38,6 +38,7 @@ SETS = "sets variables for what comes after"
 KEYS = "changes the file of keys that a server uses: tests/deploy/test_keys.py runs it on another"
 INSTALLS = "changes the environment of this checkout"
 
+SCORES = "tests/deploy/test_score.py scores tables of its own"
 NOT_RUN = {
     "make check": TESTS,
     "make test": TESTS,
@@ -52,6 +53,7 @@ NOT_RUN = {
     '$(bentoml models get okamochi-iris:1-caf5859e173a -o path)/artifact/golden.json"': TESTS,
     ".venv/bin/python -m pre_commit install": INSTALLS,
     ".venv/bin/python -m pip install --no-deps --editable .": INSTALLS,
+    ".venv/bin/python -m deploy score breast_cancer patients.parquet scored.parquet": SCORES,
     "make serve": SERVES,
     "make mlflow": SERVES,
     "bentoml serve": SERVES,
