@@ -142,6 +142,12 @@ def _add_cluster(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_image_options(image, default="okamochi:local")
     image.set_defaults(run=run_image, execute=execute)
 
+    bill = commands.add_parser("sbom", help="print the bill of materials of the image (CycloneDX JSON)")
+    bill.add_argument("--to", type=Path, metavar="FILE", help="write it to a file instead")
+    bill.add_argument("--licences", action="store_true", help="print the packages of each licence instead")
+    bill.add_argument("--base-image", default="python:3.11-slim")
+    bill.set_defaults(run=run_sbom, execute=execute)
+
     cluster = commands.add_parser("cluster", help="serve the bundled models on a Kubernetes cluster")
     add_image_options(cluster, default="okamochi:local")
     add_cluster_options(cluster)
@@ -375,6 +381,27 @@ def run_image(options: argparse.Namespace) -> int:
 
     def run() -> int:
         image.build(options.image, base=options.base_image, options=options.build_args)
+        return 0
+
+    return explained(run)
+
+
+def run_sbom(options: argparse.Namespace) -> int:
+    import json
+
+    from deploy import image, sbom
+
+    def run() -> int:
+        tags = image.bundled() | image.beside()
+        _, bill = image.materials(tags, image.CHECKOUT, options.base_image)
+        if options.licences:
+            for licence, packages in sbom.licences(json.loads(bill)).items():
+                print(f"{licence}\n  {', '.join(packages)}")
+        elif options.to is None:
+            print(bill, end="")
+        else:
+            options.to.write_text(bill)
+            print(f"{options.to}: {len(json.loads(bill)['components'])} packages and models")
         return 0
 
     return explained(run)

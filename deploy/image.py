@@ -18,6 +18,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from artifact import manifest, models_lock, python_model, store
+from deploy import sbom
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DOCKERFILE = Path(__file__).with_name("Dockerfile")
@@ -76,7 +77,7 @@ def build(image: str, *, base: str = DEFAULT_BASE, options: str = "", checkout: 
     tags = bundled(checkout) | beside(checkout)
     with tempfile.TemporaryDirectory(prefix="okamochi-image-") as folder:
         context = Path(folder)
-        lay_out(context, tags, checkout)
+        lay_out(context, tags, checkout, base)
         version = fingerprint(context, base)
         image = image if tagged(image) else f"{image}:{version}"
         print(f"{image}: {', '.join(tags.values())} on {base}, version {version}", flush=True)
@@ -144,15 +145,29 @@ def beside(checkout: Path = CHECKOUT) -> dict[str, str]:
     return {" ".join(entry.slot): entry.tag for entry in found if entry.role != models_lock.CHAMPION}
 
 
-def lay_out(context: Path, tags: dict[str, str], checkout: Path) -> None:
+def lay_out(context: Path, tags: dict[str, str], checkout: Path, base: str = DEFAULT_BASE) -> None:
     """Write the files that the Dockerfile copies into the build context."""
-    artifacts = [manifest.load(store.path_of(tag)[0]) for tag in tags.values()]
+    lock, bill = materials(tags, checkout, base)
     shutil.copy(DOCKERFILE, context)
+    (context / "requirements.txt").write_text(lock)
+    (context / sbom.FILE).write_text(bill)
+    build_bento(context / "bento", checkout)
+
+
+def materials(tags: dict[str, str], checkout: Path, base: str = DEFAULT_BASE) -> tuple[str, str]:
+    """The pins that an image of these models installs, and its bill of materials.
+
+    Raises
+    ------
+    CannotDeploy, ArtifactError
+    """
+    stored = [store.path_of(tag) for tag in dict.fromkeys(tags.values())]
+    artifacts = [manifest.load(path) for path, _ in stored]
     lock = (checkout / "requirements" / "serving.txt").read_text()
     needed = lock if {each.manifest.runtime for each in artifacts} - {"onnx"} else without(lock, SKLEARN_ONLY)
     more = more_pins(artifacts, needed, (checkout / "requirements" / "training.txt").read_text())
-    (context / "requirements.txt").write_text(needed + more)
-    build_bento(context / "bento", checkout)
+    versions = [str(metadata["version"]) for _, metadata in stored]
+    return needed + more, sbom.bill(needed + more, zip(versions, artifacts, strict=True), base)
 
 
 def build_bento(folder: Path, checkout: Path) -> None:

@@ -99,7 +99,9 @@ def test_the_context_holds_the_bento_with_its_models_and_the_lock(site: Path, tm
     context.mkdir()
     image.lay_out(context, image.bundled(site), site)
 
-    assert {path.name for path in context.iterdir()} == {"Dockerfile", "requirements.txt", "bento"}
+    assert {path.name for path in context.iterdir()} == {
+        "Dockerfile", "requirements.txt", "sbom.cdx.json", "bento",
+    }  # fmt: skip
     assert len(list((context / "bento" / "models").glob("okamochi-iris/4-*/artifact/manifest.json"))) == 1
     assert (context / "bento" / "src" / "models.lock").read_text() == (site / "models.lock").read_text()
     assert not list((context / "bento" / "src").rglob("training"))

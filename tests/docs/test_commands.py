@@ -34,6 +34,7 @@ MODELS = "needs a model of one's own: tests/training/imported makes some and run
 ERASES = "changes a log that a reader has: tests/training/erasure runs it on some"
 LOG_KEYS = "makes a file of keys: tests/artifact/test_sealing.py runs it"
 SIGNS = "makes a private key: tests/artifact/test_signing.py runs it"
+BUNDLED = "needs bundled models: tests/deploy/test_sbom.py runs it"
 SETS = "sets variables for what comes after"
 KEYS = "changes the file of keys that a server uses: tests/deploy/test_keys.py runs it on another"
 INSTALLS = "changes the environment of this checkout"
@@ -73,6 +74,8 @@ NOT_RUN = {
     "python -m deploy keys revoke shop": KEYS,
     ".venv/bin/python -m deploy log-key log-keys": LOG_KEYS,
     ".venv/bin/python -m deploy signing-key signing.key --name release": SIGNS,
+    ".venv/bin/python -m deploy sbom --to sbom.json": BUNDLED,
+    ".venv/bin/python -m deploy sbom --licences": BUNDLED,
     ".venv/bin/python -m training run iris": TRAINS,
     ".venv/bin/python -m training run customers.toml": TRAINS,
     "make train USECASES=credit": TRAINS,
