@@ -197,6 +197,9 @@ def follow(
         A TOML file that is named cannot be read.
     """
     stopped = program.catch_signals()
+    # A database file that is restored meanwhile is another file: MLflow must not keep the old one open.
+    if not any(key.startswith("MLFLOW_SQLALCHEMYSTORE_") for key in os.environ):
+        os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
     follower = Follower(
         names,
         lock,
