@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST, SIGNATURE, GOLDEN, REFERENCE = "manifest.json", "signature.json", "golden.json", "reference.json"
 CARD, ONNX, SKOPS, MODEL = "card.md", "model.onnx", "model.skops", "model.json"
-BACKGROUND = "background.json"
+BACKGROUND, CALIBRATION = "background.json", "calibration.json"
 GOLDEN_TENSORS = "golden.tensors"
 
 Score = Callable[["NDArray[np.float64]"], "NDArray[np.float64]"]

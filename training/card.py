@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.fairness_report import factor_lines, fairness_lines
+from training.metrics.conformal import SPLITS
 from training.metrics.metric import METRICS
 from training.model_card import (
     ANALYSES,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from artifact.signature import Column, Signature
+    from training.metrics.conformal import Coverage
     from training.metrics.fairness import Fairness
     from training.metrics.importances import Importance
     from training.metrics.slices import SliceFigure
@@ -47,6 +49,7 @@ def card(
     slices: Sequence[SliceFigure] = (),
     groups: Sequence[Fairness] = (),
     importances: Sequence[Importance] = (),
+    coverages: Sequence[Coverage] = (),
     notes: Sequence[str] = (),
 ) -> str:
     """Write the card as Markdown.
@@ -59,6 +62,8 @@ def card(
         SHA-256 of the data.
     groups
         How the model treats groups of people.
+    coverages
+        What prediction intervals, or sets of classes, come to.
     notes
         Sentences on what was cleaned or left out.
     """
@@ -75,6 +80,7 @@ def card(
     analyses += ["", *_slices(found.metric, slices)] if slices else []
     analyses += ["", *fairness_lines(groups, signature.target)] if groups else []
     analyses += ["", *_importances(importances)] if importances else []
+    analyses += ["", *coverage_lines(coverages, signature)] if coverages else []
     columns = _columns(signature.columns)
     training = f"{train_rows:,} rows of the same table; SHA-256 of the data `{digest[:16]}…`."
     sections = {
@@ -111,6 +117,26 @@ def quality_lines(metrics: Mapping[str, float], baseline: Mapping[str, float]) -
         beside = baseline.get(key, float("nan"))
         lines.append(f"| {METRICS[key].title} ({better} is better) | {value:.4g} | {beside:.4g} |")
     return lines
+
+
+def coverage_lines(coverages: Sequence[Coverage], signature: Signature) -> list[str]:
+    """What the option `interval` of a request promises, and what it came to on held-out rows."""
+    size = "classes in a set, on average" if signature.classes else "from the prediction, up and down"
+    rows = [f"| {each.level:g} | {each.covered:.3f} | {each.size:.4g} |" for each in coverages]
+    about = (
+        "A request may ask for an interval, or a set of classes, that holds the outcome with a given chance "
+        "(split conformal prediction, calibrated on the held-out rows). Calibrated on a random half of them, "
+        f"they held this fraction of the other half's outcomes, on average over {SPLITS} halvings:"
+    )
+    return [
+        "### How sure it is",
+        "",
+        about,
+        "",
+        f"| level | held | {size} |",
+        "|---|---|---|",
+        *rows,
+    ]
 
 
 def _slices(metric: str, slices: Sequence[SliceFigure]) -> list[str]:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import skops.io
 
-from artifact import background, manifest
+from artifact import background, calibration, manifest
 from artifact.encode import Encoder
 from artifact.python_model import CODE, PythonModel
 from artifact.trusted import TRUSTED
@@ -81,6 +81,7 @@ def export(
     test_matrix: NDArray[np.float64],
     test_frame: pd.DataFrame,
     train_frame: pd.DataFrame | None = None,
+    missed: NDArray[np.float64] | None = None,
     name: str,
     run_id: str,
     algorithm: str,
@@ -103,6 +104,8 @@ def export(
         The raw columns of the test rows, which golden rows are taken from; other columns are ignored.
     train_frame
         The raw columns of the training rows, which the background of explanations is drawn from.
+    missed
+        How far the scores of the test rows are off, for prediction intervals.
     card
         The model card, Markdown.
     own
@@ -133,6 +136,8 @@ def export(
     write_json(directory / manifest.REFERENCE, reference(signature, train_matrix, test_scores))
     if train_frame is not None:
         background.write(directory, background_records(signature, train_frame, seed=seed))
+    if missed is not None:
+        calibration.write(directory, missed, seed=seed)
     (directory / manifest.CARD).write_text(card, "utf-8")
     sealed = manifest.write(
         directory,

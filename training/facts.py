@@ -11,7 +11,7 @@ import numpy as np
 
 from artifact import manifest
 from training.card import card
-from training.decide.test_set import groups_of
+from training.decide.test_set import coverages_of, groups_of
 from training.fairness_report import FAIRNESS_PAGE, write_fairness_page
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
 from training.metrics.metric import metrics
@@ -148,6 +148,7 @@ def _card(job: Job, made: Trained, figures: Mapping[str, float], baseline: Mappi
         slices=parts,
         groups=groups_of(test, made.signature, made.scores),
         importances=made.importances,
+        coverages=coverages_of(made.signature, test, made.scores),
         notes=[str(note) for note in table.notes],
     )
 

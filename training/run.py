@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from training.decide.promote import challenge, challenge_unmeasured
-from training.decide.test_set import encode, test_set_of
+from training.decide.test_set import encode, missed_of, test_set_of
 from training.export import export
 from training.facts import Trained, about, draw, facts_of, short_title, source_tags, tags_of, trial_run
 from training.families import own
@@ -253,6 +253,7 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
         test_matrix=test_matrix,
         test_frame=table.frame.loc[test],
         train_frame=table.frame.loc[~test],
+        missed=missed_of(signature, job.test, made.scores),
         name=job.use_case.name,
         run_id=log.run_id,
         algorithm=best.title,

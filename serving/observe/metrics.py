@@ -83,6 +83,9 @@ EXPLAINED = Counter(
     "Rows explained: exact, or sampled with a stated error.",
     ["model", "method"],
 )
+WARNINGS = Counter(
+    "okamochi_warnings", "Warnings about rows, of requests that asked for them.", ["model", "kind"]
+)
 EXPLAIN_ROWS = Counter(
     "okamochi_explain_scored_rows", "Rows that a model scored for explanations.", ["model"]
 )

@@ -150,6 +150,17 @@ def request(model: LiveModel) -> dict[str, Any]:
     options: dict[str, Any] = {
         "explain": {"type": ["boolean", "null"], "description": "whether to explain each prediction"}
     }
+    options["warnings"] = {
+        "type": ["boolean", "null"],
+        "description": "whether to say what is unusual about the rows",
+    }
+    if model.calibration is not None:
+        options["interval"] = {
+            "type": ["number", "null"],
+            "exclusiveMinimum": 0,
+            "exclusiveMaximum": 1,
+            "description": "the chance with which an interval, or a set of classes, is to hold the outcome",
+        }
     if signature.classes or signature.numbers:
         options["class"] = {
             "enum": [*signature.classes, *signature.numbers, None],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from artifact import calibration
 from artifact.encode import CellError
 from artifact.signature import same_label
 from serving.errors import Problem
@@ -19,6 +21,21 @@ if TYPE_CHECKING:
 
 OPTIONS = ("probabilities", "threshold")
 EXPLAIN_OPTIONS = ("explain", "class", "log_odds")
+SURE_OPTIONS = ("interval", "warnings")
+
+
+class Interval(msgspec.Struct, frozen=True, gc=False):
+    """A level, and how far the outcome may be from the scores at it; see `artifact.calibration`."""
+
+    level: float
+    within: float
+
+
+class Warnings(msgspec.Struct, frozen=True, gc=False):
+    """What is unusual about the rows, and how many more such findings there are."""
+
+    found: list[Any]
+    left_out: int
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
@@ -36,6 +53,8 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     within_s: float | None = None
     explain: Explain | None = None
     picture: bool = False  # the explanation as a picture
+    interval: Interval | None = None
+    warnings: Warnings | None = None
 
 
 def with_options(
@@ -115,6 +134,37 @@ def explain_of(
         return None
     model.explainer.check(1)
     return Explain(label, log_odds, threshold)
+
+
+def interval_of(value: object, model: LiveModel) -> Interval | None:
+    """The option `interval`, the chance with which it holds the outcome; null is the same as absent.
+
+    Raises
+    ------
+    Problem
+        422: the value is not a number between 0 and 1, or the model cannot promise this level.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        raise _refused("interval", f"expected a number between 0 and 1, got {described(value)}")
+    missed = model.calibration
+    if missed is None:
+        how = f"train it again (`python -m training run {model.name}`)"
+        if model.artifact.manifest.metrics == {}:
+            how = "name a table in its use case, whose rows measure it, and run it again"
+        if model.signature.numbers:
+            how = "a model that answers named numbers has none"
+        raise _refused("interval", f"{model.name!r} was not calibrated on held-out rows; {how}")
+    within = calibration.reach(missed, value)
+    if within is None:
+        most = calibration.highest_level(len(missed))
+        raise _refused(
+            "interval",
+            f"{model.name!r} was calibrated on {len(missed)} held-out rows, which can promise at most "
+            f"{math.floor(1000 * most) / 1000:g}; got {described(value)}",
+        )
+    return Interval(value, within)
 
 
 def flag_of(option: str, value: object) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from artifact import canary_bounds, manifest, runtime, signing, tensor_model
+from artifact import calibration, canary_bounds, manifest, runtime, signing, tensor_model
 from artifact.canary_bounds import CanaryBounds
 from artifact.contracts import mismatch
 from artifact.encode import Encoder
@@ -32,6 +32,7 @@ from serving.scoring.translation import untranslatable
 from serving.settings import MIB
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from artifact.manifest import Artifact
@@ -78,6 +79,7 @@ class LiveModel:
     batcher: Batcher
     explainer: Explainer
     max_rows: int
+    calibration: NDArray[np.float64] | None = None  # the misses of held-out rows, sorted
     drift: Drift | None = None
     process: ModelProcess | None = None  # of a model that does not run in the worker
     signed: Statement | None = None  # checked; None where no keys are trusted
@@ -503,7 +505,19 @@ def open_model(
             process.close()
         raise
     return LiveModel(
-        name, tag, version, found, encoder, score, batcher, explainer, max_rows, drift, process, signed
+        name,
+        tag,
+        version,
+        found,
+        encoder,
+        score,
+        batcher,
+        explainer,
+        max_rows,
+        calibration=calibration.read(found),
+        drift=drift,
+        process=process,
+        signed=signed,
     )
 
 

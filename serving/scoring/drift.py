@@ -360,6 +360,11 @@ class Drift:
             return None
         return cls(name, window, rows_per_s=settings.drift_rows_per_s, every_s=settings.drift_every_s)
 
+    @property
+    def alarmed(self) -> frozenset[str]:
+        """The columns whose alarm is on; `SCORES` for the scores."""
+        return frozenset(self._alarmed)
+
     def watching(self, score: Score) -> Score:
         """`score`, with its rows and scores sampled; like a batcher, it is not thread-safe."""
         take, waiting = self._sampler.take, self._waiting

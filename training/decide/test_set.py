@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from artifact import manifest
+from artifact.calibration import misses
 from artifact.encode import Encoder, canonical
 from artifact.runtime import open_score
 from artifact.signature import probabilities
+from training.metrics.conformal import coverages
 from training.metrics.fairness import fairness
 from training.metrics.metric import DEFAULT_METRIC, metrics
 from training.metrics.truth import class_indices, truth_of
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from artifact.manifest import Artifact, Score
     from artifact.signature import Label, Signature
+    from training.metrics.conformal import Coverage
     from training.metrics.fairness import Fairness
     from training.tables.data import Table
 
@@ -52,6 +55,20 @@ class TestSet:
     def truth(self) -> NDArray[Any]:
         """The test rows' own labels, or values."""
         return self.table.target[self.rows]
+
+
+def missed_of(signature: Signature, test: TestSet, scores: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """How far a model's scores of the test rows are off, for prediction intervals."""
+    if signature.numbers:
+        return None
+    truth = truth_of(signature.task, test.truth, signature.classes, signature.positive)
+    return misses(signature, truth.y, scores)
+
+
+def coverages_of(signature: Signature, test: TestSet, scores: NDArray[np.float64]) -> list[Coverage]:
+    """What intervals that are calibrated on the test rows come to, for the card."""
+    missed = missed_of(signature, test, scores)
+    return [] if missed is None else coverages(signature, missed, scores)
 
 
 @dataclass(frozen=True)

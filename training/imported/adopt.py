@@ -11,7 +11,7 @@ import numpy as np
 
 from artifact import manifest
 from artifact.python_model import score_of
-from training.decide.test_set import encode, groups_of
+from training.decide.test_set import coverages_of, encode, groups_of, missed_of
 from training.export import background_records, golden_records
 from training.facts import about, data_of, source_tags, write_groups
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
@@ -169,6 +169,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         digest=digest,
         reason=form.reason,
         groups=groups,
+        coverages=coverages_of(signature, test, scores),
     )
     job.progress.stage("sealing")
     spec = seal(
@@ -180,6 +181,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         score=score_of(loaded.model, spec, signature),
         records=golden_records(signature, table.frame.loc[test.rows], scores),
         background_rows=background_records(signature, table.frame, seed=0),
+        missed=missed_of(signature, test, scores),
         tolerance=tolerance_of(signature, test.truth),
         card=words,
         run_id=run_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from training.card import metric_lines, quality_lines
+from training.card import coverage_lines, metric_lines, quality_lines
 from training.fairness_report import factor_lines, fairness_lines
 from training.model_card import (
     ANALYSES,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from artifact.python_model import PythonModel
     from artifact.signature import Signature
     from training.imported.load import Loaded
+    from training.metrics.conformal import Coverage
     from training.metrics.fairness import Fairness
     from training.settings import UseCase
 
@@ -43,6 +44,7 @@ def card(
     digest: str,
     reason: str,
     groups: Sequence[Fairness] = (),
+    coverages: Sequence[Coverage] = (),
     examples: Mapping[str, str] | None = None,
 ) -> str:
     """Write the card as Markdown.
@@ -57,6 +59,8 @@ def card(
         Why its own library scores it; empty for an ONNX graph.
     groups
         How the model treats groups of people.
+    coverages
+        What prediction intervals, or sets of classes, come to.
     examples
         For a model that no table measured: where the example of each column is from.
     """
@@ -75,6 +79,7 @@ def card(
         sections[EVALUATION] = [f"{rows:,} rows; whether it was fitted on some of them is not known here."]
         sections[ANALYSES] = quality_lines(metrics, baseline)
         sections[ANALYSES] += ["", *fairness_lines(groups, signature.target)] if groups else []
+        sections[ANALYSES] += ["", *coverage_lines(coverages, signature)] if coverages else []
     else:
         sections[EVALUATION] = ["None: the use case names no table."]
         sections[ANALYSES] = ["It is unmeasured, so nothing is known of how good it is."]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from artifact import background, manifest
+from artifact import background, calibration, manifest
 from artifact.encode import Encoder
 from artifact.manifest import MODEL
 from artifact.onnx_table import OnnxTable
@@ -49,6 +49,7 @@ def seal(
     score: Score,
     records: Sequence[Mapping[str, Any]],
     background_rows: Sequence[Mapping[str, Any]] = (),
+    missed: NDArray[np.float64] | None = None,
     tolerance: float,
     card: str,
     run_id: str,
@@ -69,6 +70,8 @@ def seal(
         The golden rows, as a client sends them.
     background_rows
         Rows of the table that explanations compare with; none without a table.
+    missed
+        How far the scores of the table's rows are off, for prediction intervals.
     form
         The ONNX form, if it is exact: then the model's own file is not part of the artifact.
     seen
@@ -90,6 +93,8 @@ def seal(
             )
     if background_rows:
         background.write(folder, background_rows)
+    if missed is not None:
+        calibration.write(folder, missed)
     (folder / manifest.CARD).write_text(card, "utf-8")
     manifest.write(
         folder,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving.protocols import Described
 from serving.protocols.openapi import HEADERS, PROBLEMS, prediction, problem, record, request, schema
+from serving.protocols.predict.unusual import KINDS
 from serving.scoring.explain import MAX_ROWS
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def of(catalog: Catalog, route_of: Callable[..., str]) -> Described:
     """An operation a route, and each model's record, request and replies."""
     paths: dict[str, Any] = {}
-    schemas: dict[str, Any] = {"Explanation": _explanation()}
+    schemas: dict[str, Any] = {"Explanation": _explanation(), "Warning": _warning()}
     for verb in ("predict", "explain"):
         if catalog.default in catalog.of_rows:
             paths[route_of(verb)] = {"post": _operation(verb, catalog.of_rows[catalog.default], verb)}
@@ -91,12 +92,34 @@ def _reply(model: LiveModel) -> dict[str, Any]:
         either = {"anyOf": [chances, number]} if len(signature.columns) == 1 else chances
         properties["probabilities"] = {"type": "array", "items": either}
         properties["classes"] = {"const": list(signature.classes)}
+    if not signature.numbers:
+        each: dict[str, Any] = {"type": "array", "items": one}
+        if len(signature.columns) == 1:  # of a lone `x` the one set or interval itself
+            each = {"anyOf": [each, one]}
+        properties["sets" if signature.classes else "intervals"] = {"type": "array", "items": each}
+        properties["level"] = number
+    properties["warnings"] = {"type": "array", "items": schema("Warning")}
+    properties["warnings_left_out"] = {"type": "integer"}
     properties["explanations"] = {"type": "array", "items": schema("Explanation")}
     return {
         "type": "object",
         "required": ["prediction", "model", "version", "id"],
         "properties": properties,
         "additionalProperties": False,
+    }
+
+
+def _warning() -> dict[str, Any]:
+    text = {"type": "string"}
+    return {
+        "type": "object",
+        "required": ["row", "column", "kind", "detail"],
+        "properties": {
+            "row": {"type": ["integer", "null"], "description": "null: about the last rows of the model"},
+            "column": text,
+            "kind": {"enum": list(KINDS)},
+            "detail": text,
+        },
     }
 
 

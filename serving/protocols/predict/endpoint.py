@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from artifact import calibration
 from artifact.encode import BadRows, CellError, Fault
 from artifact.signature import labels, probabilities
 from serving.errors import Problem, bad_rows
@@ -18,21 +19,29 @@ from serving.protocols.json_body import decode
 from serving.protocols.options import (
     EXPLAIN_OPTIONS,
     OPTIONS,
+    SURE_OPTIONS,
+    Interval,
     Query,
+    Warnings,
     explain_of,
+    flag_of,
+    interval_of,
     probabilities_of,
     threshold_of,
     with_options,
 )
 from serving.protocols.predict import picture
 from serving.protocols.predict.explanation import explanations
+from serving.protocols.predict.unusual import warned
 from serving.protocols.wording import described, one_of
 from serving.scoring.batcher import packer
 from serving.scoring.explain import ExplainedScores
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
+    from artifact.signature import Signature
     from serving.protocols import Head
     from serving.scoring.catalog import LiveModel
     from serving.scoring.scores import Scores
@@ -112,6 +121,11 @@ class PredictEndpoint:
         if query.explain is not None:
             assert isinstance(scores, ExplainedScores)  # noqa: S101 - the explainer's
             answer["explanations"] = explanations(self.model, query, scores)
+        if query.interval is not None:
+            answer |= _how_sure(signature, values, query.interval, scalar=query.scalar)
+        if query.warnings is not None:
+            answer["warnings"] = [each._asdict() for each in query.warnings.found]
+            answer["warnings_left_out"] = query.warnings.left_out
         answer |= {
             "model": self.model.name,
             "version": self.model.version,
@@ -122,6 +136,17 @@ class PredictEndpoint:
     def refuse(self, problem: Problem) -> Reply:
         """See `Endpoint`."""
         return problem_reply(problem)
+
+
+def _how_sure(
+    signature: Signature, values: NDArray[np.float64], interval: Interval, *, scalar: bool
+) -> dict[str, Any]:
+    """The keys of the reply that the option `interval` adds."""
+    found: list[Any] = calibration.intervals(values, interval.within)
+    if signature.classes:
+        found = calibration.sets(signature, values, interval.within)
+    key = "sets" if signature.classes else "intervals"
+    return {key: found[0] if scalar else found, "level": interval.level}
 
 
 class ExplainEndpoint(PredictEndpoint):
@@ -172,7 +197,7 @@ def parse(body: bytes, model: LiveModel, *, explain: bool = False) -> Query:
     signature = model.signature
     one = signature.columns[0].name if len(signature.columns) == 1 else None
     # A lone column whose name is also that of an option is the column, as it was before the option came.
-    options = (*OPTIONS, *(option for option in EXPLAIN_OPTIONS if option != one))
+    options = (*OPTIONS, *(option for option in (*EXPLAIN_OPTIONS, *SURE_OPTIONS) if option != one))
     given = [key for key in request if key not in options]
     forms = [key for key in given if key in FORMS]
     scalars = [key for key in given if one is not None and key in ("x", one) and key not in FORMS]
@@ -194,15 +219,37 @@ def parse(body: bytes, model: LiveModel, *, explain: bool = False) -> Query:
         threshold,
         explain,
     )
+    interval = interval_of(request.get("interval"), model) if "interval" in options else None
+    warn = "warnings" in options and flag_of("warnings", request.get("warnings"))
     try:
         matrix = _matrix(request[scalars[0]] if scalars else None, forms, request, model)
     except BadRows as error:
         raise bad_rows(error) from None
     if wanted is not None:
         model.explainer.check(len(matrix))
-    return with_options(
+    query = with_options(
         matrix, probabilities=probabilities, threshold=threshold, scalar=bool(scalars), explain=wanted
     )
+    if interval is None and not warn:
+        return query
+    warnings = None
+    if warn:
+        cell = _cell_of(request, forms[0] if forms else scalars[0], model.signature)
+        warnings = Warnings(*warned(model, matrix, cell))
+    return msgspec.structs.replace(query, plain=False, interval=interval, warnings=warnings)
+
+
+def _cell_of(request: dict[str, Any], form: str, signature: Signature) -> Callable[[int, str], Any]:
+    """A function that gives the cell of a row and a column of a valid request as it was sent."""
+    rows = request[form]
+    if form == "features":
+        places = {name: i for i, name in enumerate(signature.names)}
+        return lambda row, name: rows[row][places[name]]
+    if form == "records":
+        return lambda row, name: rows[row].get(name)
+    if form == "columns":
+        return lambda row, name: rows[name][row] if name in rows else None
+    return lambda _row, _name: rows
 
 
 def _matrix(value: object, forms: list[str], request: dict[str, Any], model: LiveModel) -> NDArray[Any]:

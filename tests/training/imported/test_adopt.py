@@ -80,7 +80,8 @@ def test_a_pickle_becomes_a_champion_that_answers_as_it_does_itself(
     artifact = manifest.load(registry.download(champion, place / "champion"))
     assert artifact.manifest.runtime == "onnx"
     assert sorted(artifact.manifest.files) == [
-        "card.md", "golden.json", "model.onnx", "reference.json", "signature.json"
+        "background.json", "calibration.json", "card.md", "golden.json", "model.onnx", "reference.json",
+        "signature.json",
     ]  # fmt: skip
     asked = [{"size": 4.123456789, "colour": "red"}, {"size": -1e3, "colour": "blue"}]
     found = runtime.load(artifact)(Encoder(artifact.signature).records(asked))
