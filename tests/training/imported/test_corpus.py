@@ -130,6 +130,7 @@ def test_a_saved_model_answers_as_it_does_itself(
     sent = [dict(row, **({column: None} if column in row else {})) for column in signature.names]
     if name != "strict encoder":
         sent.append(row | {"city": "Paris", "plan": "none of them"})
+        sent.append(row | {"city": "none", "plan": "?"})  # words that imputers fill in
     for asked in sent:
         # As `read_csv` gives them: a missing word is NaN, as a missing number is.
         frame = pd.DataFrame([asked], columns=features.columns).astype(object).fillna(np.nan)
