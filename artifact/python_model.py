@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
+from artifact.encode import canonical
 from artifact.manifest import MODEL, ArtifactError
 from artifact.signature import Label, same_label
 
@@ -29,14 +30,21 @@ if TYPE_CHECKING:
 CODE = "code"
 
 Flavor = Literal["pickle", "skops", "xgboost", "lightgbm", "catboost", "onnx", "pyfunc"]
-Dtype = Literal["float", "float32", "int", "int32", "bool", "str", "datetime"]
+Dtype = Literal["float", "float32", "int", "int32", "bool", "str", "datetime", "category"]
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One column as the model was fitted on it; a missing cell is NaN, or None among texts."""
+    """One column as the model was fitted on it; a missing cell is NaN, or None among texts.
+
+    Parameters
+    ----------
+    categories
+        Of a column of pandas categories the values in the model's order; any other value is missing.
+    """
 
     name: str
     dtype: Dtype
+    categories: tuple[Label, ...] = ()
 
 
 class PythonModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -208,7 +216,12 @@ def check_packages(names: tuple[str, ...], fitted: dict[str, str], where: str) -
 
 
 def _columns(rows: NDArray[Any], places: list[int], spec: PythonModel) -> Any:
-    columns = [CONVERT[each.dtype](rows[:, place]) for each, place in zip(spec.inputs, places, strict=True)]
+    columns = [
+        _categories(rows[:, place], each.categories)
+        if each.dtype == "category"
+        else CONVERT[each.dtype](rows[:, place])
+        for each, place in zip(spec.inputs, places, strict=True)
+    ]
     if spec.texts:
         return columns[0]
     if spec.frame:
@@ -220,6 +233,14 @@ def _columns(rows: NDArray[Any], places: list[int], spec: PythonModel) -> Any:
     if all(each.dtype in {"float", "int", "bool"} for each in spec.inputs):
         return np.column_stack([np.asarray(column, np.float64) for column in columns])
     return np.column_stack([np.asarray(column, object) for column in columns])
+
+
+def _categories(cells: NDArray[Any], categories: tuple[Label, ...]) -> Any:
+    import pandas as pd  # of the model's own process
+
+    codes = {canonical(value): code for code, value in enumerate(categories)}
+    found = [-1 if absent(cell) else codes.get(canonical(cell), -1) for cell in cells.tolist()]
+    return pd.Categorical.from_codes(found, categories=pd.Index(categories))
 
 
 def _float(cells: NDArray[Any]) -> NDArray[np.float64]:
@@ -352,7 +373,8 @@ class _XGBoost:
         import xgboost
 
         names = None if hasattr(rows, "columns") else self.booster.feature_names
-        return self.booster.predict(xgboost.DMatrix(rows, feature_names=names))
+        matrix = xgboost.DMatrix(rows, feature_names=names, enable_categorical=names is None)
+        return self.booster.predict(matrix)
 
 
 def _open_lightgbm(path: Path, _spec: PythonModel) -> Any:

@@ -15,11 +15,12 @@ from training.decide.test_set import coverages_of, encode, groups_of, missed_of
 from training.export import background_records, golden_records
 from training.facts import about, data_of, source_tags, write_groups
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
-from training.imported.answers import by_its_answers, check_probabilities
+from training.imported.answers import by_its_answers, by_name, check_probabilities, not_scored
 from training.imported.card import card
 from training.imported.contract import (
     columns_wanted,
     dtypes_of,
+    named_as,
     signature_of,
     spec_of,
     with_fractions_refused,
@@ -69,13 +70,15 @@ def adopt(registry: Registry, job: Job) -> Finished:
     loaded = open_model(asked, registry, job.folder / "fetched")
     if loaded.warning:
         job.progress.say(f"          ! {loaded.warning}")
-    described = describe(loaded.model)
+    available = [*map(str, table.frame.columns), *table.ignored]
+    described = named_as(describe(loaded.model), available)
     signature, spec = _contract(loaded, described, table)
     job.progress.stage("measuring it on the table")
     rows = encode(signature, table, job.test.rows)
+    spec = by_name(loaded.model, described, spec, signature, rows)
     spec = by_its_answers(loaded.model, described, spec, signature, rows)
     score = score_of(loaded.model, spec, signature)
-    scores = _scores(score, rows)
+    scores = _scores(score, rows, signature)
     check_probabilities(signature, scores)
     signature = with_missing_refused(signature, score, rows)
     signature = with_fractions_refused(signature, spec, score, rows)
@@ -107,9 +110,8 @@ def open_model(asked: Model, registry: Registry | None, folder: Path) -> Loaded:
 
 def _contract(loaded: Loaded, described: Described, table: Table) -> tuple[Signature, PythonModel]:
     use_case = table.use_case
-    names = columns_wanted(
-        described, [*map(str, table.frame.columns), *table.ignored], use_case.target, "the table"
-    )
+    available = [*map(str, table.frame.columns), *table.ignored]
+    names = columns_wanted(described, available, use_case.target, "the table")
     for name in names:
         if name not in table.frame.columns:
             raise ModelError(
@@ -122,12 +124,11 @@ def _contract(loaded: Loaded, described: Described, table: Table) -> tuple[Signa
     return signature, spec_of(loaded, described, signature, dtypes)
 
 
-def _scores(score: Score, rows: NDArray[Any]) -> NDArray[np.float64]:
+def _scores(score: Score, rows: NDArray[Any], signature: Signature) -> NDArray[np.float64]:
     try:
         scores = score(rows)
     except Exception as error:
-        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise ModelError(f"The model does not score the table's rows: {reason}.") from error
+        raise ModelError(not_scored(error, signature)) from error
     bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(bad):
         raise ModelError(

@@ -20,8 +20,36 @@ if TYPE_CHECKING:
 
 LOOKED_AT = 500
 """Rows whose answers are looked at."""
+SHOWN = 12
 OFF_ONE = 1e-3
 """How far the sum of a row's probabilities may be from 1: float16 has three digits."""
+
+
+def not_scored(error: Exception, signature: Signature) -> str:
+    """Why a model does not score the rows of a table: its own error, and the columns that it was given."""
+    reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    names = signature.names
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return (
+        f"The model does not score the table's rows: {reason}. "
+        f"It was given the columns {', '.join(map(repr, names[:SHOWN]))}{more}."
+    )
+
+
+def by_name(
+    model: Any, described: Described, spec: PythonModel, signature: Signature, rows: NDArray[Any]
+) -> PythonModel:
+    """The spec of a model that names no columns and fails on an array: it may ask for them by name."""
+    if described.names or spec.frame or spec.texts:
+        return spec
+    framed = msgspec.structs.replace(spec, frame=True)
+    for each in (spec, framed):
+        try:
+            answer_of(model, each, signature)(rows[:LOOKED_AT])
+        except Exception:  # noqa: BLE001, S112 - whatever the model raises, it is told where both fail
+            continue
+        return each
+    return spec
 
 
 def by_its_answers(
@@ -40,8 +68,7 @@ def by_its_answers(
     try:
         answered = answer_of(model, spec, signature)(rows)
     except Exception as error:
-        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise ModelError(f"The model does not score the table's rows: {reason}.") from error
+        raise ModelError(not_scored(error, signature)) from error
     wanted = [canonical(label) for label in signature.classes]
     named = [canonical(name) for name in getattr(answered, "columns", ())]
     if sorted(named) == sorted(wanted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,6 +32,27 @@ NUMBERS = frozenset({"float", "float32", "int", "int32"})
 MAX_CATEGORIES = 500
 """Different texts of a column from which on the signature lists none of them."""
 SHOWN = 5
+
+
+def named_as(described: Described, available: Sequence[str]) -> Described:
+    """The model with the names of a table, where its own have lost their spaces.
+
+    A name of the model that two columns of the table could have is left as it is.
+    """
+    if not described.spaceless:
+        return described
+    spaceless = [name.replace(" ", "_") for name in available]
+    ours = {
+        short: name
+        for short, name in zip(spaceless, available, strict=True)
+        if spaceless.count(short) == 1 and short in described.names
+    }
+    return replace(
+        described,
+        names=tuple(ours.get(name, name) for name in described.names),
+        dtypes={ours.get(name, name): dtype for name, dtype in described.dtypes.items()},
+        categories={ours.get(name, name): values for name, values in described.categories.items()},
+    )
 
 
 def columns_wanted(
@@ -64,9 +86,8 @@ def columns_wanted(
     if described.columns and len(features) != described.columns:
         raise ModelError(
             f"The model was fitted on an array of {described.columns} columns without names, and {source} "
-            f"has "
-            f"{len(features)} beside the target {target!r}; leave_out in the use case names those that it "
-            f"does not read."
+            f"has {len(features)} beside the target {target!r}. Name a table that has only the columns that "
+            f"it reads, in its order, or name the others as leave_out in the use case."
         )
     return features
 
@@ -169,6 +190,7 @@ def _column(described: Described, cells: pd.Series[Any], name: str, dtype: Dtype
         )
     counts = Counter(map(canonical, seen.tolist()))
     ordered = sorted(counts, key=lambda word: (-counts[word], word))
+    listed = dict.fromkeys([*ordered, *map(canonical, described.categories.get(name, ()))])
     known = described.known.get(name)
     if known is not None:  # its encoder refuses all else
         allowed = dict.fromkeys(canonical(value) for value in known if value is not None)
@@ -184,8 +206,8 @@ def _column(described: Described, cells: pd.Series[Any], name: str, dtype: Dtype
         kind="category",
         missing="allow",
         unknown="pass",
-        categories=tuple(ordered),
-        mode=ordered[0] if ordered else None,
+        categories=tuple(listed),
+        mode=next(iter(listed), None),
     )
 
 
@@ -249,7 +271,10 @@ def spec_of(
     return PythonModel(
         flavor=loaded.flavor,
         file=f"model/{loaded.file.name}",
-        inputs=tuple(Input(name=name, dtype=dtype) for name, dtype in dtypes.items()),
+        inputs=tuple(
+            Input(name, dtype, tuple(map(label_of, described.categories.get(name, ()))))
+            for name, dtype in dtypes.items()
+        ),
         frame=described.frame,
         method=described.method,
         methods=described.methods,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from artifact.onnx_table import OnnxTable
+from training.imported.categories import categories_of, reading_parts
 from training.imported.load import ModelError
 from training.imported.onnx_file import classes_of, last_operator
 
@@ -55,6 +56,10 @@ class Described:
         It was fitted on a list of texts, as a pipeline is that begins with a vectorizer.
     probabilities
         Its method `predict` answers probabilities of `classes`, as boosters do.
+    categories
+        Values of the columns that it reads as pandas categories.
+    spaceless
+        Its names have "_" where those of the table may have a space, as LightGBM writes them.
     every
         The type of all columns, of which no name is known.
     answers
@@ -77,6 +82,8 @@ class Described:
     classes: tuple[Any, ...]
     dtypes: dict[str, Dtype] = field(default_factory=dict)
     known: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    categories: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    spaceless: bool = False
     texts: bool = False
     probabilities: bool = False
     decides: bool = False
@@ -107,6 +114,7 @@ def describe(model: Any) -> Described:
             f"only a part of one."
         )
     names = _names(model)
+    categories = categories_of(model)
     texts = not names and bool(getattr(_first(model), "vocabulary_", None))
     classes = tuple(value.item() if isinstance(value, np.generic) else value for value in _classes(model))
     probabilities = classes and callable(getattr(model, "predict_proba", None))
@@ -115,8 +123,10 @@ def describe(model: Any) -> Described:
         method="predict_proba" if probabilities else "predict",
         names=names,
         columns=len(names) or (1 if texts else int(getattr(model, "n_features_in_", 0) or _width(model))),
-        frame=hasattr(model, "feature_names_in_") or _takes_names(model),
+        frame=hasattr(model, "feature_names_in_") or _takes_names(model) or bool(categories),
         classes=classes,
+        categories=categories,
+        spaceless=any(type(part).__module__.startswith("lightgbm") for part in reading_parts(model)),
         texts=texts,
         decides=bool(probabilities) and _decides(model),
         methods=_methods(model),
@@ -125,6 +135,7 @@ def describe(model: Any) -> Described:
         described.dtypes[column] = _dtype(known)
         if refuses:
             described.known[column] = tuple(known.tolist())
+    described.dtypes.update(dict.fromkeys(categories, "category"))
     return described
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from training.imported.adopt import open_model
-from training.imported.contract import NUMBERS, columns_wanted
+from training.imported.contract import NUMBERS, columns_wanted, named_as
 from training.imported.describe import describe
 from training.imported.load import FLAVORS, ModelError, NoTableError
 from training.imported.tensor_graph import read_graph
@@ -166,6 +166,7 @@ def write_model_use_case(
     draft = UseCase(name=named, target=target, source=source_of(table), read=read, formats=dict(formats))
     raw = read_source(draft)
     available = [str(column).strip() for column in raw.frame.columns]
+    described = named_as(described, available)
     wanted = columns_wanted(described, available, target, table.name)
     kinds: dict[str, KindSetting] = {}
     for column in available:

@@ -137,6 +137,10 @@ def contract_of(loaded: Loaded, use_case: UseCase) -> Contract:
         )
         for name in names
     }
+    for name, listed in described.categories.items():
+        columns[name] = Known(
+            "category", listed, example=canonical(listed[0]), source="one of its categories"
+        )
     failed = ""
     for values in _combinations([name for name, each in columns.items() if each.example is None]):
         filled = {name: _filled(each, values.get(name)) for name, each in columns.items()}
@@ -275,7 +279,7 @@ def _other(known: Known, example: Any, number: int) -> Any:
     values = [value for value in known.values if value is not None]
     if values:
         value = values[number % len(values)]
-        return canonical(value) if known.refuses or known.dtype in {"str", "bool"} else value
+        return canonical(value) if known.refuses or known.dtype in {"str", "bool", "category"} else value
     if known.minimum is not None and known.maximum is not None:
         return (example, known.minimum, known.maximum)[number % 3]
     return example + (number % 3) - 1 if isinstance(example, float) else example
