@@ -59,9 +59,9 @@ def with_named_version(use_case: UseCase) -> UseCase:
 
 
 def settings_digest(use_case: UseCase) -> str:
-    """A digest of the settings of a use case, without its folder and the texts for people."""
+    """A digest of the settings that make a model, so without its folder, texts for people and [live]."""
     said = msgspec.to_builtins(use_case)
-    for words in ("title", "description", "card", "file"):
+    for words in ("title", "description", "card", "live", "file"):
         said.pop(words)
     if not use_case.gate.fairness:
         said["gate"].pop("fairness")  # a digest of before it existed stays the same
