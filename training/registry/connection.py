@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _UNAUTHORISED = re.compile(r"\b401\b|Unauthorized", re.IGNORECASE)
-_CREDENTIALS = (
-    "It asks for credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-    "MLFLOW_TRACKING_TOKEN."
-)
 
 _DEFAULTS = {
     # With MLflow's defaults, 120 s and 7 retries, it takes minutes to notice that a server is dead.
@@ -97,8 +93,9 @@ class Connection:
         except Exception as error:
             # An HTTP status, a socket, SQLAlchemy, a full disk: callers treat them all alike.
             where = f"The MLflow registry {shown_uri(self.uri)}"
-            advice = _CREDENTIALS if _UNAUTHORISED.search(str(error)) else self._advice()
-            raise RegistryError(f"{where} could not {what}: {_reason(error)} {advice}") from error
+            if _UNAUTHORISED.search(str(error)):
+                raise RegistryError(f"{where} could not {what}: {_refused(self.uri)}") from error
+            raise RegistryError(f"{where} could not {what}: {_reason(error)} {self._advice()}") from error
 
     @contextmanager
     def as_default(self) -> Iterator[None]:
@@ -134,6 +131,24 @@ def _import_mlflow() -> Any:
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return mlflow
+
+
+def _refused(uri: str) -> str:
+    """Why a server has answered 401, by the credentials that it was sent; no password is in it."""
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if user and os.environ.get("MLFLOW_TRACKING_PASSWORD"):
+        return (
+            f"it does not accept the user {user!r} with the password; check MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD."
+        )
+    if os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        return "it does not accept the token; check MLFLOW_TRACKING_TOKEN."
+    if "@" in uri.partition("://")[2].partition("/")[0]:
+        return "it does not accept the user and the password in MLFLOW_TRACKING_URI."
+    return (
+        "it asks for credentials, and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD are not set (nor "
+        "MLFLOW_TRACKING_TOKEN)."
+    )
 
 
 def _reason(error: BaseException) -> str:
