@@ -157,7 +157,14 @@ class Batcher:
             seconds = math.inf
             for _ in range(3):
                 start = clock()
-                self._score(matrix)
+                try:
+                    self._score(matrix)
+                except Exception:
+                    if rows == 1:
+                        raise
+                    # So many rows exceed the time or the memory of a call; fewer are taken from now on.
+                    seconds = max(clock() - start, 2 * allowed)
+                    break
                 seconds = min(seconds, clock() - start)
                 if seconds > 10 * allowed:
                     break  # no neighbour on a busy machine explains that
