@@ -367,6 +367,11 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         self.live = gateway.live
         if self.settings.keys or self.settings.jwks:
             gateway.keys = self._keys()
+        if self.settings.audit_log:
+            from serving.http.lane import lane
+            from serving.observe.audit import Audit
+
+            lane.audit = Audit(Path(self.settings.audit_log))
         if self.settings.watch_s:
             gateway.watch = self._watch(gateway)
         if guards.usable(guards.UVICORN):

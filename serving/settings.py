@@ -51,6 +51,11 @@ class Settings:
         "",
         is_="the file of keys that `python -m deploy keys` writes; without it every request is admitted",
     )
+    audit_log: str = _setting(
+        "",
+        is_="a file of who asked which model and version, when, and what came of it; without it there is "
+        "none",
+    )
     jwks: str = _setting(
         "", is_="a JWKS, as a file or an `https://` URL: its public keys check the tokens (JWT) of callers"
     )

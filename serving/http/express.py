@@ -241,6 +241,8 @@ class ExpressConnection(Connection):
         # The usual reply, in one write; its metrics by the batch: 1.5 us less than `_reply`.
         tally = plain.tally
         tally(self._started)
+        if lane.audit is not None:
+            self._audit(200)
         request_id = plain.head.request_id
         if request_id is None:
             self.transport.write(
@@ -257,6 +259,13 @@ class ExpressConnection(Connection):
             if draw < lane.sample_rate or (trace is not None and lane.log.follows(trace)):
                 self._tell(reply, scores, draw)
         self._answered()
+
+    def _audit(self, status: int) -> None:
+        plain, audit = self._plain, lane.audit
+        assert plain is not None and audit is not None  # noqa: S101, PT018 - the caller looked
+        caller = self._principal.name if self._principal is not None else ""
+        model = plain.endpoint.model
+        audit(caller, model.name, model.version, plain.endpoint.name, status)
 
     def _tell(self, reply: Reply, scores: Scores | None, draw: float, problem: Problem | None = None) -> None:
         """Log and trace the request that was just answered."""
@@ -284,6 +293,8 @@ class ExpressConnection(Connection):
         endpoint = plain.endpoint
         model = endpoint.model
         lane.observe(model.name, model.version, endpoint.name, reply.status, seconds, reason=reply.reason)
+        if lane.audit is not None:
+            self._audit(reply.status)
         close = self._closing or (self._half_closed and not self._held)
         name = problem.request_id.encode("latin-1") if problem is not None else plain.head.request_id
         self.transport.write(self._whole(reply, name, close=close))

@@ -20,6 +20,7 @@ from serving.http.caller import caller_of, presence_of
 from serving.http.docs_page import docs_page
 from serving.http.fair_queue import FairQueue, Place
 from serving.http.head import as_sent, name_request, read_head, request_id_of
+from serving.http.lane import lane
 from serving.http.openapi import document
 from serving.http.routes import Live, Page, Routes, heads_of
 from serving.observe import metrics
@@ -224,8 +225,16 @@ class Gateway:
         seconds = perf_counter() - context.started
         model = endpoint.model
         self._observe(model.name, model.version, endpoint.name, reply.status, seconds, reason=reply.reason)
+        self._audit(endpoint.name, reply.status, context, model)
         self._tell(endpoint.name, reply, context, endpoint)
         await send_reply(send, reply, context.name)
+
+    def _audit(self, name: str, status: int, context: RequestContext, model: LiveModel | None) -> None:
+        if lane.audit is None:
+            return
+        caller = context.principal.name if context.principal is not None else ""
+        of = (model.name, model.version) if model is not None else ("", "")
+        lane.audit(caller, *of, name, status)
 
     def _tell(
         self, name: str, reply: Reply, context: RequestContext, endpoint: Endpoint | None = None
@@ -283,6 +292,7 @@ class Gateway:
         self._observe(
             model, version, name, reply.status, perf_counter() - context.started, reason=reply.reason
         )
+        self._audit(name, reply.status, context, context.model)
         self._tell(name, reply, context)
         await send_reply(send, reply, context.name)
 
@@ -327,6 +337,8 @@ class Gateway:
         """Let BentoML answer; its errors are logged as well."""
 
         async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._audit(name, message["status"], context, None)
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 context.request_id = name_request(context.head)
                 self._tell(name, Reply(message["status"], b"", b""), context)
@@ -362,11 +374,11 @@ class Gateway:
         async def tell(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 self._on_started()
-                for follower in (self.watch, self.keys):
+                for follower in (self.watch, self.keys, lane.audit):
                     if follower is not None:
                         follower.start()
             elif message["type"] == "lifespan.shutdown.complete":
-                for follower in (self.watch, self.keys):
+                for follower in (self.watch, self.keys, lane.audit):
                     if follower is not None:
                         await asyncio.get_running_loop().run_in_executor(None, follower.close)
                 self.catalog.close()

@@ -11,6 +11,7 @@ from serving.settings import Settings
 if TYPE_CHECKING:
     from serving.http.heads import Heads
     from serving.http.routes import Live
+    from serving.observe.audit import Audit
     from serving.observe.metrics import Observer
 
 
@@ -27,6 +28,7 @@ class Lane:
         self.log = RequestLog("express", 0)
         self.log_refused = RequestLog("gateway", 0)
         self.traced = False
+        self.audit: Audit | None = None
         self.sample_rate: float | None = (
             None  # fraction of the successful replies that `log` is called for; None: it is never called
         )

@@ -156,6 +156,10 @@ KEYS_REFUSED = Gauge(
     multiprocess_mode="livemax",
 )
 
+AUDIT_LOST = Counter(
+    "okamochi_audit_lost", "Requests that are not in the audit log, because it could not be written."
+)
+
 MODEL_PROCESS_RESTARTS = Counter(
     "okamochi_model_process_restarts", "Processes of a model that were replaced.", ["model"]
 )
