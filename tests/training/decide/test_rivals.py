@@ -9,8 +9,8 @@ import pytest
 
 from artifact.sealing import Sealing, add_key
 from serving.prediction_log.folder import Folder
-from tests.training.decide.shadow_log import answered, sealed, write_folder
-from training.decide.live_log import NothingToJudgeError, psycopg_url
+from tests.training.decide.shadow_log import answered, write_folder
+from training.decide.live_log import NothingToJudgeError
 from training.decide.live_pairs import UNKNOWN, read_pairs
 from training.registry.mlflow_registry import Registry
 from training.registry.records import CANARY, CHAMPION, SHADOW
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
     from tests.training.decide.test_promote import Make
     from training.registry.records import Version
-
-SHADOWS = """
-CREATE TABLE IF NOT EXISTS okamochi_shadows (
-    id text NOT NULL, row integer NOT NULL, at timestamptz NOT NULL, model text NOT NULL,
-    version text NOT NULL, prediction jsonb NOT NULL, scores jsonb NOT NULL, PRIMARY KEY (id, row, version),
-    FOREIGN KEY (id, row) REFERENCES okamochi_predictions ON DELETE CASCADE)
-"""
 
 
 @pytest.fixture
@@ -51,7 +44,7 @@ def test_a_folder_gives_the_rows_that_both_scored(store: Folder) -> None:
     assert [pair.actual for pair in found[:30]] == actual[:30]
     assert {pair.actual for pair in found[30:]} == {UNKNOWN}
     assert found[7].scores == lines[7].scores
-    assert found[7].shadow_scores == shadows[7]["scores"]
+    assert found[7].shadow_scores == shadows[7].scores
     assert found[7].columns == lines[7].columns
     known = list(read_pairs(str(store.path), "fruit", "1", "2", known_only=True))
     assert known == found[:30]
@@ -74,7 +67,7 @@ def test_an_encrypted_folder_gives_the_same(
     sealing = Folder(tmp_path / "sealed", file_bytes=1_000_000, file_s=1e9, sealing=keys)
     written = answered(60, 0.8, 0.9)
     write_folder(store, *written)
-    write_folder(sealing, *written, sealing=keys)
+    write_folder(sealing, *written)
     assert b"plum" not in b"".join(path.read_bytes() for path in sealing.path.glob("*.jsonl"))
     found = list(read_pairs(str(sealing.path), "fruit", "1", "2"))
     assert len(found) == 60
@@ -86,8 +79,6 @@ def test_an_encrypted_folder_gives_the_same(
 
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_postgresql_gives_the_same(postgres_url: str, store: Folder, keys: Sealing, encrypted: bool) -> None:
-    import psycopg
-
     from serving.prediction_log.postgres import Postgres
     from tests.serving.prediction_log.rows import tell
 
@@ -99,18 +90,8 @@ def test_postgresql_gives_the_same(postgres_url: str, store: Folder, keys: Seali
     database = Postgres(postgres_url, sealing)
     database.write(lines)
     tell(database, *zip(lines[:20], actual[:20], strict=True))
+    database.write_shadows(shadows[:30])
     database.close()
-    with psycopg.connect(psycopg_url(postgres_url), autocommit=True) as connection:
-        connection.execute(SHADOWS)
-        for each in shadows[:30]:
-            line = sealed(each, sealing)
-            prediction = {"key": line["key"], "sealed": line["sealed"]} if encrypted else line["prediction"]
-            connection.execute(
-                "INSERT INTO okamochi_shadows (id, row, at, model, version, prediction, scores) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                (line["id"], line["row"], line["at"], model, line["version"],
-                 json.dumps(prediction), json.dumps(line.get("scores", []))),
-            )  # fmt: skip
     for known_only, expected in ((False, 30), (True, 20)):
         found = list(read_pairs(postgres_url, model, "1", "2", known_only=known_only))
         assert len(found) == expected
