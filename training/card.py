@@ -9,6 +9,7 @@ import numpy as np
 from training.fairness_report import factor_lines, fairness_lines
 from training.metrics.conformal import SPLITS
 from training.metrics.metric import METRICS
+from training.metrics.robustness import NOISE
 from training.model_card import (
     ANALYSES,
     CAVEATS,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from training.metrics.conformal import Coverage
     from training.metrics.fairness import Fairness
     from training.metrics.importances import Importance
+    from training.metrics.robustness import Robustness
     from training.metrics.slices import SliceFigure
     from training.search.search import SearchResult
     from training.search.trial import Trial
@@ -50,6 +52,7 @@ def card(
     groups: Sequence[Fairness] = (),
     importances: Sequence[Importance] = (),
     coverages: Sequence[Coverage] = (),
+    robust: Robustness | None = None,
     notes: Sequence[str] = (),
 ) -> str:
     """Write the card as Markdown.
@@ -64,6 +67,8 @@ def card(
         How the model treats groups of people.
     coverages
         What prediction intervals, or sets of classes, come to.
+    robust
+        What noise does; None for a table without numbers.
     notes
         Sentences on what was cleaned or left out.
     """
@@ -81,6 +86,7 @@ def card(
     analyses += ["", *fairness_lines(groups, signature.target)] if groups else []
     analyses += ["", *_importances(importances)] if importances else []
     analyses += ["", *coverage_lines(coverages, signature)] if coverages else []
+    analyses += ["", *robustness_lines(robust, signature)] if robust is not None else []
     columns = _columns(signature.columns)
     training = f"{train_rows:,} rows of the same table; SHA-256 of the data `{digest[:16]}…`."
     sections = {
@@ -149,8 +155,22 @@ def _slices(metric: str, slices: Sequence[SliceFigure]) -> list[str]:
 
 
 def _importances(importances: Sequence[Importance]) -> list[str]:
-    rows = [f"| {_cell(each.column)} | {each.mean:.3g} |" for each in importances[:MAX_IMPORTANCES]]
-    return ["### What it relies on", "", "| column | loss when shuffled |", "|---|---|", *rows]
+    rows = [
+        f"| {_cell(each.column)} | {each.mean:.3g} | {each.mean - each.error:.3g} to "
+        f"{each.mean + each.error:.3g} |"
+        for each in importances[:MAX_IMPORTANCES]
+    ]
+    head = "| column | loss when shuffled | 95 % interval over shuffles |"
+    return ["### What it relies on", "", head, "|---|---|---|", *rows]
+
+
+def robustness_lines(found: Robustness, signature: Signature) -> list[str]:
+    """What a little noise does."""
+    told = f"{found.changed:.2%} of the labels change"
+    if not signature.classes:
+        told = f"a prediction moves by {found.changed:.2%} of the predictions' standard deviation, on average"
+    noise = f"noise of {NOISE:.0%} of its standard deviation in every number column at once"
+    return ["### Robustness", "", f"With {noise}, {told} ({found.rows:,} held-out rows with noise)."]
 
 
 def _columns(columns: Sequence[Column]) -> list[str]:

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from training.decide.test_set import TestSet
     from training.export import ExportResult
     from training.job import Job
+    from training.metrics.dependence import Dependence
     from training.metrics.fairness import Fairness
     from training.metrics.importances import Importance
+    from training.metrics.robustness import Robustness
     from training.search.search import SearchResult
     from training.search.trial import Trial
     from training.tables.data import Table
@@ -48,6 +50,8 @@ class Trained:
     scores: NDArray[np.float64]
     baseline: NDArray[np.float64]
     importances: tuple[Importance, ...]
+    robust: Robustness | None = None
+    dependences: tuple[Dependence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ def _card(job: Job, made: Trained, figures: Mapping[str, float], baseline: Mappi
         slices=parts,
         groups=groups_of(test, made.signature, made.scores),
         importances=made.importances,
+        robust=made.robust,
         coverages=coverages_of(made.signature, test, made.scores),
         notes=[str(note) for note in table.notes],
     )
@@ -232,6 +237,7 @@ def draw(job: Job, made: Trained) -> None:
         metric=job.metric,
         trials=made.result.trials,
         importances=made.importances,
+        dependences=made.dependences,
     )
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.signature import Signature
+    from training.metrics.dependence import Dependence
     from training.metrics.importances import Importance
     from training.search.trial import Trial
 
@@ -45,6 +46,7 @@ def plots(
     metric: str,
     trials: Sequence[Trial] = (),
     importances: Sequence[Importance] = (),
+    dependences: Sequence[Dependence] = (),
 ) -> dict[str, Figure]:
     """The pictures of a task, by the name of their file.
 
@@ -66,6 +68,9 @@ def plots(
         found["residuals"] = _residuals(signature, y, scores)
     if importances:
         found["importances"] = _importances(importances, metric)
+    for each in dependences:
+        # The name of a column may be no name of a file.
+        found[f"dependence_{signature.names.index(each.column) + 1}"] = _dependence(signature, each)
     if trials:
         found["search"] = _search(trials, metric)
     return found
@@ -222,6 +227,22 @@ def _importances(importances: Sequence[Importance], metric: str) -> Figure:
         color=COLOURS[0],
         error_kw={"ecolor": SOFT, "elinewidth": 1},
     )
+    return figure
+
+
+def _dependence(signature: Signature, found: Dependence) -> Figure:
+    name = found.column[:60]
+    score = "Mean probability" if signature.classes else f"Mean {signature.target}"
+    figure, axes = _axes(f"Partial dependence on {name}", name, score)
+    sides = _sides(signature) if signature.classes else [(0, signature.target)]
+    names = [each[:20] if isinstance(each, str) else each for each in found.values]
+    marker = "o" if isinstance(names[0], str) else ""
+    for (place, label), colour in zip(sides, COLOURS, strict=False):
+        axes.plot(names, found.scores[:, place], color=colour, linewidth=2, label=label, marker=marker)
+    if isinstance(names[0], str):
+        axes.tick_params(axis="x", rotation=30)
+    if signature.classes:
+        axes.legend(frameon=False)
     return figure
 
 

@@ -21,8 +21,10 @@ from training.imported.adopt import adopt
 from training.imported.unmeasured import adopt_unmeasured
 from training.imported.unmeasured_tensors import adopt_tensors
 from training.job import Budget, Job
+from training.metrics.dependence import dependences
 from training.metrics.importances import importances
 from training.metrics.metric import METRICS
+from training.metrics.robustness import robustness
 from training.owner import check_owner, columns_of
 from training.pending import Finished, only_run, pending, record, save
 from training.registry.mlflow_registry import Registry
@@ -309,6 +311,10 @@ def _measured(
         scores=score(test_matrix),
         baseline=scores_of(baseline, test_matrix, classes),
         importances=tuple(found),
+        robust=robustness(score, test_matrix, signature, seed=job.budget.seed),
+        dependences=tuple(
+            dependences(score, test_matrix, signature, [each.column for each in found], seed=job.budget.seed)
+        ),
     )
 
 

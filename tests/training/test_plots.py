@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.training.made_tables import messy
+from training.metrics.dependence import Dependence
 from training.metrics.truth import truth_of
 from training.plots import plots
 from training.search.trial import Trial
@@ -25,3 +26,16 @@ def test_every_task_has_its_pictures(task, tmp_path):
     for name, figure in found.items():
         figure.savefig(tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("values", [(1.0, 2.0, 3.0), ("red", "a name of many more than twenty letters")])
+def test_partial_dependence_is_a_picture_whatever_the_column_is_called(values, tmp_path):
+    made = messy("multiclass", 60)
+    column = made.signature.names[0]
+    curve = Dependence(column, values, np.full((len(values), len(made.signature.classes)), 0.5))
+    scores = np.eye(len(made.signature.classes))[
+        truth_of("multiclass", made.labels, made.signature.classes).y
+    ]
+    found = plots(made.signature, made.labels, scores, metric="accuracy", dependences=[curve])
+    found["dependence_1"].savefig(tmp_path / "dependence.png")
+    assert (tmp_path / "dependence.png").stat().st_size > 5_000

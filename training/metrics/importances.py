@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import stats
 
 from training.metrics.metric import METRICS
 from training.metrics.truth import truth_of
@@ -23,11 +24,20 @@ MAX_CELLS_OF_A_CALL = 2_000_000  # 16 MB
 
 @dataclass(frozen=True)
 class Importance:
-    """How much worse the metric gets when a raw column is shuffled; the mean and spread of the shuffles."""
+    """How much worse the metric gets when a raw column is shuffled.
+
+    Parameters
+    ----------
+    mean, spread
+        The mean and the standard deviation of the shuffles.
+    error
+        Half the 95 % interval of the mean over shuffles; 0 for a single shuffle, which has none.
+    """
 
     column: str
     mean: float
     spread: float
+    error: float = 0.0
 
 
 def importances(
@@ -72,7 +82,20 @@ def importances(
         for scores, (name, _) in zip(np.split(score(stacked), len(group)), group, strict=True):
             drops[name].append(found.sign * (whole - found.compute(truth, scores)))
     result = [
-        Importance(name, float(np.mean(each)) if each else 0.0, float(np.std(each)) if each else 0.0)
+        Importance(
+            name,
+            float(np.mean(each)) if each else 0.0,
+            float(np.std(each)) if each else 0.0,
+            _half_interval(each),
+        )
         for name, each in drops.items()
     ]
     return sorted(result, key=lambda each: (-each.mean, each.column))
+
+
+def _half_interval(drops: Sequence[float]) -> float:
+    """Half the 95 % interval of the mean, by Student's t."""
+    n = len(drops)
+    if n < 2:
+        return 0.0
+    return float(stats.t.ppf(0.975, n - 1) * np.std(drops, ddof=1) / np.sqrt(n))
