@@ -14,10 +14,10 @@ from bisect import bisect_left
 from collections import Counter as Counted
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from threading import Lock
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -32,6 +32,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from artifact.models_lock import ROLES
 from serving import guards
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 if guards.usable(guards.METRIC_FILES):
     from serving.observe import metric_files
@@ -307,8 +310,7 @@ class ShadowMetrics:
         self._rows = SHADOW_ROWS.labels(model, version)
         self._agreed = SHADOW_AGREED.labels(model, version)
         self._seconds = SHADOW_SECONDS.labels(model, version)
-        self._lock = Lock()
-        self._differences = _Values(SHADOW_DIFFERENCE.labels(model, version), DIFFERENCES)
+        self._differences = SHADOW_DIFFERENCE.labels(model, version)
         for reason in ("full", "sampled_out", "failed"):
             SHADOW_DROPPED.labels(model, version, reason)
 
@@ -325,11 +327,16 @@ class ShadowMetrics:
         """Count rows with the champion's label."""
         self._agreed.inc(rows)
 
-    def differences(self, values: Sequence[float]) -> None:
+    def differences(self, values: NDArray[np.float64]) -> None:
         """Count the differences of scores, one a row."""
-        with self._lock:
-            self._differences.values.extend(values)
-            self._differences.flush()
+        if not _IN_ONE_STEP:
+            for value in values.tolist():
+                self._differences.observe(value)
+            return
+        self._differences._sum.inc(float(values.sum()))  # noqa: SLF001
+        counts = np.bincount(np.searchsorted(DIFFERENCES, values))
+        for bucket in np.flatnonzero(counts).tolist():
+            self._differences._buckets[bucket].inc(int(counts[bucket]))  # noqa: SLF001
 
 
 class Observer:

@@ -41,13 +41,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bentoml.okamochi")
 
-LOOK_S = 0.01
+LOOK_S = 0.05
 """How often the loop looks whether there is time."""
 MAX_BUSY = 0.8
-"""Fraction of the time since the last look that the event loop may have worked."""
+"""Fraction of the time since the last look that the event loop may have worked or waited for a processor."""
 MAX_BUFFERED_ROWS = 4_096
 MAX_BUFFERED_BYTES = 8 * 1024 * 1024
 COMPLAIN_EVERY_S = 60.0
+
+
+def worked_s() -> float:
+    """Seconds that this thread has worked or, where Linux tells, waited for a processor.
+
+    With the work alone, a full loop would seem idle where other processes or a limit take the processor away.
+    """
+    try:
+        with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:  # noqa: PTH123 - a Path costs more
+            work, wait, _ = file.read().split()
+            return (int(work) + int(wait)) / 1e9
+    except (OSError, ValueError):
+        return thread_time()
 
 
 class _Answered(NamedTuple):
@@ -80,7 +93,7 @@ class Shadow:
         self._batcher: Any = None  # the champion's, while rows wait
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
-        self._looked = (0.0, 0.0)  # by the clock, and by the processor time of the loop
+        self._looked = (0.0, 0.0)  # by the clock, and by the work of the loop
         self._not_before = 0.0
         self._full = self._sampled_out = 0  # rows dropped since they were last counted
         self._translations: dict[int, tuple[Signature, Callable[[Any], NDArray[Any]]]] = {}
@@ -113,7 +126,7 @@ class Shadow:
             self._waiting.append(_Answered(signature, query.rows, n, scores, first, captured))
             if self._timer is None:
                 self._batcher = batcher
-                self._looked = perf_counter(), thread_time()
+                self._looked = perf_counter(), worked_s()
                 self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
             return reply
 
@@ -123,7 +136,7 @@ class Shadow:
 
     def _look(self) -> None:
         """Hand some rows to the thread if there is time; look again while rows wait."""
-        now, worked = perf_counter(), thread_time()
+        now, worked = perf_counter(), worked_s()
         busy = (worked - self._looked[1]) / max(now - self._looked[0], 1e-9)
         self._looked = now, worked
         batcher = self._batcher
@@ -217,12 +230,12 @@ class Shadow:
         own = self.model.signature
         if not own.classes:
             off = np.abs(said - scores) / np.maximum(np.abs(said), 1e-9)
-            self._metrics.differences(off.max(axis=1).tolist())
+            self._metrics.differences(off.max(axis=1))
             return
         agreed = decide(champion, said) == decide(own, scores)
         self._metrics.agreed(int(agreed.sum()))
         chances = probabilities(champion, said), probabilities(own, scores)
-        self._metrics.differences(np.abs(chances[0] - chances[1]).max(axis=1).tolist())
+        self._metrics.differences(np.abs(chances[0] - chances[1]).max(axis=1))
 
     def _write(self, log: PredictionLog, taken: list[_Answered], scores: NDArray[np.float64]) -> None:
         """Log what it predicts for the rows that are logged."""
