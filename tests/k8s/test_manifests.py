@@ -313,6 +313,21 @@ def test_production_needs_keys_and_its_clients_have_theirs(objects: dict[str, li
     assert "OKAMOCHI_KEYS" not in str(objects["overlays/local"])
 
 
+def test_the_edge_has_tls_and_publishes_no_metrics(objects: dict[str, list[Object]]) -> None:
+    found = objects["components/tls"]
+    listeners = {each["name"]: each for each in one(found, "Gateway", "okamochi")["spec"]["listeners"]}
+    assert listeners["https"]["tls"]["certificateRefs"] == [{"kind": "Secret", "name": "okamochi-tls"}]
+    route = one(found, "HTTPRoute", "okamochi-tls")["spec"]
+    assert [each["sectionName"] for each in route["parentRefs"]] == ["https"]
+    (rule,) = route["rules"]
+    prefixes = [each["path"]["value"] for each in rule["matches"]]
+    for private in ("/metrics", "/docs", "/openapi.json", "/livez", "/readyz", "/"):
+        assert not any(private == prefix or private.startswith(f"{prefix}/") for prefix in prefixes)
+    (redirect,) = one(found, "HTTPRoute", "okamochi-redirect")["spec"]["rules"]
+    assert redirect["filters"][0]["requestRedirect"]["scheme"] == "https"
+    assert "backendRefs" not in redirect
+
+
 def test_production_opens_no_port_of_the_nodes(objects: dict[str, list[Object]]) -> None:
     for service in of_kind(objects["overlays/production"], "Service"):
         assert service["spec"].get("type", "ClusterIP") == "ClusterIP"
