@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     Serve = Callable[..., AbstractContextManager[Server]]
 
 FRAGILE = request("/models/fragile/predict", b'{"features": [[5.1, 3.5, 1.4, 0.2]]}')
+MAX_WORKER_MB = 160
 LINEAR = request("/models/linear/predict", b'{"x": 4}')
 
 
@@ -57,6 +59,27 @@ def test_a_models_process_that_is_killed_under_load_costs_nobody_an_answer(
         assert one(server, FRAGILE).status == 200
         if which == "scorer":
             assert before == {keeper.pid for keeper in of_models(server)}
+            took = [int(each) for each in re.findall(r"was replaced in (\d+) ms", server.log.read_text())]
+            assert took
+            figures["model_scorer_killed"]["most_ms_until_replaced"] = max(took)
+            assert not FULL or max(took) < 2_000
+
+
+def test_the_memory_of_a_model_is_its_processes(serve: Serve, figures: dict[str, Any]) -> None:
+    """The worker beside it stays small, as it imports none of its libraries; a metric tells the other's."""
+    with serve(models=("linear", "iris", "loans", "fragile")) as server:
+        assert one(server, FRAGILE).status == 200
+        (worker,) = workers(server)
+        own_mb = worker.memory_full_info().pss / (1 << 20)
+        told = one(server, request("/metrics", method="GET")).body.decode()
+        (of_model,) = re.findall(
+            r'^okamochi_model_process_bytes\{model="fragile"\} (\S+)', told, re.MULTILINE
+        )
+        figures["memory_with_a_python_model"] = {
+            "worker_mb": round(own_mb, 1), "process_mb": round(float(of_model) / (1 << 20), 1)
+        }  # fmt: skip
+        assert own_mb < MAX_WORKER_MB
+        assert float(of_model) > 50 * (1 << 20)
 
 
 def of_models(server: Server) -> list[psutil.Process]:
