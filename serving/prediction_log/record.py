@@ -106,6 +106,7 @@ def sealed_line(line: Line, sealing: Sealing) -> SealedLine:
             "rows": line.rows,
             "at": line.at,
             "endpoint": line.endpoint,
+            "role": line.role,
             "columns": line.columns,
             "prediction": line.prediction,
             "scores": line.scores,
