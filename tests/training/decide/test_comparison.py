@@ -179,6 +179,7 @@ def test_a_round_begins_anew_with_what_is_left_of_alpha() -> None:
     found = compare(champion(), contender("8"), [*first, *later], live, now=NOW)
     assert found.evidence.rows == 120
     assert found.level == round_alpha(live.alpha, 2)
+    assert found.evidence.needed == pytest.approx(math.log(2 / found.level))
     whole = compare(champion(), contender("8"), [*first, *later], Live(days=30, min_rows=1), now=NOW)
     assert whole.evidence.rows == 180
     assert whole.level == round_alpha(live.alpha, 0)
@@ -189,8 +190,10 @@ def test_a_clock_that_was_behind_leaves_rows_in_the_first_round() -> None:
         msgspec.structs.replace(pair, at=pair.at.replace("2026-11", "1970-01"))
         for pair in pairs(800, 0.7, 0.9)
     ]
-    found = compare(champion(), contender("8"), early, Live(), now=NOW)
+    later = pairs(100, 0.7, 0.9, first=2_000)
+    found = compare(champion(), contender("8"), [*early, *later], Live(), now=NOW)
     assert (found.evidence.better, found.level) == ("shadow", round_alpha(0.05, 0))
+    assert found.evidence.rows == 900
 
 
 def test_an_error_beyond_the_bound_counts_as_the_bound() -> None:
