@@ -38,6 +38,7 @@ LOSS_NAMES: dict[Task, tuple[str, ...]] = {
     "binary": ("brier", "accuracy", "log_loss"),
     "multiclass": ("brier", "accuracy", "log_loss"),
     "regression": ("mae", "rmse"),
+    "scores": (),
 }
 """The metrics that are a mean over rows, or its root: those that can compare two models row by row."""
 ALL_METRICS = tuple(dict.fromkeys(name for names in METRIC_NAMES.values() for name in names))
@@ -482,6 +483,8 @@ def _check_fairness(use_case: UseCase, path: Path) -> None:
 
 def _check_live(use_case: UseCase, path: Path) -> None:
     live, task = use_case.live, use_case.task
+    if task == "scores" and live != Live():
+        raise UseCaseError(f'{path}: [live] compares classes or one number, but task is "scores".')
     losses = (
         LOSS_NAMES[task] if task else tuple(dict.fromkeys(name for of in LOSS_NAMES.values() for name in of))
     )

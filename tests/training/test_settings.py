@@ -227,3 +227,14 @@ def test_no_rule_of_live_is_switched_on_by_itself(tmp_path):
     live = load_use_case(written(tmp_path, GOOD)).live
     assert not live.acts
     assert load_use_case(written(tmp_path, GOOD + "[live]\nroll_back = true\n")).live.acts
+
+
+def test_the_rules_of_live_are_not_for_named_numbers(tmp_path: Path) -> None:
+    """A use case of the task "scores" is read; one with [live] is refused in a sentence."""
+    path = tmp_path / "numbers.toml"
+    lines = 'task = "scores"\n[model]\nsource = "model.skops"\n'
+    path.write_text(lines)
+    assert load_use_case(path).task == "scores"
+    path.write_text(f"{lines}[live]\npromote_shadow = true\n")
+    with pytest.raises(UseCaseError, match=r"\[live\] compares classes or one number"):
+        load_use_case(path)
