@@ -10,6 +10,7 @@ import os
 import select
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -19,19 +20,21 @@ from artifact.models_lock import Entry, LockError
 from deploy import program
 from deploy.bundle import MODELS_LOCK, NoChampionError, name_of, one_writer, put_champion
 from deploy.follow_roles import RoleFollower
-from deploy.live_rules import EVERY_S as RULES_EVERY_S
-from deploy.live_rules import Rules
 from training.registry.mlflow_registry import read_alias
 from training.registry.records import CHAMPION, RegistryError
+from training.settings import UseCaseError, live_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from deploy.live_rules import Rules
     from training.registry.records import Version
 
 EVERY_S = 5.0
 """Seconds between two looks at the registry."""
+RULES_EVERY_S = 60.0
+"""Seconds between two looks at the prediction log, where a rule of `[live]` is switched on."""
 FIRST_RETRY_S, MAX_RETRY_S = 10.0, 600.0
 """Seconds until a version that was refused is tried again: twice as many each time, up to a bound."""
 
@@ -79,7 +82,8 @@ class Follower:
         self._settled: dict[str, tuple[tuple[str, str], str]] = {}  # the version and its tag
         self._refused: dict[str, Refused] = {}
         self._told: dict[str, str] = {}
-        self._rules = Rules(lock, tell=self._say_of_rules, announce=tell, every_s=rules_every_s)
+        self._rules_every_s = rules_every_s
+        self._rules: Rules | None = None
         self._roles = RoleFollower(lock, canary_percent, self._say)
 
     def look(self) -> bool:
@@ -93,7 +97,7 @@ class Follower:
         done = True
         for name in self._asked or locked:
             try:
-                self._rules.look(name, self._asked.get(name, name))
+                self._look_at_rules(name, self._asked.get(name, name))
                 done &= self._look_at(name, locked.get(name))
                 done &= self._roles.look(name)
             except RegistryError as error:
@@ -106,6 +110,19 @@ class Follower:
             self._tell("The registry answers again.")
             self._say("the registry", "")
         return done
+
+    def _look_at_rules(self, name: str, asked_as: str) -> None:
+        if self._rules is None:
+            with suppress(UseCaseError):  # which the rules tell
+                if not live_of(asked_as).acts:
+                    return
+            # Only where a rule is switched on: scikit-learn and pandas come with it, 190 MB.
+            from deploy.live_rules import Rules
+
+            self._rules = Rules(
+                self._lock, tell=self._say_of_rules, announce=self._tell, every_s=self._rules_every_s
+            )
+        self._rules.look(name, asked_as)
 
     def _look_at(self, name: str, tag: str | None) -> bool:
         version = read_alias(name, CHAMPION)

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from training.settings import Live
 
 LOG_VARIABLE = "OKAMOCHI_PREDICTION_LOG"
-EVERY_S = 60.0
-"""Seconds between two looks at the log of a name."""
 MAX_FRACTION = 0.05
 """The most of the time that reading logs may take: a look that takes long is followed by a longer pause."""
 
@@ -69,7 +67,7 @@ class Rules:
         *,
         tell: Callable[[str, str], None],
         announce: Callable[[str], None],
-        every_s: float = EVERY_S,
+        every_s: float,
     ) -> None:
         self._lock = lock
         self._tell = tell
