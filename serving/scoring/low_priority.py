@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bentoml.okamochi")
 
-PAUSE = 24
+PAUSE = 49
 MIN_INLINE_ROWS = 64  # a model that scores fewer in a millisecond does this work in its thread
 CHUNK_BYTES = 4 * 1024 * 1024  # of rows
 
