@@ -147,6 +147,14 @@ test-cluster: ## test a Deployment on kind or CONTEXT under faults; figures in r
 	@$(environment) dev --rebuild-for "$(PYTHON)"
 	@OKAMOCHI_CLUSTER="$(or $(CONTEXT),kind)" OKAMOCHI_IMAGE_LOADER="$(IMAGE_LOADER)" exec $(RUN) -m pytest tests/cluster $(ARGS)
 
+.PHONY: test-frameworks
+test-frameworks: ## export networks of PyTorch, Keras and TensorFlow as the recipes say, and serve them (installs 7 GB)
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@$(RUN) -m venv .okamochi/frameworks
+	@.okamochi/frameworks/bin/python -m pip install --quiet --require-hashes -r requirements/frameworks.txt
+	@.okamochi/frameworks/bin/python tests/frameworks/export.py reports/frameworks
+	@OKAMOCHI_FRAMEWORKS=reports/frameworks exec $(RUN) -m pytest -n0 tests/training/imported/test_frameworks.py $(ARGS)
+
 .PHONY: lock
 lock: ## resolve pyproject.toml's groups into requirements/ (ARGS=--upgrade takes newer versions)
 	@$(environment) dev --rebuild-for "$(PYTHON)"

@@ -10,13 +10,15 @@ REQUIREMENTS = Path("requirements")
 WIDEST = "dev"
 NARROWER = ("training", "boosting", "serving", "loadtests")
 """Compiled with the pins of the widest group, so that a server has the versions that were tested."""
+APART = ("frameworks",)
+"""Installed in environments of their own, with pins of their own."""
 
 
 def lock(arguments: list[str]) -> int:
     """Compile every group; `arguments` are passed to uv (`--upgrade`). Returns uv's exit code."""
-    for group in (WIDEST, *NARROWER):
+    for group in (WIDEST, *NARROWER, *APART):
         print(f"Resolving {group}", flush=True)
-        constraints = [] if group == WIDEST else ["-c", str(REQUIREMENTS / f"{WIDEST}.txt")]
+        constraints = [] if group not in NARROWER else ["-c", str(REQUIREMENTS / f"{WIDEST}.txt")]
         command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal"]
         command += ["--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate"]
         command += [*constraints, *arguments, "--group", group, "pyproject.toml"]
