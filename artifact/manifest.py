@@ -180,7 +180,11 @@ def check_golden(artifact: Artifact, score: Score) -> None:
         raise ArtifactError(
             f"golden rows of {artifact.path}: scores of shape {scores.shape}, expected {expected.shape}"
         )
-    worst = float(np.abs(scores - expected).max(initial=0.0))
+    apart = np.abs(scores - expected)
+    if signature.numbers:  # the tolerance is that of the largest number
+        sizes = np.maximum(np.abs(expected).max(axis=0, initial=0.0), np.finfo(float).tiny)
+        apart *= sizes.max() / sizes
+    worst = float(apart.max(initial=0.0))
     if not worst <= golden.tolerance:
         raise ArtifactError(
             f"golden rows of {artifact.path}: a score differs by {worst:.3g}, not {golden.tolerance:.3g}"

@@ -36,6 +36,10 @@ TYPES: dict[str, np.dtype[Any]] = {
 """onnxruntime's names of the types that a column can have."""
 
 
+NUMBERS = frozenset({"tensor(float)", "tensor(double)", "tensor(int64)", "tensor(int32)"})
+"""Types of outputs that are numbers."""
+
+
 class NotATableError(ValueError):
     """The graph takes or gives tensors that are no columns of a table."""
 
@@ -75,6 +79,8 @@ class OnnxTable:
         outputs = self._session.get_outputs()
         self.maps = next((each.name for each in outputs if each.type.startswith("seq(map")), "")
         numbers = [each.name for each in outputs if each.type in {"tensor(float)", "tensor(double)"}]
+        self.tensors = tuple(each.name for each in outputs if each.type in NUMBERS)
+        """Outputs that are tensors of numbers."""
         labels = [each.name for each in outputs if each.type in {"tensor(int64)", "tensor(string)"}]
         self.numbers = next((name for name in numbers if "prob" in name.lower()), (numbers or [""])[0])
         self.labels = labels[0] if labels else ""
@@ -103,6 +109,21 @@ class OnnxTable:
         if not self.labels:
             return self.predict_proba(rows)
         return np.asarray(self._run(rows, self.labels)).reshape(len(rows))
+
+    def every(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """The numbers of all outputs beside each other, of shape (rows, numbers)."""
+        return np.column_stack([self._numbers(rows, name) for name in self.tensors])
+
+    def names_of_every(self, rows: NDArray[Any]) -> tuple[str, ...]:
+        """The names of what `every` gives: those of the outputs, with places where an output has several."""
+        found: list[str] = []
+        for name in self.tensors:
+            width = self._numbers(rows, name).shape[1]
+            found += [name] if width == 1 else [f"{name}_{place}" for place in range(width)]
+        return tuple(found)
+
+    def _numbers(self, rows: NDArray[Any], output: str) -> NDArray[np.float64]:
+        return np.asarray(self._run(rows, output), np.float64).reshape(len(rows), -1)
 
     def mapped(self, rows: NDArray[Any]) -> tuple[Any, ...]:
         """The labels of the maps that a ZipMap gives, in their order."""

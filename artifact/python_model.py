@@ -65,7 +65,7 @@ class PythonModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     methods
         For named numbers: the methods whose answers stand beside each other.
     order
-        For each class of the signature the column of what `method` gives.
+        For each class or named number of the signature the column of what the model answers.
     labels
         For each class of the signature the label that `predict` answers, where that is asked.
     trusted
@@ -133,7 +133,7 @@ def score_of(model: Any, spec: PythonModel, signature: Signature) -> Score:
     def score(rows: NDArray[Any]) -> NDArray[np.float64]:
         columns = columns_of(rows)
         if spec.methods:
-            return _side_by_side(answers(model, spec, columns, len(rows)), signature)
+            return _side_by_side(answers(model, spec, columns, len(rows)), spec, signature)
         scores = scores_from(ask(columns), spec, signature, len(rows))
         if decide is None:
             return scores
@@ -183,13 +183,16 @@ def answers(model: Any, spec: PythonModel, columns: Any, rows: int) -> list[NDAr
     return found
 
 
-def _side_by_side(parts: list[NDArray[np.float64]], signature: Signature) -> NDArray[np.float64]:
+def _side_by_side(
+    parts: list[NDArray[np.float64]], spec: PythonModel, signature: Signature
+) -> NDArray[np.float64]:
     scores = np.column_stack(parts)
     if scores.shape[1] != len(signature.numbers):
         raise ValueError(
-            f"the model answered {scores.shape[1]} numbers a row, expected {len(signature.numbers)}"
+            f"the model answered {scores.shape[1]} numbers a row, expected {len(signature.numbers)}: "
+            f"{', '.join(signature.numbers)}"
         )
-    return scores
+    return np.ascontiguousarray(scores[:, list(spec.order)])
 
 
 def check_packages(names: tuple[str, ...], fitted: dict[str, str], where: str) -> None:
@@ -306,7 +309,10 @@ def scores_from(answered: Any, spec: PythonModel, signature: Signature, rows: in
     found = np.asarray(answered)
     if signature.task == "regression":
         if found.size != rows:
-            raise ValueError(f"{rows} rows gave an answer of shape {found.shape}, expected one number a row")
+            several = "; a model of several targets has the task scores" if found.shape[:1] == (rows,) else ""
+            raise ValueError(
+                f"{rows} rows gave an answer of shape {found.shape}, expected one number a row{several}"
+            )
         return found.reshape(rows, 1).astype(np.float64)
     if spec.labels and not signature.decided:  # without probabilities the chosen class has all of it
         return _chosen(found, spec, rows)

@@ -254,7 +254,7 @@ def promote(chosen: argparse.Namespace) -> int:
     challenger = registry.version(use_case.name, CHALLENGER)
     if challenger is None:
         raise NothingToPromoteError(f"{use_case.name} has no challenger to promote: {_run(chosen)}")
-    if use_case.source is None:
+    if not use_case.measured:
         result = challenge_unmeasured(registry, use_case, challenger, force=chosen.force)
         print(gate_of(use_case.name, result))
         return DONE if result.accepted else REFUSED
@@ -427,7 +427,7 @@ def init(chosen: argparse.Namespace) -> int:
         print(f"{path} is written. Check it, then serve it:")
         print(f"  make serve USECASES={path.name}")
         return DONE
-    if chosen.target is None:
+    if chosen.target is None and chosen.table is None:
         print("error: --target is missing; name the column to predict", file=sys.stderr)
         return USAGE
     if chosen.table is not None:

@@ -65,6 +65,8 @@ def settings_digest(use_case: UseCase) -> str:
         said.pop(words)
     if not use_case.gate.fairness:
         said["gate"].pop("fairness")  # a digest of before it existed stays the same
+    if not use_case.targets:
+        said.pop("targets")  # a digest of before there were any stays the same
     if isinstance(use_case.source, Csv | Parquet):
         said["source"]["path"] = Path(use_case.source.path).name
     if use_case.model is not None and not use_case.model.source.startswith(REGISTERED):

@@ -76,7 +76,9 @@ def init_options(parser: argparse.ArgumentParser) -> None:
         metavar="DATA.csv|MODEL",
         help="a CSV or Parquet file; or a model's file, MLmodel or models:/...",
     )
-    parser.add_argument("--target", metavar="COLUMN", help="the column to predict; a table needs it")
+    parser.add_argument(
+        "--target", metavar="COLUMN", help="the column to predict; a table needs it; several as a,b"
+    )
     parser.add_argument("--name", default="", help="the name of the use case (default: that of the file)")
     made = parser.add_argument_group("for a model that was made elsewhere")
     made.add_argument(

@@ -33,7 +33,7 @@ def tags_of_table(table: Table) -> dict[str, str]:
 
 def columns_of(table: Table) -> set[str]:
     """All columns of a table except its target."""
-    return {*map(str, table.frame.columns), *table.ignored} - {table.use_case.target}
+    return {*map(str, table.frame.columns), *table.ignored} - {*table.use_case.target_columns}
 
 
 def is_of_another_table(tags: Mapping[str, str], target: str, columns: Collection[str]) -> bool:

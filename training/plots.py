@@ -64,8 +64,10 @@ def plots(
         found["calibration"] = _calibration(signature, y, scores)
         found["confusion"] = _confusion(signature, y, scores)
     else:
-        found["predictions"] = _predictions(signature, y, scores)
-        found["residuals"] = _residuals(signature, y, scores)
+        for place, (name, actual, predicted) in enumerate(_values(signature, y, scores)):
+            after = f"_{place}" if signature.numbers else ""
+            found[f"predictions{after}"] = _predictions(name, actual, predicted)
+            found[f"residuals{after}"] = _residuals(name, actual, predicted)
     if importances:
         found["importances"] = _importances(importances, metric)
     for each in dependences:
@@ -187,25 +189,31 @@ def _confusion(signature: Signature, y: Sequence[Any] | NDArray[Any], scores: ND
     return figure
 
 
-def _predictions(
+def _values(
     signature: Signature, y: Sequence[Any] | NDArray[Any], scores: NDArray[np.float64]
-) -> Figure:
+) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
+    """Each target with its actual and its predicted values; at most ten."""
     truth = _truth(signature, y)
-    r2 = METRICS["r2"].compute(truth, scores)
+    names = signature.numbers or (signature.target,)
+    actual = truth.y.reshape(len(truth.y), -1).T
+    return list(zip(names, actual, scores.T, strict=True))[:MAX_CURVES]
+
+
+def _predictions(name: str, actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> Figure:
+    r2 = METRICS["r2"].compute(truth_of("regression", actual), predicted[:, None])
     figure, axes = _axes(
-        f"Predicted and actual {signature.target}, R² {r2:.3f}", "Actual", "Predicted", width=5.6, height=5.2
+        f"Predicted and actual {name}, R² {r2:.3f}", "Actual", "Predicted", width=5.6, height=5.2
     )
-    ends = [min(truth.y.min(), scores.min()), max(truth.y.max(), scores.max())]
+    ends = [min(actual.min(), predicted.min()), max(actual.max(), predicted.max())]
     axes.plot(ends, ends, color=SOFT, linestyle=":", linewidth=1.2)
-    axes.scatter(truth.y, scores[:, 0], s=14, alpha=0.5, color=COLOURS[0], edgecolors="none")
+    axes.scatter(actual, predicted, s=14, alpha=0.5, color=COLOURS[0], edgecolors="none")
     return figure
 
 
-def _residuals(signature: Signature, y: Sequence[Any] | NDArray[Any], scores: NDArray[np.float64]) -> Figure:
-    truth = _truth(signature, y)
-    figure, axes = _axes("Residuals", "Predicted", "Actual minus predicted")
+def _residuals(name: str, actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> Figure:
+    figure, axes = _axes(f"Residuals of {name}", "Predicted", "Actual minus predicted")
     axes.axhline(0, color=SOFT, linestyle=":", linewidth=1.2)
-    axes.scatter(scores[:, 0], truth.y - scores[:, 0], s=14, alpha=0.5, color=COLOURS[0], edgecolors="none")
+    axes.scatter(predicted, actual - predicted, s=14, alpha=0.5, color=COLOURS[0], edgecolors="none")
     return figure
 
 

@@ -26,7 +26,8 @@ def reference(
     -------
     `rows`; `columns`: by name `{"kind", "missing", ...}` with `edges` and `counts` for numbers (deciles; the
     outer bins are open) and each part of a date, `categories` and `counts` for categories, and for text the
-    fraction of rows with each of the commonest terms; `scores`: by class, `edges` and `counts`.
+    fraction of rows with each of the commonest terms; `scores`: by class or number, `edges` and
+    `counts`.
     """
     columns: dict[str, Any] = {}
     start = 0
@@ -56,7 +57,7 @@ def reference(
                 "missing": int((~part.any(axis=1)).sum()),
                 "terms": {column.terms[i]: float(fractions[i]) for i in often},
             }
-    names = [str(label) for label in signature.classes] or [signature.target]
+    names = [str(label) for label in signature.classes] or list(signature.numbers) or [signature.target]
     if signature.classes:
         edges = np.linspace(0, 1, 2 * HISTOGRAM_BINS + 1)
         figures = {
@@ -67,7 +68,7 @@ def reference(
             for i, name in enumerate(names)
         }
     else:
-        figures = {names[0]: _histogram(scores[:, 0])}
+        figures = {name: _histogram(scores[:, i]) for i, name in enumerate(names)}
     return {"rows": len(matrix), "columns": columns, "scores": figures}
 
 

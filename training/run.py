@@ -100,7 +100,11 @@ def run(use_case: UseCase, budget: Budget, progress: Progress, *, anyway: bool =
             finished,
             folder,
             progress,
-            lambda version: challenge(registry, test, version, anyway=anyway),
+            lambda version: (
+                challenge(registry, test, version, anyway=anyway)
+                if use_case.measured
+                else challenge_unmeasured(registry, use_case, version)
+            ),
         )
         return Result(finished, result, resumed)
 

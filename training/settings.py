@@ -32,7 +32,7 @@ METRIC_NAMES: dict[Task, tuple[str, ...]] = {
     "binary": _CLASS_METRICS,
     "multiclass": _CLASS_METRICS,
     "regression": ("mae", "rmse", "r2"),
-    "scores": (),
+    "scores": ("mae", "rmse", "r2"),
 }
 LOSS_NAMES: dict[Task, tuple[str, ...]] = {
     "binary": ("brier", "accuracy", "log_loss"),
@@ -250,10 +250,15 @@ class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ----------
     source
         None only with a `model`, which is then served without being measured.
+    target
+        The column to predict. For the task "scores": what the numbers are called together.
+    targets
+        For the task "scores": the names of the numbers, and in a table the columns to compare them with.
     """
 
     name: str
     target: str
+    targets: tuple[str, ...] = ()
     source: Source | None = None
     title: str = ""
     description: str = ""
@@ -284,6 +289,16 @@ class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     card: CardWords = CardWords()
     live: Live = Live()
     file: str = ""  # the path of the TOML file; not a key
+
+    @property
+    def target_columns(self) -> tuple[str, ...]:
+        """The columns of a table that are no features because they are to be predicted."""
+        return self.targets if self.task == "scores" else (self.target,)
+
+    @property
+    def measured(self) -> bool:
+        """Whether a table has the true values of what the model predicts."""
+        return self.source is not None and bool(self.target_columns)
 
 
 def load_use_case(name_or_path: str | Path) -> UseCase:
@@ -352,7 +367,8 @@ def _locate(name: str) -> Path:
 
 def _checked(settings: dict[str, Any], path: Path) -> UseCase:
     _refuse_unknown(settings, _fields(UseCase) - {"file"} | {"encoding"}, path, "")
-    if "model" in settings and "source" not in settings:
+    settings = _with_targets(settings, path)
+    if "model" in settings and ("source" not in settings or settings.get("task") == "scores"):
         settings = {"target": UNMEASURED_TARGET, **settings}
     for key in ("target", "source"):
         if key not in settings and not (key == "source" and "model" in settings):
@@ -372,6 +388,21 @@ def _checked(settings: dict[str, Any], path: Path) -> UseCase:
         raise UseCaseError(f"{path}: {_explained(str(error), settings)}") from None
     _check_meaning(use_case, path)
     return _with_absolute_paths(use_case, path)
+
+
+def _with_targets(settings: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Several targets are the task "scores", and together they are the target."""
+    targets = settings.get("targets")
+    if not isinstance(targets, list) or not all(isinstance(each, str) for each in targets):
+        return settings
+    if "target" in settings:
+        raise UseCaseError(f"{path}: target and targets are both set; keep one of them.")
+    task = settings.get("task", "scores")
+    if task != "scores":
+        raise UseCaseError(f'{path}: targets is for the task "scores", but task is {_shown(task)}.')
+    if not targets or len(set(targets)) != len(targets) or "" in targets:
+        raise UseCaseError(f"{path}: targets is {targets}, expected one name or more, each of them once.")
+    return {**settings, "task": task, "target": ", ".join(targets)}
 
 
 def _with_absolute_paths(use_case: UseCase, path: Path) -> UseCase:
@@ -451,10 +482,17 @@ def _check_candidates(use_case: UseCase, path: Path) -> None:
             raise UseCaseError(
                 f'{path}: candidates.add has "{entry}", expected "module:function", such as "mymodels:build".'
             )
-    if use_case.task == "scores" and (use_case.model is None or use_case.source is not None):
+    if use_case.task == "scores" and use_case.model is None:
         raise UseCaseError(
-            f'{path}: task is "scores", which only a model made elsewhere has, and which no table measures: '
-            "leave [source] out, or name another task."
+            f'{path}: task is "scores", which only a model that was made elsewhere has: name the model in '
+            "[model], or another task."
+        )
+    named = use_case.targets or use_case.target == UNMEASURED_TARGET
+    if use_case.task == "scores" and use_case.source and not named:
+        raise UseCaseError(
+            f'{path}: task is "scores" and target is "{use_case.target}": for the task "scores", '
+            "targets lists the columns of the table, one for each number of a prediction. Without "
+            "target and targets, the table measures nothing."
         )
     if use_case.candidates.add and use_case.model is not None:
         raise UseCaseError(
@@ -464,6 +502,8 @@ def _check_candidates(use_case: UseCase, path: Path) -> None:
 
 
 def _check_fairness(use_case: UseCase, path: Path) -> None:
+    if use_case.gate.fairness and use_case.task == "scores":
+        raise UseCaseError(f'{path}: gate.fairness is for one target, but task is "scores".')
     allowed = fairness_measures(use_case.task)
     for measure, limit in use_case.gate.fairness.items():
         if not limit >= 0:
@@ -536,8 +576,9 @@ def _check_meaning(  # noqa: C901 - one rule after the other
         raise UseCaseError(f"{path}: group and time are both set; the split can use only one of them.")
     check_read(use_case.read, use_case.formats, path)
     for key in ("leave_out", "sensitive"):
-        if use_case.target in getattr(use_case, key):
-            raise UseCaseError(f'{path}: {key} names the target "{use_case.target}" itself.')
+        for target in use_case.target_columns:
+            if target in getattr(use_case, key):
+                raise UseCaseError(f'{path}: {key} names the target "{target}" itself.')
 
 
 def read_of_options(options: Mapping[str, Any], formats: Mapping[str, str]) -> Read:

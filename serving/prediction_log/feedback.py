@@ -153,6 +153,8 @@ def actual_of(value: Any, signature: Signature | None) -> tuple[Any, str]:
     Classes match as categories do, so `1`, `1.0` and `"1"` are one. Without a signature (the model is no
     longer live here) any text, number or bool is taken.
     """
+    if signature is not None and signature.numbers:
+        return _numbers_of(value, signature)
     if isinstance(value, (list, dict)) or value is None:
         return None, f"expected one value, got {described(value)}"
     if isinstance(value, (int, float)) and not -sys.float_info.max <= value <= sys.float_info.max:
@@ -163,14 +165,25 @@ def actual_of(value: Any, signature: Signature | None) -> tuple[Any, str]:
         if isinstance(value, (bool, str)):
             return None, f"expected a number, got {_shown(value)}"
         return float(value), ""
-    if signature.numbers:
-        return None, "expected no outcome: this model answers named numbers, which are compared with none"
     for label in signature.classes:
         if canonical(label) == canonical(value):
             return label, ""
     classes = ", ".join(_shown(label) for label in signature.classes[:8])
     more = f" and {len(signature.classes) - 8} more" if len(signature.classes) > 8 else ""
     return None, f"expected one of {classes}{more}, got {_shown(value)}"
+
+
+def _numbers_of(value: Any, signature: Signature) -> tuple[Any, str]:
+    """The actual values of named numbers by their names, and the error."""
+    names = ", ".join(signature.numbers[:8]) + (" ..." if len(signature.numbers) > 8 else "")
+    if not isinstance(value, dict) or set(value) != set(signature.numbers):
+        return None, f"expected an object with a number for each of {names}"
+    for name, number in value.items():
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            return None, f"expected a number for {name!r}, got {described(number)}"
+        if not -sys.float_info.max <= number <= sys.float_info.max:
+            return None, f"expected a number within float64 for {name!r}"
+    return {name: float(value[name]) for name in signature.numbers}, ""
 
 
 def _items(body: Any) -> list[dict[str, Any]]:

@@ -137,8 +137,8 @@ def parts_of(signature: Signature, reference: dict[str, Any]) -> list[Part]:
 def scores_of(signature: Signature, reference: dict[str, Any]) -> list[Part]:
     """The histograms of the scores; of a binary model the positive label's, as the other says the same."""
     held = list(reference["scores"].values())
-    if signature.task == "regression":
-        return [_numbers(SCORES, slice(0, 1), held[0])]
+    if not signature.classes:
+        return [_numbers(SCORES, slice(i, i + 1), each) for i, each in enumerate(held)]
     wanted = [signature.positive_index] if signature.task == "binary" else range(len(held))
     return [_chances(slice(i, i + 1), held[i]) for i in wanted]
 

@@ -77,6 +77,8 @@ NOT_RUN = {
     ".venv/bin/python -m deploy signing-key signing.key --name release": SIGNS,
     ".venv/bin/python -m deploy sbom --to sbom.json": BUNDLED,
     ".venv/bin/python -m deploy sbom --licences": BUNDLED,
+    ".venv/bin/python -m training init model.pkl --data test.csv --target height,weight --trust": MODELS,
+    ".venv/bin/python -m training init outliers.pkl --data rows.csv --trust": MODELS,
     ".venv/bin/python -m training run iris": TRAINS,
     ".venv/bin/python -m training run customers.toml": TRAINS,
     "make train USECASES=credit": TRAINS,

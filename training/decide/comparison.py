@@ -323,6 +323,11 @@ def combinations(signature: Signature) -> float:
 
 
 def _check_alike(champion: Contender, shadow: Contender) -> None:
+    if champion.signature.numbers:
+        raise CannotCompareError(
+            f"{champion.version.name}: version {champion.version.number} answers named numbers "
+            f"({', '.join(champion.signature.numbers[:8])}), and [live] compares classes or one number"
+        )
     ours, theirs = (
         (each.signature.task, [canonical(label) for label in each.signature.classes])
         for each in (champion, shadow)

@@ -179,7 +179,12 @@ def tolerance_of(live: Estimate, promise_rows: int | None, *, higher_is_better: 
 
 
 def actual_of(value: Any, signature: Signature) -> Any:
-    """A value as one of the signature's labels, or a number; None where it is neither."""
+    """A value as one of the signature's labels, a number, or a list of named numbers; None for any other."""
+    if signature.numbers:
+        named = value if isinstance(value, dict) else {}
+        numbers = [named.get(name) for name in signature.numbers]
+        there = all(isinstance(each, (int, float)) and math.isfinite(each) for each in numbers)
+        return numbers if there else None
     if signature.task == "regression":
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         return float(value) if number else None

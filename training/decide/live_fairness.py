@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def live_groups(signature: Signature, rows: Sequence[Row]) -> list[Fairness]:
-    """Compare groups by the sensitive columns that the log has; empty where it has none.
+    """Compare groups by the sensitive columns of the log; empty without any, and for named numbers.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def live_groups(signature: Signature, rows: Sequence[Row]) -> list[Fairness]:
         group's level is one.
     """
     logged = [name for name in signature.sensitive if any(name in row.columns for row in rows)]
-    if not logged:
+    if signature.numbers or not logged:
         return []
     sensitive = pd.DataFrame({name: [row.columns.get(name) for row in rows] for name in logged})
     actual = [row.actual for row in rows]

@@ -121,9 +121,9 @@ def metrics_of(scored: Scored, test: TestSet) -> dict[str, float]:
 
 
 def groups_of(test: TestSet, signature: Signature, scores: NDArray[np.float64]) -> list[Fairness]:
-    """How a model treats groups of people on the test rows; empty without a sensitive column."""
+    """How a model treats groups of people on the test rows; empty for named numbers and without groups."""
     table = test.table
-    if not len(table.sensitive.columns):
+    if table.task == "scores" or not len(table.sensitive.columns):
         return []
     truth = truth_of(table.task, test.truth, signature.classes, table.positive, signature.threshold)
     return fairness(truth, scores, table.sensitive.loc[test.rows], signature.classes)

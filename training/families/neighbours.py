@@ -49,7 +49,7 @@ def _write(graph: Graph, model: KNeighborsClassifier | KNeighborsRegressor, x: s
     if isinstance(model, KNeighborsClassifier):
         values = np.eye(len(model.classes_))[model._y.ravel()]  # noqa: SLF001
     else:
-        values = np.asarray(model._y, np.float64).reshape(len(points), 1)  # noqa: SLF001
+        values = np.asarray(model._y, np.float64).reshape(len(points), -1)  # noqa: SLF001
     found = graph.op("Gather", graph.constant(values), nearest, axis=0)  # (rows, neighbours, values)
     if model.weights == "uniform":
         return graph.op("ReduceMean", found, graph.constant([1], np.int64), keepdims=0)

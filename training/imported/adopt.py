@@ -15,7 +15,13 @@ from training.decide.test_set import coverages_of, encode, groups_of, missed_of
 from training.export import background_records, golden_records
 from training.facts import about, data_of, source_tags, write_groups
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
-from training.imported.answers import by_its_answers, by_name, check_probabilities, not_scored
+from training.imported.answers import (
+    LOOKED_AT,
+    by_its_answers,
+    by_name,
+    check_probabilities,
+    not_scored,
+)
 from training.imported.card import card
 from training.imported.contract import (
     columns_wanted,
@@ -29,13 +35,14 @@ from training.imported.contract import (
 from training.imported.describe import describe
 from training.imported.exact import onnx_form
 from training.imported.load import ModelError, load
+from training.imported.numbers import named_numbers
 from training.imported.seal import algorithm_of, digest_of, seal
 from training.metrics.baseline import same_for_all
 from training.metrics.metric import metrics
-from training.onnx.parity import tolerance_of
+from training.onnx.parity import tolerances_of
 from training.pending import Finished, save
 from training.plots import plots
-from training.registry.records import RegistryError
+from training.registry.records import UNMEASURED, RegistryError
 from training.settings import REGISTERED
 
 if TYPE_CHECKING:
@@ -49,8 +56,11 @@ if TYPE_CHECKING:
     from training.imported.load import Loaded
     from training.job import Job
     from training.registry.mlflow_registry import Registry
-    from training.settings import Model
+    from training.settings import Model, UseCase
     from training.tables.data import Table
+
+
+NO_TARGET = "unmeasured, as the use case names no target in its table"
 
 
 def adopt(registry: Registry, job: Job) -> Finished:
@@ -76,6 +86,8 @@ def adopt(registry: Registry, job: Job) -> Finished:
     job.progress.stage("measuring it on the table")
     rows = encode(signature, table, job.test.rows)
     spec = by_name(loaded.model, described, spec, signature, rows)
+    if table.task == "scores":
+        spec, signature = _named(loaded.model, described, spec, signature, rows, use_case)
     spec = by_its_answers(loaded.model, described, spec, signature, rows)
     score = score_of(loaded.model, spec, signature)
     scores = _scores(score, rows, signature)
@@ -83,7 +95,7 @@ def adopt(registry: Registry, job: Job) -> Finished:
     signature = with_missing_refused(signature, score, rows)
     signature = with_fractions_refused(signature, spec, score, rows)
     job.progress.stage("comparing it with its ONNX form")
-    tolerance = tolerance_of(signature, job.test.truth)
+    tolerance = tolerances_of(signature, scores if signature.numbers else job.test.truth)
     form = onnx_form(loaded.model, spec, signature, score, raw_rows=rows, tolerance=tolerance)
     run_id = registry.start(
         use_case.name,
@@ -108,10 +120,26 @@ def open_model(asked: Model, registry: Registry | None, folder: Path) -> Loaded:
     return load(found, trust=asked.trust, code=code, tensors=asked.tensors)
 
 
+def _named(  # noqa: PLR0917 - as `named_numbers`
+    model: Any,
+    described: Described,
+    spec: PythonModel,
+    signature: Signature,
+    rows: NDArray[Any],
+    use_case: UseCase,
+) -> tuple[PythonModel, Signature]:
+    try:
+        return named_numbers(model, described, spec, signature, rows[:LOOKED_AT], use_case=use_case)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(not_scored(error, signature)) from error
+
+
 def _contract(loaded: Loaded, described: Described, table: Table) -> tuple[Signature, PythonModel]:
     use_case = table.use_case
     available = [*map(str, table.frame.columns), *table.ignored]
-    names = columns_wanted(described, available, use_case.target, "the table")
+    names = columns_wanted(described, available, use_case.target_columns, "the table")
     for name in names:
         if name not in table.frame.columns:
             raise ModelError(
@@ -150,8 +178,11 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
 ) -> Finished:
     use_case, test, table = job.use_case, job.test, job.test.table
     assert use_case.model is not None  # noqa: S101 - as in `adopt`
+    measured = use_case.measured
     figures, baseline = (
         metrics(table.task, test.truth, each, signature.classes, signature.positive, signature.threshold)
+        if measured
+        else {}
         for each in (scores, same_for_all(test.truth, signature.classes, len(scores)))
     )
     algorithm = algorithm_of(loaded.model)
@@ -183,7 +214,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         records=golden_records(signature, table.frame.loc[test.rows], scores),
         background_rows=background_records(signature, table.frame, seed=0),
         missed=missed_of(signature, test, scores),
-        tolerance=tolerance_of(signature, test.truth),
+        tolerance=float(np.max(tolerances_of(signature, scores if signature.numbers else test.truth))),
         card=words,
         run_id=run_id,
         metric=job.metric,
@@ -194,16 +225,18 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
     job.progress.stage("drawing pictures")
     pictures = job.folder / "pictures"
     pictures.mkdir()
-    for name, figure in plots(signature, test.truth, scores, metric=job.metric).items():
+    drawn = plots(signature, test.truth, scores, metric=job.metric) if measured else {}
+    for name, figure in drawn.items():
         figure.savefig(pictures / f"{name}.png")
     write_groups(test, groups, pictures)
+    shown = f" {figures[job.metric]:.4g}" if measured else ", unmeasured"
     return save(
         Finished(
             key=job.key,
             name=use_case.name,
             about=about(use_case),
             run_id=run_id,
-            title=f"{algorithm} {figures[job.metric]:.4g} · {use_case.name} · {job.began}",
+            title=f"{algorithm}{shown} · {use_case.name} · {job.began}",
             begun=source_tags(use_case),
             params={
                 "algorithm": algorithm,
@@ -221,6 +254,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
                 "metric": job.metric,
                 **{f"test_{name}": f"{value:.4f}" for name, value in figures.items()},
                 "okamochi.use_case": use_case.name,
+                **({} if measured else {UNMEASURED: NO_TARGET}),
                 DATA: table.digest,
                 SETTINGS: settings_digest(use_case),
                 FORMAT: str(manifest.FORMAT),

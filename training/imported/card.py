@@ -73,11 +73,14 @@ def card(
     served = "It is served as an ONNX graph, which gives the same answers as the model itself."
     if reason:
         served = f"It is scored by its own library, in a process of its own: {reason}."
-    details += [served, "", *_columns(spec, signature, examples)]
+    details += [served, ""]
+    if signature.numbers:
+        details += [f"For each row it gives the numbers {', '.join(signature.numbers)}.", ""]
+    details += _columns(spec, signature, examples)
     sections = {DETAILS: details, FACTORS: factor_lines(groups), MEASURED: metric_lines(metrics, signature)}
     if examples is None:
         sections[EVALUATION] = [f"{rows:,} rows; whether it was fitted on some of them is not known here."]
-        sections[ANALYSES] = quality_lines(metrics, baseline)
+        sections[ANALYSES] = _quality(signature, metrics, baseline)
         sections[ANALYSES] += ["", *fairness_lines(groups, signature.target)] if groups else []
         sections[ANALYSES] += ["", *coverage_lines(coverages, signature)] if coverages else []
     else:
@@ -85,6 +88,15 @@ def card(
         sections[ANALYSES] = ["It is unmeasured, so nothing is known of how good it is."]
     asked = {**SECTIONS, TRAINING: ("training_data",)}
     return model_card(use_case.title or use_case.name, use_case.card, sections, preface=preface, asked=asked)
+
+
+def _quality(signature: Signature, metrics: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:
+    if not metrics:
+        return ["It is unmeasured: no column of the table has the true values."]
+    lines = quality_lines(metrics, baseline)
+    if len(signature.numbers) > 1:
+        lines += ["", f"Each figure is the mean over {', '.join(signature.numbers)}."]
+    return lines
 
 
 def _columns(spec: PythonModel, signature: Signature, examples: Mapping[str, str] | None) -> list[str]:

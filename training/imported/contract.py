@@ -56,7 +56,7 @@ def named_as(described: Described, available: Sequence[str]) -> Described:
 
 
 def columns_wanted(
-    described: Described, available: Sequence[str], target: str, source: str
+    described: Described, available: Sequence[str], targets: Sequence[str], source: str
 ) -> tuple[str, ...]:
     """Which columns of a table the model reads, in its order.
 
@@ -81,12 +81,19 @@ def columns_wanted(
                 f"{source} does not have; "
                 f"it has {', '.join(map(repr, available[:20]))}."
             )
+        for name in described.names:
+            if name in targets:
+                raise ModelError(
+                    f"The model reads the column {name!r}, so it cannot be a target: name the column of the "
+                    "true values of what the model predicts."
+                )
         return described.names
-    features = tuple(name for name in available if name != target)
+    features = tuple(name for name in available if name not in targets)
     if described.columns and len(features) != described.columns:
+        beside = f" beside the target {', '.join(map(repr, targets))}" if targets else ""
         raise ModelError(
             f"The model was fitted on an array of {described.columns} columns without names, and {source} "
-            f"has {len(features)} beside the target {target!r}. Name a table that has only the columns that "
+            f"has {len(features)}{beside}. Name a table that has only the columns that "
             f"it reads, in its order, or name the others as leave_out in the use case."
         )
     return features
@@ -122,18 +129,23 @@ def dtypes_of(described: Described, table: Table, names: Sequence[str]) -> dict[
 def signature_of(described: Described, table: Table, dtypes: dict[str, Dtype]) -> Signature:
     """The signature; columns in the model's order, classes in the table's.
 
+    Of a model that answers named numbers it is that of a regression: see `named_numbers`.
+
     Raises
     ------
     ModelError
         The table and the model disagree about the task or the classes.
     """
-    if described.methods:
+    if described.methods and table.task != "scores":
+        raise unmeasurable(described, table.use_case.target)
+    if described.classes and table.task == "scores":
         raise ModelError(
-            f"The model answers named numbers by {', '.join(described.methods)}, which no table measures: "
-            "leave [source] out, or call init without --data."
+            'The model predicts classes, but the task is "scores": name the column of the classes as target, '
+            "and leave targets and task out."
         )
-    task = described.task or table.task
-    if task != table.task:
+    wanted = "regression" if table.task == "scores" else table.task  # until its numbers are known
+    task = described.task or wanted
+    if task != wanted:
         raise ModelError(
             f"The model is for a {task} task, but the target {table.use_case.target!r} of the table makes "
             f"a {table.task} one; "
@@ -166,6 +178,15 @@ def signature_of(described: Described, table: Table, dtypes: dict[str, Dtype]) -
         sensitive=table.use_case.sensitive,
         raw=True,
         decided=described.decides and table.use_case.threshold is None,
+    )
+
+
+def unmeasurable(described: Described, target: str) -> ModelError:
+    """The error for a column that is to measure outlier scores or clusters."""
+    return ModelError(
+        f"The model answers named numbers by {', '.join(described.methods)}, which the column "
+        f"{target!r} does not measure: call init with --data and without --target, or write "
+        'task = "scores" and no target.'
     )
 
 
@@ -267,7 +288,7 @@ def spec_of(
         else tuple(range(len(signature.classes)))
     )
     asked = signature.decided or (described.method == "predict" and not described.probabilities)
-    answers_labels = asked and signature.task != "regression" and bool(own)
+    answers_labels = asked and bool(signature.classes) and bool(own)
     return PythonModel(
         flavor=loaded.flavor,
         file=f"model/{loaded.file.name}",

@@ -10,6 +10,7 @@ from onnx import TensorProto
 
 from artifact.encode import canonical
 from artifact.nfc import nfc
+from training.imported.writers import finders
 from training.imported.writers.catalog import WRITERS
 from training.onnx.boosters import is_booster, write_booster
 from training.onnx.convert import sealed
@@ -45,12 +46,17 @@ def convert(model: Any, spec: PythonModel, signature: Signature) -> tuple[onnx.M
     boosters = {type(part): BOOSTER for part in parts_within(model) if _is_booster(part)}
     for _ in range(3):
         graph = Graph({**WRITERS, **boosters})
-        scores = graph.predict(model, _columns(graph, spec, signature))
+        columns = _columns(graph, spec, signature)
+        scores = (
+            finders.write(graph, model, columns, spec.methods)
+            if len(spec.methods) > 1
+            else graph.predict(model, columns)
+        )
         listed = _with_words(signature, graph.unlisted)
         if listed == signature:
             break
         signature = listed
-    places = [*spec.order] if signature.classes else [0]
+    places = [*spec.order] if signature.classes or signature.numbers else [0]
     if places != list(range(len(places))):
         scores = graph.gather(scores, places)
     return sealed(graph, scores, signature.width, signature.outputs), signature

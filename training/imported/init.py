@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from training.imported.adopt import open_model
-from training.imported.contract import NUMBERS, columns_wanted, named_as
+from training.imported.contract import NUMBERS, columns_wanted, named_as, unmeasurable
 from training.imported.describe import describe
 from training.imported.load import FLAVORS, ModelError, NoTableError
 from training.imported.tensor_graph import read_graph
@@ -64,14 +64,22 @@ def write_unmeasured_use_case(
     path = Path(directory).resolve() / f"{named}.toml"
     if path.exists():
         raise UseCaseError(f"{path} exists already: edit it, or move it away to have a new one written.")
-    draft = UseCase(name=named, target=target or UNMEASURED_TARGET, model=asked, file=str(path))
+    targets = _several(target)
+    draft = UseCase(
+        name=named,
+        target=target or UNMEASURED_TARGET,
+        targets=targets,
+        task="scores" if targets else None,
+        model=asked,
+        file=str(path),
+    )
     graph = None
     try:
         with _opened(asked, source) as loaded:
             graph = loaded.file if loaded.flavor == "onnx" else None
             if loaded.warning:
                 tell(f"! {loaded.warning}")
-            if graph is not None:
+            if graph is not None and not targets:
                 _refuse_more_outputs(loaded)
             contract = contract_of(loaded, draft)
     except ModelError as refused:
@@ -88,6 +96,12 @@ def write_unmeasured_use_case(
         )
     tell("! No table measures the model, so nothing is known of how good it is.")
     return path
+
+
+def _several(target: str) -> tuple[str, ...]:
+    """The names in `height,weight`; none where it is one name."""
+    names = tuple(name.strip() for name in target.split(","))
+    return names if len(names) > 1 and all(names) else ()
 
 
 def _refuse_more_outputs(loaded: Loaded) -> None:
@@ -137,7 +151,7 @@ def _opened(asked: Model, source: str) -> Iterator[Loaded]:
 def write_model_use_case(
     source: str,
     data: str,
-    target: str,
+    target: str | None,
     *,
     name: str = "",
     trust: bool = False,
@@ -163,11 +177,25 @@ def write_model_use_case(
         described = describe(loaded.model)
     table = Path(data).expanduser().resolve()
     named = name or _name_of(source)
-    draft = UseCase(name=named, target=target, source=source_of(table), read=read, formats=dict(formats))
+    draft = UseCase(
+        name=named, target=UNMEASURED_TARGET, source=source_of(table), read=read, formats=dict(formats)
+    )
     raw = read_source(draft)
     available = [str(column).strip() for column in raw.frame.columns]
     described = named_as(described, available)
-    wanted = columns_wanted(described, available, target, table.name)
+    task, targets = described.task, _several(target or "")
+    if target is not None and described.methods:
+        raise unmeasurable(described, target)
+    if target is None:
+        if not described.methods:
+            raise UseCaseError("--target is missing; name the column to predict, or several as --target a,b.")
+        task = "scores"
+    elif targets and target not in available:
+        task = "scores"
+    else:
+        targets = ()
+    columns = targets or ((target,) if target is not None else ())
+    wanted = columns_wanted(described, available, columns, table.name)
     kinds: dict[str, KindSetting] = {}
     for column in available:
         if column in wanted:
@@ -175,10 +203,9 @@ def write_model_use_case(
                 raw.frame.iloc[:, available.index(column)].tolist()
             )
             kinds[column] = "number" if dtype in NUMBERS else "category"
-    task = described.task
     return write_use_case(
         data,
-        target,
+        ", ".join(columns) or UNMEASURED_TARGET,
         directory,
         tell,
         read=read,
@@ -187,8 +214,9 @@ def write_model_use_case(
         name=named,
         model=asked,
         kinds=kinds,
-        leave_out=tuple(column for column in available if column not in wanted and column != target),
+        leave_out=tuple(column for column in available if column not in {*wanted, *columns}),
         task=task,
+        targets=targets,
     )
 
 

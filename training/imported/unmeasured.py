@@ -13,7 +13,7 @@ import numpy as np
 
 from artifact import manifest
 from artifact.encode import Encoder, canonical
-from artifact.python_model import answer_of, answers_of, score_of
+from artifact.python_model import score_of
 from artifact.signature import Column, Signature
 from training.facts import about, source_tags
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
@@ -31,6 +31,7 @@ from training.imported.describe import describe
 from training.imported.exact import no_form
 from training.imported.known import Known, known_columns
 from training.imported.load import ModelError
+from training.imported.numbers import named_numbers
 from training.imported.seal import UNMEASURED_REASON, algorithm_of, digest_of, seal
 from training.metrics.metric import DEFAULT_METRIC
 from training.onnx.parity import tolerance_of
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
 
 MADE_UP = "made up: the model does not say"
 REASON = "unmeasured, as the use case names no table"
-NOMINAL_METRIC = "r2"
-"""Of a model of named numbers, which no table measures."""
 MAX_MIXED = 8
 """Columns of unknown types up to which each combination of numbers and words is tried."""
 GOLDEN_ROWS = 8
@@ -97,7 +96,7 @@ def adopt_unmeasured(
         progress.say(f"          ! {loaded.warning}")
     progress.stage("making a row that it answers")
     contract = contract_of(loaded, use_case)
-    metric = use_case.metric or DEFAULT_METRIC.get(contract.signature.task, NOMINAL_METRIC)
+    metric = use_case.metric or DEFAULT_METRIC[contract.signature.task]
     run_id = registry.start(
         use_case.name,
         f"imported · {use_case.name} · {began}",
@@ -198,14 +197,14 @@ def _tried(loaded: Loaded, described: Described, use_case: UseCase, columns: dic
     dtypes: dict[str, Dtype] = {name: each.dtype or "float" for name, each in columns.items()}
     # What says nothing of its task and answers a number is a regression.
     described = replace(described, task=described.task or use_case.task or "regression")
-    if not described.classes:
-        described, numbers = _numbers(loaded, described, use_case, columns, dtypes)
-    else:
-        numbers = ()
-    signature = _signature(described, use_case, columns, numbers)
+    if described.task == "scores":
+        described = replace(described, task="regression")  # until its numbers are known
+    signature = _signature(described, use_case, columns)
     spec = spec_of(loaded, described, signature, dtypes)
-    score = score_of(loaded.model, spec, signature)
     rows = Encoder(signature).records([signature.example], lenient=True)
+    if not described.classes:
+        spec, signature = named_numbers(loaded.model, described, spec, signature, rows, use_case=use_case)
+    score = score_of(loaded.model, spec, signature)
     scores = score(rows)
     if not np.isfinite(scores).all():
         raise ValueError("its answer is not a finite number")
@@ -226,47 +225,6 @@ def _tried(loaded: Loaded, described: Described, use_case: UseCase, columns: dic
     )
 
 
-NAMES = {"predict": "cluster", "transform": "distance", "predict_proba": "probability"}
-"""What the numbers of a method are called, unless as the method."""
-
-
-def _numbers(
-    loaded: Loaded,
-    described: Described,
-    use_case: UseCase,
-    columns: dict[str, Known],
-    dtypes: dict[str, Dtype],
-) -> tuple[Described, tuple[str, ...]]:
-    """The names of the numbers that a model answers, asked on its example; none for a regression of one."""
-    one = _signature(replace(described, task="regression"), use_case, columns, ())
-    asked = replace(described, methods=described.methods or (described.method,))
-    spec = spec_of(loaded, asked, one, dtypes)
-    rows = Encoder(one).records([one.example], lenient=True)
-    answered = np.asarray(answer_of(loaded.model, spec, one)(rows)).ravel()
-    if len(answered) and isinstance(answered[0], (str, bytes)):
-        raise ModelError(
-            f"The model answers labels such as {str(answered[0])!r} and does not list them: name a table "
-            "that has all of them: init MODEL --data TABLE."
-        )
-    widths = [each.shape[1] for each in answers_of(loaded.model, spec, one)(rows)]
-    if not described.methods:
-        if widths == [1]:
-            return described, ()
-        given = tuple(name.strip() for name in use_case.target.split(","))
-        names = given if len(given) == widths[0] else _numbered(use_case.target, widths[0])
-        return replace(asked, task="scores"), names
-    outliers = "decision_function" in described.methods
-    found: list[str] = []
-    for method, width in zip(described.methods, widths, strict=True):
-        name = "label" if outliers and method == "predict" else NAMES.get(method, method)
-        found += (name,) if width == 1 else _numbered(name, width)
-    return replace(asked, task="scores"), tuple(found)
-
-
-def _numbered(name: str, count: int) -> tuple[str, ...]:
-    return tuple(f"{name}_{place}" for place in range(count))
-
-
 def _is_scored(signature: Signature, score: Score, record: dict[str, Any]) -> bool:
     try:
         return bool(np.isfinite(score(Encoder(signature).records([record]))).all())
@@ -285,12 +243,10 @@ def _other(known: Known, example: Any, number: int) -> Any:
     return example + (number % 3) - 1 if isinstance(example, float) else example
 
 
-def _signature(
-    described: Described, use_case: UseCase, columns: dict[str, Known], numbers: tuple[str, ...]
-) -> Signature:
+def _signature(described: Described, use_case: UseCase, columns: dict[str, Known]) -> Signature:
     task = described.task
     assert task is not None  # noqa: S101 - found out before
-    classes = tuple(map(label_of, described.classes)) if task not in {"regression", "scores"} else ()
+    classes = tuple(map(label_of, described.classes)) if task != "regression" else ()
     positive = None
     if task == "binary":
         positive = use_case.positive if use_case.positive is not None else classes[-1]
@@ -304,7 +260,6 @@ def _signature(
             threshold=use_case.threshold if task == "binary" else None,
             sensitive=use_case.sensitive,
             raw=True,
-            numbers=numbers,
             decided=described.decides and use_case.threshold is None,
         )
     except ValueError as error:
@@ -418,7 +373,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         signature,
         score=contract.score,
         records=contract.records,
-        tolerance=tolerance_of(signature, scores[:, 0]),
+        tolerance=tolerance_of(signature, scores if signature.numbers else scores[:, 0]),
         card=words,
         run_id=run_id,
         metric=metric,

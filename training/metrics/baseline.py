@@ -28,9 +28,10 @@ def same_for_all(
 
     Returns
     -------
-    Shape (rows, k), in the order of `classes`; (rows, 1) without classes.
+    Shape (rows, k), in the order of `classes`; without classes a column for each target.
     """
     if not classes:
-        return np.full((rows, 1), float(np.mean(np.asarray(seen, np.float64))))
+        values = np.asarray(seen, np.float64).reshape(len(seen), -1)
+        return np.tile(values.mean(axis=0), (rows, 1))
     counts = np.bincount(class_indices(seen, classes), minlength=len(classes)).astype(np.float64)
     return np.tile(counts / max(counts.sum(), 1.0), (rows, 1))

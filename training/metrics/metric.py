@@ -156,23 +156,38 @@ def _brier(truth: Truth, scores: NDArray[np.float64]) -> float:
     return _fraction(truth.weights @ errors, truth.weights.sum())
 
 
-def _mae(truth: Truth, scores: NDArray[np.float64]) -> float:
-    return _fraction(truth.weights @ np.abs(truth.y - scores[:, 0]), truth.weights.sum())
+def _mean_of_targets(
+    one: Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], float],
+) -> Callable[[Truth, NDArray[np.float64]], float]:
+    """A regression's figure of weights, values and scores; of several targets the unweighted mean."""
+
+    def compute(truth: Truth, scores: NDArray[np.float64]) -> float:
+        if truth.y.ndim == 1:
+            return one(truth.weights, truth.y, scores[:, 0])
+        if not truth.y.shape[1]:
+            return float("nan")
+        return float(np.mean([one(truth.weights, *pair) for pair in zip(truth.y.T, scores.T, strict=True)]))
+
+    return compute
 
 
-def _rmse(truth: Truth, scores: NDArray[np.float64]) -> float:
-    return float(np.sqrt(_fraction(truth.weights @ (truth.y - scores[:, 0]) ** 2, truth.weights.sum())))
+def _mae(weights: NDArray[np.float64], y: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
+    return _fraction(weights @ np.abs(y - scores), weights.sum())
 
 
-def _r2(truth: Truth, scores: NDArray[np.float64]) -> float:
-    total = truth.weights.sum()
+def _rmse(weights: NDArray[np.float64], y: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
+    return float(np.sqrt(_fraction(weights @ (y - scores) ** 2, weights.sum())))
+
+
+def _r2(weights: NDArray[np.float64], y: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
+    total = weights.sum()
     if total <= 0:
         return float("nan")
-    mean = truth.weights @ truth.y / total
-    spread = truth.weights @ (truth.y - mean) ** 2
+    mean = weights @ y / total
+    spread = weights @ (y - mean) ** 2
     if spread <= 0:
         return float("nan")
-    return float(1 - truth.weights @ (truth.y - scores[:, 0]) ** 2 / spread)
+    return float(1 - weights @ (y - scores) ** 2 / spread)
 
 
 METRICS: dict[str, Metric] = {
@@ -188,13 +203,13 @@ METRICS: dict[str, Metric] = {
         Metric("average_precision", "Average precision", True, _one_against_rest(_precision_area)),
         Metric("log_loss", "Log loss", False, _log_loss),
         Metric("brier", "Brier score", False, _brier),
-        Metric("mae", "Mean absolute error", False, _mae),
-        Metric("rmse", "Root mean squared error", False, _rmse),
-        Metric("r2", "R²", True, _r2),
+        Metric("mae", "Mean absolute error", False, _mean_of_targets(_mae)),
+        Metric("rmse", "Root mean squared error", False, _mean_of_targets(_rmse)),
+        Metric("r2", "R²", True, _mean_of_targets(_r2)),
     )
 }
 
-DEFAULT_METRIC = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "r2"}
+DEFAULT_METRIC = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "r2", "scores": "r2"}
 
 
 def metrics(  # noqa: PLR0917

@@ -1,7 +1,7 @@
 """What scores are held against: the labels or values of rows.
 
-Scores are float64 of shape (rows, k): probabilities in the order of the classes, or (rows, 1) for a
-regression.
+Scores are float64 of shape (rows, k): probabilities in the order of the classes, (rows, 1) for a
+regression, or a column for each target.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Truth:
     Parameters
     ----------
     y
-        Class indices or values, shape (rows,).
+        Class indices or values, shape (rows,); of several targets (rows, targets).
     weights
         How often each row counts, shape (rows,).
     positive
@@ -90,7 +90,7 @@ def truth_of(
     threshold: float | None = None,
 ) -> Truth:
     """Labels or values as they stand in the data, ready to be compared; each row counts once."""
-    if task == "regression":
+    if task in {"regression", "scores"}:
         values: NDArray[Any] = np.asarray(y, np.float64)
         return Truth(values, np.ones(len(values)))
     values = class_indices(y, classes)

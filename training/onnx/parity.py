@@ -77,10 +77,22 @@ def onnx_score(model: bytes) -> Score:
 
 def tolerance_of(signature: Signature, train_labels: Sequence[Any] | NDArray[Any]) -> float:
     """The largest allowed difference of a served score from the pipeline's."""
-    if signature.task != "regression":
-        return PROBABILITY_TOLERANCE
-    values = np.asarray(train_labels, np.float64)
-    return REGRESSION_TOLERANCE * float(max(np.ptp(values), np.abs(values).max()))
+    return float(np.max(tolerances_of(signature, train_labels)))
+
+
+def tolerances_of(signature: Signature, values: Sequence[Any] | NDArray[Any]) -> NDArray[np.float64]:
+    """The largest allowed difference of each score, shape (outputs,), or (1,) for one of all.
+
+    Parameters
+    ----------
+    values
+        Labels or values, shape (rows,); of named numbers the model's own scores, shape (rows, numbers).
+    """
+    if signature.classes:
+        return np.array([PROBABILITY_TOLERANCE])
+    numbers = np.asarray(values, np.float64).reshape(len(values), -1)
+    sizes: NDArray[np.float64] = np.maximum(np.ptp(numbers, axis=0), np.abs(numbers).max(axis=0))
+    return REGRESSION_TOLERANCE * sizes
 
 
 def compare(
@@ -90,7 +102,7 @@ def compare(
     expected, found = one(rows), other(rows)
     worst = float(np.abs(expected - found).max(initial=0.0))
     different = 0
-    if signature.task != "regression":
+    if signature.classes:
         pairs = zip(labels(signature, expected), labels(signature, found), strict=True)
         different = sum(a != b for a, b in pairs)
     return Parity(len(rows), float("inf") if np.isnan(worst) else worst, tolerance, different)

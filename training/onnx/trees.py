@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import numpy_helper
 
-from training.onnx.graph import ML_OPSET
+from training.onnx.graph import ML_OPSET, NoExport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -156,8 +156,13 @@ def _missing_left(tree: Any) -> NDArray[Any]:
 
 
 def mean_of_trees(graph: Graph, trees: Sequence[Any], x: str, outputs: int) -> str:
-    """The mean of the trees' values: (rows, 1) for a regression, else the classes' fractions of the votes."""
+    """The mean of the trees' values: (rows, targets) of a regression, else each class's fraction of votes."""
     x = graph.single(x)
+    if trees[0].tree_.n_outputs > 1:
+        if hasattr(trees[0], "classes_"):
+            raise NoExport("no ONNX form of trees that predict several classes at once")
+        sums = _trees_a_target(graph, trees, x)
+        return graph.op("Div", sums, graph.constant([[float(len(trees))]]))
     if outputs > 2:
         return graph.op("Div", _many_targets(graph, trees, x, outputs), graph.constant([[float(len(trees))]]))
     ensemble = TreeEnsemble()
@@ -249,6 +254,16 @@ def _trees_a_class(graph: Graph, trees: Sequence[Any], x: str, outputs: int) -> 
             right, missing = tree.children_right, _missing_left(tree)
             ensemble.tree(left, right, tree.feature, tree.threshold, missing, values, target)
     return ensemble.add_to(graph, x, outputs)
+
+
+def _trees_a_target(graph: Graph, trees: Sequence[Any], x: str) -> str:
+    """The sum over the trees of each target of a regression."""
+    ensemble = TreeEnsemble()
+    targets = trees[0].tree_.n_outputs
+    for target in range(targets):
+        for each in trees:
+            ensemble.fitted(each.tree_, each.tree_.value[:, target, 0], target)
+    return ensemble.add_to(graph, x, targets)
 
 
 def _collapsed(tree: Any, values: NDArray[np.float64]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -75,9 +76,10 @@ class Table:
         The features, (rows, columns). Number: float64 with NaN; category, text: object of `str` or None;
         date: object of ISO 8601 `str` or None.
     target
-        Labels as an object array of int, float, bool or str, or float64 for a regression; (rows,).
+        Labels as an object array of int, float, bool or str, or float64 for a regression; (rows,). For the
+        task "scores" float64 of shape (rows, targets), with no column where there is no target.
     classes
-        The labels in order; empty for a regression.
+        The labels in order; empty without classes.
     positive
         The label that a binary task is about.
     date_formats
@@ -152,7 +154,8 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
     check_named_columns(use_case, list(frame.columns))
     if len(frame) < 2:
         raise DataError(f"{_where(use_case)} has {len(frame)} row: there is nothing to learn from.")
-    labels, task, frame = _target(frame, use_case, reading, notes)
+    read_target = _targets if use_case.task == "scores" else _target
+    labels, task, frame = read_target(frame, use_case, reading, notes)
     classes = _classes(labels, task, use_case)
     positive = _positive(classes, labels, use_case) if task == "binary" else None
     if use_case.metric is not None and use_case.metric not in METRIC_NAMES[task]:
@@ -290,6 +293,10 @@ def _content_hashes(frame: pd.DataFrame, target: NDArray[Any]) -> NDArray[np.uin
         values = frame[name].to_numpy()
         hashes = _number_hashes(values) if values.dtype.kind == "f" else _text_hashes(values)
         total += _mixed(hashes ^ _key(f"column {name}"))
+    if target.ndim > 1:
+        for place, values in enumerate(target.T):
+            total += _mixed(_number_hashes(values) ^ _key(f"target {place}"))
+        return _mixed(total)
     labels = (
         _number_hashes(target) if target.dtype.kind == "f" else _text_hashes([canonical(v) for v in target])
     )
@@ -345,7 +352,7 @@ def named(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[LookAt]]:
 def check_named_columns(use_case: UseCase, columns: list[str]) -> None:
     """Refuse a use case that names a column which its table does not have. Raises DataError."""
     named: dict[str, Iterable[str | None]] = {
-        "target": [use_case.target or None],
+        "targets" if use_case.targets else "target": [name or None for name in use_case.target_columns],
         "group": [use_case.group],
         "time": [use_case.time],
         "leave_out": use_case.leave_out,
@@ -385,14 +392,14 @@ def numbers_rows(cells: "pd.Series[Any]") -> bool:
 
 
 def _feature_names(frame: pd.DataFrame, use_case: UseCase, notes: list[Note], *, unnamed: bool) -> list[str]:
-    left_out = {use_case.target, *use_case.leave_out}
+    left_out = {*use_case.target_columns, *use_case.leave_out}
     left_out |= {name for name, kind in use_case.kinds.items() if kind == "leave_out"}
     if not use_case.use_sensitive:
         left_out |= set(use_case.sensitive)
     first = str(frame.columns[0])
     if (
         unnamed
-        and first not in {use_case.target, use_case.group, use_case.time, *use_case.kinds}
+        and first not in {*use_case.target_columns, use_case.group, use_case.time, *use_case.kinds}
         and numbers_rows(frame[first])
     ):
         left_out.add(first)
@@ -499,8 +506,37 @@ def _target(
         notes.append(Note("info", name, "two classes: a binary task"))
         task = "binary"
     if task == "regression":
-        return _as_numbers(labels, name), task, frame
+        return _as_numbers(labels, name, task), task, frame
     return labels, task, frame
+
+
+def _targets(
+    frame: pd.DataFrame, use_case: UseCase, reading: Reading, notes: list[Note]
+) -> tuple[NDArray[np.float64], Task, pd.DataFrame]:
+    """Numbers of shape (rows, targets), and the rows that have all of them; all rows without targets."""
+    found = []
+    for name in use_case.targets:
+        alone = msgspec.structs.replace(use_case, target=name, task="regression")
+        labels, remarks = _labels(frame[name], alone, reading)
+        notes.extend(Note("warning", name, text) for text in remarks)
+        found.append(np.array([np.nan if label is None else label for label in labels], object))
+    values = [
+        _as_numbers(labels, name, "scores") for labels, name in zip(found, use_case.targets, strict=True)
+    ]
+    numbers = np.column_stack(values) if values else np.empty((len(frame), 0))
+    keep = np.asarray(np.isfinite(numbers).all(axis=1))
+    if not keep.all():
+        text = f"{int((~keep).sum()):,} rows without a value of each target are left out"
+        notes.append(Note("warning", None, text))
+    if keep.sum() < 2:
+        raise DataError(
+            f"{_where(use_case)} has {int(keep.sum())} rows with a value of each of "
+            f"{', '.join(use_case.targets)}: that is too few."
+        )
+    for name, column in zip(use_case.targets, numbers[keep].T, strict=True):
+        if np.ptp(column) == 0:
+            raise DataError(f'The target "{name}" is {column[0]:g} in all rows: there is nothing to predict.')
+    return numbers[keep], "scores", frame.loc[keep].reset_index(drop=True)
 
 
 def _labels(cells: "pd.Series[Any]", use_case: UseCase, reading: Reading) -> tuple[NDArray[Any], list[str]]:
@@ -518,11 +554,11 @@ def _labels(cells: "pd.Series[Any]", use_case: UseCase, reading: Reading) -> tup
     ]
 
 
-def _as_numbers(labels: NDArray[Any], name: str) -> NDArray[np.float64]:
+def _as_numbers(labels: NDArray[Any], name: str, task: Task) -> NDArray[np.float64]:
     for label in labels:
         if isinstance(label, str):
             raise DataError(
-                f'task is "regression", but the target "{name}" holds the text "{label[:40]}": '
+                f'task is "{task}", but the target "{name}" holds the text "{label[:40]}": '
                 'expected numbers, or task = "multiclass".'
             )
     return labels.astype(np.float64)
@@ -553,7 +589,7 @@ def _guess_task(labels: NDArray[Any], use_case: UseCase) -> Task:
 
 
 def _classes(labels: NDArray[Any], task: Task, use_case: UseCase) -> tuple[Label, ...]:
-    if task == "regression":
+    if task in {"regression", "scores"}:
         return ()
     counts = Counter(labels.tolist())
     classes = tuple(sorted(counts, key=lambda label: (isinstance(label, str), label)))
@@ -653,6 +689,8 @@ def _slices(frame: pd.DataFrame, use_case: UseCase, reading: Reading) -> pd.Data
 
 def _looked_at(frame: pd.DataFrame, target: NDArray[Any], task: Task) -> list[Note]:
     """Warnings about the cleaned table as a whole: leaks, classes that are spelt alike, imbalance."""
+    if task == "scores":
+        return []
     notes = [
         Note(
             "warning", name, f"alone all but decides the target ({what}): would it be known when you predict?"
@@ -683,7 +721,7 @@ def _hints(
 ) -> list[Note]:
     """What the table suggests to set and nobody has set, and what is there in vain."""
     notes = []
-    if use_case.group is None:
+    if use_case.group is None and target.ndim == 1:
         notes += _group_hints(cleaned, target)
         notes += _time_hints(cleaned) if use_case.time is None else []
     same: dict[bytes, str] = {}
@@ -695,11 +733,11 @@ def _hints(
         if content in same:
             notes.append(Note("warning", name, f'the same as "{same[content]}" in every row'))
         same.setdefault(content, name)
-    if target.dtype.kind == "f":
-        about = clean_column(frame[use_case.target], use_case.target)
+    for name in use_case.target_columns if target.dtype.kind == "f" else ():
+        about = clean_column(frame[name], name)
         if about.id_like:
             text = f"the target looks like an id ({about.id_like}): there may be nothing to learn"
-            notes.append(Note("warning", use_case.target, text))
+            notes.append(Note("warning", name, text))
     return notes
 
 

@@ -57,6 +57,7 @@ def write_use_case(
     kinds: Mapping[str, KindSetting] = MappingProxyType({}),
     leave_out: tuple[str, ...] = (),
     task: Task | None = None,
+    targets: tuple[str, ...] = (),
     taken: Callable[[str, Table], bool] = lambda _, __: False,
 ) -> Path:
     """Write `NAME.toml` for a person's data, NAME being the data file's own, and say in it what was guessed.
@@ -78,8 +79,8 @@ def write_use_case(
         Columns of the terminal that `tell` writes to.
     name
         Of the use case, instead of the data file's own.
-    model, kinds, leave_out, task
-        A model that was made elsewhere, and what it says of the columns.
+    model, kinds, leave_out, task, targets
+        A model that was made elsewhere, what it says of the columns, and for the task "scores" its targets.
     taken
         Whether a name belongs to another table already.
     """
@@ -91,6 +92,7 @@ def write_use_case(
     draft = UseCase(
         name=f"my_{base}"[:41] if (USE_CASES / f"{base}.toml").exists() else base,
         target=target,
+        targets=targets,
         source=source_of(data),
         folds=FOLDS,
         read=read,
@@ -189,6 +191,8 @@ def _salt(table: Table) -> str:
 
 def _metric(table: Table) -> tuple[str, str]:
     """The metric to choose a model by, and why."""
+    if table.task == "scores":
+        return "r2", "the mean over the targets of the share of each one's variance that is explained"
     if table.task == "regression":
         return (
             "r2",
@@ -209,7 +213,7 @@ def _trials(table: Table) -> int:
 
 def _toml(draft: UseCase, table: Table, path: str) -> str:
     metric, why = _metric(table)
-    counts = Counter(table.target.tolist())
+    counts = Counter(() if table.task == "scores" else table.target.tolist())
     shares = ", ".join(f"{label} {count / table.rows:.1%}" for label, count in counts.most_common(6))
     shares += " ..." if len(counts) > 6 else ""
     lines = [
@@ -223,12 +227,13 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
         "",
         f"name = {_value(draft.name)}",
         f"title = {_value(draft.name.replace('_', ' ').capitalize())}",
-        f"target = {_value(draft.target)}",
+        *_target_lines(draft),
         f"task = {_value(table.task)}  # {_task_reason(table, shares)}",
     ]
     if table.task == "binary":
         lines.append(f"positive = {_value(table.positive)}  # the label that it is about")
-    lines.append(f"metric = {_value(metric)}  # {why}")
+    if draft.measured:
+        lines.append(f"metric = {_value(metric)}  # {why}")
     if draft.model is None:
         lines.append(f"trials = {_trials(table)}")
     if draft.salt:
@@ -255,10 +260,21 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
         "",
         "# What a model must reach to be promoted; without floors, it must beat the one before.",
         "[gate]",
-        f"# floors = {{ {metric} = {'1.0' if metric == 'log_loss' else '0.7'} }}",
+        *(
+            [f"# floors = {{ {metric} = {'1.0' if metric == 'log_loss' else '0.7'} }}"]
+            if draft.measured
+            else []
+        ),
         "",
     ]
     return "\n".join(lines)
+
+
+def _target_lines(draft: UseCase) -> list[str]:
+    """The target, or the names of several numbers."""
+    if draft.targets:
+        return [f"targets = {_value(list(draft.targets))}"]
+    return [f"target = {_value(draft.target)}"] if draft.target_columns else []
 
 
 def unmeasured_toml(draft: UseCase, signature: Signature, examples: Mapping[str, str]) -> str:
@@ -275,11 +291,13 @@ def unmeasured_toml(draft: UseCase, signature: Signature, examples: Mapping[str,
         "",
         f"name = {_value(draft.name)}",
         f"title = {_value(draft.name.replace('_', ' ').capitalize())}",
-        f"target = {_value(draft.target)}  # what the model predicts",
+        *_target_lines(draft),
         f"task = {_value(signature.task)}",
     ]
     if signature.task == "binary":
         lines.append(f"positive = {_value(signature.positive)}  # the label that it is about")
+    if signature.numbers and not draft.targets:
+        lines.append(f"# It answers the numbers {', '.join(signature.numbers)} for each row.")
     lines += [
         "",
         *_model_lines(draft),
@@ -345,7 +363,7 @@ def _model_lines(draft: UseCase) -> list[str]:
     source = draft.model.source
     if not source.startswith(REGISTERED):
         source = os.path.relpath(source, folder)
-    measured = "every row of the table measures it" if draft.source else "no table measures it"
+    measured = "every row of the table measures it" if draft.measured else "no table measures it"
     lines = [f"# The model, made elsewhere: {measured}.", "[model]"]
     lines.append(f"source = {_value(source)}")
     if draft.model.trust:
@@ -365,7 +383,7 @@ _USUAL = {
 
 def _of_whole(note: Note, draft: UseCase) -> bool:
     """Whether a note has no line of a column to stand in."""
-    return note.column is None or note.column == draft.target
+    return note.column is None or note.column in draft.target_columns
 
 
 def _on_one_line(text: str) -> str:
@@ -374,6 +392,8 @@ def _on_one_line(text: str) -> str:
 
 
 def _task_reason(table: Table, shares: str) -> str:
+    if table.task == "scores":
+        return "named numbers" if table.use_case.targets else "named numbers, which no column measures"
     if table.task == "regression":
         low, high = float(table.target.min()), float(table.target.max())
         return f"numbers from {low:.10g} to {high:.10g}"
@@ -389,7 +409,7 @@ def _kind_lines(table: Table) -> list[str]:
             remarks.setdefault(note.column, []).append(note.text.split(";")[0])
     lines = []
     for name in dict.fromkeys([*table.frame.columns, *table.ignored]):
-        if name == table.use_case.target:
+        if name in table.use_case.target_columns:
             continue
         said = "; ".join(remarks.get(name, []))
         if name in table.kinds:

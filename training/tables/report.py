@@ -144,7 +144,7 @@ def _done(table: Table) -> str:
 
 
 def _left_out(table: Table) -> str:
-    names = [name for name in table.ignored if name != table.use_case.target]
+    names = [name for name in table.ignored if name not in table.use_case.target_columns]
     if not names:
         return ""
     shown = ", ".join(f"<code>{escape(name)}</code>" for name in names[:40]) + (
@@ -154,7 +154,12 @@ def _left_out(table: Table) -> str:
 
 
 def _target(table: Table) -> str:
-    if table.task == "regression":
+    if table.task == "scores":
+        picture = "".join(
+            f"<p>{escape(name)}</p>{_histogram(pd.Series(values), None, [], width=420, height=150)}"
+            for name, values in zip(table.use_case.targets, table.target.T, strict=True)
+        )
+    elif table.task == "regression":
         picture = _histogram(pd.Series(table.target), None, [], width=420, height=150)
     else:
         counts = Counter(table.target.tolist())
@@ -167,6 +172,14 @@ def _target(table: Table) -> str:
 
 
 def _target_words(table: Table) -> str:
+    if table.task == "scores":
+        return (
+            "; ".join(
+                f"{name} {values.min():g} to {values.max():g}"
+                for name, values in zip(table.use_case.targets, table.target.T, strict=True)
+            )
+            or "no column has true values"
+        )
     if table.task == "regression":
         low, middle, high = np.quantile(table.target, [0, 0.5, 1])
         return f"{low:g} to {high:g}, median {middle:g}"
@@ -194,6 +207,8 @@ def _missing(table: Table) -> str:
 
 
 def _power(table: Table) -> str:
+    if table.task == "scores":
+        return "<p>It is told for one target only.</p>"
     power = column_power(table.frame, table.target, table.task)
     if not power:
         return "<p>The table is too small to tell.</p>"

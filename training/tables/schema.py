@@ -54,7 +54,8 @@ def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
             case "category":
                 column = _category(seen, common, use_case.unknown.get(name))
             case "text":
-                said = table.target[train][values[train].notna().to_numpy()]
+                labels = table.target if table.target.ndim == 1 else np.zeros(table.rows)
+                said = labels[train][values[train].notna().to_numpy()]
                 column = _text(seen, said, common, max_terms=MAX_TEXT_CELLS // (table.rows * texts))
             case "date":
                 column = _date(seen, common, table.date_formats.get(name, ()))
@@ -68,6 +69,7 @@ def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
         threshold=use_case.threshold if table.task == "binary" else None,
         ignored=table.ignored,
         sensitive=use_case.sensitive,
+        numbers=(use_case.targets or (use_case.target,)) if table.task == "scores" else (),
     )
 
 

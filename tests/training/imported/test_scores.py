@@ -139,21 +139,3 @@ def _check(gateway: Gateway, name: str, names: tuple[str, ...], lines: Any, expe
         refused = sent(gateway, "/predict", {"features": lines} | option)
         assert refused.status == 422
         assert name in refused.json()["detail"]
-
-
-def test_a_table_does_not_measure_named_numbers(
-    cli: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An outlier's -1 is not taken for the probability of a class."""
-    monkeypatch.chdir(tmp_path)
-    x = rows()
-    joblib.dump(IsolationForest(n_estimators=5).fit(x), tmp_path / "model.pkl")
-    lines = ["a,b,c,y", *(",".join(map(str, line)) + f",{i % 2}" for i, line in enumerate(x.tolist()))]
-    (tmp_path / "table.csv").write_text("\n".join(lines))
-    options = ("--data", "table.csv", "--target", "y", "--name", "scored_table", "--trust")
-    found = cli("init", "model.pkl", *options)
-    if found.code == 0:
-        found = cli("run", "scored_table.toml")
-    assert found.code == 2
-    assert "named numbers" in found.err
-    assert "without --data" in found.err

@@ -27,6 +27,7 @@ from sklearn.model_selection import (
     TunedThresholdClassifierCV,
 )
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputRegressor, RegressorChain
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, NuSVC
@@ -212,6 +213,21 @@ def _write_target(graph: Graph, model: TransformedTargetRegressor, x: Any) -> st
     raise NoExport(f"no ONNX form of a target transformed by {type(scaler).__name__}")
 
 
+def _write_each_target(graph: Graph, model: MultiOutputRegressor, x: Any) -> str:
+    return graph.concat([graph.predict(each, x) for each in model.estimators_])
+
+
+def _write_chain(graph: Graph, model: RegressorChain, x: Any) -> str:
+    """Each target is predicted with those before it as more columns."""
+    known = graph.matrix(x)
+    found: list[str] = []
+    for each in model.estimators_:
+        found.append(graph.predict(each, known))
+        known = graph.concat([known, found[-1]])
+    order = [int(place) for place in model.order_]
+    return graph.concat([found[order.index(target)] for target in range(len(order))])
+
+
 def _write_dummy(graph: Graph, model: DummyClassifier, x: Any) -> str:
     classes = len(model.classes_)
     prior = np.asarray(model.class_prior_)
@@ -227,7 +243,7 @@ def _write_dummy(graph: Graph, model: DummyClassifier, x: Any) -> str:
 
 
 def _write_constant(graph: Graph, model: Any, x: Any) -> str:
-    return _same(graph, x, np.asarray(model.constant_, np.float64).reshape(1, 1))
+    return _same(graph, x, np.asarray(model.constant_, np.float64).reshape(1, -1))
 
 
 def _same(graph: Graph, x: str | Columns, value: Any) -> str:
@@ -249,5 +265,7 @@ WRITERS: dict[type, Writer] = {
     OneVsRestClassifier: Writer(_write_rest, holds=True),
     TransformedTargetRegressor: Writer(_write_target, holds=True),
     DummyClassifier: Writer(_write_dummy, holds=True),
+    MultiOutputRegressor: Writer(_write_each_target, holds=True),
+    RegressorChain: Writer(_write_chain, holds=True),
     DummyRegressor: Writer(_write_constant, holds=True),
 }

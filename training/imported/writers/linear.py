@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.linear_model import (
     ARDRegression,
@@ -20,6 +19,10 @@ from sklearn.linear_model import (
     LassoLarsCV,
     LassoLarsIC,
     LogisticRegressionCV,
+    MultiTaskElasticNet,
+    MultiTaskElasticNetCV,
+    MultiTaskLasso,
+    MultiTaskLassoCV,
     OrthogonalMatchingPursuit,
     PoissonRegressor,
     QuantileRegressor,
@@ -35,7 +38,7 @@ from sklearn.svm import LinearSVC, LinearSVR
 
 from training.families.linear import FAMILY
 from training.imported.writers.chosen import chosen
-from training.onnx.graph import NoExport, Writer
+from training.onnx.graph import Writer
 
 if TYPE_CHECKING:
     from training.onnx.graph import Graph
@@ -83,15 +86,13 @@ def normalised(graph: Graph, chances: str, classes: int) -> str:
 
 
 def _write_projected(graph: Graph, model: PLSRegression, x: str) -> str:
-    if len(np.atleast_1d(model.intercept_)) != 1:
-        raise NoExport("no ONNX form of a PLSRegression of several targets")
     return graph.affine(graph.add(x, -model._x_mean[None, :]), model.coef_, model.intercept_)  # noqa: SLF001
 
 
 _VALUES = (
     ARDRegression, BayesianRidge, ElasticNetCV, HuberRegressor, Lars, LarsCV, Lasso, LassoCV, LassoLars,
-    LassoLarsCV, LassoLarsIC, LinearSVR, OrthogonalMatchingPursuit, QuantileRegressor, RidgeCV, SGDRegressor,
-    TheilSenRegressor,
+    LassoLarsCV, LassoLarsIC, LinearSVR, MultiTaskElasticNet, MultiTaskElasticNetCV, MultiTaskLasso,
+    MultiTaskLassoCV, OrthogonalMatchingPursuit, QuantileRegressor, RidgeCV, SGDRegressor, TheilSenRegressor,
 )  # fmt: skip
 _LABELS = (LinearSVC, RidgeClassifier, RidgeClassifierCV)
 _LOGISTIC = next(writer for kind, writer in FAMILY.writers.items() if kind.__name__ == "LogisticRegression")

@@ -34,7 +34,8 @@ def _kernel(graph: Graph, model: Any, x: str, points: NDArray[np.float64], gamma
     return graph.op("Pow", inner, graph.constant([[float(degree)]]))
 
 
-def _support(graph: Graph, model: Any, x: str) -> str:
+def support(graph: Graph, model: Any, x: str) -> str:
+    """The kernel between rows and a machine's support vectors, (rows, vectors)."""
     vectors = model.support_vectors_
     dense = vectors.toarray() if hasattr(vectors, "toarray") else vectors
     return _kernel(graph, model, x, np.asarray(dense), float(model._gamma))  # noqa: SLF001
@@ -45,13 +46,13 @@ def _dense(matrix: Any) -> NDArray[np.float64]:
 
 
 def _write_regressor(graph: Graph, model: SVR, x: str) -> str:
-    kernel = _support(graph, model, x)
+    kernel = support(graph, model, x)
     return graph.add(graph.matmul(kernel, _dense(model.dual_coef_).T), model.intercept_[None, :])
 
 
 def _pairs(graph: Graph, model: SVC, x: str) -> tuple[str, list[tuple[int, int]]]:
     """The decision of each pair of classes, positive for the first of it."""
-    kernel = _support(graph, model, x)
+    kernel = support(graph, model, x)
     classes = len(model.classes_)
     ends = np.concatenate([[0], np.cumsum(model.n_support_)])
     of = [slice(ends[c], ends[c + 1]) for c in range(classes)]
@@ -80,7 +81,7 @@ def machine_decision(graph: Graph, model: SVC, x: str) -> str:
     """`decision_function`: (rows, 1) of two classes, else (rows, classes)."""
     if len(model.classes_) == 2:
         return graph.add(
-            graph.matmul(_support(graph, model, x), _dense(model.dual_coef_).T), model.intercept_[None, :]
+            graph.matmul(support(graph, model, x), _dense(model.dual_coef_).T), model.intercept_[None, :]
         )
     if model.decision_function_shape != "ovr":
         raise NoExport('no ONNX form of a decision function of the shape "ovo"')
