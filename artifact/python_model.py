@@ -366,6 +366,10 @@ def _open_xgboost(path: Path, _spec: PythonModel) -> Any:
 
     booster = xgboost.Booster({"nthread": 1})
     booster.load_model(path)
+    best = booster.attr("best_iteration")
+    if best is not None and booster.attr("scikit_learn") is not None:
+        # The file of an estimator that stopped early: its `predict` leaves out the rounds after the best one.
+        booster = booster[: int(best) + 1]
     return _XGBoost(booster)
 
 
