@@ -1,8 +1,8 @@
-"""canary.json: the bounds in which a canary of this model must stay; training writes them."""
+"""canary.json: the bounds in which a canary of this model must stay, from [canary] of its use case."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -27,9 +27,15 @@ class CanaryBounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         The largest Kolmogorov-Smirnov distance of the scores, from 0 to 1.
     """
 
-    max_errors: float = 0.02
-    max_slowdown: float = 3.0
-    max_score_shift: float = 0.25
+    max_errors: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
+    max_slowdown: Annotated[float, msgspec.Meta(ge=1)] = 3.0
+    max_score_shift: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.25
+
+
+def write(folder: Path, bounds: CanaryBounds) -> None:
+    """Write the bounds into an artifact that is not sealed yet, if they are not the default ones."""
+    if bounds != CanaryBounds():
+        (folder / FILE).write_bytes(msgspec.json.encode(bounds) + b"\n")
 
 
 def read(folder: Path) -> CanaryBounds:
@@ -44,5 +50,5 @@ def read(folder: Path) -> CanaryBounds:
         return msgspec.json.decode((folder / FILE).read_bytes(), type=CanaryBounds)
     except FileNotFoundError:
         return CanaryBounds()
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.MsgspecError) as error:
         raise ArtifactError(f"{folder / FILE} cannot be read: {error}") from None

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import skops.io
 
-from artifact import background, calibration, manifest
+from artifact import background, calibration, canary_bounds, manifest
 from artifact.encode import Encoder
 from artifact.python_model import CODE, PythonModel
 from artifact.trusted import TRUSTED
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from artifact.canary_bounds import CanaryBounds
     from artifact.manifest import Manifest, Score
     from artifact.signature import Signature
     from training.onnx.parity import Parity
@@ -91,6 +92,7 @@ def export(
     created: datetime | None = None,
     seed: int = 0,
     own: Sequence[Path] = (),
+    canary: CanaryBounds | None = None,
 ) -> ExportResult:
     """Write the artifact of a fitted pipeline into `directory`, which must be new or empty.
 
@@ -110,6 +112,8 @@ def export(
         The model card, Markdown.
     own
         Modules of candidates of one's own. Where one of these won, they travel with it.
+    canary
+        The bounds of a canary; None: the default ones.
 
     Raises
     ------
@@ -138,6 +142,8 @@ def export(
         background.write(directory, background_records(signature, train_frame, seed=seed))
     if missed is not None:
         calibration.write(directory, missed, seed=seed)
+    if canary is not None:
+        canary_bounds.write(directory, canary)
     (directory / manifest.CARD).write_text(card, "utf-8")
     sealed = manifest.write(
         directory,

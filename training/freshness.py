@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from artifact import manifest
+from artifact.canary_bounds import CanaryBounds
 from training.families.own import roots_of
 from training.registry.mlflow_registry import read_alias
 from training.registry.named import named_now
@@ -63,6 +64,8 @@ def settings_digest(use_case: UseCase) -> str:
     said = msgspec.to_builtins(use_case)
     for words in ("title", "description", "card", "live", "file"):
         said.pop(words)
+    if use_case.canary == CanaryBounds():
+        said.pop("canary")  # likewise
     if not use_case.gate.fairness:
         said["gate"].pop("fairness")  # a digest of before it existed stays the same
     if not use_case.targets:

@@ -268,6 +268,7 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
         card=facts.card,
         seed=job.budget.seed,
         own=own.roots_of(job.use_case.candidates.add, job.use_case.candidates.code),
+        canary=job.use_case.canary,
     )
 
     job.progress.stage("drawing pictures")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from artifact.canary_bounds import CanaryBounds
 from artifact.models_lock import NAME_RULE
 from training.interpreter import typed
 
@@ -287,6 +288,7 @@ class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     missing: dict[str, Literal["refuse", "allow"]] = {}
     gate: Gate = Gate()
     card: CardWords = CardWords()
+    canary: CanaryBounds = CanaryBounds()
     live: Live = Live()
     file: str = ""  # the path of the TOML file; not a key
 
@@ -428,6 +430,7 @@ def _absolute(named: str, file: Path) -> str:
 
 _TABLES: dict[str, type[Struct]] = {
     "gate": Gate, "read": Read, "model": Model, "candidates": Candidates, "card": CardWords,
+    "canary": CanaryBounds,
     "live": Live,
 }  # fmt: skip
 UNMEASURED_TARGET = "prediction"

@@ -12,7 +12,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
-from artifact import manifest
+from artifact import canary_bounds, manifest
+from artifact.canary_bounds import CanaryBounds
 from artifact.trusted import TRUSTED
 from tests.training.made_tables import messy
 from training.export import ExportError, export
@@ -191,3 +192,13 @@ def test_figures_that_are_undefined_stay_out_of_the_manifest(tmp_path):
     made, pipeline = fitted("binary", "linear", {"skew": "standard", "C": 1.0})
     exported(made, pipeline, tmp_path / "artifact")
     assert manifest.load(tmp_path / "artifact").manifest.metrics == {"accuracy": 0.9}
+
+
+def test_an_artifact_has_the_bounds_of_its_canary_where_the_use_case_sets_some(tmp_path):
+    made, pipeline = fitted("binary", "linear", {"skew": "standard", "C": 1.0})
+    wide = CanaryBounds(max_slowdown=10.0)
+    for bounds, files in ((wide, True), (CanaryBounds(), False)):
+        folder = tmp_path / str(files)
+        exported(made, pipeline, folder, canary=bounds)
+        assert (canary_bounds.FILE in manifest.load(folder).manifest.files) == files
+        assert canary_bounds.read(folder) == bounds

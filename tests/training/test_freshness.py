@@ -39,3 +39,4 @@ def test_what_does_not_make_the_model_trains_nothing_anew(tmp_path: Path, added:
 
 def test_what_makes_the_model_does(tmp_path: Path) -> None:
     assert digest(tmp_path, PLAIN + "[gate]\nmin_gain = 0.1\n") != digest(tmp_path, PLAIN)
+    assert digest(tmp_path, PLAIN + "[canary]\nmax_errors = 0.1\n") != digest(tmp_path, PLAIN)

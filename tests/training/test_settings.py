@@ -204,6 +204,9 @@ def test_every_metric_that_can_be_named_can_be_measured():
     ("text", "parts"),
     [
         ("[live]\nalpha = 0.5\n", ("live.alpha is 0.5",)),
+        ("[canary]\nmax_errors = 2\n", ("canary.max_errors is 2", "<= 1")),
+        ("[canary]\nmax_slowdown = 0.5\n", ("canary.max_slowdown is 0.5", ">= 1")),
+        ("[canary]\nmax_shift = 0.5\n", ('"canary.max_shift"', '"max_score_shift"')),
         ("[live]\nalpha = 0\n", ("live.alpha is 0",)),
         ("[live]\nmin_rows = 0\n", ("live.min_rows is 0",)),
         ("[live]\npromote_shadow = 1\n", ("live.promote_shadow is 1", "true or false")),

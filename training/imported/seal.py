@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from artifact import background, calibration, manifest
+from artifact import background, calibration, canary_bounds, manifest
 from artifact.encode import Encoder
 from artifact.manifest import MODEL
 from artifact.onnx_table import OnnxTable
@@ -95,6 +95,7 @@ def seal(
         background.write(folder, background_rows)
     if missed is not None:
         calibration.write(folder, missed)
+    canary_bounds.write(folder, use_case.canary)
     (folder / manifest.CARD).write_text(card, "utf-8")
     manifest.write(
         folder,

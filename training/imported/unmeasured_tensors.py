@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from artifact import manifest
+from artifact import canary_bounds, manifest
 from artifact.python_model import PythonModel
 from artifact.signature import Signature
 from training.facts import about, source_tags
@@ -125,6 +125,7 @@ def seal_tensors(  # noqa: PLR0917 - as above
         packages=tuple(loaded.versions),
     )
     copy_model(folder, loaded, spec, use_case.model)
+    canary_bounds.write(folder, use_case.canary)
     (folder / manifest.CARD).write_text(words, "utf-8")
     (folder / manifest.GOLDEN_TENSORS).write_bytes(msgspec.msgpack.encode(graph.golden))
     manifest.write(
