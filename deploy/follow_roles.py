@@ -10,7 +10,7 @@ from artifact import models_lock
 from artifact.models_lock import CANARY, SHADOW, Entry, role_of
 from deploy.bundle import NoVersionError, one_writer, put_beside
 from training.registry.mlflow_registry import read_alias
-from training.registry.records import RegistryError
+from training.registry.records import CANARY_PERCENT, RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from training.registry.records import Version
 
-CANARY_PERCENT = "okamochi.canary_percent"
 """Tag of a version: the percentage of the callers that it answers as a canary."""
 RETRY_S = 60.0
 """Seconds until a version that was refused is tried again."""

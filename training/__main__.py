@@ -25,6 +25,7 @@ from training.options import (
     live_options,
     preview_options,
     read_of,
+    role_options,
 )
 from training.screen import gate_of, known_for, result_of, side_by_side, table_of, told_timeline, told_version
 
@@ -118,6 +119,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="VERSION",
         help="the version to make live instead; required if the last change was a rollback",
     )
+    role_options(command("role", role, "let a version stand beside the champion, as shadow or canary"))
     told = command("timeline", timeline, "print when which version became champion, and why")
     told.add_argument("--json", action="store_true", help="print JSON, for a program to read")
     command("card", card, "print the champion's model card")
@@ -284,6 +286,26 @@ def rollback(chosen: argparse.Namespace) -> int:
         f"`make serve` takes it within seconds. For another server: make bundle USECASES={chosen.name}; "
         "a server that runs opens it without a restart."
     )
+    return DONE
+
+
+def role(chosen: argparse.Namespace) -> int:
+    """`role NAME ROLE`."""
+    from training.decide.aliases import set_role
+    from training.registry.mlflow_registry import Registry
+    from training.registry.records import CANARY
+
+    if chosen.percent is not None and chosen.role != CANARY:
+        print("--percent is for a canary: a shadow answers nobody.", file=sys.stderr)
+        return USAGE
+    name, registry = _name(chosen), Registry()
+    if chosen.none:
+        registry.delete_alias(name, chosen.role)
+        print(f"{name} has no {chosen.role} now.")
+    else:
+        version = set_role(registry, name, chosen.role, chosen.version, chosen.percent)
+        print(f"{name}: version {version.number} ({known_for(version)}) is the {chosen.role} now.")
+    print("`make serve` and `python -m deploy follow` take it within seconds.")
     return DONE
 
 

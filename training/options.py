@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from training.registry.records import CANARY, SHADOW
+
 if TYPE_CHECKING:
     from training.settings import Read
 
@@ -32,6 +34,27 @@ def gate_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help="promote a first model even if it may be no better than guessing",
     )
     return parser
+
+
+def role_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The options of `role`."""
+    parser.add_argument(
+        "role", choices=(SHADOW, CANARY), help="shadow: sees its rows; canary: answers some callers"
+    )
+    parser.add_argument("--version", metavar="N", help="the version (default: the challenger)")
+    parser.add_argument(
+        "--percent", type=percentage, metavar="P", help="of a canary: the percentage of the callers"
+    )
+    parser.add_argument("--none", action="store_true", help="no version has the role any more")
+    return parser
+
+
+def percentage(text: str) -> float:
+    """Parse the percentage of a canary."""
+    value = float(text)
+    if not 0 < value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 100")
+    return value
 
 
 def live_options(parser: argparse.ArgumentParser) -> None:

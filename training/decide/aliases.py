@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from artifact import manifest, signing
 from training.interpreter import typed
-from training.registry.records import CHALLENGER, CHAMPION, PREVIOUS, SIGNATURE
+from training.registry.records import CANARY_PERCENT, CHALLENGER, CHAMPION, PREVIOUS, SIGNATURE
 
 if TYPE_CHECKING:
     from training.registry.mlflow_registry import Registry
@@ -247,3 +247,40 @@ def _told_versions(registry: Registry, name: str) -> str:
         words = [*aliases.get(version.number, []), version.tags.get(GATE, "not judged")]
         told.append(f"{version.number} ({', '.join(words)})")
     return f"Its newest versions are: {', '.join(told)}."
+
+
+def set_role(
+    registry: Registry, name: str, role: str, number: str | None = None, percent: float | None = None
+) -> Version:
+    """Let a version stand beside the champion.
+
+    Parameters
+    ----------
+    role
+        `shadow` or `canary`.
+    number
+        None: the challenger.
+    percent
+        Of a canary: the percentage of the callers; None: as the version's tag or the follower has it.
+
+    Raises
+    ------
+    NothingToPromoteError
+        There is no champion beside which it could stand, or no challenger.
+    WhichVersionError
+        No version has that number, or it is the champion itself.
+    """
+    champion = registry.version(name, CHAMPION)
+    if champion is None:
+        raise NothingToPromoteError(f"{name} has no champion, and a {role} stands beside one.")
+    version = registry.version(name, CHALLENGER) if number is None else _numbered(registry, name, number)
+    if version is None:
+        raise NothingToPromoteError(
+            f"{name} has no challenger: name a version with --version. {_told_versions(registry, name)}"
+        )
+    if version.number == champion.number:
+        raise WhichVersionError(f"Version {version.number} of {name} is the champion. Nothing has changed.")
+    if percent is not None:
+        registry.tag(version, {CANARY_PERCENT: f"{percent:g}"})
+    registry.set_alias(name, role, version)
+    return version

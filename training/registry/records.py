@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 SHADOW, CANARY = "shadow", "canary"
 """The aliases of a version."""
+CANARY_PERCENT = "okamochi.canary_percent"
+"""Tag of a version: the percentage of the callers that it answers as a canary."""
 UNMEASURED = "okamochi.unmeasured"
 """Tag of a version that no table measured, with the reason."""
 SIGNATURE = "okamochi.signature"

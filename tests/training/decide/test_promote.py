@@ -13,17 +13,33 @@ import pandas as pd
 import pytest
 
 from artifact import manifest
-from training.decide.aliases import NothingToPromoteError, WhichVersionError, make_champion, rollback
+from training.decide.aliases import (
+    NothingToPromoteError,
+    WhichVersionError,
+    make_champion,
+    rollback,
+    set_role,
+)
 from training.decide.promote import challenge
 from training.decide.test_set import TestSet
 from training.registry.mlflow_registry import Registry
-from training.registry.records import CHALLENGER, CHAMPION, PREVIOUS, RegistryError, Version
+from training.registry.records import (
+    CANARY,
+    CANARY_PERCENT,
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    SHADOW,
+    RegistryError,
+    Version,
+)
 from training.settings import Gate, Synthetic, UseCase
 from training.tables.data import Table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conftest import Said
     from servers import Cut
 
 Make = Callable[..., manifest.Artifact]
@@ -277,3 +293,32 @@ def test_a_model_that_treats_groups_too_differently_is_refused(mlflow_url: str, 
     assert "selected: south" in judged.decision.reasons[0]
     random = dataclasses.replace(table, sensitive=pd.DataFrame({"origin": np.tile(["north", "south"], 100)}))
     assert challenge(registry, dataclasses.replace(test, table=random), version).accepted
+
+
+def test_a_version_stands_beside_the_champion_and_no_longer(
+    mlflow_url: str, make_artifact: Make, cli: Callable[..., Said]
+) -> None:
+    """As shadow or canary; the champion itself, or a name without one, is refused in one sentence."""
+    registry = Registry(mlflow_url)
+    first, second, third = versions(registry, make_artifact, "beside", 1.5, 2.0, 3.0)
+    with pytest.raises(NothingToPromoteError, match="beside has no champion, and a shadow stands beside one"):
+        set_role(registry, "beside", SHADOW, first.number)
+    make_champion(registry, first)
+    with pytest.raises(NothingToPromoteError, match="no challenger: name a version with --version"):
+        set_role(registry, "beside", SHADOW)
+    with pytest.raises(WhichVersionError, match="Version 1 of beside is the champion"):
+        set_role(registry, "beside", SHADOW, "1")
+    registry.set_alias("beside", CHALLENGER, second)
+    assert set_role(registry, "beside", SHADOW).number == second.number
+
+    said = cli("role", "beside", "canary", "--version", third.number, "--percent", "12.5")
+    assert said.code == 0, said.err
+    assert "beside: version 3 (" in said.out
+    canary = registry.version("beside", CANARY)
+    assert canary is not None
+    assert canary.tags[CANARY_PERCENT] == "12.5"
+    assert cli("role", "beside", "shadow", "--percent", "5").code == 2
+    assert cli("role", "beside", "canary", "--version", "9").code == 2
+    assert cli("role", "beside", "shadow", "--none").code == 0
+    assert registry.version("beside", SHADOW) is None
+    assert registry.version("beside", CHAMPION).number == "1"  # type: ignore[union-attr]
