@@ -46,6 +46,17 @@ _patience.connect = _patience.read = _patience.write = _patience.pool = PATIENCE
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONG = (
+    "tests/end_to_end/", "tests/training/imported/test_corpus.py", "tests/training/imported/test_scores",
+    "tests/training/imported/test_tensors.py", "tests/training/search/", "tests/faults/",
+)  # fmt: skip
+"""Files that take minutes: they begin first, so that no process works alone at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from artifact.signing import statement_of
 from training.interpreter import typed
 from training.registry.records import SIGNATURE, UNMEASURED
 
@@ -54,6 +53,8 @@ def told_version(version: Version, figures_tag: str) -> dict[str, Any]:
 
 def signer_of(tags: Mapping[str, str]) -> str | None:
     """The name of the key that signed a version, as its tag says; servers check it."""
+    from artifact.signing import statement_of  # msgspec may be absent until a command is run
+
     said = statement_of(tags.get(SIGNATURE, ""))
     return None if said is None else said.signer
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from servers import CHECKOUT, PATIENCE_S, free_port, started
 
+from tests.servers import CHECKOUT, PATIENCE_S, free_port, started
 from tests.serving.artifacts import Made, iris
 
 if TYPE_CHECKING:

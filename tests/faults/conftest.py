@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 FULL = os.environ.get("OKAMOCHI_FAULTS") == "1"
 """`make faults`: the promised numbers of requests; `make test` sends a part of them."""
 
+collect_ignore = [] if FULL else ["test_access.py"]
+"""It takes minutes at any size; tests/serving/http sends some of the attacks."""
+
 VERSIONS = {"iris": "12", "linear": "1", "loans": "2", "slow": "3", "fragile": "4"}
 
 

@@ -13,7 +13,6 @@ from serving.access import keys
 from serving.access.check import Check
 from serving.access.request import AccessRequest
 from serving.errors import Problem
-from tests.faults.conftest import FULL
 from tests.serving.http.attacks import got_through, locked, ring
 from tests.serving.http.lanes import BODY, HOST, connect, request
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from tests.servers import Server
     from tests.serving.artifacts import Made
-
-pytestmark = pytest.mark.skipif(not FULL, reason="runs in make faults")
 
 RING = ring()
 ATTACKS = 50_000  # on each lane

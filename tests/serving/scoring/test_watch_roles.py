@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["kept", "run"]  # the fixtures
 
+
+@pytest.fixture(autouse=True)
+def no_roles_of_other_tests() -> None:
+    """The metric of a process has the roles of every catalog that tests in it have opened."""
+    metrics.MODEL_ROLE.clear()
+
+
 TENSOR = b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 1], "data": [10]}]}'
 
 
