@@ -600,41 +600,25 @@ def run_lock(options: argparse.Namespace) -> int:
 
 
 def explained(run: Callable[[], int]) -> int:
-    """Print an expected error as its sentence; give its exit code."""
+    """Print an expected error as its sentence; give its exit code.
+
+    Each expected error has an `exit_code` of its own. Naming the classes would import modules that an image
+    which runs one command may not have.
+    """
     from artifact.manifest import ArtifactError
-    from artifact.models_lock import LockError
-    from artifact.sealing import LogKeysError
-    from artifact.signing import SigningKeyError
-    from deploy.backup import BackupError
-    from deploy.bundle import NoVersionError
-    from deploy.image import CannotDeploy
-    from deploy.score.errors import ScoringError, TableError
-    from serving.access.keys import KeysError
-    from training.registry.records import RegistryError
-    from training.settings import UseCaseError
+    from deploy.bundle import NoChampionError
 
     try:
         return run()
-    except (ArtifactError, NoVersionError) as error:
+    except (ArtifactError, NoChampionError) as error:
         print(error, file=sys.stderr)
         return 1
-    except CannotDeploy as error:
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if not isinstance(code, int):
+            raise
         print(error, file=sys.stderr)
-        return error.exit_code
-    except (
-        BackupError,
-        KeysError,
-        LockError,
-        LogKeysError,
-        RegistryError,
-        SigningKeyError,
-        UseCaseError,
-    ) as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except (ScoringError, TableError) as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+        return code
 
 
 if __name__ == "__main__":

@@ -91,3 +91,23 @@ def test_an_interrupt_ends_mlflow_quietly(mlflow: MLflow, stage: str) -> None:
     assert "Traceback" not in mlflow.log.read_text()
     assert "KeyboardInterrupt" not in mlflow.log.read_text()
     assert mlflow.log.read_text().rstrip().endswith("Stopped.")
+
+
+def test_the_follower_needs_nothing_of_the_server(tmp_path: Path) -> None:
+    """The image of training, in which it runs beside a server, does not hold the package `serving`."""
+    code = (
+        "import sys; sys.modules['serving'] = None; from deploy.__main__ import main; "
+        f"sys.exit(main(['follow', 'absent', '--once', '--lock', {str(tmp_path / 'models.lock')!r}]))"
+    )
+    where = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}", "BENTOML_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=CHECKOUT,
+        env={**os.environ, **where},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in {1, 2, 4}, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "absent" in done.stdout + done.stderr
