@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -214,6 +215,19 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self.tensors is None and all(
             column.kind == "number" and not column.offset and not column.whole for column in self.columns
         )
+
+    @cached_property
+    def combinations(self) -> float:
+        """The number of distinct rows that the columns can hold; infinite if a column is continuous."""
+        found = 1.0
+        for column in self.columns:
+            if column.kind == "category":
+                found *= len(column.categories) + 1
+            elif column.kind == "number" and column.integer and column.minimum is not None:
+                found *= float(column.maximum or 0) - column.minimum + 1
+            else:
+                return math.inf
+        return found
 
     @cached_property
     def dtype(self) -> type[np.floating[Any]]:

@@ -199,19 +199,6 @@ def _text(name: str, terms: Sequence[str], place: slice, held: dict[str, Any], r
         yield Part(name, np.array([rows - with_it, with_it, 0]), holds, slice(at, at + 1))
 
 
-def combinations(signature: Signature) -> float:
-    """The number of distinct rows that the columns can hold; infinite if a column is continuous."""
-    found = 1.0
-    for column in signature.columns:
-        if column.kind == "category":
-            found *= len(column.categories) + 1
-        elif column.kind == "number" and column.integer and column.minimum is not None:
-            found *= float(column.maximum or 0) - column.minimum + 1
-        else:
-            return math.inf
-    return found
-
-
 # ---- the window
 
 
@@ -262,7 +249,7 @@ class Window:
         self.parts = [*self._columns, *self._scores]
         self._rows, self._seconds, self._least = rows, seconds, least_psi
         self._chance = FALSE_ALARMS / (tests * max(1, sum(part.alarms for part in self.parts)))
-        self._few = combinations(signature)
+        self._few = signature.combinations
         self._chunks: deque[tuple[float, NDArray[np.uint16], list[int]]] = deque()
         self._limits: dict[Any, float] = {}
 

@@ -252,7 +252,7 @@ class _Read:
     _seen: set[bytes] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._each = combinations(self.signature) <= MAX_FEW
+        self._each = self.signature.combinations <= MAX_FEW
 
     def add(self, pair: Pair) -> None:
         if not _whole(pair, self.outputs):
@@ -307,19 +307,6 @@ def _whole(pair: Pair, outputs: tuple[int, int]) -> bool:
         len(scores) == expected and all(isinstance(score, (int, float)) for score in scores)
         for scores, expected in zip((pair.scores, pair.shadow_scores), outputs, strict=True)
     )
-
-
-def combinations(signature: Signature) -> float:
-    """How many different rows the columns can hold; infinite if a column is continuous."""
-    found = 1.0
-    for column in signature.columns:
-        if column.kind == "category":
-            found *= len(column.categories) + 1
-        elif column.kind == "number" and column.integer and column.minimum is not None:
-            found *= float(column.maximum or 0) - column.minimum + 1
-        else:
-            return math.inf
-    return found
 
 
 def _check_alike(champion: Contender, shadow: Contender) -> None:
