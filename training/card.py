@@ -19,6 +19,7 @@ from training.model_card import (
     MEASURED,
     TRAINING,
     model_card,
+    table_cell,
 )
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def coverage_lines(coverages: Sequence[Coverage], signature: Signature) -> list[
 
 def _slices(metric: str, slices: Sequence[SliceFigure]) -> list[str]:
     rows = [
-        f"| {_cell(each.column)} | {_cell(each.level)} | {each.rows:,} | {each.value:.4g} |"
+        f"| {table_cell(each.column)} | {table_cell(each.level)} | {each.rows:,} | {each.value:.4g} |"
         for each in slices
     ]
     head = f"| column | level | rows | {METRICS[metric].title} |"
@@ -156,7 +157,7 @@ def _slices(metric: str, slices: Sequence[SliceFigure]) -> list[str]:
 
 def _importances(importances: Sequence[Importance]) -> list[str]:
     rows = [
-        f"| {_cell(each.column)} | {each.mean:.3g} | {each.mean - each.error:.3g} to "
+        f"| {table_cell(each.column)} | {each.mean:.3g} | {each.mean - each.error:.3g} to "
         f"{each.mean + each.error:.3g} |"
         for each in importances[:MAX_IMPORTANCES]
     ]
@@ -174,7 +175,7 @@ def robustness_lines(found: Robustness, signature: Signature) -> list[str]:
 
 
 def _columns(columns: Sequence[Column]) -> list[str]:
-    rows = [f"| {_cell(each.name)} | {each.kind} | {_takes(each)} |" for each in columns[:MAX_COLUMNS]]
+    rows = [f"| {table_cell(each.name)} | {each.kind} | {_takes(each)} |" for each in columns[:MAX_COLUMNS]]
     more = len(columns) - MAX_COLUMNS
     rows += [f"| … {more} more | | |"] if more > 0 else []
     return ["| column | kind | what it takes |", "|---|---|---|", *rows]
@@ -198,7 +199,7 @@ def _spread(trial: Trial) -> str:
 def _takes(column: Column) -> str:
     told = {
         "number": f"{_number(column.minimum)} to {_number(column.maximum)}, median {_number(column.median)}",
-        "category": f"{len(column.categories)} categories, most often {_cell(column.mode or '')}",
+        "category": f"{len(column.categories)} categories, most often {table_cell(column.mode or '')}",
         "text": f"text, {len(column.terms):,} terms",
         "date": "dates: " + ", ".join(column.parts),
     }[column.kind]
@@ -207,10 +208,6 @@ def _takes(column: Column) -> str:
 
 def _number(value: float | None) -> str:
     return "?" if value is None or not np.isfinite(value) else f"{value:g}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _limits(signature: Signature, test_rows: int, *, synthetic: bool) -> list[str]:

@@ -11,11 +11,10 @@ import numpy as np
 
 from artifact import manifest
 from training.card import card
-from training.decide.test_set import coverages_of, groups_of
+from training.decide.test_set import coverages_of, slices_of
 from training.fairness_report import FAIRNESS_PAGE, write_fairness_page
 from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
 from training.metrics.metric import metrics
-from training.metrics.slices import slices
 from training.owner import tags_of_table
 from training.plots import plots
 from training.registry.records import SOURCE, DataInput, TrialRun
@@ -50,6 +49,7 @@ class Trained:
     scores: NDArray[np.float64]
     baseline: NDArray[np.float64]
     importances: tuple[Importance, ...]
+    groups: tuple[Fairness, ...] = ()
     robust: Robustness | None = None
     dependences: tuple[Dependence, ...] = ()
 
@@ -126,20 +126,6 @@ def tags_of(job: Job, best: Trial, figures: Mapping[str, float], exported: Expor
 def _card(job: Job, made: Trained, figures: Mapping[str, float], baseline: Mapping[str, float]) -> str:
     test, table, use_case = job.test, job.test.table, job.use_case
     held = int(test.rows.sum())
-    parts = (
-        slices(
-            test.metric,
-            test.truth,
-            made.scores,
-            table.sensitive.loc[test.rows],
-            task=table.task,
-            classes=table.classes,
-            positive=table.positive,
-            threshold=made.signature.threshold,
-        )
-        if len(table.sensitive.columns)
-        else ()
-    )
     return card(
         use_case,
         signature=made.signature,
@@ -149,8 +135,8 @@ def _card(job: Job, made: Trained, figures: Mapping[str, float], baseline: Mappi
         train_rows=table.rows - held,
         test_rows=held,
         digest=table.digest,
-        slices=parts,
-        groups=groups_of(test, made.signature, made.scores),
+        slices=slices_of(test, made.signature, made.scores),
+        groups=made.groups,
         importances=made.importances,
         robust=made.robust,
         coverages=coverages_of(made.signature, test, made.scores),
@@ -241,7 +227,7 @@ def draw(job: Job, made: Trained) -> None:
     )
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png")
-    write_groups(job.test, groups_of(job.test, made.signature, made.scores), folder)
+    write_groups(job.test, made.groups, folder)
 
 
 def write_groups(test: TestSet, groups: Sequence[Fairness], folder: Path) -> None:

@@ -18,6 +18,7 @@ from training.metrics.fairness import (
     SELECTION,
     TPR,
 )
+from training.model_card import table_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def fairness_lines(found: Sequence[Fairness], target: str) -> list[str]:
         for group in each.groups[:MAX_GROUPS]:
             cells = " | ".join(_interval(group.rates[rate]) for rate in rates)
             few = "" if group.judged else " (too few to compare)"
-            lines.append(f"| {_cell(', '.join(group.levels))}{few} | {group.rows:,} | {cells} |")
+            lines.append(f"| {table_cell(', '.join(group.levels))}{few} | {group.rows:,} | {cells} |")
         if len(each.groups) > MAX_GROUPS:
             lines.append(f"| and {len(each.groups) - MAX_GROUPS} more |" + " |" * (len(rates) + 1))
         lines += ["", *(f"- {apart.sentence}" for apart in each.disparities.values())]
@@ -64,10 +65,6 @@ def _interval(rate: Rate) -> str:
     if not np.isfinite(rate.value):
         return "-"
     return f"{rate.value:.3g} ({rate.low:.3g} to {rate.high:.3g})"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 # ------------------------------------------------------------------------------------------------- the page

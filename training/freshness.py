@@ -64,12 +64,13 @@ def settings_digest(use_case: UseCase) -> str:
     said = msgspec.to_builtins(use_case)
     for words in ("title", "description", "card", "live", "file"):
         said.pop(words)
+    # A digest of before a key existed stays the same.
     if use_case.canary == CanaryBounds():
-        said.pop("canary")  # likewise
+        said.pop("canary")
     if not use_case.gate.fairness:
-        said["gate"].pop("fairness")  # a digest of before it existed stays the same
+        said["gate"].pop("fairness")
     if not use_case.targets:
-        said.pop("targets")  # a digest of before there were any stays the same
+        said.pop("targets")
     if isinstance(use_case.source, Csv | Parquet):
         said["source"]["path"] = Path(use_case.source.path).name
     if use_case.model is not None and not use_case.model.source.startswith(REGISTERED):

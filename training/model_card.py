@@ -77,6 +77,11 @@ def model_card(
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
+def table_cell(text: str) -> str:
+    """A text as a cell of a table in Markdown."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
 def _answer(key: str, written: str) -> str:
     title, question = QUESTIONS[key]
     return f"- {title}: {written}" if written else f"- {title}: **to fill in** ({question}: `[card] {key}`)"

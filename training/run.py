@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from training.decide.promote import challenge, challenge_unmeasured
-from training.decide.test_set import encode, missed_of, test_set_of
+from training.decide.test_set import encode, groups_of, missed_of, test_set_of
 from training.export import export
 from training.facts import Trained, about, draw, facts_of, short_title, source_tags, tags_of, trial_run
 from training.families import own
@@ -309,13 +309,15 @@ def _measured(
     def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         return scores_of(pipeline, matrix, classes)
 
+    scores = score(test_matrix)
     found = importances(score, test_matrix, job.test.truth, signature, job.metric, seed=job.budget.seed)
     return Trained(
         signature=signature,
         result=result,
-        scores=score(test_matrix),
+        scores=scores,
         baseline=scores_of(baseline, test_matrix, classes),
         importances=tuple(found),
+        groups=tuple(groups_of(job.test, signature, scores)),
         robust=robustness(score, test_matrix, signature, seed=job.budget.seed),
         dependences=tuple(
             dependences(score, test_matrix, signature, [each.column for each in found], seed=job.budget.seed)

@@ -24,6 +24,7 @@ from training.decide.test_set import (
     metrics_of,
     model_size_mb,
     score_test_set,
+    slices_of,
     time_of_row_ms,
 )
 from training.interpreter import typed
@@ -31,7 +32,6 @@ from training.metrics.baseline import same_for_all
 from training.metrics.fairness import RATIO
 from training.metrics.intervals import paired_gain
 from training.metrics.metric import METRICS, metrics
-from training.metrics.slices import slices
 from training.registry.records import CHALLENGER, CHAMPION, UNMEASURED
 
 if TYPE_CHECKING:
@@ -273,27 +273,13 @@ def _figures(scored: Scored, own: Mapping[str, float], test: TestSet) -> Figures
         size_mb=model_size_mb(scored.artifact),
         row_ms=time_of_row_ms(scored),
         floors=_floors(use_case, own),
-        slices=_slices(scored, test),
+        slices=tuple(
+            Slice(part.column, part.level, part.rows, part.value)
+            for part in slices_of(test, scored.artifact.signature, scored.scores)
+        ),
         bounds=_bounds(scored, test),
         limits=Limits(limits.max_size_mb, limits.max_row_ms, limits.max_slice_gap, limits.min_gain),
     )
-
-
-def _slices(scored: Scored, test: TestSet) -> tuple[Slice, ...]:
-    table = test.table
-    if not len(table.sensitive.columns):
-        return ()
-    found = slices(
-        test.metric,
-        test.truth,
-        scored.scores,
-        table.sensitive.loc[test.rows],
-        task=table.task,
-        classes=scored.artifact.signature.classes,
-        positive=table.positive,
-        threshold=scored.artifact.signature.threshold,
-    )
-    return tuple(Slice(part.column, part.level, part.rows, part.value) for part in found)
 
 
 def _bounds(scored: Scored, test: TestSet) -> tuple[Bound, ...]:

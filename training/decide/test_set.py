@@ -16,6 +16,7 @@ from artifact.signature import probabilities
 from training.metrics.conformal import coverages
 from training.metrics.fairness import fairness
 from training.metrics.metric import DEFAULT_METRIC, metrics
+from training.metrics.slices import SliceFigure, slices
 from training.metrics.truth import class_indices, truth_of
 from training.tables.data import test_rows
 
@@ -118,6 +119,23 @@ def metrics_of(scored: Scored, test: TestSet) -> dict[str, float]:
     table, signature = test.table, scored.artifact.signature
     classes, threshold = signature.classes, signature.threshold
     return metrics(table.task, test.truth, scored.scores, classes, table.positive, threshold)
+
+
+def slices_of(test: TestSet, signature: Signature, scores: NDArray[np.float64]) -> list[SliceFigure]:
+    """The metric on the test rows for each level of each sensitive column; empty without one."""
+    table = test.table
+    if not len(table.sensitive.columns):
+        return []
+    return slices(
+        test.metric,
+        test.truth,
+        scores,
+        table.sensitive.loc[test.rows],
+        task=table.task,
+        classes=signature.classes,
+        positive=table.positive,
+        threshold=signature.threshold,
+    )
 
 
 def groups_of(test: TestSet, signature: Signature, scores: NDArray[np.float64]) -> list[Fairness]:
