@@ -113,11 +113,7 @@ class Opener:
 def _read_folder(folder: Path, name: str) -> Iterator[Row]:
     opener = Opener()
     for path in sorted(folder.glob("feedback-*.jsonl")):
-        actual = {}
-        for line in lines_of(path):
-            said = decode(line)
-            if said is not None and said.get("model") == name and (said := opener(said)) is not None:
-                actual[(said["id"], said["row"])] = said["actual"]
+        actual = outcomes_of(path, opener, name)
         for line in lines_of(path.with_name("predictions-" + path.name.removeprefix("feedback-"))):
             # Most rows have no feedback, and looking at the head of a line is a tenth of decoding it.
             key = key_of(line)
@@ -125,6 +121,21 @@ def _read_folder(folder: Path, name: str) -> Iterator[Row]:
             if found is not None and key is not None:
                 yield Row(found["at"], found["version"], found["columns"], found["scores"], actual[key])
     opener.done()
+
+
+def outcomes_of(path: Path, opener: Opener, name: str) -> dict[tuple[str, int], Any]:
+    """What `feedback-*.jsonl` says of a model's rows, by id and row."""
+    return {(said["id"], said["row"]): said["actual"] for said in opened_lines(path, opener, model=name)}
+
+
+def opened_lines(path: Path, opener: Opener, **wanted: str) -> Iterator[dict[str, Any]]:
+    """The lines of a file with these values, opened; those that cannot be read or opened are left out."""
+    for line in lines_of(path):
+        said = decode(line)
+        if said is not None and wanted.items() <= said.items():
+            found = opener(said)
+            if found is not None:
+                yield found
 
 
 def key_of(line: bytes) -> tuple[str, int] | None:
@@ -176,7 +187,7 @@ def _read_postgres(url: str, name: str) -> Iterator[Row]:
             for at, version, columns, scores, actual, one, number in cursor:
                 said = {"id": one, "row": number, "model": name}
                 row = opener(said | stored_row(columns, scores, version) | {"at": at})
-                told = opener(said | (actual if isinstance(actual, dict) else {"actual": actual}))
+                told = opener(said | stored_outcome(actual))
                 if row is not None and told is not None:
                     yield Row(row["at"], version, row["columns"], row["scores"], told["actual"])
             opener.done()
@@ -191,6 +202,11 @@ def stored_row(columns: dict[str, Any], scores: list[float], version: str) -> di
     if not scores:
         return {"version": version, **columns}
     return {"version": version, "columns": columns, "scores": scores}
+
+
+def stored_outcome(actual: Any) -> dict[str, Any]:
+    """The same of an outcome; only a sealed one is an object."""
+    return actual if isinstance(actual, dict) else {"actual": actual}
 
 
 def psycopg_url(url: str) -> str:

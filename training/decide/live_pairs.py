@@ -15,7 +15,11 @@ from training.decide.live_log import (
     folder_of,
     key_of,
     lines_of,
+    opened_lines,
+    outcomes_of,
     psycopg_url,
+    stored_outcome,
+    stored_row,
 )
 
 if TYPE_CHECKING:
@@ -74,15 +78,12 @@ def _read_folder(folder: Path, name: str, champion: str, shadow: str, *, known_o
     opener = Opener()
     for path in sorted(folder.glob("shadows-*.jsonl")):
         part = path.name.removeprefix("shadows-")
-        actual = {
-            (said["id"], said["row"]): said["actual"]
-            for said in _opened(path.with_name(f"feedback-{part}"), opener, model=name)
-        }
+        actual = outcomes_of(path.with_name(f"feedback-{part}"), opener, name)
         if known_only and not actual:
             continue
         scored = {
             (found["id"], found["row"]): (found["prediction"], found["scores"])
-            for found in _opened(path, opener, model=name, version=shadow)
+            for found in opened_lines(path, opener, model=name, version=shadow)
         }
         for line in lines_of(path.with_name(f"predictions-{part}")) if scored else ():
             key = key_of(line)
@@ -94,16 +95,6 @@ def _read_folder(folder: Path, name: str, champion: str, shadow: str, *, known_o
                 told, scores = scored[key]
                 yield Pair(row["at"], row["columns"], row["prediction"], row["scores"], told, scores, outcome)
     opener.done()
-
-
-def _opened(path: Path, opener: Opener, **wanted: str) -> Iterator[dict[str, Any]]:
-    """The lines of a file with these values, opened; those that cannot be read or opened are left out."""
-    for line in lines_of(path):
-        said = decode(line)
-        if said is not None and wanted.items() <= said.items():
-            found = opener(said)
-            if found is not None:
-                yield found
 
 
 def _read_postgres(url: str, name: str, champion: str, shadow: str, *, known_only: bool) -> Iterator[Pair]:
@@ -139,17 +130,13 @@ def _pair_of(
 ) -> Pair | None:
     """A row of the tables; None where a part of it cannot be opened. What is sealed has no scores."""
     columns, answer, scores, told, shadow_scores, known, actual = cells
-    row = opener(
-        head
-        | {"version": versions[0]}
-        | ({"columns": columns, "prediction": answer, "scores": scores} if scores else columns)
-    )
+    row = opener(head | {"prediction": answer} | stored_row(columns, scores, versions[0]))
     shadow = opener(
         head
         | {"version": versions[1]}
         | ({"prediction": told, "scores": shadow_scores} if shadow_scores else told)
     )
-    said = opener(head | (actual if isinstance(actual, dict) else {"actual": actual})) if known else None
+    said = opener(head | stored_outcome(actual)) if known else None
     if row is None or shadow is None or (known and said is None):
         return None
     outcome = UNKNOWN if said is None else said["actual"]
