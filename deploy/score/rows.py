@@ -192,7 +192,7 @@ def _type_of(signature: Signature) -> pa.DataType:
 
 
 def decoded(line: bytes) -> Any:
-    """A record of a line of JSON; ValueError with the reason for a line that is none."""
+    """A record of a line of JSON; for any other line ValueError with the reason."""
     try:
         record = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -89,7 +89,7 @@ def tables_in(table: Path, output: Path) -> list[tuple[Path, Path]]:
     Raises
     ------
     TableError
-        There is none.
+        The folder has no table.
     """
     if not table.is_dir():
         return [(table, output)]
@@ -418,7 +418,7 @@ def _assemble(source: Source, parts: Path, output: Path) -> int:
 
 
 def _write_refused(source: Source, files: list[Path], path: Path) -> int:
-    """All refused rows in their order; the place of a row counts the lines that are no rows."""
+    """All refused rows in their order; ragged lines count in the place of a row."""
     told = [file for file in (each.with_name(each.name + REFUSED) for each in files) if file.exists()]
     if not told and not source.ragged:
         path.unlink(missing_ok=True)

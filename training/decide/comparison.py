@@ -40,7 +40,7 @@ MAX_FEW = 10_000
 Action = Literal["promote", "roll back", "keep", "wait"]
 Why = Literal["decided", "equal", "future", "unusable"]
 """Why a row with an outcome does not count: it led to an earlier decision; an equal row counts already; its
-time lies in the future; the outcome is none that the model could give, or a score is missing."""
+time lies in the future; the model could not give that outcome, or a score is missing."""
 
 
 class Contender(NamedTuple):

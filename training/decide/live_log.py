@@ -64,7 +64,7 @@ def folder_of(target: str) -> Path:
     Raises
     ------
     NothingToJudgeError
-        It is none.
+        The path is not a folder.
     """
     folder = Path(target).expanduser()
     if not folder.is_dir():
