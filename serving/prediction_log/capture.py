@@ -29,6 +29,7 @@ from serving.observe.logs import second
 from serving.observe.supervised import Supervised
 from serving.prediction_log.folder import Folder
 from serving.prediction_log.record import ID_HEADER, Line, StoreError
+from serving.protocols.watched import Watched, each
 from serving.scoring.sampler import Sampler
 from serving.settings import MIB, POSTGRES
 
@@ -38,10 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.signature import Signature
-    from serving.errors import Problem
     from serving.prediction_log.record import ShadowLine, Store
-    from serving.protocols import Endpoint, Head, Reply
-    from serving.scoring.catalog import LiveModel
+    from serving.protocols import Endpoint, Reply
     from serving.scoring.scores import Scores
     from serving.settings import Settings
 
@@ -77,21 +76,6 @@ class Captured(NamedTuple):
     query: Any
     id: str
     rows: range
-
-
-class Logged:
-    """An endpoint whose answers are logged.
-
-    Its functions are attributes instead of methods, so calling a wrapped function costs nothing more.
-    """
-
-    def __init__(self, endpoint: Endpoint, answer: Callable[[Any, Scores, int], Reply]) -> None:
-        self.name: str = endpoint.name
-        self.model: LiveModel = endpoint.model
-        self.content_types: tuple[str, ...] = endpoint.content_types
-        self.read: Callable[[bytes, Head], Any] = endpoint.read
-        self.answer = answer
-        self.refuse: Callable[[Problem], Reply] = endpoint.refuse
 
 
 class PredictionLog:
@@ -130,13 +114,13 @@ class PredictionLog:
 
     def logged(self, endpoints: Mapping[str, Endpoint], role: str = CHAMPION) -> dict[str, Endpoint]:
         """The same endpoints, by path, wrapped to log answers with this role; tensors are not logged."""
-        wrapped: dict[int, Endpoint] = {}
-        for endpoint in endpoints.values():
+
+        def wrapped(endpoint: Endpoint) -> Endpoint:
             if endpoint.model.signature.tensors is not None:
-                wrapped[id(endpoint)] = endpoint
-            elif id(endpoint) not in wrapped:
-                wrapped[id(endpoint)] = Logged(endpoint, self._logging(endpoint, role))
-        return {path: wrapped[id(endpoint)] for path, endpoint in endpoints.items()}
+                return endpoint
+            return Watched(endpoint, self._logging(endpoint, role))
+
+        return each(endpoints, wrapped)
 
     def _logging(self, endpoint: Endpoint, role: str) -> Callable[[Any, Scores, int], Reply]:
         answer, sampler = endpoint.answer, self._sampler
@@ -286,11 +270,11 @@ class PredictionLog:
     def _lines(self, taken: Sequence[_Taken]) -> list[Line]:
         """The lines of rows; rows that cannot be encoded are left out."""
         lines: list[Line] = []
-        for i, each in enumerate(taken):
+        for i, row in enumerate(taken):
             if i % ROWS_AT_ONCE == 0:
                 time.sleep(0)  # releases the interpreter's lock for the event loop
             try:
-                lines.append(self._line(each))
+                lines.append(self._line(row))
             except Exception as error:  # noqa: BLE001 - a bug loses this row only
                 self._complain(raised_at(error))
         return lines

@@ -19,7 +19,7 @@ import numpy as np
 
 from artifact.models_lock import CANARY
 from serving.observe import metrics
-from serving.roles.watched import Watched, each
+from serving.protocols.watched import Watched, each
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

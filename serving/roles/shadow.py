@@ -22,7 +22,7 @@ from serving.observe import metrics
 from serving.observe.supervised import Pool
 from serving.prediction_log.capture import moment
 from serving.prediction_log.record import ShadowLine
-from serving.roles.watched import Watched, each
+from serving.protocols.watched import Watched, each
 from serving.scoring.batcher import matrix_of
 from serving.scoring.translation import translation
 

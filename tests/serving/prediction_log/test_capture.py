@@ -20,7 +20,7 @@ from artifact.verdict import LiveVerdict
 from serving.http.gateway import Gateway
 from serving.ids import PREFIX
 from serving.prediction_log import capture
-from serving.prediction_log.capture import Logged
+from serving.protocols.watched import Watched
 from serving.scoring import catalog
 from serving.settings import Settings, SettingsError, read
 from tests.bento_server import bento_server, prepare
@@ -263,7 +263,7 @@ def test_a_folder_that_takes_nothing_costs_lines_and_no_request(
 def test_nothing_is_wrapped_where_the_log_is_off(models: catalog.Catalog) -> None:
     gateway = Gateway(elsewhere, models, Settings())
     assert gateway.predictions is None
-    assert not any(isinstance(endpoint, Logged) for endpoint in gateway.live.routes.endpoints.values())
+    assert not any(isinstance(endpoint, Watched) for endpoint in gateway.live.routes.endpoints.values())
 
 
 def test_a_target_that_is_no_log_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

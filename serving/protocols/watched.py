@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Watched:
-    """See the module; like `prediction_log.capture.Logged`, its functions are attributes."""
+    """See the module.
+
+    Its functions are attributes instead of methods, so calling a wrapped function costs nothing more.
+    """
 
     def __init__(
         self,
