@@ -86,35 +86,12 @@ class Postgres:
 
     def write(self, lines: Sequence[Line]) -> None:
         """See `Store`."""
-        rows = [
-            (
-                line.id,
-                line.row,
-                line.rows,
-                line.at,
-                line.model,
-                line.version,
-                line.endpoint,
-                *self._cells(line),
-                line.role,
-            )
-            for line in lines
-        ]
+        rows = [(*line.head, *self._cells(line), line.role) for line in lines]
         self._insert(INSERT, rows)
 
     def write_shadows(self, lines: Sequence[ShadowLine]) -> int:
         """See `Store`."""
-        rows = [
-            (
-                line.id,
-                line.row,
-                line.at,
-                line.model,
-                line.version,
-                *self._shadow_cells(line),
-            )
-            for line in lines
-        ]
+        rows = [(*line.head[:-1], *self._shadow_cells(line)) for line in lines]  # the table has no role
         return self._insert(INSERT_SHADOW, rows)
 
     def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:

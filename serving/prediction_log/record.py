@@ -12,15 +12,15 @@ from artifact.sealing import about_row
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from artifact.sealing import Sealing
+    from artifact.sealing import Sealed, Sealing
     from artifact.verdict import LiveVerdict
     from serving.waiting import Until
 
 ID_HEADER = b"x-prediction-id"
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One logged row.
+class RowHead(msgspec.Struct, frozen=True):
+    """The part of a logged row by which it is found.
 
     Parameters
     ----------
@@ -28,12 +28,6 @@ class Line(msgspec.Struct, frozen=True):
         Id of the reply, number of the row in it (from 0), and its number of rows.
     at
         UTC, ISO 8601.
-    columns
-        Cells by column, as the client sent them; sensitive cells only as `hash_of` returns them.
-    scores
-        Probabilities in the order of the model's classes, or a regression's one number.
-    role
-        The role of the version that answered: `champion` or `canary`.
     """
 
     id: str
@@ -43,42 +37,42 @@ class Line(msgspec.Struct, frozen=True):
     model: str
     version: str
     endpoint: str
+
+    @property
+    def head(self) -> tuple[str, int, int, str, str, str, str]:
+        """These fields, in their order."""
+        return self.id, self.row, self.rows, self.at, self.model, self.version, self.endpoint
+
+
+class Line(RowHead, frozen=True):
+    """One logged row.
+
+    Parameters
+    ----------
+    columns
+        Cells by column, as the client sent them; sensitive cells only as `hash_of` returns them.
+    scores
+        Probabilities in the order of the model's classes, or a regression's one number.
+    role
+        The role of the version that answered: `champion` or `canary`.
+    """
+
     columns: dict[str, Any]
     prediction: Any
     scores: list[float]
     role: str = CHAMPION
 
 
-class ShadowLine(msgspec.Struct, frozen=True):
-    """What a shadow predicts for a row that is logged; both have the same `id` and `row`."""
-
-    id: str
-    row: int
-    at: str
-    model: str
-    version: str
-    role: str
-    prediction: Any
-    scores: list[float]
-
-
-class SealedLine(msgspec.Struct, frozen=True):
+class SealedLine(RowHead, frozen=True):
     """A logged row whose cells, prediction and scores only `artifact.sealing` opens."""
 
-    id: str
-    row: int
-    rows: int
-    at: str
-    model: str
-    version: str
-    endpoint: str
     key: str
     sealed: str
     role: str = CHAMPION
 
 
-class SealedShadowLine(msgspec.Struct, frozen=True):
-    """What a shadow predicts, sealed like the row."""
+class ShadowHead(msgspec.Struct, frozen=True):
+    """The part of a shadow's line by which it is found; the logged row has the same `id` and `row`."""
 
     id: str
     row: int
@@ -86,45 +80,42 @@ class SealedShadowLine(msgspec.Struct, frozen=True):
     model: str
     version: str
     role: str
+
+    @property
+    def head(self) -> tuple[str, int, str, str, str, str]:
+        """These fields, in their order."""
+        return self.id, self.row, self.at, self.model, self.version, self.role
+
+
+class ShadowLine(ShadowHead, frozen=True):
+    """What a shadow predicts for a row that is logged."""
+
+    prediction: Any
+    scores: list[float]
+
+
+class SealedShadowLine(ShadowHead, frozen=True):
+    """What a shadow predicts, sealed like the row."""
+
     key: str
     sealed: str
 
 
-def sealed_shadow_line(line: ShadowLine, sealing: Sealing) -> SealedShadowLine:
-    """Seal what a shadow predicts."""
-    content = msgspec.json.encode({"prediction": line.prediction, "scores": line.scores})
-    found = sealing.seal(content, about_row(line.id, line.row, line.model, line.version))
-    return SealedShadowLine(
-        line.id, line.row, line.at, line.model, line.version, line.role, found.key, found.sealed
-    )
-
-
 def sealed_line(line: Line, sealing: Sealing) -> SealedLine:
     """Seal a row; its head stays readable, since rows are found by it."""
-    content = msgspec.json.encode(
-        {
-            "rows": line.rows,
-            "at": line.at,
-            "endpoint": line.endpoint,
-            "role": line.role,
-            "columns": line.columns,
-            "prediction": line.prediction,
-            "scores": line.scores,
-        }
-    )
-    found = sealing.seal(content, about_row(line.id, line.row, line.model, line.version))
-    return SealedLine(
-        line.id,
-        line.row,
-        line.rows,
-        line.at,
-        line.model,
-        line.version,
-        line.endpoint,
-        found.key,
-        found.sealed,
-        line.role,
-    )
+    found = _sealed(line, ("rows", "at", "endpoint", "role", "columns", "prediction", "scores"), sealing)
+    return SealedLine(*line.head, found.key, found.sealed, line.role)
+
+
+def sealed_shadow_line(line: ShadowLine, sealing: Sealing) -> SealedShadowLine:
+    """Seal what a shadow predicts."""
+    found = _sealed(line, ("prediction", "scores"), sealing)
+    return SealedShadowLine(*line.head, found.key, found.sealed)
+
+
+def _sealed(line: Line | ShadowLine, fields: tuple[str, ...], sealing: Sealing) -> Sealed:
+    content = msgspec.json.encode({field: getattr(line, field) for field in fields})
+    return sealing.seal(content, about_row(line.id, line.row, line.model, line.version))
 
 
 class Found(msgspec.Struct, frozen=True):
