@@ -65,7 +65,7 @@ def _section_of_tensors(model: LiveModel, tensors: Tensors) -> str:
         for what, some in (("input", tensors.inputs), ("output", tensors.outputs))
         for each in some
     )
-    example = model.example_tensors()
+    example = model.example_tensors
     body = html.escape(json.dumps(example, ensure_ascii=False)) if example else ""
     return f"""<section id="{name}"><h2>{name} <small>version {html.escape(model.version)}</small></h2>
 <p>Takes tensors. {html.escape(model.artifact.manifest.algorithm)}, unmeasured.</p>

@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from artifact.models_lock import Entry
     from artifact.signature import Signature
     from artifact.signing import Statement
-    from artifact.tensors import Tensor
+    from artifact.tensors import Tensor, Value
     from serving.scoring.explain import RowExplanation
     from serving.settings import Settings
 
 logger = logging.getLogger("bentoml.okamochi")
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 Slot = tuple[str, str]  # name and role: at most one version has them
@@ -84,6 +85,8 @@ class LiveModel:
     process: ModelProcess | None = None  # of a model that does not run in the worker
     signed: Statement | None = None  # checked; None where no keys are trusted
     calls: TensorCalls | None = None  # of a model that takes tensors
+    # A made request of `/v2` that a model of tensors answers; empty if none is known or it is large.
+    example_tensors: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def signature(self) -> Signature:
@@ -152,30 +155,7 @@ class LiveModel:
             "metric": found.metric,
             "metrics": found.metrics,
             "max_rows": self.max_rows,
-            "example": signature.example if signature.tensors is None else self.example_tensors(),
-        }
-
-    def example_tensors(self) -> dict[str, Any]:
-        """A made request of `/v2` that a model of tensors answers; empty if none is known or it is large."""
-        tensors = self.signature.tensors
-        golden = None if tensors is None else tensor_model.golden_of(self.artifact).inputs
-        if tensors is None or golden is None:
-            return {}
-        if tensors.batched:
-            golden = [each.part(0, 1) for each in golden]
-        arrays = [array_of(each, of.datatype) for each, of in zip(golden, tensors.inputs, strict=True)]
-        if sum(each.size for each in arrays) > MAX_EXAMPLE:
-            return {}
-        return {
-            "inputs": [
-                {
-                    "name": of.name,
-                    "datatype": of.datatype,
-                    "shape": list(array.shape),
-                    "data": array.ravel().tolist(),
-                }
-                for of, array in zip(tensors.inputs, arrays, strict=True)
-            ]
+            "example": signature.example if signature.tensors is None else self.example_tensors,
         }
 
 
@@ -410,7 +390,7 @@ def with_beside(
         replace(
             catalog,
             beside={**catalog.beside, entry.slot: found},
-            not_beside=_without(catalog.not_beside, entry.slot),
+            not_beside=without(catalog.not_beside, entry.slot),
         ),
         "",
     )
@@ -438,8 +418,9 @@ def too_slow(model: LiveModel, settings: Settings) -> str:
     return f"one row takes {row_ms:.0f} ms, more than OKAMOCHI_DEFAULT_DEADLINE_MS={most_ms}"
 
 
-def _without(found: Mapping[Slot, T], slot: Slot) -> dict[Slot, T]:
-    return {other: value for other, value in found.items() if other != slot}
+def without(found: Mapping[K, T], key: K) -> dict[K, T]:
+    """A copy of a mapping without one key."""
+    return {other: value for other, value in found.items() if other != key}
 
 
 def open_or_reason(name: str, tag: str, locate: Locate, settings: Settings) -> tuple[LiveModel | None, str]:
@@ -485,16 +466,8 @@ def open_model(
         rows_in_memory = max(1, settings.max_matrix_bytes // (8 * found.signature.width))
         max_rows = min(settings.queue_rows, rows_in_memory)
         drift = Drift.of(found, settings)
-        batcher = Batcher(
-            drift.watching(score) if drift is not None else score,
-            found.signature,
-            objective_s=settings.batch_objective_ms / 1000,
-            max_rows=max_rows,
-            observe_batch=metrics.Batches(name),
-            observe_queue=metrics.QUEUE_ROWS.labels(name).set,
-            inline=process is None,
-            name=name,
-        )
+        watched = drift.watching(score) if drift is not None else score
+        batcher = _batcher(found, name, watched, settings, max_rows=max_rows, inline=process is None)
         example = encoder.records([found.signature.example], lenient=True)
         # In a busy worker, most of the wall time of a call in this thread is waiting for the interpreter's
         # lock: by it, a quick model would seem too slow for the event loop. Another process has no such wait.
@@ -564,6 +537,21 @@ def _process(found: Artifact, name: str, settings: Settings) -> ModelProcess:
     )
 
 
+def _batcher(
+    found: Artifact, name: str, score: runtime.Score, settings: Settings, *, max_rows: int, inline: bool
+) -> Batcher:
+    return Batcher(
+        score,
+        found.signature,
+        objective_s=settings.batch_objective_ms / 1000,
+        max_rows=max_rows,
+        observe_batch=metrics.Batches(name),
+        observe_queue=metrics.QUEUE_ROWS.labels(name).set,
+        inline=inline,
+        name=name,
+    )
+
+
 def _explainer(  # noqa: PLR0917 - the parts of a model
     found: Artifact,
     name: str,
@@ -592,21 +580,10 @@ def _open_tensors(found: Artifact, name: str, version: str, tag: str, settings: 
     try:
         tensor_model.check_golden(found, process.answer)
         calls = TensorCalls(process.answer, settings.max_matrix_bytes)
-        batcher = Batcher(
-            calls.score,
-            found.signature,
-            objective_s=settings.batch_objective_ms / 1000,
-            max_rows=settings.queue_rows,
-            observe_batch=metrics.Batches(name),
-            observe_queue=metrics.QUEUE_ROWS.labels(name).set,
-            inline=False,
-            name=name,
-        )
-        example = tensor_model.golden_of(found).inputs
-        if example is not None:
-            if found.signature.tensors is not None and found.signature.tensors.batched:
-                example = [each.part(0, 1) for each in example]
-            batcher.warm_up(Call(example, 1).matrix())
+        batcher = _batcher(found, name, calls.score, settings, max_rows=settings.queue_rows, inline=False)
+        inputs = _golden_inputs(found)
+        if inputs is not None:
+            batcher.warm_up(Call(inputs, 1).matrix())
     except BaseException:
         process.close()
         raise
@@ -622,4 +599,35 @@ def _open_tensors(found: Artifact, name: str, version: str, tag: str, settings: 
         settings.queue_rows,
         process=process,
         calls=calls,
+        example_tensors=_example_of(found.signature, inputs),
     )
+
+
+def _golden_inputs(found: Artifact) -> list[Value] | None:
+    """The inputs of the golden request, or of its first row if rows are independent; None if it has none."""
+    inputs = tensor_model.golden_of(found).inputs
+    tensors = found.signature.tensors
+    if inputs is None or tensors is None or not tensors.batched:
+        return inputs
+    return [each.part(0, 1) for each in inputs]
+
+
+def _example_of(signature: Signature, inputs: list[Value] | None) -> dict[str, Any]:
+    """A request of `/v2` with these inputs; empty without them, or if they are large."""
+    tensors = signature.tensors
+    if tensors is None or inputs is None:
+        return {}
+    arrays = [array_of(each, of.datatype) for each, of in zip(inputs, tensors.inputs, strict=True)]
+    if sum(each.size for each in arrays) > MAX_EXAMPLE:
+        return {}
+    return {
+        "inputs": [
+            {
+                "name": of.name,
+                "datatype": of.datatype,
+                "shape": list(array.shape),
+                "data": array.ravel().tolist(),
+            }
+            for of, array in zip(tensors.inputs, arrays, strict=True)
+        ]
+    }

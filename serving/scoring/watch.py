@@ -14,7 +14,7 @@ import os
 import weakref
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from artifact.models_lock import CANARY, CHAMPION, FILE, LockError
 from serving.errors import without_paths
@@ -30,6 +30,7 @@ from serving.scoring.catalog import (
     too_slow,
     unfit,
     with_beside,
+    without,
 )
 
 if TYPE_CHECKING:
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from serving.settings import Settings
 
 logger = logging.getLogger("bentoml.okamochi")
-
-K = TypeVar("K")
-T = TypeVar("T")
 
 SETTLE_S = 0.3
 """How long the file must stay the same before it counts: an editor may write it in several steps."""
@@ -236,9 +234,9 @@ class Watch:
         self._refused.pop(slot, None)
         catalog = self._current()
         if slot[1] == CHAMPION:
-            self._put(replace(catalog, held=_without(catalog.held, slot[0])))
+            self._put(replace(catalog, held=without(catalog.held, slot[0])))
         else:
-            self._put(replace(catalog, not_beside=_without(catalog.not_beside, slot)))
+            self._put(replace(catalog, not_beside=without(catalog.not_beside, slot)))
         self._mark(slot[0])
 
     def _mark(self, name: str) -> None:
@@ -325,7 +323,7 @@ class Watch:
         name = model.name
         before = self._current()
         live = {**before.live, name: model}
-        catalog = replace(before, live=live, refused=_without(before.refused, name))
+        catalog = replace(before, live=live, refused=without(before.refused, name))
         for slot, beside in before.beside.items():
             if slot == (name, CANARY):  # what it has seen is compared with the new champion from now on
                 catalog = replace(catalog, beside={**catalog.beside, slot: replace(beside)})
@@ -334,13 +332,13 @@ class Watch:
                 held = Held(beside.model.tag, reason)
                 catalog = replace(
                     catalog,
-                    beside=_without(catalog.beside, slot),
+                    beside=without(catalog.beside, slot),
                     not_beside={**catalog.not_beside, slot: held},
                 )
                 self._refused[slot] = held.tag, self._stamp(held.tag)
         if known:
-            gone = [slot for slot, beside in catalog.beside.items() if beside.model is model]
-            catalog = replace(catalog, beside={s: b for s, b in catalog.beside.items() if s not in gone})
+            others = {slot: beside for slot, beside in catalog.beside.items() if beside.model is not model}
+            catalog = replace(catalog, beside=others)
         try:
             self._put(catalog)
         except Exception:
@@ -430,10 +428,6 @@ def _content(catalog: Catalog) -> object:
         beside,
         catalog.not_beside,
     )
-
-
-def _without(found: Mapping[K, T], key: K) -> dict[K, T]:
-    return {other: value for other, value in found.items() if other != key}
 
 
 def _state(path: Path) -> object:

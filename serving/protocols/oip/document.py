@@ -79,7 +79,7 @@ def _infer(model: LiveModel, operation: str) -> dict[str, Any]:
 def _examples(model: LiveModel) -> dict[str, Any]:
     """Requests that work when pasted; none for tensors that are too large to be shown."""
     if model.signature.tensors is not None:
-        tensors = model.example_tensors()
+        tensors = model.example_tensors
         return {"tensors": {"value": tensors}} if tensors else {}
     columns = {"columns": {"value": example(model, one_tensor=False)}}
     if model.signature.numeric:

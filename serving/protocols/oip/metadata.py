@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from serving.protocols.oip.labels import Labels, as_json
 from serving.protocols.oip.request import MATRIX
+from serving.scoring.catalog import tensors_of
 
 if TYPE_CHECKING:
     from artifact.signature import Column
-    from artifact.tensors import Tensor as TensorSpec
-    from artifact.tensors import Tensors
     from serving.scoring.catalog import LiveModel
 
 
@@ -18,7 +17,14 @@ def metadata(model: LiveModel) -> dict[str, Any]:
     """The reply to `GET /v2/models/{name}`: the tensors that a client can send."""
     signature = model.signature
     if signature.tensors is not None:
-        return _of_tensors(model, signature.tensors)
+        tensors = tensors_of(signature)
+        return {
+            "name": model.name,
+            "versions": [model.version],
+            "platform": "onnxruntime_onnx",
+            "inputs": tensors["inputs"],
+            "outputs": tensors["outputs"],
+        }
     inputs: list[dict[str, Any]]
     if signature.numeric:
         inputs = [{"name": MATRIX, "datatype": "FP64", "shape": [-1, len(signature.columns)]}]
@@ -62,19 +68,6 @@ def metadata(model: LiveModel) -> dict[str, Any]:
         "platform": "onnxruntime_onnx" if runtime == "onnx" else "sklearn_skops",
         "inputs": inputs,
         "outputs": outputs,
-    }
-
-
-def _of_tensors(model: LiveModel, tensors: Tensors) -> dict[str, Any]:
-    def shown(each: TensorSpec) -> dict[str, Any]:
-        return {"name": each.name, "datatype": each.datatype, "shape": each.sizes}
-
-    return {
-        "name": model.name,
-        "versions": [model.version],
-        "platform": "onnxruntime_onnx",
-        "inputs": [shown(each) for each in tensors.inputs],
-        "outputs": [shown(each) for each in tensors.outputs],
     }
 
 
