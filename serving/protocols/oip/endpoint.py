@@ -13,13 +13,13 @@ from artifact.signature import probabilities
 from serving.ids import PREFIX, SINCE_EPOCH, new_id, next_secret, now
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.blocks import Blocks, Number, StandIn, rows_of
-from serving.protocols.oip.labels import EXPLAINED, Labels, as_json, output_names
-from serving.protocols.oip.request import HEADER_LENGTH, Query, Wanted, header_length, parse, parse_raw
+from serving.protocols.oip.labels import EXPLAINED, Labels, as_json
+from serving.protocols.oip.request import HEADER_LENGTH, Query, every_output, header_length, parse, parse_raw
 from serving.scoring.batcher import packer
 from serving.scoring.explain import ExplainedScores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -47,9 +47,7 @@ class InferEndpoint:
         self.model = model
         signature = model.signature
         self._labels = Labels(signature)
-        self._head = (
-            f'{{"model_name":{as_json(model.name)},"model_version":{as_json(model.version)},"id":'.encode()
-        )
+        self._head = head_of(model)
         # The outputs of one row but for its scores: nearly all replies are one of these.
         self._one = [_one_row(signature, self._labels, label) for label in signature.classes]
         self._quick_rows = 0 if signature.decided or signature.numbers else 1
@@ -132,10 +130,7 @@ class InferEndpoint:
         signature, values = self.model.signature, scores.values[first : first + query.n]
         outputs: list[bytes] = []
         behind: list[bytes] = []
-        wanted = query.outputs
-        if wanted is None:
-            wanted = tuple(Wanted(name, binary=False) for name in output_names(self.model.signature))
-        for name, binary in wanted:
+        for name, binary in query.outputs or every_output(signature, binary=False):
             if name == "prediction":
                 datatype, shape = self._labels.datatype, b"[%d]" % query.n
                 if binary:
@@ -154,12 +149,7 @@ class InferEndpoint:
                 outputs.append(b'%s"parameters":{"binary_data_size":%d}}' % (what, len(behind[-1])))
             else:
                 outputs.append(b'%s"data":%s}' % (what, data))
-        text = _encode(query.id or new_id())
-        body = b'%s%s,"outputs":[%s]}' % (self._head, text, b",".join(outputs))
-        if not behind:
-            return Reply(200, JSON, body)
-        header = ((HEADER_LENGTH, b"%d" % len(body)),)
-        return Reply(200, BINARY, b"".join((body, *behind)), header)
+        return reply_of(self._head, query.id, outputs, behind)
 
 
 _ID_PREFIX = PREFIX.encode()
@@ -173,6 +163,28 @@ def _one_row(signature: Signature, labels: Labels, label: Label) -> bytes:
         f'"data":[{as_json(labels.shown(label))}]}},{{"name":"probabilities","datatype":"FP64",'
         f'"shape":[1,{len(signature.classes)}],"data":'
     ).encode()
+
+
+def head_of(model: LiveModel) -> bytes:
+    """The beginning of each reply of a model, up to the id."""
+    return f'{{"model_name":{as_json(model.name)},"model_version":{as_json(model.version)},"id":'.encode()
+
+
+def reply_of(head: bytes, own_id: str, outputs: Sequence[bytes], behind: Sequence[bytes]) -> Reply:
+    """The reply with these outputs.
+
+    Parameters
+    ----------
+    own_id
+        The id of the request; "" if it has none.
+    behind
+        The data of the binary outputs.
+    """
+    body = b'%s%s,"outputs":[%s]}' % (head, _encode(own_id or new_id()), b",".join(outputs))
+    if not behind:
+        return Reply(200, JSON, body)
+    header = ((HEADER_LENGTH, b"%d" % len(body)),)
+    return Reply(200, BINARY, b"".join((body, *behind)), header)
 
 
 def explained(name: str, scores: Scores) -> NDArray[np.float64]:

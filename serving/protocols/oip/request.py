@@ -16,6 +16,7 @@ from serving.protocols.options import explain_of, threshold_of
 from serving.protocols.wording import described, listed, short
 
 if TYPE_CHECKING:
+    from artifact.signature import Signature
     from serving.protocols import Head
     from serving.scoring.catalog import LiveModel
     from serving.scoring.explain import Explain
@@ -32,6 +33,11 @@ class Wanted(NamedTuple):
 
     name: str
     binary: bool
+
+
+def every_output(signature: Signature, *, binary: bool) -> tuple[Wanted, ...]:
+    """What a request that names no outputs gets."""
+    return tuple(Wanted(name, binary) for name in output_names(signature))
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
@@ -137,8 +143,8 @@ def parse_raw(body: bytes, model: LiveModel) -> Query:
     n = len(body) // (8 * width)
     model.check_rows(n)
     cells = np.frombuffer(body, "<f8")
-    outputs = tuple(Wanted(name, binary=True) for name in output_names(model.signature))
-    return Query(encode_rows([(Tensor(MATRIX, "FP64", n, width), cells)], model), n, outputs=outputs)
+    rows = encode_rows([(Tensor(MATRIX, "FP64", n, width), cells)], model)
+    return Query(rows, n, outputs=every_output(model.signature, binary=True))
 
 
 def header_length(head: Head, size: int) -> int | None:
@@ -172,11 +178,13 @@ def _timeout(timeout: object) -> float | None:
 
 
 def _outputs(outputs: object, parameters: dict[str, Any], model: LiveModel) -> tuple[Wanted, ...] | None:
-    usual = output_names(model.signature)
-    known = usual if model.signature.tensors is not None else (*usual, *EXPLAINED)
+    signature = model.signature
+    known = output_names(signature)
+    if signature.tensors is None:
+        known += EXPLAINED
     binary = _flag(parameters.get("binary_data_output"), "parameter 'binary_data_output'")
     if outputs is None or outputs == []:
-        return tuple(Wanted(name, binary=True) for name in usual) if binary else None
+        return every_output(signature, binary=True) if binary else None
     if not isinstance(outputs, list):
         raise Problem(422, f'"outputs": expected a list of objects, got {described(outputs)}.')
     wanted: dict[str, Wanted] = {}

@@ -10,11 +10,10 @@ import numpy as np
 
 from artifact.tensors import DTYPES, Value
 from serving.errors import Problem
-from serving.ids import new_id
 from serving.protocols import Reply
-from serving.protocols.oip.endpoint import BINARY, JSON, refusal
-from serving.protocols.oip.labels import as_json, output_names
-from serving.protocols.oip.request import HEADER_LENGTH, Wanted, envelope, header_length
+from serving.protocols.oip.endpoint import head_of, refusal, reply_of
+from serving.protocols.oip.labels import as_json
+from serving.protocols.oip.request import envelope, every_output, header_length
 from serving.protocols.oip.tensor_inputs import read_inputs
 from serving.protocols.oip.tensors import packed_texts
 from serving.scoring.tensors import Call
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from artifact.tensors import Tensor
     from serving.protocols import Head
+    from serving.protocols.oip.request import Wanted
     from serving.scoring.catalog import LiveModel
     from serving.scoring.scores import Scores
 
@@ -54,9 +54,7 @@ class TensorEndpoint:
         assert tensors is not None  # noqa: S101 - why this is its endpoint
         self._tensors = tensors
         self._places = {each.name: place for place, each in enumerate(tensors.outputs)}
-        self._head = (
-            f'{{"model_name":{as_json(model.name)},"model_version":{as_json(model.version)},"id":'.encode()
-        )
+        self._head = head_of(model)
 
     def read(self, body: bytes, head: Head) -> Query:
         """See `Endpoint`."""
@@ -87,7 +85,7 @@ class TensorEndpoint:
                 f"{row_bytes} bytes a row.",
             )
         self.model.check_rows(rows)
-        outputs = tuple(Wanted(name, binary=True) for name in output_names(self.model.signature))
+        outputs = every_output(self.model.signature, binary=True)
         value = Value([rows, *sizes[1:]], body)
         return self._query([value], rows if self._tensors.batched else 1, "", outputs, None)
 
@@ -99,7 +97,7 @@ class TensorEndpoint:
         outputs: tuple[Wanted, ...] | None,
         within_s: float | None,
     ) -> Query:
-        wanted = outputs or tuple(Wanted(name, binary=False) for name in output_names(self.model.signature))
+        wanted = outputs or every_output(self.model.signature, binary=False)
         call = Call(inputs, rows, partial(self._reply, wanted, own_id))
         if self.model.calls is not None:
             self.model.calls.admit(call)
@@ -133,11 +131,7 @@ class TensorEndpoint:
                 texts.append(b'%s"parameters":{"binary_data_size":%d}}' % (what, len(data)))
             else:
                 texts.append(b'%s"data":[%s]}' % (what, b",".join(_json_of(tensor, value))))
-        body = b'%s%s,"outputs":[%s]}' % (self._head, _encode(own_id or new_id()), b",".join(texts))
-        if not behind:
-            return Reply(200, JSON, body)
-        header = ((HEADER_LENGTH, b"%d" % len(body)),)
-        return Reply(200, BINARY, b"".join((body, *behind)), header)
+        return reply_of(self._head, own_id, texts, behind)
 
 
 def _json_of(tensor: Tensor, value: Value) -> Iterator[bytes]:

@@ -11,7 +11,17 @@ import numpy as np
 
 from artifact.tensors import DTYPES, Value
 from serving.errors import Problem
-from serving.protocols.oip.tensors import DATATYPES, binary_size, cells_of_bytes, cells_of_json, parameters_of
+from serving.protocols.oip.tensors import (
+    DATATYPES,
+    binary_size,
+    cells_of_bytes,
+    cells_of_json,
+    check_parameters,
+    check_sizes,
+    check_used,
+    list_of_tensors,
+    name_of,
+)
 from serving.protocols.wording import cut, described, listed, short
 
 if TYPE_CHECKING:
@@ -59,14 +69,10 @@ def read_inputs(inputs: object, binary: memoryview | None, model: LiveModel) -> 
     """
     tensors = model.signature.tensors
     assert tensors is not None  # noqa: S101 - the endpoint's model takes tensors
-    if not isinstance(inputs, list):
-        raise Problem(422, f'"inputs": expected a list of tensors, got {described(inputs)}.')
     known = {each.name: each for each in tensors.inputs}
     found: dict[str, tuple[Sent, Value]] = {}
     used = size = 0
-    for i, each in enumerate(inputs):
-        if not isinstance(each, dict):
-            raise Problem(422, f"inputs[{i}]: expected an object with a name, got {described(each)}.")
+    for i, each in enumerate(list_of_tensors(inputs)):
         sent = _sent(i, each, known, model)
         if sent.name in found:
             raise Problem(422, f"inputs[{i}]: duplicate input {short(sent.name)}.")
@@ -85,10 +91,7 @@ def read_inputs(inputs: object, binary: memoryview | None, model: LiveModel) -> 
                 f"most {model.calls.max_bytes}.",
             )
         found[sent.name] = (sent, value)
-    if binary is not None and used != len(binary):
-        raise Problem(
-            400, f"{len(binary)} bytes follow the JSON, but the inputs' binary_data_size adds up to {used}."
-        )
+    check_used(binary, used)
     lacking = [name for name in known if name not in found]
     if lacking:
         raise Problem(422, f"No input {listed(lacking)}; {model.name!r} takes {listed(list(known))}.")
@@ -97,10 +100,9 @@ def read_inputs(inputs: object, binary: memoryview | None, model: LiveModel) -> 
     return [value for _, value in ordered], _rows(tensors, [sent for sent, _ in ordered], model)
 
 
-def _sent(place: int, found: dict[str, Any], known: dict[str, Tensor], model: LiveModel) -> Sent:
-    name, datatype, shape = found.get("name"), found.get("datatype"), found.get("shape")
-    if not isinstance(name, str):
-        raise Problem(422, f"inputs[{place}]: name: expected a text, got {described(name)}.")
+def _sent(place: int, found: Any, known: dict[str, Tensor], model: LiveModel) -> Sent:
+    name = name_of(f"inputs[{place}]", found)
+    datatype, shape = found.get("datatype"), found.get("shape")
     tensor = known.get(name)
     if tensor is None:
         near = difflib.get_close_matches(name[:100], list(known), 1)
@@ -114,15 +116,9 @@ def _sent(place: int, found: dict[str, Any], known: dict[str, Tensor], model: Li
         )
     if not isinstance(shape, list):
         raise Problem(422, f"{where}: shape: expected a list of whole numbers, got {described(shape)}.")
-    for size in shape:
-        if type(size) is not int or size < 0:
-            raise Problem(422, f"{where}: shape: expected whole numbers from 0, got {described(size)}.")
+    check_sizes(where, shape, least=0)
     _check_shape(where, shape, tensor)
-    parameters = parameters_of(found, where)
-    if parameters.get("content_type") == "base64":
-        raise Problem(422, f"{where}: content_type 'base64' is not supported; send the text itself.")
-    if any(key.startswith("shared_memory") for key in parameters):
-        raise Problem(422, f"{where}: shared memory is not supported; send the data.")
+    check_parameters(where, found)
     return Sent(name, tensor.datatype, tuple(shape))
 
 

@@ -115,8 +115,7 @@ def read_tensors(inputs: object, binary: memoryview | None, model: LiveModel) ->
     Problem
         400 for binary tensors that do not fit the body, 413 for too many rows, 422 for other errors.
     """
-    if not isinstance(inputs, list):
-        raise Problem(422, f'"inputs": expected a list of tensors, got {described(inputs)}.')
+    inputs = list_of_tensors(inputs)
     if not inputs:
         raise Problem(422, '"inputs" is empty; expected one tensor, or one a column.')
     most = len(model.signature.columns) + len(model.signature.ignored)
@@ -130,8 +129,6 @@ def read_tensors(inputs: object, binary: memoryview | None, model: LiveModel) ->
     names: set[str] = set()
     used = 0
     for i, each in enumerate(inputs):
-        if not isinstance(each, dict):
-            raise Problem(422, f"inputs[{i}]: expected an object with a name, got {described(each)}.")
         tensor = _claimed(f"inputs[{i}]", each)
         name = nfc(tensor.name)
         if name in names:
@@ -146,17 +143,72 @@ def read_tensors(inputs: object, binary: memoryview | None, model: LiveModel) ->
             cells = cells_of_bytes(tensor, binary[used : used + size])
             used += size
         found.append((tensor, cells))
+    check_used(binary, used)
+    return found
+
+
+def list_of_tensors(inputs: object) -> list[Any]:
+    """The `inputs` of a request.
+
+    Raises
+    ------
+    Problem
+        422 if they are not a list.
+    """
+    if not isinstance(inputs, list):
+        raise Problem(422, f'"inputs": expected a list of tensors, got {described(inputs)}.')
+    return inputs
+
+
+def name_of(where: str, found: object) -> str:
+    """The name of an input.
+
+    Raises
+    ------
+    Problem
+        422 if the input is not an object with a name.
+    """
+    if not isinstance(found, dict):
+        raise Problem(422, f"{where}: expected an object with a name, got {described(found)}.")
+    name = found.get("name")
+    if not isinstance(name, str):
+        raise Problem(422, f"{where}: name: expected a text, got {described(name)}.")
+    return name
+
+
+def check_used(binary: memoryview | None, used: int) -> None:
+    """Refuse bytes behind the JSON that belong to no input, with 400."""
     if binary is not None and used != len(binary):
         raise Problem(
             400, f"{len(binary)} bytes follow the JSON, but the inputs' binary_data_size adds up to {used}."
         )
-    return found
 
 
-def _claimed(where: str, found: dict[str, Any]) -> Tensor:
-    name, datatype, shape = found.get("name"), found.get("datatype"), found.get("shape")
-    if not isinstance(name, str):
-        raise Problem(422, f"{where}: name: expected a text, got {described(name)}.")
+def check_sizes(where: str, shape: list[Any], *, least: int) -> None:
+    """Refuse a shape whose sizes are not whole numbers, with 422.
+
+    Parameters
+    ----------
+    least
+        The smallest size that the message names; 0 is not refused here.
+    """
+    for size in shape:
+        if type(size) is not int or size < 0:
+            raise Problem(422, f"{where}: shape: expected whole numbers from {least}, got {described(size)}.")
+
+
+def check_parameters(where: str, found: dict[str, Any]) -> None:
+    """Refuse an input whose parameters ask for what is not supported, with 422."""
+    parameters = parameters_of(found, where)
+    if parameters.get("content_type") == "base64":
+        raise Problem(422, f"{where}: content_type 'base64' is not supported; send the text itself.")
+    if any(key.startswith("shared_memory") for key in parameters):
+        raise Problem(422, f"{where}: shared memory is not supported; send the data.")
+
+
+def _claimed(where: str, found: Any) -> Tensor:
+    name = name_of(where, found)
+    datatype, shape = found.get("datatype"), found.get("shape")
     where = f"input {short(name)}"
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise Problem(
@@ -168,17 +220,11 @@ def _claimed(where: str, found: dict[str, Any]) -> Tensor:
         raise Problem(
             422, f"{where}: shape: expected [rows] or [rows, columns], got {len(shape)} dimensions."
         )
-    for size in shape:
-        if type(size) is not int or size < 0:
-            raise Problem(422, f"{where}: shape: expected whole numbers from 1, got {described(size)}.")
+    check_sizes(where, shape, least=1)
     tensor = Tensor(name, datatype, shape[0], shape[1] if len(shape) == 2 else None)
     if not tensor.cells:
         raise Problem(422, f"{where}: shape {tensor.shape}: expected at least one row, got none.")
-    parameters = parameters_of(found, where)
-    if parameters.get("content_type") == "base64":
-        raise Problem(422, f"{where}: content_type 'base64' is not supported; send the text itself.")
-    if any(key.startswith("shared_memory") for key in parameters):
-        raise Problem(422, f"{where}: shared memory is not supported; send the data.")
+    check_parameters(where, found)
     return tensor
 
 
