@@ -78,14 +78,7 @@ def probabilities_of(value: object, model: LiveModel) -> bool:
     Problem
         422: the value is not a bool, or the model has no probabilities.
     """
-    if value is None:
-        return False
-    if not isinstance(value, bool):
-        raise _refused("probabilities", f"expected true or false, got {described(value)}")
-    if value and not model.signature.classes:
-        what = "answers named numbers" if model.signature.numbers else "is a regression"
-        raise _refused("probabilities", f"{model.name!r} {what} and has no probabilities")
-    return value
+    return _flag_for_probabilities("probabilities", value, model)
 
 
 def threshold_of(value: object, model: LiveModel) -> float | None:
@@ -123,10 +116,7 @@ def explain_of(
     """
     explain = flag_of("explain", options.get("explain"))
     label = class_of(options.get("class"), model)
-    log_odds = flag_of("log_odds", options.get("log_odds"))
-    if log_odds and not model.signature.classes:
-        what = "answers named numbers" if model.signature.numbers else "is a regression"
-        raise _refused("log_odds", f"{model.name!r} {what} and has no probabilities")
+    log_odds = _flag_for_probabilities("log_odds", options.get("log_odds"), model)
     if not (explain or always):
         for name, given in (("class", label is not None), ("log_odds", log_odds)):
             if given:
@@ -180,6 +170,15 @@ def flag_of(option: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise _refused(option, f"expected true or false, got {described(value)}")
     return value
+
+
+def _flag_for_probabilities(option: str, value: object, model: LiveModel) -> bool:
+    """A flag that only a model with probabilities takes."""
+    flag = flag_of(option, value)
+    if flag and not model.signature.classes:
+        what = "answers named numbers" if model.signature.numbers else "is a regression"
+        raise _refused(option, f"{model.name!r} {what} and has no probabilities")
+    return flag
 
 
 def class_of(value: object, model: LiveModel) -> int | None:
