@@ -16,7 +16,7 @@ from serving.protocols import Described, Reply, problem_reply
 from serving.protocols.json_body import decode
 from serving.protocols.openapi import HEADERS, PROBLEMS, prediction, problem, request
 from serving.protocols.options import Query
-from serving.protocols.tensors_only import TensorsOnly
+from serving.protocols.tensors_only import endpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,12 +71,7 @@ class Score:
     def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
         """The default model's."""
         model = catalog.live.get(catalog.default)
-        if model is None:
-            return {}
-        if model.signature.tensors is None:
-            return {ROUTE: ScoreEndpoint(model)}
-        of_rows = ScoreEndpoint
-        return {ROUTE: TensorsOnly(model, of_rows.name, of_rows.content_types, problem_reply)}
+        return {ROUTE: endpoint_of(ScoreEndpoint, model, problem_reply)} if model is not None else {}
 
     def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:  # noqa: ARG002 - it has none
         """It has none."""

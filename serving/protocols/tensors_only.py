@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from serving.errors import Problem
+from serving.protocols import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,3 +44,23 @@ class TensorsOnly:
     def answer(self, query: Any, scores: Scores, first: int) -> NoReturn:
         """Never called, since `read` refuses all."""
         raise NotImplementedError
+
+
+class OfRows(Endpoint, Protocol):
+    """A protocol's endpoint of rows."""
+
+    def __init__(self, model: LiveModel) -> None:
+        """Of one model."""
+
+
+def endpoint_of(kind: type[OfRows], model: LiveModel, refuse: Callable[[Problem], Reply]) -> Endpoint:
+    """The endpoint of rows, or for a model that takes tensors the one that refuses them.
+
+    Parameters
+    ----------
+    refuse
+        The protocol's form of a refusal.
+    """
+    if model.signature.tensors is None:
+        return kind(model)
+    return TensorsOnly(model, kind.name, kind.content_types, refuse)

@@ -12,7 +12,7 @@ from serving.errors import Problem
 from serving.protocols import Reply
 from serving.protocols.mlflow import document
 from serving.protocols.mlflow.endpoint import JSON, InvocationsEndpoint, refusal
-from serving.protocols.tensors_only import TensorsOnly
+from serving.protocols.tensors_only import endpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,12 +34,7 @@ class MLflow:
     def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
         """The default model's."""
         model = catalog.live.get(catalog.default)
-        if model is None:
-            return {}
-        if model.signature.tensors is None:
-            return {ROUTE: InvocationsEndpoint(model)}
-        of_rows = InvocationsEndpoint
-        return {ROUTE: TensorsOnly(model, of_rows.name, of_rows.content_types, refusal)}
+        return {} if model is None else {ROUTE: endpoint_of(InvocationsEndpoint, model, refusal)}
 
     def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:
         """Readiness of the default model, and its MLflow version."""

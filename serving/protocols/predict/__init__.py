@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from serving.protocols import problem_reply, unknown_version
 from serving.protocols.predict import document
 from serving.protocols.predict.endpoint import ExplainEndpoint, PredictEndpoint
-from serving.protocols.tensors_only import TensorsOnly
+from serving.protocols.tensors_only import endpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from serving.errors import Problem
     from serving.protocols import Described, Endpoint, Reply
-    from serving.scoring.catalog import Catalog, LiveModel
+    from serving.scoring.catalog import Catalog
 
 VERBS = {"predict": PredictEndpoint, "explain": ExplainEndpoint}
 """The last part of each route, and what answers it."""
@@ -30,7 +30,7 @@ class Predict:
         routes: dict[str, Endpoint] = {}
         for verb, kind in VERBS.items():
             for name, model in catalog.live.items():
-                endpoint = _endpoint_of(kind, model)
+                endpoint = endpoint_of(kind, model, problem_reply)
                 routes[_route_of(verb, name)] = routes[_route_of(verb, name, model.version)] = endpoint
                 if name == catalog.default:
                     routes[_route_of(verb)] = endpoint
@@ -72,12 +72,6 @@ class Predict:
     def document(self, catalog: Catalog) -> Described:
         """One operation for each route."""
         return document.of(catalog, _route_of)
-
-
-def _endpoint_of(kind: type[PredictEndpoint], model: LiveModel) -> Endpoint:
-    if model.signature.tensors is None:
-        return kind(model)
-    return TensorsOnly(model, kind.name, kind.content_types, problem_reply)
 
 
 def _parts_of(path: str) -> tuple[str, str, str]:
