@@ -61,14 +61,11 @@ class Encoder:
         texts = any(column.kind == "text" for column in signature.columns)
         plain = not (texts or signature.raw)
         self._cells = [_CELLS[column.kind](column) for column in signature.columns] if plain else None
-        start = 0
-        for column in signature.columns:
+        for column, place in zip(signature.columns, signature.places, strict=True):
             encode = raw.encode_column if signature.raw else _COLUMNS[column.kind]
-            width = 1 if signature.raw else column.width
             if column.kind == "number":
                 encode = partial(number.encode_column, single=signature.dtype is np.float32)
-            self._encoders.append((column, slice(start, start + width), encode(column)))
-            start += width
+            self._encoders.append((column, place, encode(column)))
 
     def rows(self, rows: Sequence[Sequence[Any]], *, lenient: bool = False) -> NDArray[np.float64]:
         """Rows by position, each as wide as the signature has columns."""

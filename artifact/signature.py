@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -196,6 +197,12 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.tensors is not None:
             return 2
         return len(self.columns) if self.raw else sum(column.width for column in self.columns)
+
+    @cached_property
+    def places(self) -> tuple[slice, ...]:
+        """The place of each column in the matrix."""
+        widths = [1 if self.raw else column.width for column in self.columns]
+        return tuple(slice(end - width, end) for width, end in zip(widths, accumulate(widths), strict=True))
 
     @cached_property
     def names(self) -> tuple[str, ...]:

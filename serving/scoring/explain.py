@@ -121,8 +121,7 @@ class Explainer:
         self.max_rows = max_rows
         self.waiting_rows = 0
         self.base: NDArray[np.float64] | None = None  # the scores of the background, once they are known
-        widths = [1 if signature.raw else column.width for column in signature.columns]
-        self.owners = owners_of(widths)
+        self.owners = owners_of([place.stop - place.start for place in signature.places])
         self._batcher = batcher
         self._queue = queue
         self.observe = observe

@@ -85,24 +85,15 @@ def translation(champion: Signature, other: Signature) -> Callable[[Any], NDArra
 
 def _places(champion: Signature, other: Signature) -> list[tuple[slice, slice]]:
     """The places, in both matrices, of the columns that are encoded alike."""
-    found: list[tuple[slice, slice]] = []
-    start = begin = 0
-    for one, two in zip(champion.columns, other.columns, strict=True):
-        if _alike(one, two):
-            found.append((slice(start, start + one.width), slice(begin, begin + two.width)))
-        start += one.width
-        begin += two.width
-    return found
+    columns = zip(champion.columns, champion.places, other.columns, other.places, strict=True)
+    return [(own, place) for one, own, two, place in columns if _alike(one, two)]
 
 
 def decoded(signature: Signature, rows: NDArray[Any]) -> dict[str, list[Any]]:
     """The cells of numbers and categories, by column; None for a missing or unknown one. Others are lost."""
     found: dict[str, list[Any]] = {}
-    start = 0
-    for column in signature.columns:
-        width = 1 if signature.raw else column.width
-        cells = rows[:, start : start + width]
-        start += width
+    for column, place in zip(signature.columns, signature.places, strict=True):
+        cells = rows[:, place]
         if signature.raw:
             found[column.name] = [None if cell != cell else cell for cell in cells[:, 0].tolist()]  # noqa: PLR0124
         elif column.kind == "number":

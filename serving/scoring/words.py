@@ -31,11 +31,7 @@ class Word(NamedTuple):
 def strongest(signature: Signature, row: NDArray[Any], score: float) -> Dialogue[dict[str, list[Word]]]:
     """By text column, the words of a row that change its score most, the strongest first."""
     found: dict[str, list[Word]] = {}
-    start = 0
-    for column in signature.columns:
-        width = 1 if signature.raw else column.width
-        place = slice(start, start + width)
-        start += width
+    for column, place in zip(signature.columns, signature.places, strict=True):
         if column.kind != "text":
             continue
         without = _raw_without(row[place.start]) if signature.raw else _terms_without(column, row[place])

@@ -59,10 +59,8 @@ def _explanation(
 def _values(signature: Signature, row: NDArray[Any]) -> dict[str, Any]:
     """By column, the value of a number or a category that the model was given; null if missing."""
     values: dict[str, Any] = {}
-    start = 0
-    for column in signature.columns:
-        cell = row[start]
-        start += 1 if signature.raw else column.width
+    for column, place in zip(signature.columns, signature.places, strict=True):
+        cell = row[place.start]
         if column.kind == "number":
             number = float(cell)
             # The matrix has float32; seven digits are the number as it was sent, or as near as it counts.

@@ -58,10 +58,8 @@ def _every(model: LiveModel, matrix: NDArray[Any], cell: Callable[[int, str], An
     for name in sorted(model.drift.alarmed) if model.drift is not None else ():
         detail = "the last rows that this server scored differ from the training rows"
         yield Warned(None, name, "drift", f"{detail} in this column" if name else f"{detail} in their scores")
-    start = 0
-    for column in signature.columns:
-        values = matrix[:, start]
-        start += 1 if signature.raw else column.width
+    for column, place in zip(signature.columns, signature.places, strict=True):
+        values = matrix[:, place.start]
         if column.kind == "number":
             yield from _outside(column, values, signature.dtype)
         elif column.kind == "category" and column.unknown != "refuse":
