@@ -72,6 +72,12 @@ def settings() -> Settings:
     return found
 
 
+def _serve_command() -> click.Context | None:
+    """The command `bentoml serve`, in its own process; None in a worker and in other programs."""
+    command = click.get_current_context(silent=True)
+    return command if command is not None and command.info_name == "serve" else None
+
+
 def claim_metrics_folder() -> None:
     """Refuse to start where another server uses the same metrics folder, which BentoML would empty.
 
@@ -82,8 +88,7 @@ def claim_metrics_folder() -> None:
     BentoMLException
         The message names the other server.
     """
-    command = click.get_current_context(silent=True)
-    if _held or command is None or command.info_name != "serve":
+    if _held or _serve_command() is None:
         return
     if not guards.usable(guards.METRICS_FOLDER):
         return
@@ -126,8 +131,7 @@ def check_stored(models: Iterable[Entry]) -> None:
     BentoMLException
         The message names the model, the store and the command that puts the model there.
     """
-    command = click.get_current_context(silent=True)
-    if command is None or command.info_name != "serve":
+    if _serve_command() is None:
         return
     for name, tag, _, _ in models:
         if BentoModel(tag).stored is None:
@@ -151,8 +155,8 @@ def check_keys() -> None:
     BentoMLException
         The message names the file and what is wrong with it.
     """
-    command = click.get_current_context(silent=True)
-    if command is None or command.info_name != "serve":
+    command = _serve_command()
+    if command is None:
         return
     from serving.access import keys
 
@@ -238,7 +242,8 @@ def due(died: Iterable[float], since_s: float) -> bool:
 
 def lock_of(folder: Path) -> Path:
     """The path of `models.lock`: `OKAMOCHI_MODELS_LOCK`, or in the service's folder."""
-    return Path(settings().models_lock) if settings().models_lock else folder / models_lock.FILE
+    named = settings().models_lock
+    return Path(named) if named else folder / models_lock.FILE
 
 
 def locked_models(folder: Path) -> list[Entry]:

@@ -23,7 +23,7 @@ from serving.observe.supervised import Pool
 from serving.prediction_log.capture import moment
 from serving.prediction_log.record import ShadowLine
 from serving.protocols.watched import Watched, each
-from serving.scoring.batcher import matrix_of
+from serving.scoring.batcher import matrix_of, on_loop
 from serving.scoring.translation import translation
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Shadow:
             self._failed(rows, error)
             self._running = False
             return
-        future.add_done_callback(lambda done: _on_loop(loop, self._scored, rows, done))
+        future.add_done_callback(lambda done: on_loop(loop, self._scored, rows, done))
 
     def _scored(self, rows: int, future: Future[float]) -> None:
         self._running = False
@@ -267,8 +267,3 @@ class Shadow:
         """End the thread; rows that wait are not scored."""
         self._waiting.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: Any) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(callback, *arguments)

@@ -320,7 +320,7 @@ class Batcher:
             future = self._pool.submit(self._call, parts)
         except RuntimeError as error:
             future = self._call_without_thread(parts, error)
-        future.add_done_callback(lambda done: _on_loop(loop, self._called, parts, rows, done))
+        future.add_done_callback(lambda done: on_loop(loop, self._called, parts, rows, done))
         if self._queue and self._expiry is None:
             self._expire_at(min(ticket.deadline for ticket in self._queue))
 
@@ -586,6 +586,7 @@ def _not_finite(scores: NDArray[np.float64]) -> Problem | None:
     return Problem(422, f"row {rows[0]}: {reason}", errors=errors, reason="not_finite")
 
 
-def _on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: Any) -> None:
+def on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: Any) -> None:
+    """Call a function on the loop, from any thread; nothing if the loop has ended."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(callback, *arguments)

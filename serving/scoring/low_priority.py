@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from artifact.raised import raised_at
 from serving.errors import Problem, server_failed
-from serving.scoring.batcher import Batcher, calls
+from serving.scoring.batcher import Batcher, calls, on_loop
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -112,8 +112,7 @@ class LowPriority:
         def called(future: Future[Any]) -> None:
             lost = future.exception()
             scores, error = (None, lost) if lost is not None else future.result()
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._take, work, scores, error, perf_counter())
+            on_loop(loop, self._take, work, scores, error, perf_counter())
 
         try:
             future = self._batcher.in_thread(self._scored, chunk)
