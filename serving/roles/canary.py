@@ -74,14 +74,9 @@ def reason_to_stop(canary: Seen, champion: Seen, bounds: CanaryBounds) -> str:
     What is seen must leave a bound by more than chance explains: three standard errors of the fraction of
     errors, and a distance of the scores that chance gives once in a million looks.
     """
-    if canary.errors >= MIN_ERRORS:
-        rate = _lower(canary.errors, canary.requests)
-        usual = champion.errors / max(champion.requests, 1)
-        if rate > usual + bounds.max_errors:
-            return (
-                f"{canary.errors} of its {canary.requests} requests failed, and {champion.errors} of "
-                f"{champion.requests} of the champion; the bound is {bounds.max_errors:g} more"
-            )
+    reason = too_many_errors(canary, champion, bounds)
+    if reason:
+        return reason
     if min(len(canary.seconds), len(champion.seconds)) < MIN_REQUESTS:
         return ""
     one, other = float(np.median(canary.seconds)), float(np.median(champion.seconds))
@@ -100,6 +95,20 @@ def reason_to_stop(canary: Seen, champion: Seen, bounds: CanaryBounds) -> str:
             f"last {n} and {m} requests); the bound is {bounds.max_score_shift:g}"
         )
     return ""
+
+
+def too_many_errors(canary: Seen | Side, champion: Seen | Side, bounds: CanaryBounds) -> str:
+    """The part of `reason_to_stop` that counts errors."""
+    if canary.errors < MIN_ERRORS:
+        return ""
+    rate = _lower(canary.errors, canary.requests)
+    usual = champion.errors / max(champion.requests, 1)
+    if rate <= usual + bounds.max_errors:
+        return ""
+    return (
+        f"{canary.errors} of its {canary.requests} requests failed, and {champion.errors} of "
+        f"{champion.requests} of the champion; the bound is {bounds.max_errors:g} more"
+    )
 
 
 def ks_distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
@@ -186,9 +195,13 @@ class Canary:
         return Watched(endpoint, answered, refused)
 
     def _judge(self) -> None:
+        """Stop outside the bounds; comparing times and scores takes milliseconds, so few requests do."""
         if self.stopped:
             return
-        self.stopped = reason_to_stop(_seen(self.own), _seen(self.champion), self.bounds)
+        if self.own.requests % JUDGE_EVERY == 0:
+            self.stopped = reason_to_stop(_seen(self.own), _seen(self.champion), self.bounds)
+        else:
+            self.stopped = too_many_errors(self.own, self.champion, self.bounds)
         if self.stopped:
             name, version = self.model.name, self.model.version
             logger.error("the canary of model %s, version %s, is stopped: %s", name, version, self.stopped)
