@@ -196,17 +196,6 @@ def _passes(
             return found, error
 
 
-def answered(dialogue: Dialogue[T], score: Callable[[NDArray[Any]], NDArray[np.float64]]) -> T:
-    """The end of a dialogue, with all rows of each request scored in one call."""
-    try:
-        ask = next(dialogue)
-        while True:
-            ask = dialogue.send(score(ask.make(0, ask.rows)))
-    except StopIteration as end:
-        result: T = end.value
-        return result
-
-
 def owners_of(widths: Sequence[int]) -> NDArray[np.intp]:
     """For each column of the matrix the index of its column of the table, which have these widths."""
     return np.repeat(np.arange(len(widths)), widths)

@@ -18,12 +18,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 from sklearn.tree import DecisionTreeClassifier
 
-from serving.scoring.shapley import EXACT_COLUMNS, Attribution, answered, attribute, owners_of
+from serving.scoring.shapley import EXACT_COLUMNS, Attribution, attribute, owners_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from serving.scoring.shapley import Dialogue
 
     Score = Callable[[NDArray[Any]], NDArray[np.float64]]
 
@@ -61,6 +63,17 @@ def explained(
     own = float(score(row[None])[0])
     dialogue = attribute(row, own, background, score(background), owners, tolerance=tolerance)
     return answered(dialogue, score)
+
+
+def answered(dialogue: Dialogue[Attribution], score: Score) -> Attribution:
+    """The end of a dialogue, with all rows of each request scored in one call."""
+    try:
+        ask = next(dialogue)
+        while True:
+            ask = dialogue.send(score(ask.make(0, ask.rows)))
+    except StopIteration as end:
+        result: Attribution = end.value
+        return result
 
 
 def brute_force(score: Score, row: NDArray[Any], background: NDArray[Any], groups: list[slice]) -> Any:
