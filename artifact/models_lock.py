@@ -8,9 +8,10 @@ the default model. Empty lines are ignored, and so is what follows a `#`.
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
+
+from artifact import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -238,11 +239,4 @@ def _refusal(path: Path, line: int, found: str, expected: str) -> LockError:
 
 
 def _replace(path: Path, lines: list[str]) -> None:
-    """Write so that a reader finds the old file or the new one, whole, whenever the machine stops."""
-    path = path.resolve()  # where it is a link, what it leads to is replaced, and not the link
-    half = path.with_name(f"{path.name}.new")
-    with half.open("w", encoding="utf-8", newline="\n") as file:
-        file.write("".join(f"{line}\n" for line in lines))
-        file.flush()
-        os.fsync(file.fileno())
-    half.replace(path)
+    atomic.write(path, "".join(f"{line}\n" for line in lines).encode())

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from artifact import atomic
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -126,19 +128,10 @@ def add_key(path: Path, one: str = "") -> str:
     if one in had:
         raise LogKeysError(f"{path} has a key {one!r} already; ids are never used again")
     line = f"{one} {base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}\n"
-    half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(old + line)
-            file.flush()
-            os.fsync(file.fileno())
-        if old:
-            os.chmod(half, path.stat().st_mode)  # noqa: PTH101
-        half.replace(path)
+        atomic.write(path, (old + line).encode(), private=True)
     except OSError as error:
         raise LogKeysError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        half.unlink(missing_ok=True)
     return one
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import bentoml
 from bentoml.exceptions import BentoMLException, NotFound
 
-from artifact import manifest
+from artifact import atomic, manifest
 from artifact.manifest import MANIFEST, ArtifactError
 from artifact.signing import SIGNED
 
@@ -58,12 +57,7 @@ def keep_signature(tag: str, signature: str) -> bool:
     path = path_of(tag)[0].parent / SIGNED
     if path.is_file() and path.read_text("utf-8") == signature:
         return False
-    half = path.with_name(f".{SIGNED}.{os.getpid()}")
-    try:
-        half.write_text(signature, "utf-8")
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    atomic.write(path, signature.encode())
     return True
 
 

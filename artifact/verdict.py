@@ -5,10 +5,11 @@ A folder has `live-NAME.json` for each model that was judged, PostgreSQL a row o
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from artifact import atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,13 +61,7 @@ def leave(folder: Path, verdict: LiveVerdict) -> None:
     OSError
         The folder cannot be written.
     """
-    path = folder / f"live-{verdict.model}.json"
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_bytes(msgspec.json.encode(verdict))
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    atomic.write(folder / f"live-{verdict.model}.json", msgspec.json.encode(verdict))
 
 
 def found_in(folder: Path) -> list[LiveVerdict]:

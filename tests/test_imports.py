@@ -45,7 +45,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"kinds"},
         {"contracts"},
         {"models_lock", "nfc", "raised", "sealing", "signature", "trusted", "verdict"},
-        {"tensors"},
+        {"atomic", "tensors"},
     ),
     "training": (
         {"__main__"},

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import multiprocessing
-import os
 import shutil
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from artifact import manifest
+from artifact import atomic, manifest
 from artifact.program import Model
 from deploy.score.errors import ScoringError, TableError
 from deploy.score.files import CHUNK_ROWS, FORMATS, Sink, format_of, open_source
@@ -213,21 +212,7 @@ def _begin(parts: Path, state: dict[str, Any]) -> None:
     for old in parts.iterdir():
         if old.name != LOCK:
             old.unlink()
-    _put(path, json.dumps(state).encode())
-
-
-def _put(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".writing")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    temporary.replace(path)
+    atomic.write(path, json.dumps(state).encode())
 
 
 def _part(parts: Path, number: int) -> Path:
@@ -315,8 +300,8 @@ def _do(task: _Task) -> None:
         content, refused = _of_table(model, task.chunk, task.asked, texts=task.texts)
     told = b"".join(_told(each, task) for each in refused)
     if told:
-        _put(path.with_name(path.name + REFUSED), told)
-    _put(path, content)
+        atomic.write(path.with_name(path.name + REFUSED), told)
+    atomic.write(path, content)
 
 
 def _of_table(model: Model, table: pa.Table, asked: Asked, *, texts: bool) -> tuple[bytes, list[Refused]]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from artifact import atomic
 from artifact.models_lock import NAME_RULE
 from serving.access.rates import per_second
 from serving.access.rights import RIGHTS, Role
@@ -216,18 +217,9 @@ def write(path: Path, keys: Iterable[Key]) -> None:
     ------
     KeysError
     """
-    path = path.resolve()  # where it is a link, what it leads to is replaced, and not the link
-    half = path.with_name(f"{path.name}.new")
     content = msgspec.json.format(msgspec.json.encode(_File(tuple(keys))), indent=2) + b"\n"
     try:
-        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
-            if path.exists():
-                os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        half.replace(path)
+        atomic.write(path, content, private=True)
     except OSError as error:
         raise KeysError(f"{VARIABLE}: {path} cannot be written ({error.strerror}).") from None
 
