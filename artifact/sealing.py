@@ -11,7 +11,6 @@ no nonce is used twice, however many servers share the file (NIST SP 800-38D: at
 from __future__ import annotations
 
 import base64
-import binascii
 import itertools
 import os
 import re
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from artifact import atomic
+from artifact.key_lines import key_of, lines_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,28 +74,15 @@ def read_keys(path: Path) -> Keys:
     LogKeysError
         The message names the file and the line, and never a key.
     """
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise LogKeysError(f"{VARIABLE}: {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise LogKeysError(f"{VARIABLE}: {path} is not text in UTF-8") from None
     keys: dict[str, bytes] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].split()
-        if not words:
-            continue
-        place = f"{VARIABLE}: {path}, line {number}:"
+    for place, words in lines_of(path, VARIABLE, LogKeysError):
         if len(words) != 2 or not _ID.fullmatch(words[0]):
             raise LogKeysError(
                 f"{place} expected an id (letters, digits, . _ -) and a key, with a space between"
             )
         one, given = words
-        try:
-            key = base64.b64decode(given, validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
-        if len(key) != KEY_BYTES:
+        key = key_of(given, KEY_BYTES)
+        if key is None:
             raise LogKeysError(f"{place} the key {one!r} is not {KEY_BYTES} bytes in base64")
         if one in keys:
             raise LogKeysError(f"{place} the id {one!r} is there twice")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from artifact.key_lines import key_of, lines_of
 from artifact.manifest import MANIFEST, ArtifactError, digest
 
 SIGNED = "signed.json"
@@ -138,27 +139,14 @@ def read_trusted(path: Path) -> dict[str, Trusted]:
     SigningKeyError
         The message names the file and the line.
     """
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise SigningKeyError(f"{TRUSTED_VARIABLE}: {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SigningKeyError(f"{TRUSTED_VARIABLE}: {path} is not text in UTF-8") from None
     keys: dict[str, Trusted] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].split()
-        if not words:
-            continue
-        place = f"{TRUSTED_VARIABLE}: {path}, line {number}:"
+    for place, words in lines_of(path, TRUSTED_VARIABLE, SigningKeyError):
         if len(words) not in (2, 3) or not _NAME.fullmatch(words[0]):
             raise SigningKeyError(f"{place} expected a name, a public key and, if it has one, its last day")
         if words[0] in keys:
             raise SigningKeyError(f"{place} the name {words[0]!r} is there twice")
-        try:
-            public = base64.b64decode(words[1], validate=True)
-        except ValueError:
-            public = b""
-        if len(public) != PUBLIC_BYTES:
+        public = key_of(words[1], PUBLIC_BYTES)
+        if public is None:
             raise SigningKeyError(
                 f"{place} the key of {words[0]!r} is not {PUBLIC_BYTES} bytes in base64; expected the line "
                 "that `python -m deploy signing-key` printed"

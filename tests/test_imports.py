@@ -45,7 +45,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"kinds"},
         {"contracts"},
         {"models_lock", "nfc", "raised", "sealing", "signature", "trusted", "verdict"},
-        {"atomic", "tensors"},
+        {"atomic", "key_lines", "tensors"},
     ),
     "training": (
         {"__main__"},
