@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from artifact.kinds.cell import listed
 
 if TYPE_CHECKING:
     from artifact.signature import Signature
@@ -23,8 +25,8 @@ def mismatch(champion: Signature, other: Signature) -> str:
         return f"its columns differ from the champion's: {of}"
     if champion.names != other.names:
         return (
-            f"its columns stand in another order than the champion's: {listed(list(other.names))} "
-            f"instead of {listed(list(champion.names))}"
+            f"its columns stand in another order than the champion's: {listed(other.names)} "
+            f"instead of {listed(champion.names)}"
         )
     if (champion.task, champion.target) != (other.task, other.target):
         return (
@@ -37,18 +39,12 @@ def mismatch(champion: Signature, other: Signature) -> str:
             return "its tensors differ from the champion's in names, datatypes or shapes"
     if champion.numbers != other.numbers:
         return (
-            f"its numbers differ from the champion's: {listed(list(other.numbers))} instead of "
-            f"{listed(list(champion.numbers))}"
+            f"its numbers differ from the champion's: {listed(other.numbers)} instead of "
+            f"{listed(champion.numbers)}"
         )
     if list(map(repr, champion.classes)) != list(map(repr, other.classes)):
         return (
-            f"its classes differ from the champion's: {listed(list(other.classes))} instead of "
-            f"{listed(list(champion.classes))}"
+            f"its classes differ from the champion's: {listed(other.classes)} instead of "
+            f"{listed(champion.classes)}"
         )
     return ""
-
-
-def listed(values: list[Any]) -> str:
-    """Some values in a sentence."""
-    shown = ", ".join(map(repr, values[:8]))
-    return f"{shown} and {len(values) - 8} more" if len(values) > 8 else shown

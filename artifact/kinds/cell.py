@@ -112,6 +112,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..." + text[0]
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[object]) -> str:
+    """The first eight of some names or labels, for a sentence."""
     shown = ", ".join(repr(name) for name in names[:8])
     return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from artifact import atomic, manifest
+from artifact.kinds.cell import listed
 from artifact.program import Model
 from deploy.score.errors import ScoringError, TableError
 from deploy.score.files import CHUNK_ROWS, FORMATS, Sink, format_of, open_source
@@ -165,19 +166,12 @@ def _check(source: Source, output: Path, signature: Signature, asked: Asked) -> 
         if column.name not in source.names and column.missing == "refuse"
     ]
     if absent:
-        listed = ", ".join(map(repr, absent[:8])) + (
-            f" and {len(absent) - 8} more" if len(absent) > 8 else ""
-        )
         raise TableError(
-            f"{source.path} lacks {listed}, which the model needs; it has {_listed(source.names)}"
+            f"{source.path} lacks {listed(absent)}, which the model needs; it has {listed(source.names)}"
         )
     unknown = [name for name in asked.columns or () if name not in source.names]
     if unknown:
-        raise TableError(f"{source.path} has no column {unknown[0]!r}; it has {_listed(source.names)}")
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        raise TableError(f"{source.path} has no column {unknown[0]!r}; it has {listed(source.names)}")
 
 
 def _state(table: Path, artifact: Path, job: Job) -> dict[str, Any]:

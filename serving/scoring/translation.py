@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from artifact.contracts import listed
 from artifact.encode import Encoder
+from artifact.kinds.cell import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
