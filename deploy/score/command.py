@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from artifact.manifest import Artifact
     from deploy.score.files import Source
     from deploy.score.rows import Asked
+    from deploy.score.run import Outcome
 
 
 def run(
@@ -39,15 +40,16 @@ def run(
             with _bar(source) as bar:
                 job = Job(artifact, asked, delimiter, encoding, jobs, overwrite, bar)
                 found = score_table(source, target, job)
-            print(_told(found.path, found.rows, found.refused, found.refused_file, found.found))
+            print(_told(found))
     return 0
 
 
-def _told(path: Path, rows: int, refused: int, refused_file: Path | None, found: int) -> str:
-    before = f" ({found} chunks were done before)" if found else ""
-    if not refused:
-        return f"{path}: {rows:,} rows{before}"
-    return f"{path}: {rows:,} rows{before}; {refused:,} were refused, with reasons in {refused_file}"
+def _told(done: Outcome) -> str:
+    before = f" ({done.found} chunks were done before)" if done.found else ""
+    said = f"{done.path}: {done.rows:,} rows{before}"
+    if not done.refused:
+        return said
+    return f"{said}; {done.refused:,} were refused, with reasons in {done.refused_file}"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
+import msgspec
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -243,7 +244,5 @@ class Sink:
 
 def lines_of(table: pa.Table) -> bytes:
     """Rows as lines of JSON."""
-    import msgspec
-
     encode = msgspec.json.Encoder(enc_hook=str).encode
     return b"".join(encode(record) + b"\n" for record in table.to_pylist())

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
@@ -27,7 +28,7 @@ from artifact.kinds.cell import listed
 from artifact.program import Model
 from deploy.score.errors import ScoringError, TableError
 from deploy.score.files import CHUNK_ROWS, FORMATS, Sink, format_of, open_source
-from deploy.score.rows import Asked, Chunk, answers, columns_of, decoded, score
+from deploy.score.rows import Asked, Chunk, Refused, answers, columns_of, decoded, score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from artifact.manifest import Artifact
     from artifact.signature import Signature
     from deploy.score.files import Source
-    from deploy.score.rows import Refused
 
 STATE, LOCK = "state.json", "lock"
 REFUSED = ".refused.jsonl"
@@ -315,10 +315,6 @@ def _of_table(model: Model, table: pa.Table, asked: Asked, *, texts: bool) -> tu
 
 
 def _of_lines(model: Model, lines: list[bytes], asked: Asked) -> tuple[bytes, list[Refused]]:
-    import msgspec
-
-    from deploy.score.rows import Refused
-
     records, places, refused = [], [], []
     for row, line in enumerate(lines):
         try:
@@ -337,9 +333,7 @@ def _of_lines(model: Model, lines: list[bytes], asked: Asked) -> tuple[bytes, li
     for place, i in enumerate(good):
         record = records[i]
         kept = record if asked.columns is None else {name: record.get(name) for name in asked.columns}
-        added = {
-            name if name not in kept else f"{name}_of_model": each[place] for name, each in columns.items()
-        }
+        added = {_free(name, kept): each[place] for name, each in columns.items()}
         written.append(msgspec.json.encode({**kept, **added}) + b"\n")
     return b"".join(written), sorted(refused, key=lambda each: each.row)
 
@@ -351,8 +345,6 @@ def _free(name: str, taken: Container[str]) -> str:
 
 def _told(refused: Refused, task: _Task) -> bytes:
     """A refused row as a line: its place in the table from 1, what is wrong, and the row itself."""
-    import msgspec
-
     if isinstance(task.chunk, list):
         record: Any = task.chunk[refused.row].decode(errors="replace")
         with suppress(ValueError):
@@ -365,8 +357,6 @@ def _told(refused: Refused, task: _Task) -> bytes:
 
 
 def _refused_line(row: int, errors: Any, record: Any) -> bytes:
-    import msgspec
-
     wrong = [{"column": column, "reason": reason} for column, reason in errors]
     return msgspec.json.encode({"row": row + 1, "errors": wrong, "record": record}) + b"\n"
 
