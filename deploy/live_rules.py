@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from training.decide.comparison import Comparison, Ruling
     from training.registry.records import Version
     from training.settings import Live
 
@@ -121,11 +120,14 @@ class Rules:
         pairs = read_pairs(target, name, champion.number, shadow.number, known_only=True)
         found = compare(*rivals, pairs, live, with_figures=False)
         ruling = rule(found, live, before=before)
+        decision = Decision(ruling.reason, found.until)
         if ruling.action == "keep":
-            self._keep(registry, rivals, found, ruling, before=before)
+            if before:  # another shadow stays, for a person to look at
+                _release(registry, champion, shadow, decision)
             return f"{name}: {ruling.reason}"
         if ruling.action in {"promote", "roll back"}:
-            self._change(registry, rivals, found, ruling, live)
+            by = ROLLBACK if ruling.action == "roll back" else PROMOTION
+            self._change(registry, champion, shadow, live, by=by, decision=decision)
         return ""
 
     def _settled_shadow(self, registry: Registry, champion: Version, live: Live) -> Version | None:
@@ -154,40 +156,24 @@ class Rules:
             return None
         return registry.numbered(champion.name, number)
 
-    def _keep(
-        self,
-        registry: Registry,
-        rivals: tuple[Contender, Contender],
-        found: Comparison,
-        ruling: Ruling,
-        *,
-        before: bool,
-    ) -> None:
-        """Release the champion before from its watch; another shadow stays, for a person to look at."""
-        champion, shadow = (each.version for each in rivals)
-        if before:
-            said = {"over": shadow.number, "reason": ruling.reason, "until": found.until}
-            registry.tag(champion, {PROVEN: json.dumps(said)})
-            registry.delete_alias(champion.name, SHADOW)
-
     def _change(
         self,
         registry: Registry,
-        rivals: tuple[Contender, Contender],
-        found: Comparison,
-        ruling: Ruling,
+        champion: Version,
+        shadow: Version,
         live: Live,
+        *,
+        by: str,
+        decision: Decision,
     ) -> None:
-        champion, shadow = (each.version for each in rivals)
         name = champion.name
         contender(registry, shadow)  # its files may have been lost since they were opened
         with one_writer(self._lock):
             now = [registry.version(name, alias) for alias in (CHAMPION, SHADOW)]
             if [_state(each) for each in now] != [_state(each) for each in (champion, shadow)]:
                 return  # somebody was quicker: the next look begins with what is there then
-            by = ROLLBACK if ruling.action == "roll back" else PROMOTION
-            make_champion(registry, shadow, by=by, decision=Decision(ruling.reason, found.until))
-        self._announce(f"{name}: version {shadow.number} is champion by a rule of [live]. {ruling.reason}")
+            make_champion(registry, shadow, by=by, decision=decision)
+        self._announce(f"{name}: version {shadow.number} is champion by a rule of [live]. {decision.reason}")
         live_again = registry.version(name, CHAMPION)
         if live_again is not None:
             self._settled_shadow(registry, live_again, live)
@@ -198,6 +184,13 @@ class Rules:
         if key not in self._contenders:
             self._contenders[key] = contender(registry, version)
         return Contender(version, self._contenders[key].signature)
+
+
+def _release(registry: Registry, champion: Version, before: Version, decision: Decision) -> None:
+    """End the watch over a champion that has proven better than the one before."""
+    said = {"over": before.number, **asdict(decision)}
+    registry.tag(champion, {PROVEN: json.dumps(said)})
+    registry.delete_alias(champion.name, SHADOW)
 
 
 def _state(version: Version | None) -> tuple[str, list[dict[str, str]]] | None:
