@@ -10,7 +10,7 @@ from artifact import models_lock
 from artifact.models_lock import CANARY, SHADOW, Entry, role_of
 from deploy.bundle import NoVersionError, one_writer, put_beside
 from training.registry.mlflow_registry import read_alias
-from training.registry.records import CANARY_PERCENT, RegistryError
+from training.registry.records import CANARY_PERCENT, SIGNATURE, RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from training.registry.records import Version
 
-"""Tag of a version: the percentage of the callers that it answers as a canary."""
 RETRY_S = 60.0
 """Seconds until a version that was refused is tried again."""
 
@@ -44,6 +43,7 @@ class RoleFollower:
         self._lock = lock
         self._percent = percent
         self._say = say
+        self._settled: dict[tuple[str, str], tuple[tuple[str, ...], Entry | None]] = {}
         self._refused: dict[tuple[str, str], _Refused] = {}
 
     def look(self, name: str) -> bool:
@@ -68,35 +68,44 @@ class RoleFollower:
         if version is None:
             self._take_away(about, now)
             return True
+        tags = (version.tags.get(key, "") for key in (CANARY_PERCENT, SIGNATURE))
+        wanted = (version.number, version.run_id, *tags, champion.tag)
+        if self._settled.get((name, role)) == (wanted, now):
+            return True  # to bring it again would read every file of both models, at each look
         refused = self._refused.get((name, role))
-        wanted = (version.number, version.run_id, version.tags.get(CANARY_PERCENT, ""), champion.tag)
         if refused is not None and refused.version == wanted and time.monotonic() < refused.again_at:
             return False
         try:
-            self._bring(name, role, version, now, champion)
+            line = self._bring(name, role, version, now, champion)
         except RegistryError:
             raise
         except Exception as error:  # noqa: BLE001 - a damaged file, a full disk: the next version may be whole
+            self._settled.pop((name, role), None)
             self._refused[name, role] = _Refused(wanted, time.monotonic() + RETRY_S)
             self._say(about, f"{about}, version {version.number}, is refused and nothing changes: {error}")
             return False
+        self._settled[name, role] = (wanted, line)
         self._refused.pop((name, role), None)
         return True
 
-    def _bring(self, name: str, role: str, version: Version, now: Entry | None, champion: Entry) -> None:
+    def _bring(
+        self, name: str, role: str, version: Version, now: Entry | None, champion: Entry
+    ) -> Entry | None:
+        """Store a version and write its line; None if it is the champion, which needs no second line."""
         about = f"the {role} of {name}"
         percent = self._percent_of(version) if role == CANARY else 0.0
         bundled = put_beside(name, role, {name: champion.tag})
         if bundled.tag == champion.tag:
             self._take_away(about, now)
-            return
+            return None
         entry = Entry(name, bundled.tag, role, percent)
         if entry == now:
             self._say(about, "")
-            return
+            return entry
         with one_writer(self._lock):
             models_lock.update(self._lock, [entry])
         self._say(about, f"{about} is version {bundled.version}, as {bundled.tag} {entry.word}")
+        return entry
 
     def _percent_of(self, version: Version) -> float:
         said = version.tags.get(CANARY_PERCENT)

@@ -20,6 +20,7 @@ from artifact.manifest import ArtifactError
 from artifact.models_lock import CANARY, SHADOW, Entry
 from deploy import bundle as bundling
 from deploy import follow as following
+from deploy import follow_roles
 from deploy.follow import Follower
 from tests.deploy.registered import crown
 from tests.servers import CHECKOUT, free_port
@@ -28,7 +29,9 @@ from training.registry.mlflow_registry import Registry
 from training.registry.records import CHAMPION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from deploy.bundle import Bundled
 
 
 pytestmark = pytest.mark.usefixtures("bentoml_home")
@@ -211,6 +214,28 @@ def test_shadow_and_canary_follow_their_aliases(state: Path, lock: Path, told: l
     promote(Registry(), "1")
     assert follower.look()
     assert entries(lock) == [("iris", "1", "champion"), ("iris", "3", "canary=20")]
+
+
+def test_a_shadow_that_stays_is_opened_once(
+    lock: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look reads no model's files again, until the registry or the file says something else."""
+    opened: list[str] = []
+
+    def put_beside(name: str, role: str, locked: Mapping[str, str]) -> Bundled:
+        opened.append(role)
+        return bundling.put_beside(name, role, locked)
+
+    monkeypatch.setattr(follow_roles, "put_beside", put_beside)
+    follower = Follower(["iris"], lock, tell=told.append)
+    give(SHADOW, "2")
+    for _ in range(3):
+        assert follower.look()
+    assert opened == [SHADOW]
+    models_lock.update(lock, [], removed=[("iris", SHADOW)])
+    assert follower.look()
+    assert entries(lock) == [("iris", "1", "champion"), ("iris", "2", "shadow")]
+    assert opened == [SHADOW, SHADOW]
 
 
 @pytest.mark.parametrize(
