@@ -118,10 +118,10 @@ class Model:
 
     def _matrix(self, rows: Any) -> NDArray[np.float64]:
         if hasattr(rows, "columns"):  # a data frame
-            return self._encoder.columns({str(name): _plain(rows[name]) for name in rows.columns})
+            return self._encoder.columns({str(name): plain_cells(rows[name]) for name in rows.columns})
         if hasattr(rows, "items"):
             if any(isinstance(value, (list, tuple, np.ndarray)) for value in rows.values()):
-                return self._encoder.columns({name: _plain(cells) for name, cells in rows.items()})
+                return self._encoder.columns({name: plain_cells(cells) for name, cells in rows.items()})
             return self._encoder.records([rows])
         plain = rows.tolist() if isinstance(rows, np.ndarray) else list(rows)
         if plain and hasattr(plain[0], "items"):
@@ -208,7 +208,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _plain(cells: Any) -> Any:
+def plain_cells(cells: Any) -> Any:
     """Cells as JSON would have them: what pandas calls missing is None, a moment is ISO 8601."""
     if not hasattr(cells, "notna"):
         return cells.tolist() if isinstance(cells, np.ndarray) else list(cells)

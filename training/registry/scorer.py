@@ -16,6 +16,7 @@ from mlflow.pyfunc import PythonModel
 
 from artifact import manifest, runtime, tensor_model
 from artifact.encode import BadRows, Encoder
+from artifact.program import plain_cells
 from artifact.signature import labels
 from artifact.signature import probabilities as probabilities_of
 from artifact.tensors import DTYPES, array_of, value_of
@@ -88,15 +89,7 @@ class Scorer(PythonModel):  # type: ignore[misc]
     def _matrix(self, rows: pd.DataFrame | NDArray[Any]) -> NDArray[np.float64]:
         if not isinstance(rows, pd.DataFrame):
             return self.encoder.rows(np.asarray(rows, dtype=object).tolist())
-        return self.encoder.columns({str(name): _plain(rows[name]) for name in rows.columns})
-
-
-def _plain(column: pd.Series[Any]) -> list[Any]:
-    """Cells as JSON would have them: whatever pandas calls missing is None, a timestamp is ISO 8601."""
-    if pd.api.types.is_datetime64_any_dtype(column):
-        column = column.map(lambda moment: moment.isoformat(), na_action="ignore")
-    cells = column.astype(object)
-    return cells.where(cells.notna(), None).tolist()
+        return self.encoder.columns({str(name): plain_cells(rows[name]) for name in rows.columns})
 
 
 def _place(row: int | None, column: str | None) -> str:
