@@ -46,13 +46,18 @@ _CATBOOST = re.compile(rb"CatBoost release (\d+\.\d+(?:\.\d+)?)")
 
 def installed(modules: Iterable[str]) -> dict[str, str]:
     """What is installed here of the packages that modules are of, by distribution."""
-    distributions = packages_distributions()
+    return dict(_distributions(modules).values())
+
+
+def _distributions(modules: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The distribution that is installed here and its version, by what it is imported as."""
+    distributions = packages_distributions()  # slow: it reads the file list of every distribution
     found = {}
     for module in sorted({each.partition(".")[0] for each in modules} & PACKAGES.keys()):
         # xgboost may be of the distribution xgboost-cpu, and mlflow is of two.
         named = sorted(distributions.get(module, ()), key=lambda each: each != PACKAGES[module])
         if named:
-            found[named[0]] = version(named[0])
+            found[module] = (named[0], version(named[0]))
     return found
 
 
@@ -69,9 +74,10 @@ def made_with(file: Path, flavor: Flavor) -> dict[str, str]:
 
 def differences(made: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Of each package whose major or minor version is another here: that of the model, and that of here."""
+    distributions = _distributions(PACKAGES)
     found = {}
     for module, package in PACKAGES.items():
-        here = next(iter(installed([module]).values()), "")
+        _, here = distributions.get(module, ("", ""))
         if here and package in made and _minor(made[package]) != _minor(here):
             found[package] = (made[package], here)
     return found
