@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from artifact import manifest
 from artifact.python_model import score_of
 from training.decide.test_set import coverages_of, encode, groups_of, missed_of
 from training.export import background_records, golden_records
-from training.facts import about, data_of, source_tags, write_groups
-from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
+from training.facts import write_groups
+from training.imported.adoption import Adoption
 from training.imported.answers import (
     LOOKED_AT,
     by_its_answers,
@@ -34,16 +30,13 @@ from training.imported.contract import (
 )
 from training.imported.describe import describe
 from training.imported.exact import onnx_form
-from training.imported.load import ModelError, load
+from training.imported.load import ModelError
 from training.imported.numbers import named_numbers
 from training.imported.seal import algorithm_of, digest_of, seal
 from training.metrics.baseline import same_for_all
 from training.metrics.metric import metrics
 from training.onnx.parity import tolerances_of
-from training.pending import Finished, save
 from training.plots import plots
-from training.registry.records import UNMEASURED, RegistryError
-from training.settings import REGISTERED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,8 +48,9 @@ if TYPE_CHECKING:
     from training.imported.exact import Form
     from training.imported.load import Loaded
     from training.job import Job
+    from training.pending import Finished
     from training.registry.mlflow_registry import Registry
-    from training.settings import Model, UseCase
+    from training.settings import UseCase
     from training.tables.data import Table
 
 
@@ -73,13 +67,8 @@ def adopt(registry: Registry, job: Job) -> Finished:
     RegistryError
     """
     use_case, table = job.use_case, job.test.table
-    asked = use_case.model
-    assert asked is not None  # noqa: S101 - why this was called
-    job.progress.stage("opening the model")
-    shutil.rmtree(job.folder, ignore_errors=True)
-    loaded = open_model(asked, registry, job.folder / "fetched")
-    if loaded.warning:
-        job.progress.say(f"          ! {loaded.warning}")
+    adoption = Adoption(registry, use_case, job.key, job.folder, job.progress, job.began)
+    loaded = adoption.open()
     available = [*map(str, table.frame.columns), *table.ignored]
     described = named_as(describe(loaded.model), available)
     signature, spec = _contract(loaded, described, table)
@@ -97,27 +86,8 @@ def adopt(registry: Registry, job: Job) -> Finished:
     job.progress.stage("comparing it with its ONNX form")
     tolerance = tolerances_of(signature, scores if signature.numbers else job.test.truth)
     form = onnx_form(loaded.model, spec, signature, score, raw_rows=rows, tolerance=tolerance)
-    run_id = registry.start(
-        use_case.name,
-        f"imported · {use_case.name} · {job.began}",
-        source_tags(use_case),
-        description=about(use_case),
-        about={"task": table.task, "metric": job.metric},
-    )
-    try:
-        return _sealed(job, loaded, spec, signature, scores, form, run_id)
-    except BaseException as error:
-        with suppress(RegistryError):
-            registry.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-
-
-def open_model(asked: Model, registry: Registry | None, folder: Path) -> Loaded:
-    """The model that a use case names, fetched from MLflow where it is there."""
-    code = tuple(Path(each) for each in asked.code)
-    local = registry is None or not asked.source.startswith(REGISTERED)
-    found = Path(asked.source) if local else registry.fetch(asked.source, folder)  # type: ignore[union-attr]
-    return load(found, trust=asked.trust, code=code, tensors=asked.tensors)
+    with adoption.run(task=table.task, metric=job.metric) as run_id:
+        return _sealed(adoption, job, loaded, spec, signature, scores, form, run_id)
 
 
 def _named(  # noqa: PLR0917 - as `named_numbers`
@@ -168,6 +138,7 @@ def _scores(score: Score, rows: NDArray[Any], signature: Signature) -> NDArray[n
 
 
 def _sealed(  # noqa: PLR0917 - what was found out so far, each once
+    adoption: Adoption,
     job: Job,
     loaded: Loaded,
     spec: PythonModel,
@@ -177,7 +148,6 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
     run_id: str,
 ) -> Finished:
     use_case, test, table = job.use_case, job.test, job.test.table
-    assert use_case.model is not None  # noqa: S101 - as in `adopt`
     measured = use_case.measured
     figures, baseline = (
         metrics(table.task, test.truth, each, signature.classes, signature.positive, signature.threshold)
@@ -190,7 +160,6 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
     groups = groups_of(test, signature, scores)
     words = card(
         use_case,
-        source=use_case.model.source if use_case.model.source.startswith(REGISTERED) else loaded.file.name,
         algorithm=algorithm,
         spec=spec,
         signature=signature,
@@ -229,40 +198,18 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
     for name, figure in drawn.items():
         figure.savefig(pictures / f"{name}.png")
     write_groups(test, groups, pictures)
-    shown = f" {figures[job.metric]:.4g}" if measured else ", unmeasured"
-    return save(
-        Finished(
-            key=job.key,
-            name=use_case.name,
-            about=about(use_case),
-            run_id=run_id,
-            title=f"{algorithm}{shown} · {use_case.name} · {job.began}",
-            begun=source_tags(use_case),
-            params={
-                "algorithm": algorithm,
-                "settings": f"read from {loaded.file.name}, SHA-256 {digest}",
-                "test_rows": str(int(test.rows.sum())),
-                "columns": str(len(spec.inputs)),
-            },
-            metrics={f"test_{name}": value for name, value in figures.items() if np.isfinite(value)},
-            baseline={name: value for name, value in baseline.items() if np.isfinite(value)},
-            folds={},
-            tags={
-                "algorithm": algorithm,
-                "runtime": form.runtime,
-                **({"runtime.reason": form.reason} if form.reason else {}),
-                "metric": job.metric,
-                **{f"test_{name}": f"{value:.4f}" for name, value in figures.items()},
-                "okamochi.use_case": use_case.name,
-                **({} if measured else {UNMEASURED: NO_TARGET}),
-                DATA: table.digest,
-                SETTINGS: settings_digest(use_case),
-                FORMAT: str(manifest.FORMAT),
-            },
-            note=words,
-            data=data_of(table),
-            trials=[],
-            logged=0,
-        ),
-        job.folder,
+    return adoption.keep(
+        run_id,
+        algorithm=algorithm,
+        loaded=loaded,
+        digest=digest,
+        params={"test_rows": str(int(test.rows.sum())), "columns": str(len(spec.inputs))},
+        runtime=form.runtime,
+        reason=form.reason,
+        metric=job.metric,
+        metrics=figures,
+        baseline=baseline,
+        unmeasured="" if measured else NO_TARGET,
+        card=words,
+        table=table,
     )

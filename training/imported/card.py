@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from training.card import coverage_lines, metric_lines, quality_lines
 from training.fairness_report import factor_lines, fairness_lines
+from training.imported.load import shown_source
 from training.model_card import (
     ANALYSES,
     DETAILS,
@@ -33,7 +34,6 @@ MAX_COLUMNS = 40
 def card(
     use_case: UseCase,
     *,
-    source: str,
     algorithm: str,
     spec: PythonModel,
     signature: Signature,
@@ -65,6 +65,7 @@ def card(
         For a model that no table measured: where the example of each column is from.
     """
     preface = [use_case.description, ""] if use_case.description else []
+    source = shown_source(use_case, loaded)
     details = [f"{algorithm}, made elsewhere and read from {source} (SHA-256 {digest[:12]}...).", ""]
     if loaded.versions:
         opened = ", ".join(f"{name} {number}" for name, number in loaded.versions.items())

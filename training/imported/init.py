@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from training.imported.adopt import open_model
 from training.imported.contract import NUMBERS, columns_wanted, named_as, unmeasurable
 from training.imported.describe import describe
-from training.imported.load import FLAVORS, ModelError, NoTableError
+from training.imported.load import FLAVORS, ModelError, NoTableError, open_model
 from training.imported.tensor_graph import read_graph
 from training.imported.unmeasured import MADE_UP, contract_of
 from training.imported.unmeasured_tensors import how_it_is_asked, tensors_toml_lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped] # MLflow brings it
@@ -14,9 +15,11 @@ from artifact.python_model import OPENERS, Flavor, PythonModel
 from training.imported.onnx_file import NotOnnxError, in_one_file
 from training.imported.pickles import NotAPickleError, imported_names, suspicious
 from training.imported.versions import OF_ONE_VERSION, PACKAGES, differences, installed, made_with, told
+from training.settings import REGISTERED
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from training.registry.mlflow_registry import Registry
+    from training.settings import Model, UseCase
 
 PICKLES = (".pkl", ".pickle", ".joblib", ".sav")
 FLAVORS: dict[str, Flavor] = {
@@ -89,6 +92,21 @@ class Loaded:
                 f"answers. Install what made it (pip install {pins}), or measure it on a table: "
                 "init MODEL --data TABLE --target COLUMN."
             )
+
+
+def open_model(asked: Model, registry: Registry | None, folder: Path) -> Loaded:
+    """The model that a use case names, fetched into `folder` from MLflow where it is there."""
+    code = tuple(Path(each) for each in asked.code)
+    local = registry is None or not asked.source.startswith(REGISTERED)
+    found = Path(asked.source) if local else registry.fetch(asked.source, folder)  # type: ignore[union-attr]
+    return load(found, trust=asked.trust, code=code, tensors=asked.tensors)
+
+
+def shown_source(use_case: UseCase, loaded: Loaded) -> str:
+    """The source of a model as its card names it: its name in MLflow, or its file without the folders."""
+    assert use_case.model is not None  # noqa: S101 - only such use cases have a loaded model
+    named = use_case.model.source
+    return named if named.startswith(REGISTERED) else loaded.file.name
 
 
 def load(file: Path, *, trust: bool, code: tuple[Path, ...] = (), tensors: bool = False) -> Loaded:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from artifact import manifest
 from artifact.encode import Encoder, canonical
 from artifact.python_model import score_of
 from artifact.signature import Column, Signature
-from training.facts import about, source_tags
-from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
-from training.imported.adopt import open_model
+from training.imported.adoption import Adoption
 from training.imported.answers import check_probabilities
 from training.imported.card import card
 from training.imported.contract import (
@@ -35,9 +30,6 @@ from training.imported.numbers import named_numbers
 from training.imported.seal import UNMEASURED_REASON, algorithm_of, digest_of, seal
 from training.metrics.metric import DEFAULT_METRIC
 from training.onnx.parity import tolerance_of
-from training.pending import Finished, save
-from training.registry.records import UNMEASURED, RegistryError
-from training.settings import REGISTERED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +39,7 @@ if TYPE_CHECKING:
     from artifact.python_model import Dtype, PythonModel
     from training.imported.describe import Described
     from training.imported.load import Loaded
+    from training.pending import Finished
     from training.progress import Progress
     from training.registry.mlflow_registry import Registry
     from training.settings import UseCase
@@ -88,28 +81,13 @@ def adopt_unmeasured(
         The model cannot be opened, or does not say enough of itself.
     RegistryError
     """
-    assert use_case.model is not None  # noqa: S101 - why this was called
-    progress.stage("opening the model")
-    shutil.rmtree(folder, ignore_errors=True)
-    loaded = open_model(use_case.model, registry, folder / "fetched")
-    if loaded.warning:
-        progress.say(f"          ! {loaded.warning}")
+    adoption = Adoption(registry, use_case, key, folder, progress, began)
+    loaded = adoption.open()
     progress.stage("making a row that it answers")
     contract = contract_of(loaded, use_case)
     metric = use_case.metric or DEFAULT_METRIC[contract.signature.task]
-    run_id = registry.start(
-        use_case.name,
-        f"imported · {use_case.name} · {began}",
-        source_tags(use_case),
-        description=about(use_case),
-        about={"task": contract.signature.task, "metric": metric},
-    )
-    try:
-        return _sealed(use_case, loaded, contract, metric, run_id, key, folder, began)
-    except BaseException as error:
-        with suppress(RegistryError):
-            registry.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
+    with adoption.run(task=contract.signature.task, metric=metric) as run_id:
+        return _sealed(adoption, loaded, contract, metric, run_id)
 
 
 def contract_of(loaded: Loaded, use_case: UseCase) -> Contract:
@@ -336,23 +314,13 @@ def _objective(model: Any) -> tuple[str, int]:
     return "", 0
 
 
-def _sealed(  # noqa: PLR0917 - what was found out so far, each once
-    use_case: UseCase,
-    loaded: Loaded,
-    contract: Contract,
-    metric: str,
-    run_id: str,
-    key: str,
-    folder: Path,
-    began: str,
-) -> Finished:
-    assert use_case.model is not None  # noqa: S101 - as above
+def _sealed(adoption: Adoption, loaded: Loaded, contract: Contract, metric: str, run_id: str) -> Finished:
+    use_case, folder = adoption.use_case, adoption.folder
     signature, algorithm = contract.signature, algorithm_of(loaded.model)
     digest = digest_of(loaded.file)
     form = no_form(UNMEASURED_REASON)
     words = card(
         use_case,
-        source=use_case.model.source if use_case.model.source.startswith(REGISTERED) else loaded.file.name,
         algorithm=algorithm,
         spec=contract.spec,
         signature=signature,
@@ -381,37 +349,18 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         form=form,
     )
     (folder / "pictures").mkdir()
-    return save(
-        Finished(
-            key=key,
-            name=use_case.name,
-            about=about(use_case),
-            run_id=run_id,
-            title=f"{algorithm}, unmeasured · {use_case.name} · {began}",
-            begun=source_tags(use_case),
-            params={
-                "algorithm": algorithm,
-                "settings": f"read from {loaded.file.name}, SHA-256 {digest}",
-                "columns": str(len(contract.spec.inputs)),
-            },
-            metrics={},
-            baseline={},
-            folds={},
-            tags={
-                "algorithm": algorithm,
-                "runtime": "python",
-                "runtime.reason": form.reason,
-                "metric": metric,
-                "okamochi.use_case": use_case.name,
-                UNMEASURED: REASON,
-                DATA: "",
-                SETTINGS: settings_digest(use_case),
-                FORMAT: str(manifest.FORMAT),
-            },
-            note=words,
-            data=None,
-            trials=[],
-            logged=0,
-        ),
-        folder,
+    return adoption.keep(
+        run_id,
+        algorithm=algorithm,
+        loaded=loaded,
+        digest=digest,
+        params={"columns": str(len(contract.spec.inputs))},
+        runtime=form.runtime,
+        reason=form.reason,
+        metric=metric,
+        metrics={},
+        baseline={},
+        unmeasured=REASON,
+        card=words,
+        table=None,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,20 +10,17 @@ import msgspec
 from artifact import canary_bounds, manifest
 from artifact.python_model import PythonModel
 from artifact.signature import Signature
-from training.facts import about, source_tags
-from training.freshness import DATA, FORMAT, SETTINGS, settings_digest
-from training.imported.adopt import open_model
+from training.imported.adoption import Adoption
+from training.imported.load import shown_source
 from training.imported.seal import copy_model, digest_of, libraries_of
 from training.imported.tensor_graph import TensorGraph, read_graph
-from training.pending import Finished, save
-from training.registry.records import UNMEASURED, RegistryError
-from training.settings import REGISTERED
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from artifact.tensors import Tensor, Tensors
     from training.imported.load import Loaded
+    from training.pending import Finished
     from training.progress import Progress
     from training.registry.mlflow_registry import Registry
     from training.settings import UseCase
@@ -46,75 +41,41 @@ def adopt_tensors(
         The model cannot be opened, or it takes or gives what is no tensor.
     RegistryError
     """
-    assert use_case.model is not None  # noqa: S101 - why this was called
-    progress.stage("opening the model")
-    shutil.rmtree(folder, ignore_errors=True)
-    loaded = open_model(use_case.model, registry, folder / "fetched")
+    adoption = Adoption(registry, use_case, key, folder, progress, began)
+    loaded = adoption.open()
     progress.stage("making tensors that it answers")
     graph = read_graph(loaded.file)
-    run_id = registry.start(
-        use_case.name,
-        f"imported · {use_case.name} · {began}",
-        source_tags(use_case),
-        description=about(use_case),
-        about={"task": "tensors"},
-    )
-    try:
-        return _finished(use_case, loaded, graph, run_id, key, folder, began)
-    except BaseException as error:
-        with suppress(RegistryError):
-            registry.finish(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
+    with adoption.run(task="tensors") as run_id:
+        return _sealed(adoption, loaded, graph, run_id)
 
 
-def _finished(  # noqa: PLR0917 - what was found out so far, each once
-    use_case: UseCase, loaded: Loaded, graph: TensorGraph, run_id: str, key: str, folder: Path, began: str
-) -> Finished:
+def _sealed(adoption: Adoption, loaded: Loaded, graph: TensorGraph, run_id: str) -> Finished:
+    use_case, folder = adoption.use_case, adoption.folder
     digest = digest_of(loaded.file)
     words = tensor_card(use_case, loaded, graph, digest)
     seal_tensors(folder / "okamochi", use_case, loaded, graph, words, run_id)
     (folder / "pictures").mkdir()
-    return save(
-        Finished(
-            key=key,
-            name=use_case.name,
-            about=about(use_case),
-            run_id=run_id,
-            title=f"{ALGORITHM}, unmeasured · {use_case.name} · {began}",
-            begun=source_tags(use_case),
-            params={
-                "algorithm": ALGORITHM,
-                "settings": f"read from {loaded.file.name}, SHA-256 {digest}",
-                "inputs": str(len(graph.tensors.inputs)),
-                "outputs": str(len(graph.tensors.outputs)),
-            },
-            metrics={},
-            baseline={},
-            folds={},
-            tags={
-                "algorithm": ALGORITHM,
-                "runtime": "python",
-                "runtime.reason": RUNTIME_REASON,
-                "metric": "",
-                "okamochi.use_case": use_case.name,
-                UNMEASURED: REASON,
-                DATA: "",
-                SETTINGS: settings_digest(use_case),
-                FORMAT: str(manifest.FORMAT),
-            },
-            note=words,
-            data=None,
-            trials=[],
-            logged=0,
-        ),
-        folder,
+    return adoption.keep(
+        run_id,
+        algorithm=ALGORITHM,
+        loaded=loaded,
+        digest=digest,
+        params={"inputs": str(len(graph.tensors.inputs)), "outputs": str(len(graph.tensors.outputs))},
+        runtime="python",
+        reason=RUNTIME_REASON,
+        metric="",
+        metrics={},
+        baseline={},
+        unmeasured=REASON,
+        card=words,
+        table=None,
     )
 
 
-def seal_tensors(  # noqa: PLR0917 - as above
+def seal_tensors(  # noqa: PLR0917 - what was found out so far, each once
     folder: Path, use_case: UseCase, loaded: Loaded, graph: TensorGraph, words: str, run_id: str
 ) -> None:
-    assert use_case.model is not None  # noqa: S101 - as above
+    assert use_case.model is not None  # noqa: S101 - only such use cases come here
     folder.mkdir(parents=True)
     spec = PythonModel(
         flavor="onnx",
@@ -146,8 +107,7 @@ def seal_tensors(  # noqa: PLR0917 - as above
 
 def tensor_card(use_case: UseCase, loaded: Loaded, graph: TensorGraph, digest: str) -> str:
     """The model card: where it is from, what it takes and gives, and how its requests are answered."""
-    assert use_case.model is not None  # noqa: S101 - as above
-    source = use_case.model.source if use_case.model.source.startswith(REGISTERED) else loaded.file.name
+    source = shown_source(use_case, loaded)
     lines = [f"# {use_case.title or use_case.name}", ""]
     lines += [use_case.description, ""] if use_case.description else []
     lines += [
