@@ -16,7 +16,7 @@ from training.imported.answers import (
     by_its_answers,
     by_name,
     check_probabilities,
-    not_scored,
+    scoring,
 )
 from training.imported.card import card
 from training.imported.contract import (
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from training.job import Job
     from training.pending import Finished
     from training.registry.mlflow_registry import Registry
-    from training.settings import UseCase
     from training.tables.data import Table
 
 
@@ -76,7 +75,10 @@ def adopt(registry: Registry, job: Job) -> Finished:
     rows = encode(signature, table, job.test.rows)
     spec = by_name(loaded.model, described, spec, signature, rows)
     if table.task == "scores":
-        spec, signature = _named(loaded.model, described, spec, signature, rows, use_case)
+        with scoring(signature):
+            spec, signature = named_numbers(
+                loaded.model, described, spec, signature, rows[:LOOKED_AT], use_case=use_case
+            )
     spec = by_its_answers(loaded.model, described, spec, signature, rows)
     score = score_of(loaded.model, spec, signature)
     scores = _scores(score, rows, signature)
@@ -88,22 +90,6 @@ def adopt(registry: Registry, job: Job) -> Finished:
     form = onnx_form(loaded.model, spec, signature, score, raw_rows=rows, tolerance=tolerance)
     with adoption.run(task=table.task, metric=job.metric) as run_id:
         return _sealed(adoption, job, loaded, spec, signature, scores, form, run_id)
-
-
-def _named(  # noqa: PLR0917 - as `named_numbers`
-    model: Any,
-    described: Described,
-    spec: PythonModel,
-    signature: Signature,
-    rows: NDArray[Any],
-    use_case: UseCase,
-) -> tuple[PythonModel, Signature]:
-    try:
-        return named_numbers(model, described, spec, signature, rows[:LOOKED_AT], use_case=use_case)
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(not_scored(error, signature)) from error
 
 
 def _contract(loaded: Loaded, described: Described, table: Table) -> tuple[Signature, PythonModel]:
@@ -123,10 +109,8 @@ def _contract(loaded: Loaded, described: Described, table: Table) -> tuple[Signa
 
 
 def _scores(score: Score, rows: NDArray[Any], signature: Signature) -> NDArray[np.float64]:
-    try:
+    with scoring(signature):
         scores = score(rows)
-    except Exception as error:
-        raise ModelError(not_scored(error, signature)) from error
     bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(bad):
         raise ModelError(

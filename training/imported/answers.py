@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +13,8 @@ from artifact.python_model import answer_of
 from training.imported.load import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from artifact.python_model import PythonModel
@@ -25,8 +28,23 @@ OFF_ONE = 1e-3
 """How far the sum of a row's probabilities may be from 1: float16 has three digits."""
 
 
-def not_scored(error: Exception, signature: Signature) -> str:
-    """Why a model does not score the rows of a table: its own error, and the columns that it was given."""
+@contextmanager
+def scoring(signature: Signature) -> Iterator[None]:
+    """Within it, a model is asked for rows of a table; an error of its own is told with the columns it got.
+
+    Raises
+    ------
+    ModelError
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(_not_scored(error, signature)) from error
+
+
+def _not_scored(error: Exception, signature: Signature) -> str:
     reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
     names = signature.names
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
@@ -65,10 +83,8 @@ def by_its_answers(
     if not signature.classes or described.classes:
         return spec
     rows = rows[:LOOKED_AT]
-    try:
+    with scoring(signature):
         answered = answer_of(model, spec, signature)(rows)
-    except Exception as error:
-        raise ModelError(not_scored(error, signature)) from error
     wanted = [canonical(label) for label in signature.classes]
     named = [canonical(name) for name in getattr(answered, "columns", ())]
     if sorted(named) == sorted(wanted):
