@@ -47,11 +47,10 @@ def pipeline(table: pd.DataFrame) -> Any:
 
 
 @pytest.fixture
-def place(tmp_path: Path, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a table; what `init` writes lands there."""
-    table.to_csv(tmp_path / "fruit.csv", index=False)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def place(place: Path, table: pd.DataFrame) -> Path:
+    """The folder, with a table in it."""
+    table.to_csv(place / "fruit.csv", index=False)
+    return place
 
 
 def test_a_pickle_becomes_a_champion_that_answers_as_it_does_itself(

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from artifact.python_model import PythonModel
+    from artifact.signature import Signature
+    from training.imported.describe import Described
+    from training.imported.load import Loaded
+    from training.tables.data import Table
+
 FEATURES = ["size", "home city", "code"]
 
 
@@ -72,6 +78,32 @@ def lightgbm_model(folder: Path, saved: str) -> tuple[Any, Path]:
     return model, path
 
 
+def held_against(
+    frame: pd.DataFrame, target: str, model: Path
+) -> tuple[Table, Loaded, Described, Signature, PythonModel]:
+    """A table from the folder of a model's file, and the model's contract with it, as `run` makes it."""
+    frame.to_csv(model.parent / "table.csv", index=False)
+    use_case = load_use_case(
+        write_model_use_case(
+            str(model),
+            str(model.parent / "table.csv"),
+            target,
+            name="made",
+            trust=True,
+            directory=model.parent,
+            read=Read(),
+            formats={},
+        )
+    )
+    table = load_table(use_case)
+    loaded = load(model, trust=True)
+    described = named_as(describe(loaded.model), list(table.frame.columns))
+    names = columns_wanted(described, list(table.frame.columns), (target,), "the table")
+    dtypes = dtypes_of(described, table, names)
+    signature = signature_of(described, table, dtypes)
+    return table, loaded, described, signature, spec_of(loaded, described, signature, dtypes)
+
+
 @pytest.mark.parametrize(
     ("made", "saved"),
     [
@@ -85,25 +117,9 @@ def test_a_booster_of_pandas_categories_is_given_them(
     """With the values and the order that it was fitted on; another word is missing, as in pandas."""
     model, path = made(tmp_path, saved)
     table = made_table()
-    table[["code", "fruit", "home city", "size"]].to_csv(tmp_path / "table.csv", index=False)
-    use_case = load_use_case(
-        write_model_use_case(
-            str(path),
-            str(tmp_path / "table.csv"),
-            "fruit",
-            name="made",
-            trust=True,
-            directory=tmp_path,
-            read=Read(),
-            formats={},
-        )
+    cleaned, loaded, _, signature, spec = held_against(
+        table[["code", "fruit", "home city", "size"]], "fruit", path
     )
-    cleaned = load_table(use_case)
-    loaded = load(path, trust=True)
-    described = named_as(describe(loaded.model), list(cleaned.frame.columns))
-    names = columns_wanted(described, list(cleaned.frame.columns), "fruit", "the table")
-    signature = signature_of(described, cleaned, dtypes_of(described, cleaned, names))
-    spec = spec_of(loaded, described, signature, dtypes_of(described, cleaned, names))
     score = score_of(loaded.model, spec, signature)
 
     found = probabilities(signature, score(encode(signature, cleaned, np.ones(cleaned.rows, bool))))
@@ -160,27 +176,9 @@ def test_a_model_of_ones_own_that_asks_by_name_gets_a_data_frame(tmp_path: Path)
     """It is given the names of the table once it has failed on an array."""
     table = made_table().dropna()[["code", "size"]]
     table["level"] = Rule().predict(table)
-    table.to_csv(tmp_path / "table.csv", index=False)
     (tmp_path / "rule.pkl").write_bytes(cloudpickle.dumps(Rule()))
-    use_case = load_use_case(
-        write_model_use_case(
-            str(tmp_path / "rule.pkl"),
-            str(tmp_path / "table.csv"),
-            "level",
-            name="rule",
-            trust=True,
-            directory=tmp_path,
-            read=Read(),
-            formats={},
-        )
-    )
-    cleaned = load_table(use_case)
-    loaded = load(tmp_path / "rule.pkl", trust=True)
-    described = describe(loaded.model)
-    names = columns_wanted(described, ["code", "size"], "level", "the table")
-    signature = signature_of(described, cleaned, dtypes_of(described, cleaned, names))
+    cleaned, loaded, described, signature, spec = held_against(table, "level", tmp_path / "rule.pkl")
     rows = encode(signature, cleaned, np.ones(cleaned.rows, bool))
-    spec = spec_of(loaded, described, signature, dtypes_of(described, cleaned, names))
 
     spec = by_name(loaded.model, described, spec, signature, rows)
 

@@ -14,6 +14,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from artifact import manifest, runtime
 from artifact.encode import Encoder
+from tests.training.imported.champions import champion
 from tests.training.imported.test_onnx_files import network
 from training.registry.mlflow_registry import Registry
 from training.registry.records import CHAMPION
@@ -49,13 +50,6 @@ class Words(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder; what `init` writes lands there."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def tracked(mlflow_url: str) -> Iterator[str]:
     """A real MLflow server as the one that MLflow's own functions speak to."""
     mlflow.set_tracking_uri(mlflow_url)
@@ -74,13 +68,6 @@ def logged(name: str, model: Any = None) -> Any:
             registered_model_name=name,
             pip_requirements=["mlflow", "pandas"],
         )
-
-
-def champion(name: str, url: str, folder: Path) -> manifest.Artifact:
-    registry = Registry(url)
-    found = registry.version(name, CHAMPION)
-    assert found is not None
-    return manifest.load(registry.download(found, folder))
 
 
 def test_a_python_function_is_opened_with_trust_and_answers_as_mlflow_does(

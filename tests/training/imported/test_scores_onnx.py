@@ -41,6 +41,7 @@ from training.onnx.parity import onnx_score, tolerances_of
 from training.settings import Model, UseCase
 
 if TYPE_CHECKING:
+    from artifact.python_model import PythonModel
     from training.imported.exact import Form
 
 RNG = np.random.default_rng(0)
@@ -84,15 +85,20 @@ UNWRITTEN: dict[str, tuple[Any, str]] = {
 }
 
 
-def written(model: Any) -> tuple[Form, Any]:
-    """The form of a fitted model, and what the model itself gives for X, beside each other."""
+def contract(model: Any) -> tuple[PythonModel, Signature]:
+    """The spec and the signature of a fitted model of X."""
     described = describe(model)
     columns = tuple(Column(name=f"x{i}", kind="number", missing="refuse") for i in range(3))
     signature = Signature(task="regression", target="y", columns=columns, raw=True)
     loaded: Any = SimpleNamespace(flavor="pickle", file=Path("m.pkl"), trusted=(), versions={}, model=model)
     spec = spec_of(loaded, described, signature, {f"x{i}": "float" for i in range(3)})
     use_case = UseCase(name="written", target="y", model=Model(source="m.pkl"))
-    spec, signature = named_numbers(model, described, spec, signature, X, use_case=use_case)
+    return named_numbers(model, described, spec, signature, X, use_case=use_case)
+
+
+def written(model: Any) -> tuple[Form, Any]:
+    """The form of a fitted model, and what the model itself gives for X, beside each other."""
+    spec, signature = contract(model)
     score = score_of(model, spec, signature)
     scores = score(X)
     allowed = tolerances_of(signature, scores)
@@ -133,15 +139,7 @@ def test_what_has_no_graph_is_scored_by_its_own_library(name: str) -> None:
 def test_one_of_several_numbers_that_is_wrong_is_enough() -> None:
     """A difference that is small beside the large target, and large beside its own, is not exact."""
     model = LinearRegression().fit(X, Y)
-    described = describe(model)
-    columns = tuple(Column(name=f"x{i}", kind="number", missing="refuse") for i in range(3))
-    signature = Signature(task="scores", target="y", columns=columns, raw=True, numbers=("small", "large"))
-    loaded: Any = SimpleNamespace(flavor="pickle", file=Path("m.pkl"), trusted=(), versions={}, model=model)
-    one = Signature(task="regression", target="y", columns=columns, raw=True)
-    spec = spec_of(loaded, described, one, {f"x{i}": "float" for i in range(3)})
-    spec, _ = named_numbers(
-        model, described, spec, one, X, use_case=UseCase(name="w", target="y", model=Model(source="m"))
-    )
+    spec, signature = contract(model)
     score = score_of(model, spec, signature)
     allowed = tolerances_of(signature, score(X))
 

@@ -22,13 +22,6 @@ if TYPE_CHECKING:
     from conftest import Said
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder; what `init` writes lands there."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_two_commands_make_a_champion_of_an_image_model(
     cli: Callable[..., Said], place: Path, mlflow_url: str
 ) -> None:

@@ -20,28 +20,15 @@ from sklearn.svm import SVC
 
 from artifact import manifest, runtime
 from artifact.encode import Encoder
+from tests.training.imported.champions import champion
 from training.registry.mlflow_registry import Registry
-from training.registry.records import CHALLENGER, CHAMPION
+from training.registry.records import CHALLENGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Said
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder; what `init` writes lands there."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def champion(name: str, url: str, folder: Path) -> manifest.Artifact:
-    registry = Registry(url)
-    found = registry.version(name, CHAMPION)
-    assert found is not None
-    return manifest.load(registry.download(found, folder))
 
 
 def answers(artifact: manifest.Artifact, record: dict[str, Any]) -> Any:

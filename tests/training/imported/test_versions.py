@@ -31,11 +31,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a table; what `init` writes lands there."""
-    rows().to_csv(tmp_path / "fruit.csv", index=False)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def place(place: Path) -> Path:
+    """The folder, with a table in it."""
+    rows().to_csv(place / "fruit.csv", index=False)
+    return place
 
 
 def rows() -> pd.DataFrame:
