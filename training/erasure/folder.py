@@ -95,21 +95,22 @@ def look_in_archive(path: Path, person: Person) -> Place:
     found, keys = Found(), set[_Key]()
     place = Place(str(path))
     with tarfile.open(path, "r:*") as archive:
-        members = [member for member in archive if _NAME.fullmatch(Path(member.name).name)]
-        members.sort(key=lambda one: not Path(one.name).name.startswith("predictions-"))  # those first
-        for member in members:
+        members = [
+            (parts[1], member) for member in archive if (parts := _NAME.fullmatch(Path(member.name).name))
+        ]
+        members.sort(key=lambda one: one[0] != "predictions")  # those first
+        for kind, member in members:
             packed = archive.extractfile(member)
             if packed is None:
                 continue
             with _unpacked(packed) as file:
-                if Path(member.name).name.startswith("predictions-"):
+                if kind == "predictions":
                     own = {key for line in file if (key := _key_if_persons(line, person, found)) is not None}
                     place.rows += len(own)
                     keys |= own
                 else:
-                    kind = _COUNTED[Path(member.name).name.partition("-")[0]]
                     n = sum(_key_of(line) in keys for line in file)
-                    setattr(place, kind, getattr(place, kind) + n)
+                    setattr(place, _COUNTED[kind], getattr(place, _COUNTED[kind]) + n)
     return place
 
 

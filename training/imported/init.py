@@ -74,7 +74,7 @@ def write_unmeasured_use_case(
     )
     graph = None
     try:
-        with _opened(asked, source) as loaded:
+        with _opened(asked) as loaded:
             graph = loaded.file if loaded.flavor == "onnx" else None
             if loaded.warning:
                 tell(f"! {loaded.warning}")
@@ -84,7 +84,7 @@ def write_unmeasured_use_case(
     except ModelError as refused:
         if graph is None and not isinstance(refused, NoTableError):
             raise
-        return _write_tensors(draft, source, refused, tell)
+        return _write_tensors(draft, refused, tell)
     path.write_text(unmeasured_toml(draft, contract.signature, contract.examples), encoding="utf-8")
     made_up = [column for column, said in contract.examples.items() if said == MADE_UP]
     if made_up:
@@ -109,11 +109,11 @@ def _refuse_more_outputs(loaded: Loaded) -> None:
         raise NoTableError(f"it has the outputs {', '.join(map(repr, loaded.model.others))} as well.")
 
 
-def _write_tensors(draft: UseCase, source: str, refused: ModelError, tell: Callable[[str], None]) -> Path:
+def _write_tensors(draft: UseCase, refused: ModelError, tell: Callable[[str], None]) -> Path:
     """The use case of a graph that is no model of a table, and why it is none."""
     assert draft.model is not None  # noqa: S101 - as `draft` was made
     asked = msgspec.structs.replace(draft.model, tensors=True)
-    with _opened(asked, source) as loaded:
+    with _opened(asked) as loaded:
         graph = read_graph(loaded.file)
     path = Path(draft.file)
     path.write_text(
@@ -141,9 +141,9 @@ def _name_of(source: str) -> str:
 
 
 @contextmanager
-def _opened(asked: Model, source: str) -> Iterator[Loaded]:
+def _opened(asked: Model) -> Iterator[Loaded]:
     with tempfile.TemporaryDirectory(prefix="okamochi-model-") as folder:
-        registry = Registry() if source.startswith(REGISTERED) else None
+        registry = Registry() if asked.source.startswith(REGISTERED) else None
         yield open_model(asked, registry, Path(folder))
 
 
@@ -170,7 +170,7 @@ def write_model_use_case(
     UseCaseError, DataError, RegistryError
     """
     asked = _asked(source, trust=trust, code=code)
-    with _opened(asked, source) as loaded:
+    with _opened(asked) as loaded:
         if loaded.warning:
             tell(f"! {loaded.warning}")
         described = describe(loaded.model)
