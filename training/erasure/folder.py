@@ -41,7 +41,7 @@ _Key = tuple[bytes, bytes]  # id and row, as they stand in a line
 
 
 class _Group(NamedTuple):
-    """The files of one file of the log, as they are and rotated or compressed.
+    """The files that began as one file of the log: itself, and its rotated or compressed copies.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def _place(path: Path, n: int) -> Place:
 
 
 def _search(path: Path, person: Person, found: Found) -> set[_Key]:
-    """The keys of a person's rows in a file; a file that cannot be searched becomes a problem."""
+    """The keys of a person's rows in a file. If it cannot be searched, `found.problems` says so."""
     keys: set[_Key] = set()
     try:
         with _opened(path) as file:
@@ -189,7 +189,7 @@ def _key_of(line: bytes) -> _Key:
 
 
 def _rewrite(path: Path, keys: set[_Key], found: Found) -> None:
-    """Write a file without the lines of some keys; remove it if it has no other."""
+    """Write a file anew without the lines of some keys, or remove it if no other line is left."""
     with suppress(FileNotFoundError), _own(path) as (source, descriptor):
         half = path.with_name(f"{_HALF}{path.name}")
         removed = kept = 0
@@ -248,7 +248,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _own(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """A file that no server writes to, to read, and its descriptor."""
+    """A file to read, and its descriptor; no server writes to it meanwhile."""
     while True:
         with path.open("rb") as raw:
             fcntl.flock(raw, fcntl.LOCK_EX)
@@ -267,7 +267,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _unpacked(raw: IO[bytes]) -> Any:
-    """What a file holds, whatever its name says about how it is packed.
+    """The unpacked content of a file; its first bytes say how it is packed, not its name.
 
     Raises
     ------
@@ -287,7 +287,7 @@ def _unpacked(raw: IO[bytes]) -> Any:
 
 
 def _made_like(source: Any, path: Path) -> Any:
-    """A new file that is packed as another one is."""
+    """A new file, packed like `source`."""
     for opens, kind in ((gzip.open, gzip.GzipFile), (bz2.open, bz2.BZ2File), (lzma.open, lzma.LZMAFile)):
         if isinstance(source, kind):
             return opens(path, "wb")

@@ -1,4 +1,4 @@
-"""`python -m training forget`: a person is removed from the prediction log, and what was found is told."""
+"""`python -m training forget` removes a person from the prediction log and reports what it found."""
 
 from __future__ import annotations
 

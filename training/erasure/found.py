@@ -43,12 +43,12 @@ class Found:
     problems
         Files that could not be searched, a sentence each.
     rows, with_column, hidden
-        Rows that were searched, those of them that have the column, and those whose cell is hashed by a key
-        that is not here.
+        Rows that were searched; those of them that have the column; those whose cell is hashed and cannot be
+        compared, since the key is missing.
     columns
         How many rows have each column.
     models
-        The models that rows are of.
+        The models that made the rows.
     damaged
         How many rows could not be opened, by the reason.
     """
@@ -64,7 +64,12 @@ class Found:
     damaged: Counter[str] = field(default_factory=Counter)
 
     def is_persons(self, person: Person, said: dict[str, Any]) -> bool:
-        """Count a row, as it stands in the log; whether it is the person's.
+        """Count a row, and return whether it is the person's.
+
+        Parameters
+        ----------
+        said
+            The row as it stands in the log.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Which logged rows are a person's: those whose cell in one column is one of the given values."""
+"""A logged row is a person's if its cell in one column is one of the given values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from artifact.sealing import Sealing
 
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
-"""A text that can be the spelling of a logged number; 007 is a text of its own."""
+"""A text that may stand for a logged number; 007 does not."""
 _HASH = re.compile(rf"[0-9a-f]{{{HASH_DIGITS}}}")
 
 
@@ -59,7 +59,7 @@ class Person:
     sealing: Sealing | None = None
 
     def _spellings(self) -> Iterator[str | float]:
-        """Everything that a server may have been sent for one of the values, and how it logs it."""
+        """All forms in which a server may have received or logged one of the values."""
         for value in self.values:
             for form in ("NFC", "NFD"):
                 yield unicodedata.normalize(form, value)[:MAX_TEXT]
@@ -93,7 +93,7 @@ class Person:
         return cell is not None and (canonical(cell) in self._texts or cell in self._hashes)
 
     def may_be_hidden(self, cell: Any) -> bool:
-        """Whether a cell looks hashed, and no key is there to compare it."""
+        """Whether a cell looks hashed and cannot be compared, since there is no key."""
         return not self.hash_key and isinstance(cell, str) and bool(_HASH.fullmatch(cell))
 
     def in_half_a_line(self, line: bytes) -> bool:

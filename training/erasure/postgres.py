@@ -35,7 +35,7 @@ def erase(url: str, person: Person, *, dry: bool = False) -> Found:
                 # Until then, removed rows stay in the table's files.
                 tables = ["okamochi_predictions", "okamochi_feedback"]
                 if connection.execute("SELECT to_regclass('okamochi_shadows')").fetchone() != (None,):
-                    tables.append("okamochi_shadows")  # whose rows went with those that they belong to
+                    tables.append("okamochi_shadows")  # its rows were deleted with the predictions
                 connection.execute(f"VACUUM {', '.join(tables)}")
     except psycopg.errors.UndefinedTable:
         raise ErasureError("no server has written a prediction log to that database yet") from None

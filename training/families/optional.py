@@ -1,4 +1,4 @@
-"""What the families share whose libraries the group `training` does not install."""
+"""What is shared by the families whose libraries are not in the group `training`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def library(name: str) -> Any:
 
 
 def affordable(rows: int, _width: int, classes: int) -> bool:
-    """Whether such a booster is searched on a table."""
+    """Whether the search tries a booster of another library on a table of this size."""
     return rows >= MIN_ROWS and classes <= MAX_CLASSES
 
 
 def writers(package: str, *estimators: str) -> dict[type, Writer]:
-    """The ONNX writer of each of these classes; none where the package is not installed."""
+    """The ONNX writer of each of these classes; empty if the package is not installed."""
     found = library(package)
     if found is None:
         return {}

@@ -1,4 +1,4 @@
-"""What a model answers where it does not say so itself: labels, or probabilities that are some."""
+"""Whether a model answers labels or probabilities, found out from its answers, and checks of these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pandas categories that a booster was fitted on: it reads a column of that type, with these values."""
+"""The pandas categories that a booster was fitted on, and has to be given again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def categories_of(model: Any) -> dict[str, tuple[Any, ...]]:
-    """The values of each column of categories, by its name; nothing for a model that reads none.
+    """The values of each column of categories, by its name; empty if the model reads no such column.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def categories_of(model: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def reading_parts(model: Any) -> Iterator[Any]:
-    """A model and what it hands its columns to as they are: the model of a search, of a calibration."""
+    """A model, and the models inside it that get its columns unchanged, as in a search or a calibration."""
     yield model
     inner = [getattr(model, "best_estimator_", None), getattr(model, "estimator_", None)]
     inner += [each.estimator for each in getattr(model, "calibrated_classifiers_", ())[:1]]

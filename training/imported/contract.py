@@ -35,7 +35,7 @@ SHOWN = 5
 
 
 def named_as(described: Described, available: Sequence[str]) -> Described:
-    """The model with the names of a table, where its own have lost their spaces.
+    """The model with the column names of a table, if its own names have lost their spaces.
 
     A name of the model that two columns of the table could have is left as it is.
     """
@@ -129,7 +129,7 @@ def dtypes_of(described: Described, table: Table, names: Sequence[str]) -> dict[
 def signature_of(described: Described, table: Table, dtypes: dict[str, Dtype]) -> Signature:
     """The signature; columns in the model's order, classes in the table's.
 
-    Of a model that answers named numbers it is that of a regression: see `named_numbers`.
+    A model that answers named numbers gets the signature of a regression, which `named_numbers` completes.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def signature_of(described: Described, table: Table, dtypes: dict[str, Dtype]) -
 
 
 def unmeasurable(described: Described, target: str) -> ModelError:
-    """The error for a column that is to measure outlier scores or clusters."""
+    """The error for a target of a model that answers outlier scores or clusters."""
     return ModelError(
         f"The model answers named numbers by {', '.join(described.methods)}, which the column "
         f"{target!r} does not measure: call init with --data and without --target, or write "

@@ -69,7 +69,7 @@ class Described:
     classes
         Its labels in its own order; empty for a regression.
     methods
-        Where it answers named numbers: the methods that give them.
+        The methods that give its named numbers; empty if it answers none.
     decides
         Its label may be another than that of its highest probability.
     """

@@ -73,7 +73,7 @@ def onnx_form(
     raw_rows
         Rows of the table.
     tolerance
-        Of each score, shape (outputs,), or (1,) for all.
+        The largest allowed difference of each score, shape (outputs,), or (1,) for all.
     """
     parity = None
     try:
@@ -180,7 +180,7 @@ def parity_of(
         )
     differences = np.abs(expected[finite] - found[finite]).max(axis=0, initial=0.0)
     allowed = np.broadcast_to(tolerance, differences.shape)
-    # Of several numbers, the one that uses up most of its own tolerance.
+    # The number whose difference is largest in relation to its own tolerance.
     place = int(np.argmax(differences / np.maximum(allowed, np.finfo(float).tiny)))
     worst = float(differences[place])
     different = 0

@@ -98,19 +98,19 @@ def write_unmeasured_use_case(
 
 
 def _several(target: str) -> tuple[str, ...]:
-    """The names in `height,weight`; none where it is one name."""
+    """The names in `height,weight`; empty for a single name."""
     names = tuple(name.strip() for name in target.split(","))
     return names if len(names) > 1 and all(names) else ()
 
 
 def _refuse_more_outputs(loaded: Loaded) -> None:
-    """A graph with more outputs than a label and its probabilities, or a number: a table would lose them."""
+    """Refuse a graph whose further outputs a model of a table would not give."""
     if loaded.model.others:
         raise NoTableError(f"it has the outputs {', '.join(map(repr, loaded.model.others))} as well.")
 
 
 def _write_tensors(draft: UseCase, refused: ModelError, tell: Callable[[str], None]) -> Path:
-    """The use case of a graph that is no model of a table, and why it is none."""
+    """Write the use case of a graph over tensors, and say why it cannot be a model of a table."""
     assert draft.model is not None  # noqa: S101 - as `draft` was made
     asked = msgspec.structs.replace(draft.model, tensors=True)
     with _opened(asked) as loaded:
@@ -120,7 +120,7 @@ def _write_tensors(draft: UseCase, refused: ModelError, tell: Callable[[str], No
         tensors_toml(msgspec.structs.replace(draft, model=asked), tensors_toml_lines(graph.tensors)), "utf-8"
     )
     if not isinstance(refused, NoTableError):
-        tell(f"! It is served as no model of a table: {refused}")
+        tell(f"! It cannot be served as a model of a table: {refused}")
     tell(f"! It takes tensors: POST /v2/models/{draft.name}/infer serves them as they are.")
     tell(f"! {how_it_is_asked(graph)}")
     return path

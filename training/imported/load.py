@@ -44,7 +44,7 @@ class ModelError(Exception):
 
 
 class NoTableError(ModelError):
-    """An ONNX file that takes or gives tensors which are no columns of a table."""
+    """An ONNX file with inputs or outputs that are not columns of a table."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Loaded:
     versions
         Of the packages that it needs, as they are installed here, by distribution.
     other_versions
-        Of packages whose version is another here: that of the model, and that of here.
+        The version that made the model and the version installed here, of each package where they differ.
     """
 
     model: Any
@@ -72,12 +72,12 @@ class Loaded:
 
     @property
     def warning(self) -> str:
-        """What a person should know of it; "" for nothing."""
+        """What a person should know about the model; "" if there is nothing to say."""
         said = told(self.other_versions)
         return f"{said}. What is measured and served is the model as it is opened here." if said else ""
 
     def check_provable(self) -> None:
-        """Refuse a model that nothing measures if what opens it need not answer as what made it.
+        """Refuse a model without a table if another version of its library may answer differently.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class Loaded:
 
 
 def open_model(asked: Model, registry: Registry | None, folder: Path) -> Loaded:
-    """The model that a use case names, fetched into `folder` from MLflow where it is there."""
+    """The model that a use case names; one from MLflow is fetched into `folder`."""
     code = tuple(Path(each) for each in asked.code)
     local = registry is None or not asked.source.startswith(REGISTERED)
     found = Path(asked.source) if local else registry.fetch(asked.source, folder)  # type: ignore[union-attr]
@@ -140,7 +140,7 @@ def load(file: Path, *, trust: bool, code: tuple[Path, ...] = (), tensors: bool 
             raise ModelError(f"{file} {error}.") from None
     if tensors:
         if flavor != "onnx":
-            raise ModelError(f"{file} is no ONNX file; tensors = true in [model] is for ONNX files only.")
+            raise ModelError(f"{file} is not an ONNX file; tensors = true in [model] is for ONNX files only.")
         return Loaded(None, flavor, file, (), _needed([], flavor), {})
     names = _names(file, flavor, trust=trust)
     _put_on_path(code)
@@ -165,15 +165,15 @@ def _opened(file: Path, flavor: Flavor, spec: PythonModel, different: dict[str, 
     also = f" {said}." if said else ""
     try:
         with warnings.catch_warnings():
-            if said:  # scikit-learn would say it once more for each part of the model
+            if said:  # scikit-learn would repeat it for each part of the model
                 warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
             return OPENERS[flavor](file, spec)
     except ModuleNotFoundError as error:
         raise ModelError(_lacks(file, error.name or "") + also) from None
     except NotATableError as error:
         raise NoTableError(
-            f"{file} is no model of a table: {error}. tensors = true in [model] serves its tensors as they "
-            "are, through /v2."
+            f"{file} is not a model of a table: {error}. tensors = true in [model] serves its tensors as "
+            "they are, through /v2."
         ) from None
     except AttributeError as error:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Named numbers: what a model without classes answers for a row, and what each number is called."""
+"""Named numbers: the answer of a model without classes for a row, and the name of each number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from training.settings import UseCase
 
 CALLED = {"predict": "cluster", "transform": "distance", "predict_proba": "probability"}
-"""What the numbers of a method are called; those of others are called as the method."""
+"""The name of a method's numbers; those of any other method have the method's name."""
 
 
 def named_numbers(
@@ -37,14 +37,14 @@ def named_numbers(
     Parameters
     ----------
     signature
-        As if the model were a regression.
+        The signature of a regression.
     rows
         Raw rows that the model is asked for.
 
     Raises
     ------
     ModelError
-        It answers words, or another number of numbers than the use case has targets.
+        It answers words, or the count of its numbers differs from the count of targets in the use case.
     """
     graph = isinstance(model, OnnxTable) and len(model.tensors) > 1 and not described.methods
     methods = described.methods or (("every",) if graph else (spec.method,))
@@ -109,5 +109,5 @@ def _of_methods(methods: tuple[str, ...], widths: list[int]) -> tuple[str, ...]:
 
 
 def numbered(name: str, count: int) -> tuple[str, ...]:
-    """The name, or for several numbers the name and the place of each."""
+    """The name alone for one number; for several, the name with the place of each number."""
     return (name,) if count == 1 else tuple(f"{name}_{place}" for place in range(count))

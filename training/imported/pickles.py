@@ -81,7 +81,7 @@ class Inside:
     names
         Every name that opening it would import, sorted.
     versions
-        Of the packages that say in the objects which version made them, by distribution.
+        The versions that made the objects, by distribution, as far as the objects say so.
     """
 
     names: list[str]
@@ -173,7 +173,7 @@ class _Dtype(_StandIn):
 
 
 def _of_bytes(*arguments: Any) -> Any:
-    """Takes the place of `bytearray`, which of a number would fill as much memory as it says."""
+    """Takes the place of `bytearray`, since `bytearray(10**12)` would fill the memory."""
     return arguments[0] if arguments and isinstance(arguments[0], bytes) else _StandIn()
 
 

@@ -69,7 +69,7 @@ def seal(
     records
         The golden rows, as a client sends them.
     background_rows
-        Rows of the table that explanations compare with; none without a table.
+        Rows of the table that explanations compare with; empty without a table.
     missed
         How far the scores of the table's rows are off, for prediction intervals.
     form

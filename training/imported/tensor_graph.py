@@ -1,4 +1,4 @@
-"""An ONNX file over tensors of any rank: what it takes, a request that it answers, whether rows are apart."""
+"""An ONNX file over tensors of any rank: its inputs, a request that it answers, independence of rows."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ DATATYPES = {
 SIZES = (8, 32, 64, 224, 16, 128, 1, 2, 3, 4, 5, 10, 256)
 """Tried for the sizes that a graph leaves open."""
 CHANNELS = (None, 3, 1)
-"""Tried for the open number of channels of an image; None: as the other sizes."""
+"""Tried for the open number of channels of an image; None takes the same size as the others."""
 WORDS = (("a", "b c"), ("1", "0"))
 ROWS = 4
 MAX_GOLDEN_BYTES = 256 * 1024
-"""Of the inputs of a golden request, from which on it has one row."""
+"""A golden request whose inputs are larger than this has only one row."""
 SAME_ROWS = 1e-5
-"""The largest relative difference between rows in one call and rows apart; float16 has another."""
+"""The largest relative difference between rows in one call and each row alone; see SAME_ROWS_OF."""
 TOLERANCE = {"FP16": 2e-2, "FP32": 1e-3, "FP64": 1e-3}
 """By the coarsest floating-point type of the outputs: processors round differently in many layers."""
 SAME_ROWS_OF = {"FP16": 1e-2}
@@ -50,9 +50,9 @@ TOGETHER = {
     *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
     "BatchNormalization in training mode",
 }
-"""Operators that may look at all rows at once, or make them up: a proof on a few rows would prove nothing."""
+"""Operators that may look at all rows at once or draw at random: a trial of a few rows proves nothing."""
 SCALES = ((1.0, 100.0, 0.01, -1.0), (-1e3, 1.0, 1e3, 1.0), (0.0, 1e6, -1.0, 0.5), (1.0, 1.0, -1e6, 0.0))
-"""What the rows of a request are multiplied by, so that one that looks at others is found out."""
+"""Factors for the rows of a request, which reveal a row whose answer depends on other rows."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class TensorGraph:
 
 
 def read_graph(file: Path) -> TensorGraph:
-    """What a file takes and gives, with a request that was tried.
+    """The inputs and outputs of a file, with a request that it answers.
 
     Raises
     ------
     ModelError
-        It cannot be opened, or it takes or gives what is no tensor of a known type.
+        It cannot be opened, or an input or output is not a tensor of a known type.
     """
     try:
         session = open_session(str(file))
@@ -158,7 +158,7 @@ def _says_something(model: TensorModel, outputs: list[Value] | None) -> bool:
 
 
 def _sizes(tensors: Tensors) -> Iterator[tuple[int, int | None]]:
-    """A size for all that a graph leaves open but rows, and one for the channels of images."""
+    """Pairs: the size for open dimensions other than rows, and the size for the channels of images."""
     open_sizes = any(isinstance(size, str) for each in tensors.inputs for size in (each.shape or ("",))[1:])
     images = any(len(each.shape or ()) == 4 for each in tensors.inputs)
     yield from product(
@@ -177,7 +177,7 @@ def _request(
 
 
 def _shape_of(tensor: Tensor, sizes: tuple[int, int | None], tensors: Tensors) -> list[int]:
-    """Rows first; another size of the name that rows have is as large."""
+    """The shape of an input: ROWS for its open rows, and for a size that has the name of rows."""
     if tensor.shape is None:
         return [ROWS, sizes[0]]
     first = {each.shape[0] for each in tensors.inputs if each.shape and isinstance(each.shape[0], str)} - {""}
@@ -197,7 +197,7 @@ def _shape_of(tensor: Tensor, sizes: tuple[int, int | None], tensors: Tensors) -
 def _made(
     datatype: str, shape: list[int], words: tuple[str, ...], random: np.random.Generator, *, ones: bool
 ) -> Value:
-    """Elements that most graphs take: whole numbers are 0 and 1, which a vocabulary and a mask have."""
+    """Elements that most graphs take; whole numbers are 0 and 1, which any vocabulary and mask has."""
     if datatype == "BYTES":
         return value_of(random.choice(np.array(words, object), shape))
     if datatype.startswith("FP"):
@@ -209,7 +209,7 @@ def _made(
 def _outputs(model: TensorModel, asked: list[Value]) -> list[Value] | None:
     try:
         (found,) = model.answer([asked])
-    except Exception:  # noqa: BLE001 - a request that needs more memory than there is, is none that it answers
+    except Exception:  # noqa: BLE001 - whatever it raises, also for lack of memory, it does not answer
         return None
     return None if isinstance(found, str) else found
 
@@ -265,7 +265,7 @@ def _difference_of_rows(model: TensorModel, asked: list[Value]) -> str:
 
 
 def _variants(tensors: Tensors, asked: list[Value]) -> Iterator[list[Value]]:
-    """The request, and others of the same shapes whose rows are of different magnitude and sign."""
+    """The request, and others of the same shapes whose rows differ in magnitude and sign."""
     yield asked
     for scale in SCALES:
         found = []

@@ -38,7 +38,7 @@ def adopt_tensors(
     Raises
     ------
     ModelError
-        The model cannot be opened, or it takes or gives what is no tensor.
+        The model cannot be opened, or one of its inputs or outputs is not a tensor.
     RegistryError
     """
     adoption = Adoption(registry, use_case, key, folder, progress, began)
@@ -130,7 +130,7 @@ def tensor_card(use_case: UseCase, loaded: Loaded, graph: TensorGraph, digest: s
 
 
 def how_it_is_asked(graph: TensorGraph) -> str:
-    """A sentence or two on batches and on the golden request."""
+    """A sentence on whether the rows of several requests go into one call, and if not, why."""
     asked = "Rows of several requests go into one call"
     if graph.why_not_batched:
         asked = f"Requests are answered one at a time, since {graph.why_not_batched}"
@@ -148,7 +148,7 @@ def _size(size: int | str) -> str:
 
 
 def tensors_toml_lines(tensors: Tensors) -> list[str]:
-    """What it takes and gives, for the file of the use case."""
+    """The inputs and outputs as lines for the file of the use case."""
     return [
         f"{what} {each.name}: {each.datatype} {_shape(each)}"
         for what, some in (("takes", tensors.inputs), ("gives", tensors.outputs))

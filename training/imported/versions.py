@@ -31,9 +31,9 @@ PACKAGES = {
     "onnxruntime": "onnxruntime",
     "mlflow": "mlflow",
 }
-"""Distributions of the packages that models are made of, by what they are imported as."""
+"""Distributions of the packages that models are made of, by the name they are imported as."""
 OF_ONE_VERSION = frozenset({"scikit-learn", "imbalanced-learn", "category-encoders"})
-"""Packages that promise nothing of a model that another version of them has made."""
+"""Packages that do not promise that a model of another of their versions answers the same."""
 _FLAVOR_KEYS = {
     "sklearn_version": "scikit-learn",
     "xgb_version": "xgboost",
@@ -45,16 +45,16 @@ _CATBOOST = re.compile(rb"CatBoost release (\d+\.\d+(?:\.\d+)?)")
 
 
 def installed(modules: Iterable[str]) -> dict[str, str]:
-    """What is installed here of the packages that modules are of, by distribution."""
+    """The installed versions of the packages that hold these modules, by distribution."""
     return dict(_distributions(modules).values())
 
 
 def _distributions(modules: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """The distribution that is installed here and its version, by what it is imported as."""
+    """The installed distribution of each package and its version, by the name it is imported as."""
     distributions = packages_distributions()  # slow: it reads the file list of every distribution
     found = {}
     for module in sorted({each.partition(".")[0] for each in modules} & PACKAGES.keys()):
-        # xgboost may be of the distribution xgboost-cpu, and mlflow is of two.
+        # xgboost may come from the distribution xgboost-cpu, and mlflow comes from two.
         named = sorted(distributions.get(module, ()), key=lambda each: each != PACKAGES[module])
         if named:
             found[module] = (named[0], version(named[0]))
@@ -62,9 +62,9 @@ def _distributions(modules: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def made_with(file: Path, flavor: Flavor) -> dict[str, str]:
-    """What a model's file and the MLmodel beside it say that it was made with, by distribution.
+    """The versions that made a model, by distribution, as its file and the MLmodel beside it say.
 
-    LightGBM's own files do not say it.
+    LightGBM's own files do not name a version.
     """
     folder = file if flavor == "pyfunc" else file.parent
     described = next((each for each in (folder, folder.parent) if (each / "MLmodel").is_file()), None)
@@ -73,7 +73,7 @@ def made_with(file: Path, flavor: Flavor) -> dict[str, str]:
 
 
 def differences(made: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """Of each package whose major or minor version is another here: that of the model, and that of here."""
+    """The model's version and the installed one, of each package whose major or minor version differs."""
     distributions = _distributions(PACKAGES)
     found = {}
     for module, package in PACKAGES.items():
@@ -84,7 +84,7 @@ def differences(made: dict[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def told(different: dict[str, tuple[str, str]]) -> str:
-    """The differences as a sentence without its end; "" for none."""
+    """The differences as a sentence without its full stop; "" if there are none."""
     said = [f"{package} {made}, and this is {here}" for package, (made, here) in different.items()]
     return f"The model was made with {'; with '.join(said)}" if said else ""
 
@@ -115,7 +115,7 @@ def _of_flavors(folder: Path) -> dict[str, str]:
             if key in _FLAVOR_KEYS and value
         }
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
-        return {}  # which opening the model tells
+        return {}  # opening the model tells what is wrong
 
 
 def _of_file(file: Path, flavor: Flavor) -> dict[str, str]:
@@ -129,7 +129,7 @@ def _of_file(file: Path, flavor: Flavor) -> dict[str, str]:
         if flavor in {"xgboost", "catboost"}:
             return _of_booster(file.read_bytes(), flavor)
     except (OSError, NotAPickleError, zipfile.BadZipFile, KeyError, ValueError, RecursionError):
-        return {}  # which opening the model tells
+        return {}  # opening the model tells what is wrong
     return {}
 
 

@@ -121,7 +121,7 @@ def _encoded(graph: Graph, step: Any, columns: Columns, place: int) -> tuple[Num
 
 
 def _note(graph: Graph, column: Words, known: list[Any]) -> None:
-    """A word that a step knows and the table has not; what an imputer fills in may come as a word, too."""
+    """Note the words that a step knows and the table lacks, also one that an imputer fills in."""
     lacking = {word for word in known if isinstance(word, str)} - {*map(str, column.cells[1:-1])}
     graph.unlisted.setdefault(column.name, set()).update(lacking)
 

@@ -81,12 +81,12 @@ def tolerance_of(signature: Signature, train_labels: Sequence[Any] | NDArray[Any
 
 
 def tolerances_of(signature: Signature, values: Sequence[Any] | NDArray[Any]) -> NDArray[np.float64]:
-    """The largest allowed difference of each score, shape (outputs,), or (1,) for one of all.
+    """The largest allowed difference of each score, shape (outputs,), or (1,) if it is the same for all.
 
     Parameters
     ----------
     values
-        Labels or values, shape (rows,); of named numbers the model's own scores, shape (rows, numbers).
+        Labels or values, shape (rows,); for named numbers the model's own scores, shape (rows, numbers).
     """
     if signature.classes:
         return np.array([PROBABILITY_TOLERANCE])

@@ -134,7 +134,7 @@ def _import_mlflow() -> Any:
 
 
 def _refused(uri: str) -> str:
-    """Why a server has answered 401, by the credentials that it was sent; no password is in it."""
+    """Why a server has answered 401, judged by the credentials that were sent, without the password."""
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     if user and os.environ.get("MLFLOW_TRACKING_PASSWORD"):
         return (

@@ -408,7 +408,7 @@ class Registry:
 
 
 def exists() -> bool:
-    """Whether there is a registry to look into: opening the default one where it is not would make it."""
+    """Whether there is a registry to read; opening the default one would create it."""
     database = database_of(tracking_uri())
     return database is None or database.is_file()
 
@@ -434,7 +434,7 @@ def read_alias(name: str, alias: str) -> Version | None:
 
 @lru_cache(maxsize=1)
 def _opened(uri: str) -> Registry:
-    """The registry that was read last: to open it anew costs more than a look at an alias."""
+    """The registry that was read last, kept because opening it costs more than reading an alias."""
     return Registry(uri)
 
 

@@ -1,4 +1,4 @@
-"""The version that a name which can move stands for: an alias, or `latest`."""
+"""The version that an alias or `latest` stands for now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LATEST = re.compile(r"models:/(?P<name>[^/@]+)/latest/?")
 
 
 def named_now(uri: str) -> str:
-    """`models:/NAME/VERSION` for an alias or for `latest`; any other name, and one that is absent, as it is.
+    """`models:/NAME/VERSION` for an alias or for `latest`; any other or absent name is returned unchanged.
 
     Raises
     ------

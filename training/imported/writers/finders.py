@@ -1,4 +1,4 @@
-"""Models that find outliers or clusters: what each of their methods answers, beside each other."""
+"""ONNX graphs of models that find outliers or clusters: the answers of all their methods side by side."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from training.onnx.graph import Columns, Graph
 
 Answers = dict[str, str]
-"""By the method of a model the tensor of what it answers, shape (rows, numbers)."""
+"""The tensor of a method's answers, shape (rows, numbers), by the name of the method."""
 
 
 def write(graph: Graph, model: Any, x: str | Columns, methods: Sequence[str]) -> str:
-    """What the methods answer beside each other, (rows, numbers).
+    """The answers of the methods side by side, (rows, numbers).
 
     Raises
     ------
@@ -73,7 +73,7 @@ def _mixture(graph: Graph, model: GaussianMixture, x: str) -> Answers:
 
 
 def _outliers(graph: Graph, samples: str, offset: float, *, border: bool) -> Answers:
-    """The three answers of a finder of outliers; a row on the border is one, or is none with `border`."""
+    """The three answers of a finder of outliers; with `border` a row on the border is an inlier."""
     decision = graph.add(samples, [[-offset]])
     kind = "GreaterOrEqual" if border else "Greater"
     inlier = graph.cast(graph.op(kind, decision, graph.constant([[0.0]])))
@@ -82,7 +82,7 @@ def _outliers(graph: Graph, samples: str, offset: float, *, border: bool) -> Ans
 
 
 def _forest(graph: Graph, model: IsolationForest, x: str) -> Answers:
-    """The length of a row's path through each tree, and what its leaf has not split."""
+    """Scores by the length of a row's path through each tree, and the expected path below its leaf."""
     whole = list(range(model.n_features_in_))
     if any(list(places) != whole for places in model.estimators_features_):
         raise NoExport("no ONNX form of an IsolationForest whose trees read some of the columns")
