@@ -94,10 +94,9 @@ def read_graph(file: Path) -> TensorGraph:
     if asked is None:
         why = "no request was found that it answers, so whether its rows are independent is not known"
         return TensorGraph(model.tensors, TensorGolden(None, None, 0.0), why)
-    again = _outputs(model, asked)
-    first = _outputs(model, asked)
+    first, again = _outputs(model, asked), _outputs(model, asked)
     tolerance = max((TOLERANCE.get(each.datatype, 0.0) for each in outputs), default=0.0)
-    steady = first is not None and again is not None and not _differs(outputs, again, first, tolerance)
+    steady = first is not None and again is not None and not _differs(outputs, first, again, tolerance)
     why = (
         _why_not_batched(model, _operators(graph), asked) if steady else "its answers differ from run to run"
     )
