@@ -20,7 +20,7 @@ import click
 from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
 
-from artifact import models_lock, sealing, signing
+from artifact import models_lock
 from serving import declared, guards, signals
 from serving.settings import Settings, SettingsError, read
 
@@ -63,13 +63,27 @@ def settings() -> Settings:
             from serving.observe import traces
 
             traces.destination(os.environ)
-        if found.log_keys:
-            sealing.read_keys(Path(found.log_keys).expanduser())
-        if found.trusted_keys:
-            signing.read_trusted(Path(found.trusted_keys).expanduser())
-    except (SettingsError, sealing.LogKeysError, signing.SigningKeyError) as error:
+    except SettingsError as error:
         raise BentoMLException(str(error)) from None
+    _check_key_files(found)
     return found
+
+
+def _check_key_files(found: Settings) -> None:
+    if found.log_keys:
+        from artifact import sealing
+
+        try:
+            sealing.read_keys(Path(found.log_keys).expanduser())
+        except sealing.LogKeysError as error:
+            raise BentoMLException(str(error)) from None
+    if found.trusted_keys:
+        from artifact import signing
+
+        try:
+            signing.read_trusted(Path(found.trusted_keys).expanduser())
+        except signing.SigningKeyError as error:
+            raise BentoMLException(str(error)) from None
 
 
 def _serve_command() -> click.Context | None:
