@@ -55,7 +55,7 @@ def settings() -> Settings:
     Raises
     ------
     BentoMLException
-        A variable has a value that its setting does not take, or names a file that cannot be used.
+        A variable has a value that its setting does not accept, or names a file that cannot be used.
     """
     try:
         found = read(os.environ)
@@ -159,7 +159,7 @@ def check_stored(models: Iterable[Entry]) -> None:
 
 
 def check_keys() -> None:
-    """Refuse to start with a file of keys that cannot be used; say loudly where none is needed to ask.
+    """Refuse to start with a file of keys that cannot be used; warn if requests need no key.
 
     Only the process of `bentoml serve` checks: a worker that is started later admits nobody until the file
     can be read.

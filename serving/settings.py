@@ -53,14 +53,14 @@ class Settings:
     )
     audit_log: str = _setting(
         "",
-        is_="a file of who asked which model and version, when, and what came of it; without it there is "
-        "none",
+        is_="the file of the audit log: caller, model, version, time and status of each request; without it "
+        "nothing is logged there",
     )
     jwks: str = _setting(
         "", is_="a JWKS, as a file or an `https://` URL: its public keys check the tokens (JWT) of callers"
     )
-    jwt_audience: str = _setting("", is_="the audience (`aud`) that a token must be for; needed with a JWKS")
-    jwt_issuer: str = _setting("", is_="the issuer (`iss`) that a token must be of; needed with a JWKS")
+    jwt_audience: str = _setting("", is_="the audience (`aud`) that a token must have; needed with a JWKS")
+    jwt_issuer: str = _setting("", is_="the issuer (`iss`) that a token must have; needed with a JWKS")
     workers: int = _setting(1, 1, 64, is_="worker processes; on a cluster keep 1 and add pods")
     max_body_bytes: int = _setting(
         16 * MIB, 1024, 2**31, is_="the largest request body; a larger one is refused with 413"

@@ -306,9 +306,8 @@ class ExpressConnection(Connection):
     def _answered(self) -> None:
         """The connection is idle again."""
         self._due = False
-        self._ticket = self._query = self._plain = self._principal = (
-            None  # an idle connection holds no reference to a model
-        )
+        # An idle connection holds no reference to a model.
+        self._ticket = self._query = self._plain = self._principal = None
         self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
         if self._reaper is None:

@@ -66,7 +66,7 @@ class Gateway:
     watch
         Changes what is live while the server runs, if it is set before the server starts.
     keys
-        Follows the file of keys, likewise.
+        Follows the file of keys, if it is set before the server starts.
     """
 
     watch: Watch | None = None
@@ -159,7 +159,7 @@ class Gateway:
         return found
 
     def _models(self, catalog: Catalog, described: dict[str, dict[str, Any]]) -> Reply:
-        """All models. What is beside a champion may have changed, and all else is constant."""
+        """All models; of these, only the versions beside champions change while this snapshot is live."""
         every = {
             "default": catalog.default,
             "models": [self._with_roles(catalog, name, about) for name, about in described.items()],

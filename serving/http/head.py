@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MAX_REQUEST_ID = 128
 CANARY_KEY = b"x-canary-key"
-"""The header with which a caller is always answered by the same of champion and canary."""
+"""The header by whose value the champion or the canary answers; the same value gets the same answerer."""
 FORM = "application/x-www-form-urlencoded"
 """The content type that `curl -d` sends by default, whatever the body is."""
 

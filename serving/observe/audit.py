@@ -1,4 +1,4 @@
-"""The audit log: who asked which model and version, when, and what came of it; no values.
+"""The audit log: caller, model, version, time and status of the requests; no values.
 
 A line counts the equal requests of one caller within a second, so none is left out and the cost stays bounded
 at any rate: an addition for a request, a few lines a second for the disk.
@@ -26,7 +26,7 @@ logger = logging.getLogger("bentoml.okamochi")
 
 EVERY_S = 1.0
 MAX_LINES = 50_000
-"""Lines that wait for a disk that takes none; what comes then is lost, and counted."""
+"""Lines that wait while the disk takes none; further lines are lost, and counted."""
 
 Kind = tuple[str, str, str, str, int]
 """Caller, model, version, endpoint and status."""
@@ -38,7 +38,7 @@ class Audit:
     Parameters
     ----------
     path
-        Of the file; it is made where there is none.
+        Of the file; it is created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,7 +82,7 @@ class Audit:
             self._write()
 
     def _write(self) -> None:
-        """Append the lines that wait; keep them if the disk takes none."""
+        """Append the lines that wait; keep those that the disk does not take."""
         while True:
             try:
                 self._waiting.append(self._lines.get_nowait())

@@ -25,7 +25,7 @@ SURE_OPTIONS = ("interval", "warnings")
 
 
 class Interval(msgspec.Struct, frozen=True, gc=False):
-    """A level, and how far the outcome may be from the scores at it; see `artifact.calibration`."""
+    """A level, and the largest distance of the outcome from the scores at it; see `artifact.calibration`."""
 
     level: float
     within: float

@@ -1,4 +1,4 @@
-"""An endpoint whose answers are seen by another function as well."""
+"""An endpoint whose answers pass through another function."""
 
 from __future__ import annotations
 

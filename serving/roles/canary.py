@@ -44,8 +44,8 @@ MIN_SLOWER_S = 0.001
 KEPT = 2_000
 """Latest requests of each side that are compared."""
 FAILURES = ("not_finite", "deadline", "queue_full")
-"""Reasons of a refusal below 500 that are the model's, not the client's."""
-CONFIDENCE = 3.0  # standard errors between what is seen and what must be so
+"""Reasons of refusals with a status below 500 that the model causes, not the client."""
+CONFIDENCE = 3.0  # standard errors
 KS_FACTOR = math.sqrt(-math.log(1e-6 / 2) / 2)  # of the Kolmogorov-Smirnov distance, once in a million
 
 
@@ -71,8 +71,8 @@ class Seen(msgspec.Struct, frozen=True):
 def reason_to_stop(canary: Seen, champion: Seen, bounds: CanaryBounds) -> str:
     """Why the canary must stop; "" while it stays within its bounds.
 
-    What is seen must leave a bound by more than chance explains: three standard errors of the fraction of
-    errors, and a distance of the scores that chance gives once in a million looks.
+    Errors and scores must exceed a bound by more than chance explains: by three standard errors of the
+    fraction of errors, and by a distance of the scores that chance gives once in a million comparisons.
     """
     reason = too_many_errors(canary, champion, bounds)
     if reason:
@@ -135,12 +135,12 @@ class Canary:
     Parameters
     ----------
     percent
-        Of the callers, above 0.
+        The percentage of the callers, above 0.
 
     Attributes
     ----------
     stopped
-        Why it answers no more; "" while it does.
+        The reason why it no longer answers; "" while it answers.
     """
 
     def __init__(self, model: LiveModel, percent: float, bounds: CanaryBounds) -> None:

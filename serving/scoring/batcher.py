@@ -162,7 +162,7 @@ class Batcher:
                 except Exception:
                     if rows == 1:
                         raise
-                    # So many rows exceed the time or the memory of a call; fewer are taken from now on.
+                    # This many rows exceed the time or the memory of a call; batches stay smaller.
                     seconds = max(clock() - start, 2 * allowed)
                     break
                 seconds = min(seconds, clock() - start)

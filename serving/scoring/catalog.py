@@ -177,16 +177,16 @@ def tensors_of(signature: Signature) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Beside:
-    """A version that is loaded beside the champion of its name, as one line of models.lock has it.
+    """A version that is loaded beside the champion of its name because a line of models.lock names it.
 
     Parameters
     ----------
     role
         `shadow` or `canary`.
     percent
-        Of the callers, for a canary.
+        The percentage of the callers, for a canary.
     bounds
-        When a canary stops.
+        A canary that leaves them stops.
     """
 
     model: LiveModel
@@ -224,7 +224,7 @@ class Catalog:
     beside
         The shadows and canaries, by name and role; the champion of each is live.
     not_beside
-        The same of those that models.lock names and the server does not have.
+        By name and role, the shadows and canaries that models.lock names and the server has not loaded.
     """
 
     live: dict[str, LiveModel]
@@ -500,7 +500,7 @@ def _count_explained(name: str, made: Sequence[RowExplanation]) -> None:
 
 
 def _in_short_calls(score: runtime.Score, call_s: float) -> runtime.Score:
-    """The same scores by calls that a model of seconds a row ends within the time limit of a call."""
+    """The same scores, in calls so small that a model that takes seconds a row keeps the time limit."""
 
     def scored(rows: NDArray[Any]) -> NDArray[np.float64]:
         if len(rows) < 2:

@@ -43,7 +43,7 @@ class Work(Protocol):
         """Whether somebody waits for it."""
 
     def chunk(self, most: int) -> Chunk | None:
-        """What makes the next rows, at most so many, in any thread; None once there are no more.
+        """A function that makes the next rows, at most `most`, in any thread; None if no rows are left.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class LowPriority:
     Parameters
     ----------
     score
-        Scores a matrix; nobody watches these rows for drift.
+        Scores a matrix; these rows do not count for drift.
     observe_rows
         Called with the rows of each chunk.
     """

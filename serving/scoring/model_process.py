@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 """The variables of the worker that a model may see: no password, no key, no address."""
 MAX_CALL_BYTES = 2**32 - 1
-"""What the head of a call counts in 32 bits."""
+"""The largest size that the head of a call holds, in 32 bits."""
 MEMORY_EVERY_S = 5.0
 TRIES = 3
 """Tries of a call whose process ended, and of reopening the model: one end may have an outside cause."""
@@ -136,7 +136,7 @@ class ModelProcess:
         return unpack_answers(self._asked(lambda: self._exchange(packed)))
 
     def _asked(self, call: Callable[[], T]) -> T:
-        """What a call gives, made anew when its process has ended."""
+        """The result of a call, which is repeated if its process ends."""
         with self._calling:
             for _ in range(TRIES):
                 try:
@@ -307,7 +307,7 @@ class ModelProcess:
 
     @contextmanager
     def _patient(self, of: str) -> Iterator[socket.socket]:
-        """The scorer for one call, which ends with the time limit; the process is replaced then."""
+        """The scorer for one call; at the time limit the call ends and the process is replaced."""
         scorer = self._scorer
         if scorer is None:
             raise ModelProcessError("the model is closed")

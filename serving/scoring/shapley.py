@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 EXACT_COLUMNS = 7  # 2**7 sets of columns; twice the rows of one pass over 30 columns
 MAX_PASSES = 16
-STANDARD_ERRORS = 2  # that the stated error is wide
-ROUNDING = 1e-12  # a contribution below this fraction of the largest is none
+STANDARD_ERRORS = 2  # the stated error in standard errors
+ROUNDING = 1e-12  # a contribution below this fraction of the largest counts as 0
 ADDITIVE = 1e-6  # a stated error below this fraction of the largest step is rounding
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Ask(NamedTuple):
 
 
 Dialogue = Generator[Ask, "NDArray[np.float64]", T]
-"""What is sent in are `Ask.rows` scores, one a row."""
+"""The caller sends `Ask.rows` scores, one a row."""
 
 
 @dataclass(frozen=True)
@@ -197,5 +197,11 @@ def _passes(
 
 
 def owners_of(widths: Sequence[int]) -> NDArray[np.intp]:
-    """For each column of the matrix the index of its column of the table, which have these widths."""
+    """For each column of the matrix the index of its column of the table.
+
+    Parameters
+    ----------
+    widths
+        The number of columns of the matrix for each column of the table.
+    """
     return np.repeat(np.arange(len(widths)), widths)

@@ -33,9 +33,9 @@ class Call:
     inputs
         In the order of the graph.
     n
-        The rows that the batcher may part it at; 1 for a graph whose rows are not independent.
+        The number of rows, which the batcher may split; 1 for a graph whose rows are not independent.
     finish
-        Makes the reply of the outputs, in the batcher's thread; raises a `Problem` if there is none.
+        Makes the reply from the outputs, in the batcher's thread; raises a `Problem` if it cannot.
     """
 
     __slots__ = ("__weakref__", "_finish", "_inputs", "_parts", "n", "problem", "release", "reply")
@@ -47,9 +47,9 @@ class Call:
         self._finish = finish
         self._parts: dict[int, tuple[int, list[Value]]] = {}
         self.n = n
-        self.reply: Any = None  # of the protocol that made the call
+        self.reply: Any = None  # a `Reply` of the protocol that made the call
         self.problem: Problem | None = None
-        self.release: Callable[[], object] = lambda: None  # its bytes are not held any more
+        self.release: Callable[[], object] = lambda: None  # its bytes no longer count as held
 
     @property
     def size(self) -> int:
@@ -105,12 +105,12 @@ class TensorCalls:
         self._holding = threading.RLock()  # a call may be forgotten while another is admitted
 
     def admit(self, call: Call) -> None:
-        """Count a call's bytes until it is answered, or nobody holds it any more.
+        """Count a call's bytes until it is answered or no longer referenced.
 
         Raises
         ------
         Problem
-            429 if those that wait leave no room for it.
+            429 if the calls that wait leave no room for it.
         """
         size = call.size
         with self._holding:

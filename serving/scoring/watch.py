@@ -416,7 +416,7 @@ class Watch:
 
 
 def _content(catalog: Catalog) -> object:
-    """What tells two catalogs apart; the order does, too."""
+    """What distinguishes two catalogs; the order of the models counts."""
     live = [(name, id(model)) for name, model in catalog.live.items()]
     beside = {slot: id(found) for slot, found in catalog.beside.items()}
     return (

@@ -111,7 +111,7 @@ def test_a_half_right_key_takes_as_long_as_a_wrong_one_to_refuse(
 
 
 def test_the_statistic_sees_a_comparison_that_stops_early() -> None:
-    """The test itself: a comparison letter by letter is told apart at once."""
+    """The test itself: it detects a comparison letter by letter at once."""
 
     def ask(secret: str) -> None:
         for one, other in zip(secret, RING.shop, strict=True):

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from tests.servers import Server
 
 HUGE, NEVER = 2.0, 3.0
-"""What the hard model is asked for so that it takes 4 GB, or does not return."""
+"""Values for which the hard model takes 4 GB, or does not return."""
 
 
 def hard() -> Any:
-    """A model that answers its column, and does with some of its values what nobody wants."""
+    """A model that returns its column, and misbehaves at some of its values."""
 
     class Hard:
         def predict(self, rows: Any) -> Any:

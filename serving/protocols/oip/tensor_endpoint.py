@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from serving.scoring.catalog import LiveModel
     from serving.scoring.scores import Scores
 
-BLOCK = 16_384  # numbers that are written as JSON in one step, between which other threads have their turn
+BLOCK = 16_384  # elements that are written as JSON in one step; other threads run between the steps
 
 _encode = msgspec.json.encode
 
@@ -39,7 +39,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     rows: Any
     n: int
     within_s: float | None = None
-    explain: None = None  # nothing of it is explained
+    explain: None = None  # outputs of tensors have no explanations
 
 
 class TensorEndpoint:
@@ -51,7 +51,7 @@ class TensorEndpoint:
     def __init__(self, model: LiveModel) -> None:
         self.model = model
         tensors = model.signature.tensors
-        assert tensors is not None  # noqa: S101 - why this is its endpoint
+        assert tensors is not None  # noqa: S101 - the protocol chose this endpoint for it
         self._tensors = tensors
         self._places = {each.name: place for place, each in enumerate(tensors.outputs)}
         self._head = head_of(model)
@@ -67,7 +67,7 @@ class TensorEndpoint:
         return self._query(inputs, rows, found.id, found.outputs, found.within_s)
 
     def _read_raw(self, body: bytes) -> Query:
-        """A body without any JSON: the one input, of which only the number of rows may vary."""
+        """A body without any JSON: the one input, whose number of rows alone may vary."""
         tensor, *others = self._tensors.inputs
         sizes = tensor.sizes
         if others or tensor.datatype == "BYTES" or not sizes or -1 in sizes[1:]:

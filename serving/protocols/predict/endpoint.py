@@ -184,7 +184,7 @@ def parse(body: bytes, model: LiveModel, *, explain: bool = False) -> Query:
     Parameters
     ----------
     explain
-        Whether the rows are explained without being asked for.
+        Whether the rows are explained without the option `explain`.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def parse(body: bytes, model: LiveModel, *, explain: bool = False) -> Query:
         raise Problem(422, f"Expected a JSON object with one of {one_of(FORMS)}, got {described(request)}.")
     signature = model.signature
     one = signature.columns[0].name if len(signature.columns) == 1 else None
-    # A lone column whose name is also that of an option is the column, as it was before the option came.
+    # A lone column that has the name of an option stays the column, as before the option existed.
     options = (*OPTIONS, *(option for option in (*EXPLAIN_OPTIONS, *SURE_OPTIONS) if option != one))
     given = [key for key in request if key not in options]
     forms = [key for key in given if key in FORMS]

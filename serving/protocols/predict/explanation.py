@@ -63,7 +63,7 @@ def _values(signature: Signature, row: NDArray[Any]) -> dict[str, Any]:
         cell = row[place.start]
         if column.kind == "number":
             number = float(cell)
-            # The matrix has float32; seven digits are the number as it was sent, or as near as it counts.
+            # The matrix has float32, whose seven digits are close to the number that was sent.
             shown = number + column.offset if signature.raw else float(f"{number + column.offset:.7g}")
             values[column.name] = shown if math.isfinite(shown) else None
         elif column.kind == "category":

@@ -216,7 +216,7 @@ def plain(random: Random, of: Ring) -> Attack:
 
 
 def swapped(random: Random, of: Ring) -> Attack:
-    """A valid key for what it is not for."""
+    """A valid key on a route that it has no right to."""
     foreign = [
         (of.ops, "POST", "/predict"),
         (of.ops, "POST", "/invocations"),
@@ -344,7 +344,7 @@ def answered(server: Server, attack: Attack) -> tuple[int, bytes]:
 
 
 def got_through(server: Server, seed: int, count: int, of: Ring) -> list[tuple[Attack, bytes]]:
-    """The attacks of which more was answered than may be, with what came back."""
+    """The attacks that got more answers than they may, with the data that came back."""
 
     def run(attack: Attack) -> tuple[Attack, bytes] | None:
         found, stream = answered(server, attack)

@@ -58,7 +58,7 @@ def of(one: int, name: str) -> Line:
 
 
 def content(target: str) -> str:
-    """All that whoever takes the store away can read."""
+    """Everything that a thief of the store can read."""
     if "://" in target:
         import psycopg
 
