@@ -44,12 +44,16 @@ def scoring(signature: Signature) -> Iterator[None]:
         raise ModelError(_not_scored(error, signature)) from error
 
 
+def reason_of(error: Exception) -> str:
+    """The first line of an error that a model raises, or its type if it has no text."""
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+
+
 def _not_scored(error: Exception, signature: Signature) -> str:
-    reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
     names = signature.names
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return (
-        f"The model does not score the table's rows: {reason}. "
+        f"The model does not score the table's rows: {reason_of(error)}. "
         f"It was given the columns {', '.join(map(repr, names[:SHOWN]))}{more}."
     )
 

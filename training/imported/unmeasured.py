@@ -13,7 +13,7 @@ from artifact.encode import Encoder, canonical
 from artifact.python_model import score_of
 from artifact.signature import Column, Signature
 from training.imported.adoption import Adoption
-from training.imported.answers import check_probabilities
+from training.imported.answers import check_probabilities, reason_of
 from training.imported.card import card
 from training.imported.contract import (
     NUMBERS,
@@ -126,7 +126,7 @@ def contract_of(loaded: Loaded, use_case: UseCase) -> Contract:
         except ModelError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a model raises on a row that it does not take
-            failed = failed or (str(error).splitlines()[0][:300] if str(error) else type(error).__name__)
+            failed = failed or reason_of(error)
     raise ModelError(
         f"No row could be made that the model answers ({failed}). [kinds] says what its columns are, "
         f"or name a table that has them: init MODEL --data TABLE."
