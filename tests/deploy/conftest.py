@@ -23,6 +23,12 @@ def champions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def told() -> list[str]:
+    """The sentences that a follower says."""
+    return []
+
+
+@pytest.fixture
 def state(champions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The test's own copy of it, which the registry is opened on by default."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -22,7 +22,7 @@ from deploy import bundle as bundling
 from deploy import follow as following
 from deploy import follow_roles
 from deploy.follow import Follower
-from tests.deploy.registered import crown
+from tests.deploy.registered import crown, promote, version_of
 from tests.servers import CHECKOUT, free_port
 from tests.serving.artifacts import iris, linear, reseal
 from training.registry.mlflow_registry import Registry
@@ -50,22 +50,11 @@ def champions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def told() -> list[str]:
-    return []
-
-
-@pytest.fixture
 def lock(state: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the registry is the test's own by then
     """`iris` is bundled in its first version."""
     path = tmp_path / "models.lock"
     bundling.bundle(["iris"], path)
     return path
-
-
-def promote(registry: Registry, number: str, name: str = "iris") -> None:
-    version = registry.numbered(name, number)
-    assert version is not None
-    registry.set_alias(name, CHAMPION, version)
 
 
 def versions(lock: Path) -> dict[str, str]:
@@ -186,8 +175,7 @@ def entries(lock: Path) -> list[tuple[str, str, str]]:
 
 def give(alias: str, number: str, **tags: str) -> None:
     registry = Registry()
-    version = registry.numbered("iris", number)
-    assert version is not None
+    version = version_of(registry, number)
     registry.tag(version, tags)
     registry.set_alias("iris", alias, version)
 

@@ -19,7 +19,7 @@ from artifact import manifest, models_lock, runtime, store
 from deploy import follow as following
 from deploy.bundle import put_champion
 from deploy.follow import Follower
-from tests.deploy.registered import crown
+from tests.deploy.registered import crown, promote, version_of
 from tests.servers import CHECKOUT, PATIENCE_S, Cut, mlflow_server
 from tests.serving.artifacts import iris
 from training.decide.aliases import make_champion, rollback
@@ -45,11 +45,6 @@ def champions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def told() -> list[str]:
-    return []
-
-
-@pytest.fixture
 def lock(state: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the registry is the test's own by then
     """It names version 1, and version 2 is champion now."""
     path = tmp_path / "models.lock"
@@ -58,12 +53,6 @@ def lock(state: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the registry is
     assert Follower(["iris"], path, tell=lambda _: None).look()
     promote(registry, "2")
     return path
-
-
-def promote(registry: Registry, number: str) -> None:
-    version = registry.numbered("iris", number)
-    assert version is not None
-    registry.set_alias("iris", CHAMPION, version)
 
 
 def live(lock: Path) -> str:
@@ -248,9 +237,7 @@ def test_a_clock_that_steps_hides_no_champion(
     follower = Follower(["iris"], lock, keep=1, tell=told.append)
     assert follower.look()
     now = time.time
-    first, second = (registry.numbered("iris", number) for number in ("1", "2"))
-    assert first is not None
-    assert second is not None
+    first, second = (version_of(registry, number) for number in ("1", "2"))
     make_champion(registry, first)
     monkeypatch.setattr(time, "time", lambda: now() + step_s)
     make_champion(registry, second)

@@ -12,7 +12,7 @@ from artifact import models_lock, store
 from deploy.follow import Follower
 from deploy.live_rules import LOG_VARIABLE
 from serving.prediction_log.folder import Folder
-from tests.deploy.registered import crown
+from tests.deploy.registered import crown, version_of
 from tests.servers import free_port
 from tests.serving.artifacts import iris
 from tests.training.decide.shadow_log import answered, write_folder
@@ -41,11 +41,6 @@ def champions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         crown(registry, iris(folder / str(number)), "iris")
     registry.delete_alias("iris", CHAMPION)
     return folder / "state"
-
-
-@pytest.fixture
-def told() -> list[str]:
-    return []
 
 
 @pytest.fixture
@@ -78,9 +73,7 @@ def follower(tmp_path: Path, told: list[str]) -> Callable[..., Follower]:
 
 
 def promote(registry: Registry, number: str) -> None:
-    version = registry.numbered("iris", number)
-    assert version is not None
-    make_champion(registry, version)
+    make_champion(registry, version_of(registry, number))
 
 
 def aliases(registry: Registry) -> dict[str, str]:
@@ -89,9 +82,7 @@ def aliases(registry: Registry) -> dict[str, str]:
 
 
 def shadow(registry: Registry, number: str) -> None:
-    version = registry.numbered("iris", number)
-    assert version is not None
-    registry.set_alias("iris", SHADOW, version)
+    registry.set_alias("iris", SHADOW, version_of(registry, number))
 
 
 def write(log: Folder, n: int, right: tuple[float, float], versions: tuple[str, str], first: int = 0) -> None:
