@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from artifact.manifest import BACKGROUND, ArtifactError
+from artifact.manifest import BACKGROUND, read_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,10 +32,4 @@ def read(artifact: Artifact) -> list[dict[str, Any]]:
     ArtifactError
         The file holds something else.
     """
-    path = artifact.path / BACKGROUND
-    if not path.exists():
-        return []
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, list[dict[str, Any]]])["records"]
-    except (msgspec.MsgspecError, KeyError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from error
+    return read_list(artifact, BACKGROUND, "records", dict[str, list[dict[str, Any]]])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from artifact.manifest import CALIBRATION, ArtifactError
+from artifact.manifest import CALIBRATION, read_list
 from artifact.signature import probabilities
 
 if TYPE_CHECKING:
@@ -94,11 +94,5 @@ def read(artifact: Artifact) -> NDArray[np.float64] | None:
     ArtifactError
         The file holds something else.
     """
-    path = artifact.path / CALIBRATION
-    if not path.exists():
-        return None
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=dict[str, list[float]])["misses"]
-    except (msgspec.MsgspecError, KeyError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from error
+    found = read_list(artifact, CALIBRATION, "misses", dict[str, list[float]])
     return np.sort(np.array(found, np.float64)) if found else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ CARD, ONNX, SKOPS, MODEL = "card.md", "model.onnx", "model.skops", "model.json"
 BACKGROUND, CALIBRATION = "background.json", "calibration.json"
 GOLDEN_TENSORS = "golden.tensors"
 
+T = TypeVar("T")
 Score = Callable[["NDArray[np.float64]"], "NDArray[np.float64]"]
 
 
@@ -159,6 +160,23 @@ def load(directory: Path, *, name: str | None = None) -> Artifact:
     except (msgspec.MsgspecError, ValueError) as error:
         raise ArtifactError(f"{directory / SIGNATURE} cannot be read: {error}") from error
     return Artifact(directory, manifest, signature)
+
+
+def read_list(artifact: Artifact, file: str, key: str, kind: type[dict[str, list[T]]]) -> list[T]:
+    """The list under the key of a JSON file; empty where the artifact has no such file.
+
+    Raises
+    ------
+    ArtifactError
+        The file holds something else.
+    """
+    path = artifact.path / file
+    if not path.exists():
+        return []
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)[key]
+    except (msgspec.MsgspecError, KeyError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
 
 
 def check_golden(artifact: Artifact, score: Score) -> None:
