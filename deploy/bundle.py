@@ -202,9 +202,7 @@ def name_of(name_or_path: str) -> str:
 
 def put_champion(name: str, asked_as: str) -> Bundled:
     """Download a champion, check it as a server does, store it; skip that if the store has it undamaged."""
-    version = read_alias(name, CHAMPION)
-    if version is None:
-        raise NoChampionError(no_champion(name, asked_as))
+    version = _champion(name, asked_as)
     if asked_as.endswith(".toml"):
         use_case = load_use_case(asked_as)
         check_owner(use_case, use_case.kinds, version.tags, version.number)
@@ -231,9 +229,7 @@ def sign_champion(asked_as: str) -> str:
     NoChampionError, ArtifactError, RegistryError, SigningKeyError
     """
     name = name_of(asked_as)
-    version = read_alias(name, CHAMPION)
-    if version is None:
-        raise NoChampionError(no_champion(name, asked_as))
+    version = _champion(name, asked_as)
     said = signing.statement_of(sign(Registry(), version))
     until = f" until {said.expires}" if said is not None and said.expires else ""
     signer = "" if said is None else said.signer
@@ -252,6 +248,13 @@ def _keep_signature(version: Version, tag: str) -> None:
     if trusted:  # a server with these keys would refuse it later
         path = store.path_of(tag)[0]
         signing.check(path, name=version.name, version=version.number, trusted=Path(trusted).expanduser())
+
+
+def _champion(name: str, asked_as: str) -> Version:
+    version = read_alias(name, CHAMPION)
+    if version is None:
+        raise NoChampionError(no_champion(name, asked_as))
+    return version
 
 
 def no_champion(name: str, asked_as: str) -> str:

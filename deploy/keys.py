@@ -49,7 +49,6 @@ def add(
     models: Sequence[str] = (),
     rate: str = "",
     expires: str = "",
-    now: datetime | None = None,
 ) -> tuple[str, Key]:
     """Make a key and add it to the file, which is made where there is none; returns the key and its entry.
 
@@ -58,7 +57,7 @@ def add(
     KeysError
         Nothing was written.
     """
-    ends = until(expires, now or datetime.now(UTC))
+    ends = until(expires, datetime.now(UTC))
     secret, key = keys.make(name, _roles(roles), models=models, rate=rate, expires=ends)
     with _alone(path):
         there = keys.read(path) if path.exists() else ()

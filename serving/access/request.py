@@ -11,8 +11,6 @@ from serving.access.rights import RIGHTS
 if TYPE_CHECKING:
     from serving.errors import Headers
 
-NO_LIMIT: frozenset[str] | None = None
-
 
 class AccessRequest(msgspec.Struct, frozen=True, gc=False):
     """The part of a request that access is decided by.
@@ -49,7 +47,7 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
 
     name: str
     rights: frozenset[str] = frozenset(RIGHTS)
-    models: frozenset[str] | None = NO_LIMIT
+    models: frozenset[str] | None = None
 
     def may(self, right: str) -> bool:
         """Whether the caller has a right."""
