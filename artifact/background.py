@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from artifact.manifest import Artifact
 
 ROWS = 64
-"""At most; each explanation scores every one of them many times."""
+"""The most rows; each explanation scores all of them many times."""
 
 
 def write(directory: Path, records: Sequence[Mapping[str, Any]]) -> None:
@@ -25,7 +25,7 @@ def write(directory: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read(artifact: Artifact) -> list[dict[str, Any]]:
-    """The rows; none of an artifact from before they were drawn.
+    """The rows; empty for an artifact that was made before artifacts had them.
 
     Raises
     ------

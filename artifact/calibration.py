@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from artifact.signature import Label, Signature
 
 MAX_ROWS = 5_000
-"""Misses that an artifact holds; with so many, coverage is within half a point of the level."""
+"""The most misses that an artifact holds; with this many, coverage is within half a point of the level."""
 
 
 def misses(signature: Signature, truth: NDArray[Any], scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -57,7 +57,7 @@ def reach(missed: NDArray[np.float64], level: float) -> float | None:
 
 
 def highest_level(rows: int) -> float:
-    """The highest level that so many rows can promise."""
+    """The highest level that this number of rows can promise."""
     return rows / (rows + 1)
 
 
@@ -87,7 +87,7 @@ def write(directory: Path, missed: NDArray[np.float64], *, seed: int = 0) -> Non
 
 
 def read(artifact: Artifact) -> NDArray[np.float64] | None:
-    """The misses, sorted; None of an artifact that has none.
+    """The misses, sorted; None if the artifact has none.
 
     Raises
     ------

@@ -39,9 +39,8 @@ if TYPE_CHECKING:
     Answer = Callable[[bytes], bytes]
 
 OPENED = struct.Struct("<I")  # bytes of the text that says why not; 0 where it is open
-STARTED = struct.Struct(
-    "<ii"
-)  # pid of the scorer, and how the one before ended as `waitpid` has it, 0 for none
+# The scorer's pid, and the status of the one before from `waitpid`, 0 for none.
+STARTED = struct.Struct("<ii")
 CALL = struct.Struct("<III")  # rows, columns, bytes of the cells that are not numbers
 ANSWER = struct.Struct("<iII")  # 0 or 1 for a failure; rows and outputs, or bytes and 0
 

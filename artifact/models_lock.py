@@ -96,7 +96,7 @@ def role_of(word: str) -> tuple[str, float]:
 
 
 def entries(path: Path) -> list[Entry]:
-    """All lines, in the order of the file; none where there is no such file.
+    """All lines, in the order of the file; empty if the file does not exist.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def entries(path: Path) -> list[Entry]:
 
 
 def read(path: Path) -> dict[str, str]:
-    """Names and exact tags of the champions, the default model first; none where there is no such file.
+    """Names and exact tags of the champions, the default model first; empty if the file does not exist.
 
     Raises
     ------

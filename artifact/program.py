@@ -50,8 +50,8 @@ class Model:
         self.manifest = artifact.manifest
         self._encoder = Encoder(artifact.signature)
         self._score = runtime.load(artifact)
-        # onnxruntime takes calls from several threads; of other libraries nobody knows.
         self._folder: TemporaryDirectory[str] | None = None
+        # onnxruntime takes calls from several threads; other libraries may not.
         self._lock = None if artifact.manifest.runtime == "onnx" else threading.Lock()
 
     @property

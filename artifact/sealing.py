@@ -93,7 +93,7 @@ def read_keys(path: Path) -> Keys:
 
 
 def add_key(path: Path, one: str = "") -> str:
-    """Add a new key, which seals from then on, to a file that is made where there is none; give its id.
+    """Add a new key, which seals from then on; give its id. A file that does not exist is created.
 
     Raises
     ------

@@ -25,7 +25,7 @@ SIGNING_VARIABLE, DAYS_VARIABLE = "OKAMOCHI_SIGNING_KEY", "OKAMOCHI_SIGNATURE_DA
 TRUSTED_VARIABLE = "OKAMOCHI_TRUSTED_KEYS"
 PUBLIC_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_PURPOSE = b"okamochi artifact 1\n"  # so that no signature of something else is one of an artifact
+_PURPOSE = b"okamochi artifact 1\n"  # so that a signature of other data is never one of an artifact
 
 
 class SigningKeyError(Exception):
@@ -78,7 +78,7 @@ def make_key(path: Path, name: str) -> str:
     Raises
     ------
     SigningKeyError
-        The file exists or cannot be written, or the name is not one.
+        The file exists or cannot be written, or the name is not valid.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

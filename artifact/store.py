@@ -52,13 +52,11 @@ def put(directory: Path, *, name: str, version: str) -> str:
     return tag
 
 
-def keep_signature(tag: str, signature: str) -> bool:
-    """Put a signature beside the artifact of a tag; whether it is another than was there."""
+def keep_signature(tag: str, signature: str) -> None:
+    """Put a signature beside the artifact of a tag, unless it is there already."""
     path = path_of(tag)[0].parent / SIGNED
-    if path.is_file() and path.read_text("utf-8") == signature:
-        return False
-    atomic.write(path, signature.encode())
-    return True
+    if not path.is_file() or path.read_text("utf-8") != signature:
+        atomic.write(path, signature.encode())
 
 
 def signature_of(tag: str) -> str:

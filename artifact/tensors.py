@@ -89,7 +89,7 @@ unpack_answers = msgspec.msgpack.Decoder(list[list[Value] | str]).decode
 
 
 class TensorGolden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A made request and what the graph answered at import; None if none was found that it answers.
+    """A made request and what the graph answered at import; None if it answered no request that was tried.
 
     Parameters
     ----------
@@ -134,13 +134,13 @@ def difference(found: Value, expected: Value, datatype: str, tolerance: float) -
     if found.shape != expected.shape:
         return f"its shape is {found.shape}, expected {expected.shape}"
     if not datatype.startswith("FP"):
-        return "" if found.data == expected.data or math.isinf(tolerance) else "its values are others"
+        return "" if found.data == expected.data or math.isinf(tolerance) else "its values differ"
     one, other = (array_of(each, datatype).astype(np.float64) for each in (found, expected))
     if math.isinf(tolerance) or not one.size:
         return ""
     finite = np.isfinite(other)
     if not np.array_equal(one[~finite], other[~finite], equal_nan=True) or not np.isfinite(one[finite]).all():
-        return "its values that are no finite numbers are others"
+        return "its infinities or NaNs differ"
     allowed = tolerance * max(1.0, float(np.abs(other[finite]).max(initial=0.0)))
     worst = float(np.abs(one[finite] - other[finite]).max(initial=0.0))
     return "" if worst <= allowed else f"a value differs by {worst:.3g}, more than {allowed:.3g}"

@@ -236,7 +236,9 @@ def _add_upkeep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     log_key = commands.add_parser(
         "log-key", help="add a key to the file that OKAMOCHI_LOG_KEYS names; it encrypts from then on"
     )
-    log_key.add_argument("file", type=Path, metavar="FILE", help="the keys file; made where there is none")
+    log_key.add_argument(
+        "file", type=Path, metavar="FILE", help="the keys file; created if it does not exist"
+    )
     log_key.add_argument("--id", default="", help="the key's id (default: the day)")
     log_key.set_defaults(run=run_log_key, execute=execute)
 

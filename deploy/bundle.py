@@ -32,7 +32,7 @@ MODELS_LOCK = CHECKOUT / models_lock.FILE
 
 
 class NoVersionError(Exception):
-    """No version has the alias of a role, or there is no champion beside which it could stand."""
+    """No version has the alias of a role, or models.lock has no champion of the name."""
 
 
 class NoChampionError(NoVersionError):
@@ -238,7 +238,7 @@ def sign_champion(asked_as: str) -> str:
 
 
 def _keep_signature(version: Version, tag: str) -> None:
-    """Put the version's signature beside its artifact; make one where there is none and a key is at hand."""
+    """Put the version's signature beside its artifact; sign a version without one if a key is configured."""
     signature = version.tags.get(SIGNATURE, "")
     if not signature and signing.configured():
         signature = sign(Registry(), version)

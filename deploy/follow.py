@@ -236,7 +236,7 @@ def follow(
 
 
 def _ended(stream: TextIO) -> bool:
-    """Whether who held the other end of a pipe has closed it, or has ended."""
+    """Whether the other end of a pipe is closed."""
     return bool(select.select([stream], [], [], 0)[0]) and not os.read(stream.fileno(), 1)
 
 

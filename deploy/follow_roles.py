@@ -29,7 +29,7 @@ class _Refused:
 
 
 class RoleFollower:
-    """Makes the lines of shadows and canaries those of the registry's aliases.
+    """Makes models.lock name the shadows and canaries of the registry's aliases.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class RoleFollower:
         self._refused: dict[tuple[str, str], _Refused] = {}
 
     def look(self, name: str) -> bool:
-        """Bring what is new of a name; whether both aliases are in the file, or refused, as they are now.
+        """Bring a name's new shadow and canary into the file; False if one of them is refused.
 
         Raises
         ------
@@ -122,4 +122,4 @@ class RoleFollower:
             return
         with one_writer(self._lock):
             models_lock.update(self._lock, [], removed=[now.slot])
-        self._say(about, f"{about} is none any more; {now.tag} is no longer in {self._lock.name}")
+        self._say(about, f"{about} is removed; {now.tag} is no longer in {self._lock.name}")

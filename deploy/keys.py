@@ -50,7 +50,7 @@ def add(
     rate: str = "",
     expires: str = "",
 ) -> tuple[str, Key]:
-    """Make a key and add it to the file, which is made where there is none; returns the key and its entry.
+    """Make a key and add it to the file, which is created if it does not exist; give the key and its entry.
 
     Raises
     ------

@@ -113,7 +113,7 @@ def _model(version: str, artifact: Artifact) -> dict[str, Any]:
 
 
 def licences_of(package: str) -> list[dict[str, Any]]:
-    """The licences of an installed package, as CycloneDX has them; `UNKNOWN` where none is said."""
+    """The licences of an installed package, as CycloneDX has them; `UNKNOWN` if its metadata names none."""
     try:
         found = metadata(package)
     except PackageNotFoundError:

@@ -74,7 +74,7 @@ def open_source(path: Path, wanted: Sequence[str], *, delimiter: str | None, enc
     Raises
     ------
     TableError
-        It is absent, of no format that is known, or its head cannot be read.
+        It does not exist, its format is unknown, or its head cannot be read.
     """
     kind = format_of(path)
     if not path.is_file():

@@ -175,7 +175,7 @@ def _check(source: Source, output: Path, signature: Signature, asked: Asked) -> 
 
 
 def _state(table: Path, artifact: Path, job: Job) -> dict[str, Any]:
-    """What chunks are made of; others than these are not used."""
+    """What the chunks are made of; chunks of anything else are not used."""
     there = table.stat()
     return {
         "table": [str(table.resolve()), there.st_size, there.st_mtime_ns],

@@ -83,7 +83,7 @@ class Check:
     now
         What holds now; `replace` assigns another.
     unknown_key
-        Whether a token was signed with a key that the JWKS does not have; whoever follows the JWKS resets it.
+        Whether a token was signed with a key that the JWKS does not have; `KeysWatch` resets it.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ def _secret_of(credentials: Headers) -> bytes:
 
 
 def demand(principal: Principal | None, right: str) -> None:
-    """Refuse what needs a right that the caller lacks; without keys there is no caller, who may do all.
+    """Refuse a caller who lacks a right. A server without keys has no callers and refuses nothing.
 
     Raises
     ------

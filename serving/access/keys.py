@@ -131,7 +131,7 @@ def make(
     Raises
     ------
     KeysError
-        The name, a model's name or the rate is none.
+        The name, a model's name or the rate is not valid.
     """
     key_id = secrets.token_hex(4)
     secret = f"{PREFIX}_{key_id}_{secrets.token_urlsafe(32)}"
@@ -159,11 +159,11 @@ def read_bytes(path: Path) -> bytes:
     KeysError
     """
     try:
-        # A pipe would keep the server waiting for whoever writes to it.
+        # Without O_NONBLOCK, opening a pipe waits for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise KeysError(f"{VARIABLE}: {path} is no regular file; expected a file of keys.")
+                raise KeysError(f"{VARIABLE}: {path} is not a regular file; expected a file of keys.")
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise KeysError(

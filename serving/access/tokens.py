@@ -56,7 +56,7 @@ class Tokens:
     Raises
     ------
     KeysError
-        The content is no JWKS, or has no public key for a supported algorithm.
+        The content is not a JWKS, or has no public key for a supported algorithm.
     """
 
     def __init__(self, content: bytes, settings: Settings) -> None:
@@ -136,7 +136,7 @@ def principal_of(claims: dict[str, Any]) -> Principal:
     """
     name = str(claims["sub"])
     if not OWNER_RULE.fullmatch(name):
-        raise BadTokenError("its claim sub is no name of 1 to 64 letters, digits and . _ @ -")
+        raise BadTokenError("its claim sub is not a name of 1 to 64 letters, digits and . _ @ -")
     roles = _words(claims, CLAIM_ROLES) or frozenset()
     rights = frozenset(RIGHTS) if "admin" in roles else roles & frozenset(RIGHTS)
     return Principal(name, rights, _words(claims, CLAIM_MODELS))

@@ -22,7 +22,7 @@ logger = logging.getLogger("bentoml.okamochi")
 EVERY_S = 1.0
 URL_EVERY_S = 300.0
 URL_UNKNOWN_S = 10.0
-"""A token with an unknown key has a URL asked again, but no more often than this."""
+"""After a token with an unknown key the URL is asked again, but not more often than this."""
 
 
 class Followed:

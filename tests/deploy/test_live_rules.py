@@ -86,12 +86,12 @@ def shadow(registry: Registry, number: str) -> None:
 
 
 def write(log: Folder, n: int, right: tuple[float, float], versions: tuple[str, str], first: int = 0) -> None:
-    """Rows on which champion and shadow are right so often."""
+    """Rows on which champion and shadow are right with these frequencies."""
     write_folder(log, *answered(n, *right, model="iris", classes=CLASSES, versions=versions, first=first))
 
 
 def changes(registry: Registry) -> list[tuple[str, str, str, bool]]:
-    """Of each change of the champion the version, what it was, what it replaced, and if a rule made it."""
+    """Each change of the champion: version, kind, the version replaced, and whether a rule made it."""
     return [
         (event.version, event.what, event.replaced, bool(event.reason))
         for event in timeline(registry, "iris")
