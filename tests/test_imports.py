@@ -39,7 +39,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"python_model", "tensor_model"},
         {"onnx_table"},
         {"onnx_session"},
-        {"background", "calibration", "canary_bounds", "signing"},
+        {"background", "calibration", "canary_bounds", "csv_cells", "signing"},
         {"manifest"},
         {"contracts", "encode", "logged"},
         {"kinds"},

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from artifact.csv_cells import cells as cells_of_texts
 from artifact.encode import BadRows
 from artifact.kinds.cell import MAX_ERRORS
 from artifact.signature import labels, probabilities
-from serving.protocols.mlflow.csv_table import cells as cells_of_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

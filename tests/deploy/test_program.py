@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from tests.servers import CHECKOUT, free_port
+from tests.serving.artifacts import iris
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +93,23 @@ def test_an_interrupt_ends_mlflow_quietly(mlflow: MLflow, stage: str) -> None:
     assert "Traceback" not in mlflow.log.read_text()
     assert "KeyboardInterrupt" not in mlflow.log.read_text()
     assert mlflow.log.read_text().rstrip().endswith("Stopped.")
+
+
+def test_scoring_needs_nothing_of_the_server(tmp_path: Path) -> None:
+    """The image of training, in which a Job scores, does not hold the package `serving`."""
+    made = iris(tmp_path / "iris")
+    table, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    table.write_text(",".join(made.signature.names) + "\n5.1,3.5,1.4,0.2\n5.1,wide,1.4,0.2\n")
+    code = (
+        "import sys; sys.modules['serving'] = None; from deploy.__main__ import main; "
+        f"sys.exit(main(['score', {str(made.path)!r}, {str(table)!r}, {str(output)!r}, '--jobs', '1']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(csv.reader(output.open()))[1:] == [["5.1", "3.5", "1.4", "0.2", "setosa"]]
+    assert "1 were refused" in done.stdout
 
 
 def test_the_follower_needs_nothing_of_the_server(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from artifact import csv_cells
 from artifact.encode import BadRows
 from artifact.signature import labels, probabilities
 from serving.errors import Problem, bad_rows
@@ -182,7 +183,7 @@ def parse_csv(body: bytes, model: LiveModel) -> Query:
     columns: dict[str, Any] = dict(raw)
     for column in model.signature.columns:
         if column.name in raw:
-            columns[column.name] = csv_table.cells(column, raw[column.name])
+            columns[column.name] = csv_cells.cells(column, raw[column.name])
     try:
         matrix = from_columns(columns, model)
     except BadRows as error:

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from mlflow.pyfunc import scoring_server
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
-from artifact import manifest
+from artifact import csv_cells, manifest
 from artifact.signature import Column
 from serving.http.gateway import Gateway
-from serving.protocols.mlflow import VERSION, csv_table
+from serving.protocols.mlflow import VERSION
 from serving.protocols.mlflow.endpoint import InvocationsEndpoint, parse
 from serving.protocols.mlflow.frames import FORMS
 from tests.servers import CHECKOUT, PATIENCE_S, mlflow_models_serve
@@ -691,4 +691,4 @@ def test_what_csv_writes_is_read(gateways: dict[str, Gateway], rows: list[list[s
 def test_a_dot_that_may_part_thousands_is_not_read_as_a_decimal_point() -> None:
     """Where the training table writes 66723 as "66.723", a client may mean either, so it is refused."""
     column = Column(name="turnover", kind="number", dotted_thousands=True)
-    assert csv_table.cells(column, ["66723", "66.723", "66.72", ""]) == [66723, "66.723", 66.72, None]
+    assert csv_cells.cells(column, ["66723", "66.723", "66.72", ""]) == [66723, "66.723", 66.72, None]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 
+from artifact import csv_cells
 from artifact.encode import MAX_NUMBER
 from artifact.signature import Column, Signature
 from serving.errors import Problem
 from serving.protocols import Head, score
-from serving.protocols.mlflow import csv_table
 from serving.protocols.mlflow.endpoint import InvocationsEndpoint
 from serving.protocols.oip.endpoint import InferEndpoint
 from serving.protocols.oip.tensors import DTYPES
@@ -337,7 +337,7 @@ def test_a_value_in_a_binary_tensor(live: dict[str, LiveModel], line: Line) -> N
 
 def test_the_page_and_the_code_have_the_same_spellings_and_bounds() -> None:
     missing_in_csv = {line.written.strip() for line in IN_CSV if line.means["number"] == "missing"}
-    assert missing_in_csv - {"", "?"} == csv_table.MISSING
+    assert missing_in_csv - {"", "?"} == csv_cells.MISSING
     numbers = [float(line.written) for line in IN_JSON if line.means["number"] == "number"]
     assert max(numbers) == MAX_NUMBER
     refused = [line.written for line in IN_JSON if line.means["number"] == "refused"]
