@@ -180,6 +180,12 @@ def _add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="predict, explain, feedback, observe or admin; several with commas between them",
     )
     add.add_argument(
+        "--certificate",
+        default="",
+        metavar="NAME",
+        help="instead of a key: a name of a client certificate, such as DNS:shop.example.com or CN:shop",
+    )
+    add.add_argument(
         "--models", default=[], type=words, metavar="NAMES", help="the models it is for (default: all)"
     )
     add.add_argument("--rate", default="", metavar="N/s", help="such as 100/s, 60/min (default: no limit)")
@@ -454,11 +460,13 @@ def run_keys_add(options: argparse.Namespace) -> int:
             path,
             options.name,
             options.roles,
+            certificate=options.certificate,
             models=options.models,
             rate=options.rate,
             expires=options.expires,
         )
-        print(secret)
+        if secret:
+            print(secret)
         print(keys.told(key, path), file=sys.stderr)
         return 0
 

@@ -1,4 +1,7 @@
-"""Add, list and revoke keys of a server. A key is printed once, when it is made; the file has its hash."""
+"""Add, list and revoke keys of a server. A key is printed once, when it is made; the file has its hash.
+
+A client certificate has an entry like a key, with a name of the certificate instead of the hash.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from serving.access import keys
+from serving.access.certificate import name_of
 from serving.access.keys import VARIABLE, Key, KeysError
 from serving.access.rights import RIGHTS
 
@@ -46,11 +50,14 @@ def add(
     name: str,
     roles: Sequence[str],
     *,
+    certificate: str = "",
     models: Sequence[str] = (),
     rate: str = "",
     expires: str = "",
 ) -> tuple[str, Key]:
-    """Make a key and add it to the file, which is created if it does not exist; give the key and its entry.
+    """Make a key, or an entry for a client certificate; give the key and its entry.
+
+    It is added to the file, which is created if it does not exist.
 
     Raises
     ------
@@ -58,9 +65,14 @@ def add(
         Nothing was written.
     """
     ends = until(expires, datetime.now(UTC))
-    secret, key = keys.make(name, _roles(roles), models=models, rate=rate, expires=ends)
+    secret, key = keys.make(
+        name, _roles(roles), certificate=certificate, models=models, rate=rate, expires=ends
+    )
     with _alone(path):
         there = keys.read(path) if path.exists() else ()
+        for other in there:
+            if certificate and name_of(other.certificate) == name_of(certificate) and other.revoked is None:
+                raise KeysError(f"{path} has {certificate} as {other.id} of {other.name}; revoke it first.")
         keys.write(path, [*there, key])
     return secret, key
 
@@ -97,11 +109,13 @@ def table(path: Path) -> Iterator[str]:
     KeysError
     """
     now = datetime.now(UTC)
-    rows = [("id", "name", "roles", "models", "rate", "expires", "state")]
+    rows = [("id", "name", "roles", "models", "rate", "expires", "state", "shown by")]
     for key in keys.read(path):
         models = ",".join(key.models) or "all"
         ends = f"{key.expires:%Y-%m-%d %H:%M}Z" if key.expires is not None else "never"
-        rows.append((key.id, key.name, ",".join(key.roles), models, key.rate or "-", ends, key.state(now)))
+        by = key.certificate or "a key"
+        roles = ",".join(key.roles)
+        rows.append((key.id, key.name, roles, models, key.rate or "-", ends, key.state(now), by))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -110,6 +124,11 @@ def table(path: Path) -> Iterator[str]:
 def told(key: Key, path: Path) -> str:
     """What a person should know of a new key."""
     ends = f"until {key.expires:%Y-%m-%d %H:%M} UTC" if key.expires is not None else "without an end"
+    if key.certificate:
+        return (
+            f"Clients with a certificate of {key.certificate} are {key.name} ({key.id}), {ends}. The server "
+            "asks for one with `--ssl-ca-certs FILE --ssl-cert-reqs 2` (1: without one, a key counts)."
+        )
     return (
         f"This key of {key.name} is shown once; {path} has its hash as {key.id}. It is valid {ends}. "
         "A client sends it as `Authorization: Bearer KEY` or `X-API-Key: KEY`."

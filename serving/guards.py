@@ -147,7 +147,7 @@ UVICORN = Guard(
         f"{_HTTP}flow_control:FlowControl.resume_reading",
         "uvicorn.protocols.utils:is_ssl",
     ),
-    "requests are served without the express lane, at half its rate",
+    "requests are served without the express lane, at half its rate, and client certificates name nobody",
 )
 GUARDS = (BENTOML, METRICS_FOLDER, PARENT, METRIC_FILES, HISTOGRAMS, UVICORN)
 

@@ -22,6 +22,7 @@ from serving.errors import Problem, overloaded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from serving.access.certificate import Certificate
     from serving.access.keys import Key
     from serving.access.request import AccessRequest
     from serving.access.tokens import Tokens
@@ -142,7 +143,7 @@ class Check:
         if need.right == OPEN:
             return Grant(None, math.inf, None, timed=False)
         try:
-            grant = self._authenticate(request.credentials, snapshot)
+            grant = self._authenticate(request, snapshot)
         except Problem as problem:
             if problem.reason == "bad_credentials":
                 problem.wait_s = self._brake.wait_s()
@@ -150,18 +151,24 @@ class Check:
         assert grant.principal is not None  # noqa: S101 - of a key
         _authorize(grant.principal, need, request)
         size = len(request.path) + sum(len(value) for _, value in request.credentials)
+        if request.certificate is not None:
+            size += sum(map(len, request.certificate.names))
         if size <= MAX_REMEMBERED_BYTES:
             if len(snapshot.granted) >= MAX_GRANTS:
                 snapshot.granted.clear()
             snapshot.granted[request] = grant
         return grant
 
-    def _authenticate(self, credentials: Headers, snapshot: Snapshot) -> Grant:
-        secret = _secret_of(credentials)
+    def _authenticate(self, request: AccessRequest, snapshot: Snapshot) -> Grant:
+        # A key that is shown decides alone: a certificate never stands in for a wrong one.
+        by_certificate = request.certificate if not request.credentials else None
+        secret = b"" if by_certificate is not None else _secret_of(request.credentials)
         if snapshot.keys is None:
             raise Problem(
                 503, "The server cannot read its keys; its log has the reason.", error="no keys were read"
             )
+        if by_certificate is not None:
+            return self._by_certificate(by_certificate, snapshot)
         if snapshot.tokens is not None and secret.count(b".") == 2:  # a key has no dot
             return self._by_token(secret, snapshot.tokens)
         key = snapshot.keys.find(secret)
@@ -171,14 +178,25 @@ class Check:
             raise _refused("This key was revoked.", tried=True)
         if key.expires is not None and key.expires_at <= self._clock():
             raise _refused(f"This key expired at {key.expires.isoformat()}.", tried=True)
-        models = frozenset(key.models) if key.models else None
-        bucket = snapshot.buckets.get(key.id)
-        return Grant(
-            Principal(key.name, key.rights, models),
-            key.expires_at,
-            bucket,
-            timed=bucket is not None or key.expires is not None,
-        )
+        return _granted(key, key.expires_at, snapshot)
+
+    def _by_certificate(self, certificate: Certificate, snapshot: Snapshot) -> Grant:
+        assert snapshot.keys is not None  # noqa: S101 - the caller has looked
+        now = self._clock()
+        if certificate.ends <= now:
+            raise _refused("This client certificate has expired.", tried=True)
+        named = snapshot.keys.of_certificate(certificate)
+        if not named:
+            shown = ", ".join(certificate.names)[:200] or "none"
+            raise _refused(f"A key is needed: no entry is for this client certificate (names: {shown}).")
+        held = [key for key in named if key.revoked is None]
+        valid = [key for key in held if key.expires_at > now]
+        if not valid:
+            what = "has expired" if held else "was revoked"
+            raise _refused(f"The entry for this client certificate {what}.", tried=True)
+        if len(valid) > 1:
+            raise _refused("This client certificate has the names of several entries.", tried=True)
+        return _granted(valid[0], min(valid[0].expires_at, certificate.ends), snapshot)
 
     def _by_token(self, secret: bytes, tokens: Tokens) -> Grant:
         from serving.access.tokens import BadTokenError, UnknownKeyError
@@ -189,6 +207,13 @@ class Check:
             self.unknown_key = self.unknown_key or isinstance(error, UnknownKeyError)
             raise _refused(f"This token is refused: {error}.", tried=True) from None
         return Grant(granted.principal, granted.expires_at, None, timed=True)
+
+
+def _granted(key: Key, expires_at: float, snapshot: Snapshot) -> Grant:
+    models = frozenset(key.models) if key.models else None
+    bucket = snapshot.buckets.get(key.id)
+    timed = bucket is not None or not math.isinf(expires_at)
+    return Grant(Principal(key.name, key.rights, models), expires_at, bucket, timed=timed)
 
 
 def _used_up(grant: Grant, wait_s: int) -> Problem:

@@ -20,12 +20,15 @@ import msgspec
 
 from artifact import atomic
 from artifact.models_lock import NAME_RULE
+from serving.access import certificate as certificates
 from serving.access.rates import per_second
 from serving.access.rights import RIGHTS, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from serving.access.certificate import Certificate
 
 VARIABLE = "OKAMOCHI_KEYS"
 PREFIX = "okamochi"
@@ -57,6 +60,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         Whose key it is.
     hash
         `sha256:` and the digest of the whole key.
+    certificate
+        Instead of a hash, a name of the client certificate that stands for the key, such as
+        `DNS:shop.example.com`.
     models
         The models that it is for; none: all.
     rate
@@ -65,7 +71,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     id: str
     name: str
-    hash: str
+    hash: str = ""
+    certificate: str = ""
     roles: tuple[Role, ...]
     models: tuple[str, ...] = ()
     rate: str = ""
@@ -99,7 +106,7 @@ class Keys:
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self.all = tuple(keys)
-        self._by_digest = {bytes.fromhex(key.hash.partition(":")[2]): key for key in self.all}
+        self._by_digest = {bytes.fromhex(key.hash.partition(":")[2]): key for key in self.all if key.hash}
 
     def find(self, secret: bytes) -> Key | None:
         """The key with this secret, be it valid or not.
@@ -112,6 +119,11 @@ class Keys:
         found = key.hash if key is not None else ""
         return key if hmac.compare_digest(found, f"sha256:{digest.hex()}") else None
 
+    def of_certificate(self, certificate: Certificate) -> list[Key]:
+        """The entries, valid or not, that one of the certificate's names stands in."""
+        names = set(certificate.names)
+        return [key for key in self.all if key.certificate and certificates.name_of(key.certificate) in names]
+
 
 def digest_of(secret: bytes) -> bytes:
     """The digest that the file keeps."""
@@ -122,11 +134,12 @@ def make(
     name: str,
     roles: Iterable[Role],
     *,
+    certificate: str = "",
     models: Iterable[str] = (),
     rate: str = "",
     expires: datetime | None = None,
 ) -> tuple[str, Key]:
-    """A new key and its entry.
+    """A new key and its entry; a certificate's entry has no key, so the key is "".
 
     Raises
     ------
@@ -134,11 +147,12 @@ def make(
         The name, a model's name or the rate is not valid.
     """
     key_id = secrets.token_hex(4)
-    secret = f"{PREFIX}_{key_id}_{secrets.token_urlsafe(32)}"
+    secret = "" if certificate else f"{PREFIX}_{key_id}_{secrets.token_urlsafe(32)}"
     key = Key(
         id=key_id,
         name=name,
-        hash=f"sha256:{digest_of(secret.encode()).hex()}",
+        hash=f"sha256:{digest_of(secret.encode()).hex()}" if secret else "",
+        certificate=certificate,
         roles=tuple(dict.fromkeys(roles)),
         models=tuple(dict.fromkeys(models)),
         rate=rate,
@@ -194,9 +208,12 @@ def parse(content: bytes, path: Path) -> tuple[Key, ...]:
         wrong = _wrong(key)
         if not wrong and (key.id in seen or key.hash in seen):
             wrong = f"the id {key.id} or its hash stands twice"
+        holds = certificates.name_of(key.certificate) if key.revoked is None else ""
+        if not wrong and holds in seen:
+            wrong = f"the certificate {key.certificate} stands twice and neither entry is revoked"
         if wrong:
             raise KeysError(f"{VARIABLE}: {path}, key {number}: {wrong}.")
-        seen |= {key.id, key.hash}
+        seen |= {key.id, key.hash, holds} - {""}
     return keys
 
 
@@ -230,8 +247,8 @@ def _wrong(key: Key) -> str:
         return f"the id {key.id[:40]!r}, expected eight hexadecimal digits"
     if not OWNER_RULE.fullmatch(key.name):
         return f"the name {key.name[:80]!r}, expected {EXPECTED_NAME}"
-    if not _HASH.fullmatch(key.hash):
-        return "the hash is not `sha256:` and 64 hexadecimal digits"  # it may be a key, so it is not shown
+    if wrong := _wrong_proof(key):
+        return wrong
     if not key.roles:
         return f"no role, expected at least one of {', '.join(RIGHTS)}"
     for model in key.models:
@@ -242,4 +259,15 @@ def _wrong(key: Key) -> str:
             per_second(key.rate)
     except ValueError as error:
         return f"the rate: {error}"
+    return ""
+
+
+def _wrong_proof(key: Key) -> str:
+    """What is wrong with that by which a caller proves to be the key's owner."""
+    if bool(key.hash) == bool(key.certificate):
+        return "expected either a hash or a certificate"
+    if key.certificate and not certificates.NAME_RULE.fullmatch(key.certificate):
+        return f"the certificate {key.certificate[:80]!r}, expected {certificates.EXPECTED_NAME}"
+    if key.hash and not _HASH.fullmatch(key.hash):
+        return "the hash is not `sha256:` and 64 hexadecimal digits"  # it may be a key, so it is not shown
     return ""

@@ -9,6 +9,7 @@ import msgspec
 from serving.access.rights import RIGHTS
 
 if TYPE_CHECKING:
+    from serving.access.certificate import Certificate
     from serving.errors import Headers
 
 
@@ -24,12 +25,15 @@ class AccessRequest(msgspec.Struct, frozen=True, gc=False):
         was sent.
     model
         The model that a route without a name in its path leads to.
+    certificate
+        Of the client at the other end of the connection, if it has shown one.
     """
 
     method: str
     path: str
     credentials: Headers
     model: str = ""
+    certificate: Certificate | None = None
 
 
 class Principal(msgspec.Struct, frozen=True, gc=False):

@@ -13,13 +13,23 @@ from serving.access.request import AccessRequest, Principal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from serving.access.certificate import Certificate
     from serving.access.check import Check
     from serving.errors import Headers
 
-__all__ = ["HEADERS", "AccessRequest", "Principal", "admit", "credentials_of", "require", "required"]
+__all__ = [
+    "HEADERS",
+    "AccessRequest",
+    "Principal",
+    "admit",
+    "credentials_of",
+    "require",
+    "required",
+    "with_certificate",
+]
 
 HEADERS = frozenset((b"authorization", b"x-api-key"))
-"""The headers with credentials; a client certificate would be another source."""
+"""The headers with credentials; the other source is the client certificate of the connection."""
 
 
 class _Installed:
@@ -47,6 +57,11 @@ def required() -> bool:
 def credentials_of(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """The headers that `admit` gets."""
     return tuple(pair for pair in headers if pair[0] in HEADERS)
+
+
+def with_certificate(request: AccessRequest, certificate: Certificate) -> AccessRequest:
+    """The same request, over a connection whose client has shown a certificate."""
+    return AccessRequest(request.method, request.path, request.credentials, request.model, certificate)
 
 
 def admit(request: AccessRequest) -> Principal | None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 PRESENCE = "okamochi.presence"
 """Where a scope has its `Presence`, where the server is ours."""
+CERTIFICATE = "okamochi.certificate"
+"""Where a scope has the client certificate of its connection, if there is one."""
 
 
 class Presence:

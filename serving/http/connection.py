@@ -15,8 +15,9 @@ from uvicorn.protocols.http import flow_control, httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
+from serving.access.certificate import certificate_of
 from serving.errors import Problem
-from serving.http.caller import PRESENCE, Presence
+from serving.http.caller import CERTIFICATE, PRESENCE, Presence
 from serving.http.head import name_request, request_id_of
 from serving.http.lane import lane
 from serving.http.patience import Patience
@@ -26,6 +27,7 @@ from serving.protocols import Head, Reply, problem_reply
 if TYPE_CHECKING:
     import asyncio
 
+    from serving.access.certificate import Certificate
     from serving.http.patience import Turn
     from serving.protocols import Endpoint
 
@@ -54,6 +56,7 @@ class Connection(HttpToolsProtocol):
 
     __slots__ = (
         "_active",
+        "_certificate",
         "_declined",
         "_half_closed",
         "_head_bytes",
@@ -82,6 +85,7 @@ class Connection(HttpToolsProtocol):
         # Of the connection:
         self._active: httptools_impl.RequestResponseCycle | None = None  # that the gateway is answering
         self._presence = Presence()  # of the request that the gateway is answering
+        self._certificate: Certificate | None = None  # of the client, verified
         self._half_closed = False
         self._shutting_down = False
         self.ended = False  # nothing more is read; it closes once all requests before have their replies
@@ -93,8 +97,9 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive = lane.settings.keep_alive_s
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See `Flow` and `Patience`."""
+        """See `Flow` and `Patience`; the handshake of TLS is over."""
         super().connection_made(transport)
+        self._certificate = certificate_of(transport.get_extra_info("peercert"))
         self.flow = Flow(transport, self)
         self._patience.start()
 
@@ -189,6 +194,8 @@ class Connection(HttpToolsProtocol):
         self._active = cycle
         self._presence = cycle.scope[PRESENCE] = Presence()  # type: ignore[literal-required]
         self._presence.may_have_left = self._half_closed
+        if self._certificate is not None:
+            cycle.scope[CERTIFICATE] = self._certificate  # type: ignore[literal-required]
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:

@@ -159,7 +159,8 @@ class ExpressConnection(Connection):
         self._started = started = perf_counter()
         endpoint, head = plain.endpoint, plain.head
         try:
-            self._principal = access.admit(plain.access_request)
+            asked, shown = plain.access_request, self._certificate  # of a cached head, and of this connection
+            self._principal = access.admit(asked if shown is None else access.with_certificate(asked, shown))
             if plain.split is not None:
                 plain = self._split(plain)
                 endpoint = plain.endpoint

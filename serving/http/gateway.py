@@ -16,7 +16,7 @@ import msgspec
 from serving.errors import Problem, method_not_allowed, server_failed
 from serving.http import access, pages
 from serving.http.asgi import close_unless_read, read_body, send_reply
-from serving.http.caller import caller_of, presence_of
+from serving.http.caller import CERTIFICATE, caller_of, presence_of
 from serving.http.docs_page import docs_page
 from serving.http.fair_queue import FairQueue, Place
 from serving.http.head import as_sent, name_request, read_head, request_id_of
@@ -478,7 +478,11 @@ class RequestContext:
 
 def _access_request(scope: Scope, model: str) -> access.AccessRequest:
     return access.AccessRequest(
-        scope["method"], scope["path"], access.credentials_of(scope["headers"]), model
+        scope["method"],
+        scope["path"],
+        access.credentials_of(scope["headers"]),
+        model,
+        scope.get(CERTIFICATE),
     )
 
 

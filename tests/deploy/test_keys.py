@@ -46,15 +46,29 @@ def test_a_key_is_printed_once_listed_without_it_and_revoked(
     capsys.readouterr()
     assert main(["keys", "list"]) == 0
     head, one, other = capsys.readouterr().out.splitlines()
-    assert head.split() == ["id", "name", "roles", "models", "rate", "expires", "state"]
+    assert head.split() == ["id", "name", "roles", "models", "rate", "expires", "state", "shown", "by"]
     assert one.split()[:5] == [key.id, "shop", "predict", "credit", "100/s"]
-    assert other.split()[1:] == ["ops", "predict,observe", "all", "-", "never", "valid"]
+    assert other.split()[1:] == ["ops", "predict,observe", "all", "-", "never", "valid", "a", "key"]
     assert secret not in one
 
     assert main(["keys", "revoke", "shop"]) == 0
     assert [key.state(datetime.now(UTC)) for key in read(file)] == ["revoked", "valid"]
     assert main(["keys", "revoke", "shop"]) == 2
     assert "it has keys of: ops" in capsys.readouterr().err
+
+
+def test_a_client_certificate_has_an_entry_and_no_key(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["keys", "add", "shop", "--role", "predict", "--certificate", "DNS:shop.example.com"]
+    assert main(options) == 0
+    said = capsys.readouterr()
+    assert (said.out, "--ssl-cert-reqs" in said.err) == ("", True)
+    assert main([*options[:-1], "DNS:SHOP.example.com"]) == 2
+    assert "revoke it first" in capsys.readouterr().err
+    assert main(["keys", "list"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("valid  DNS:shop.example.com")
+    assert main(["keys", "revoke", "shop"]) == 0
+    assert main(options) == 0
+    assert [bool(key.hash) for key in read(file)] == [False, False]
 
 
 def test_of_two_keys_of_one_name_an_id_names_one(file: Path) -> None:
@@ -72,6 +86,10 @@ def test_of_two_keys_of_one_name_an_id_names_one(file: Path) -> None:
         (["add", "shop", "--role", ","], "--role: found none"),
         (["add", "shop", "--role", "predict", "--models", "A-b"], "the model 'A-b'"),
         (["add", "shop", "--role", "predict", "--rate", "lots"], "the rate: found 'lots'"),
+        (
+            ["add", "shop", "--role", "predict", "--certificate", "shop"],
+            "the certificate 'shop', expected CN:",
+        ),
         (["add", "shop", "--role", "predict", "--expires", "soon"], "--expires: found 'soon'"),
         (["add", "shop", "--role", "predict", "--expires", "0d"], "--expires: 0d is over"),
         (["add", "shop", "--role", "predict", "--expires", "2020-02-02"], "is over"),

@@ -71,6 +71,7 @@ NOT_RUN = {
     ".venv/bin/python -m training forget --column customer_id --value C-1042": ERASES,
     "python -m deploy keys add shop --role predict --models credit --rate 100/s --expires 90d": KEYS,
     "bentoml serve --host 0.0.0.0 --ssl-certfile tls.crt --ssl-keyfile tls.key": SERVES,
+    "python -m deploy keys add shop --certificate DNS:shop.example.com --role predict --rate 100/s": KEYS,
     "python -m deploy keys list": KEYS,
     "python -m deploy keys revoke shop": KEYS,
     ".venv/bin/python -m deploy log-key log-keys": LOG_KEYS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from serving.access import keys
+from serving.access.certificate import Certificate, certificate_of
 from serving.access.check import MAX_GRANTS, Check
 from serving.access.request import AccessRequest, Principal
 from serving.errors import Problem
@@ -207,3 +209,65 @@ def test_wrong_keys_wait_and_right_ones_never_do() -> None:
     assert refusal(check, asked(None)).wait_s == 0.0
     assert refusal(check, asked(secret, "/metrics", "GET")).wait_s == 0.0
     assert check.admit(asked(secret)) is not None
+
+
+def shown(*names: str, ends: float = math.inf, credentials: Any = ()) -> AccessRequest:
+    return AccessRequest("POST", "/predict", credentials, "iris", Certificate(names, ends))
+
+
+def test_a_certificate_with_an_entry_is_its_caller() -> None:
+    secret, key = made(name="other")
+    _, entry = made(name="shop", certificate="DNS:shop.example.com", models=["iris"])
+    check = Check([key, entry])
+    shop = Principal("shop", frozenset({"predict"}), frozenset({"iris"}))
+
+    for names in (("DNS:shop.example.com",), ("DNS:a", "DNS:shop.example.com", "CN:b")):
+        assert check.admit(shown(*names)) == shop
+    for names in ((), ("CN:shop.example.com",), ("URI:shop.example.com",), ("DNS:x.shop.example.com",)):
+        assert refusal(check, shown(*names)).status == 401
+    wrong = ((b"x-api-key", b"wrong"),)
+    assert "unknown" in refusal(check, shown("DNS:shop.example.com", credentials=wrong)).detail
+    right = ((b"x-api-key", secret.encode()),)
+    found = check.admit(shown("DNS:shop.example.com", credentials=right))
+    assert found is not None and found.name == "other"  # noqa: PT018 - two sides of one fact
+    assert check.admit(asked(secret)) == found
+    assert refusal(check, asked(None)).status == 401, "what a certificate was granted, it was granted alone"
+    assert refusal(Check([]), shown("DNS:shop.example.com")).status == 401
+    assert refusal(Check(None), shown("DNS:shop.example.com")).status == 503
+
+
+def test_a_certificate_counts_until_it_or_its_entry_ends() -> None:
+    clock = Clock()
+    soon = datetime.fromtimestamp(clock.now + 60, UTC)
+    _, entry = made(certificate="CN:shop", expires=soon)
+    _, rated = made(certificate="CN:slow", rate="1/min")
+    check = Check([entry, rated], clock=clock)
+    brief = shown("CN:shop", ends=clock.now + 30)
+    assert check.admit(brief) == check.admit(shown("CN:shop")) is not None
+    assert check.admit(shown("CN:slow")) is not None
+    assert refusal(check, shown("CN:slow")).status == 429
+    assert "several entries" in refusal(check, shown("CN:shop", "CN:slow")).detail
+    clock.now += 31
+    assert "certificate has expired" in refusal(check, brief).detail
+    assert check.admit(shown("CN:shop")) is not None
+    clock.now += 31
+    assert "entry for this client certificate has expired" in refusal(check, shown("CN:shop")).detail
+    check.replace([msgspec.structs.replace(rated, revoked=soon)])
+    assert "was revoked" in refusal(check, shown("CN:slow")).detail
+
+
+def test_the_names_of_a_certificate_are_those_of_its_subject_and_its_alternative_names() -> None:
+    peer = {
+        "subject": ((("organizationName", "CN=root"),), (("commonName", "Shop A"),)),
+        "subjectAltName": (
+            ("DNS", "Shop.Example.com"),
+            ("URI", "spiffe://Example/Shop"),
+            ("email", "A@example.com"),
+            ("IP Address", "127.0.0.1"),
+        ),
+        "notAfter": "Jan  1 00:00:00 2030 GMT",
+    }
+    names = ("DNS:shop.example.com", "URI:spiffe://Example/Shop", "email:a@example.com", "CN:Shop A")
+    assert certificate_of(peer) == Certificate(names, datetime(2030, 1, 1, tzinfo=UTC).timestamp())
+    assert certificate_of({}) is None
+    assert certificate_of(None) is None
