@@ -158,17 +158,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
     labels, task, frame = read_target(frame, use_case, reading, notes)
     classes = _classes(labels, task, use_case)
     positive = _positive(classes, labels, use_case) if task == "binary" else None
-    if use_case.metric is not None and use_case.metric not in METRIC_NAMES[task]:
-        raise DataError(
-            f'metric is "{use_case.metric}", but {_where(use_case)} is a {task} task: expected one of '
-            f"{', '.join(METRIC_NAMES[task])}."
-        )
-    for measure in use_case.gate.fairness:
-        if measure not in fairness_measures(task):
-            raise DataError(
-                f'gate.fairness bounds "{measure}", but {_where(use_case)} is a {task} task: expected some '
-                f"of {', '.join(fairness_measures(task))}."
-            )
+    _check_measures(task, use_case)
     features = _feature_names(frame, use_case, notes, unnamed=is_unnamed(raw.frame.columns[0]))
     found = _Found(notes, list(reading.look_at))
     cleaned = _clean_features(frame, features, use_case, reading, found)
@@ -179,13 +169,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         )
     clean = pd.DataFrame({name: column.cells for name, column in cleaned.items()}, copy=False)
     rows = _content_hashes(clean, labels)
-    duplicates = len(rows) - len(np.unique(rows))
-    if duplicates == len(rows) - 1:
-        raise DataError(
-            f"All {len(rows)} rows of {_where(use_case)} are the same: there is nothing to learn from."
-        )
-    if duplicates:
-        notes.append(Note("info", None, f"{duplicates:,} rows are copies of others; copies stay on one side"))
+    duplicates = _duplicates(rows, use_case, notes)
     found.look_at += noticed(cleaned, duplicates, len(rows))
     return Table(
         frame=clean,
@@ -215,6 +199,36 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
         look_at=tuple(found.look_at),
         shown=tuple(found.shown.values()),
     )
+
+
+def _check_measures(task: Task, use_case: UseCase) -> None:
+    """Raise DataError for a metric or a fairness measure that this task does not have."""
+    if use_case.metric is not None and use_case.metric not in METRIC_NAMES[task]:
+        raise DataError(
+            f'metric is "{use_case.metric}", but {_where(use_case)} is a {task} task: expected one of '
+            f"{', '.join(METRIC_NAMES[task])}."
+        )
+    for measure in use_case.gate.fairness:
+        if measure not in fairness_measures(task):
+            raise DataError(
+                f'gate.fairness bounds "{measure}", but {_where(use_case)} is a {task} task: expected some '
+                f"of {', '.join(fairness_measures(task))}."
+            )
+
+
+def _duplicates(rows: NDArray[np.uint64], use_case: UseCase, notes: list[Note]) -> int:
+    """How many rows are copies of others, by the hashes of all rows; a note tells it.
+
+    Raises DataError if all rows are copies of one.
+    """
+    duplicates = len(rows) - len(np.unique(rows))
+    if duplicates == len(rows) - 1:
+        raise DataError(
+            f"All {len(rows)} rows of {_where(use_case)} are the same: there is nothing to learn from."
+        )
+    if duplicates:
+        notes.append(Note("info", None, f"{duplicates:,} rows are copies of others; copies stay on one side"))
+    return duplicates
 
 
 # --------------------------------------------------------------------------------------------- the split
