@@ -117,11 +117,16 @@ def _add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     score.add_argument(
         "table",
-        type=Path,
         metavar="TABLE",
-        help="CSV, Parquet, JSON lines, gzipped or not, or a folder of them",
+        help="CSV, Parquet, JSON lines, gzipped or not, or a folder of them; or postgresql://HOST/DB?table=NAME",
     )
-    score.add_argument("output", type=Path, metavar="OUTPUT", help="likewise; for a folder, a folder")
+    score.add_argument("output", metavar="OUTPUT", help="likewise; for a folder, a folder")
+    score.add_argument("--query", metavar="SQL", help="what to read from a database, instead of ?table=NAME")
+    score.add_argument(
+        "--key",
+        metavar="COLUMN",
+        help="the unique column of a query by which a killed run goes on (default: a table's primary key)",
+    )
     score.add_argument(
         "--columns", type=words, metavar="NAMES", help="the columns of the table that are kept (default: all)"
     )
@@ -500,18 +505,17 @@ def run_score(options: argparse.Namespace) -> int:
     from deploy.score.rows import Asked
 
     columns = None if options.columns is None else tuple(options.columns)
-    return explained(
-        lambda: command.run(
-            options.model,
-            options.table,
-            options.output,
-            asked=Asked(columns, options.probabilities, options.threshold),
-            delimiter="\t" if options.delimiter in {"tab", "\\t"} else options.delimiter,
-            encoding=options.encoding,
-            jobs=options.jobs or len(os.sched_getaffinity(0)),
-            overwrite=options.overwrite,
-        )
-    )
+    job = {
+        "asked": Asked(columns, options.probabilities, options.threshold),
+        "delimiter": "\t" if options.delimiter in {"tab", "\\t"} else options.delimiter,
+        "encoding": options.encoding,
+        "jobs": options.jobs or len(os.sched_getaffinity(0)),
+        "overwrite": options.overwrite,
+        "query": options.query,
+        "key": options.key,
+        "progress": True,
+    }
+    return explained(lambda: command.run(options.model, options.table, options.output, job))
 
 
 def run_mlflow(options: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,41 +11,58 @@ from artifact import manifest
 from artifact.models_lock import NAME_RULE
 from artifact.program import artifact_of
 from deploy.score.errors import TableError
-from deploy.score.run import Job, score_table, tables_in
+from deploy.score.run import Job, score_folder, score_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from artifact.manifest import Artifact
-    from deploy.score.files import Source
-    from deploy.score.rows import Asked
-    from deploy.score.run import Outcome
+    from deploy.score.run import Outcome, Place
 
 
 def run(
     model: str,
-    table: Path,
-    output: Path,
-    *,
-    asked: Asked,
-    delimiter: str | None,
-    encoding: str,
-    jobs: int,
-    overwrite: bool,
+    table: str,
+    output: str,
+    options: Mapping[str, Any],
 ) -> int:
-    """Score a table, or each table of a folder; 0 done, 1 ended early, 2 wrong usage or data."""
+    """Score a table, or each table of a folder; 0 done, 1 ended early, 2 wrong usage or data.
+
+    Parameters
+    ----------
+    table, output
+        Paths, or addresses of tables of a database.
+    options
+        The rest of a `Job`.
+    """
+    source, target = _place(table), _place(output, there=False)
+    if isinstance(source, Path) and (options["query"] or options["key"]):
+        raise TableError(f"--query and --key are for a database; {source} is a file")
     with _named(model) as artifact:
-        for source, target in tables_in(table, output):
-            with _bar(source) as bar:
-                job = Job(artifact, asked, delimiter, encoding, jobs, overwrite, bar)
-                found = score_table(source, target, job)
+        for found in _outcomes(source, target, Job(artifact, **options)):
             print(_told(found))
     return 0
 
 
+def _outcomes(table: Place, output: Place, job: Job) -> Iterator[Outcome]:
+    if isinstance(table, Path) and table.is_dir():
+        yield from score_folder(table, output, job)
+    else:
+        yield score_table(table, output, job)
+
+
+def _place(written: str, *, there: bool = True) -> Place:
+    """A path, or the address of a database."""
+    if "://" not in written:
+        return Path(written)
+    from deploy.score.sql import address_of
+
+    return address_of(written, there=there)
+
+
 def _told(done: Outcome) -> str:
     before = f" ({done.found} chunks were done before)" if done.found else ""
-    said = f"{done.path}: {done.rows:,} rows{before}"
+    said = f"{done.output}: {done.rows:,} rows{before}"
     if not done.refused:
         return said
     return f"{said}; {done.refused:,} were refused, with reasons in {done.refused_file}"
@@ -74,35 +90,3 @@ def _named(model: str) -> Iterator[Artifact]:
         raise TableError(f"{name} has no champion: `python -m training run {name}` makes one")
     with TemporaryDirectory(prefix="okamochi-") as downloaded:
         yield manifest.load(Registry().download(champion, Path(downloaded)), name=name)
-
-
-class _Bar:
-    """Rows, where the file says how many it has, else bytes of the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.rows = path, 0
-        self.bar: Any = None
-
-    def __call__(self, source: Source, rows: int) -> None:
-        from tqdm import tqdm
-
-        if self.bar is None:
-            whole = source.total if source.total is not None else self.path.stat().st_size
-            unit = "rows" if source.total is not None else "B"
-            self.bar = tqdm(
-                total=whole, unit=f" {unit}" if unit == "rows" else unit, unit_scale=True,
-                desc=self.path.name, disable=not sys.stderr.isatty(),
-            )  # fmt: skip
-        self.rows += rows
-        self.bar.n = self.rows if source.total is not None else min(source.bytes_read(), self.bar.total)
-        self.bar.refresh()
-
-
-@contextmanager
-def _bar(path: Path) -> Iterator[_Bar]:
-    bar = _Bar(path)
-    try:
-        yield bar
-    finally:
-        if bar.bar is not None:
-            bar.bar.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".pq": "parquet",
            ".jsonl": "jsonl", ".ndjson": "jsonl"}  # fmt: skip
+UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error)
+"""What reading a damaged file raises; a gzip file that is cut off raises EOFError."""
 CHUNK_ROWS = 50_000
 BLOCK_BYTES, PARQUET_BUFFER_BYTES = 8_000_000, 1_000_000
 DELIMITERS = (",", ";", "\t", "|")
@@ -40,24 +43,37 @@ def format_of(path: Path) -> str:
 
 @dataclass
 class Source:
-    """A table that is read a chunk at a time, always in the same chunks.
+    """A table that is read a chunk at a time; a file always in the same chunks.
 
     Parameters
     ----------
+    name
+        What messages call it.
     names
         Its columns; None where each record has its own.
     total
         Rows, where the file says so; else None, and `bytes_read` tells how far it is.
+    chunks
+        Each chunk with its mark: what tells `chunks` to go on behind it, or None.
+    identity
+        What it is, for a run that goes on.
+    keyed
+        Whether `chunks` goes on behind a mark. Otherwise it gives all chunks again.
+    size
+        Bytes of a file.
     ragged
         Of a CSV file: the lines that have too many or too few fields, by the place of their row in the file,
         counted from 0, as far as it was read.
     """
 
-    path: Path
+    name: str
     kind: str
     names: list[str] | None
     total: int | None
-    chunks: Callable[[], Iterator[Any]]
+    chunks: Callable[[str | None], Iterator[tuple[Any, str | None]]]
+    identity: list[Any] = field(default_factory=list)
+    keyed: bool = False
+    size: int = 0
     ragged: list[tuple[int, str, str]] = field(default_factory=list)
     delimiter: str = ","
     bytes_read: Callable[[], int] = lambda: 0
@@ -81,10 +97,21 @@ def open_source(path: Path, wanted: Sequence[str], *, delimiter: str | None, enc
         raise TableError(f"{path} does not exist")
     try:
         if kind == "parquet":
-            return _parquet(path)
-        return _json_lines(path) if kind == "jsonl" else _csv(path, wanted, delimiter, encoding)
-    except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
+            source = _parquet(path)
+        else:
+            source = _json_lines(path) if kind == "jsonl" else _csv(path, wanted, delimiter, encoding)
+    except UNREADABLE as error:
         raise TableError(f"{path} cannot be read: {error}") from error
+    there = path.stat()
+    source.identity, source.size = [str(path.resolve()), there.st_size, there.st_mtime_ns], there.st_size
+    return source
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """Refuse a header that has a name twice."""
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise TableError(f"{where}: the header has {double[0]!r} twice")
 
 
 def _parquet(path: Path) -> Source:
@@ -92,11 +119,11 @@ def _parquet(path: Path) -> Source:
     file = pa.parquet.ParquetFile(path, pre_buffer=False, buffer_size=PARQUET_BUFFER_BYTES)
     names = list(file.schema_arrow.names)
 
-    def chunks() -> Iterator[pa.Table]:
+    def chunks(_: str | None = None) -> Iterator[tuple[pa.Table, None]]:
         for batch in file.iter_batches(CHUNK_ROWS):
-            yield pa.Table.from_batches([batch])
+            yield pa.Table.from_batches([batch]), None
 
-    return Source(path, "parquet", names, file.metadata.num_rows, chunks)
+    return Source(str(path), "parquet", names, file.metadata.num_rows, chunks)
 
 
 @contextmanager
@@ -115,15 +142,15 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
 def _json_lines(path: Path) -> Source:
     place = [0]
 
-    def chunks() -> Iterator[list[bytes]]:
+    def chunks(_: str | None = None) -> Iterator[tuple[list[bytes], None]]:
         with _opened(path) as (content, raw):
             lines = (line.rstrip(b"\r\n") for line in content)
             there = (line for line in lines if line.strip())
             while chunk := list(islice(there, CHUNK_ROWS)):
                 place[0] = raw.tell()
-                yield chunk
+                yield chunk, None
 
-    return Source(path, "jsonl", None, None, chunks, bytes_read=lambda: place[0])
+    return Source(str(path), "jsonl", None, None, chunks, bytes_read=lambda: place[0])
 
 
 def _csv(path: Path, wanted: Sequence[str], delimiter: str | None, encoding: str) -> Source:
@@ -134,12 +161,11 @@ def _csv(path: Path, wanted: Sequence[str], delimiter: str | None, encoding: str
         raise TableError(f"{path} is empty; expected a header and rows")
     found = delimiter or _delimiter(text, wanted)
     names = next(csv.reader(io.StringIO(text), delimiter=found))
-    double = sorted({name for name in names if names.count(name) > 1})
-    if double:
-        raise TableError(f"{path}: the header has {double[0]!r} twice")
+    check_names(names, str(path))
     place = [0]
     ragged: list[tuple[int, str, str]] = []
-    source = Source(path, "csv", names, None, lambda: iter(()), ragged, found, lambda: place[0])
+    source = Source(str(path), "csv", names, None, lambda _: iter(()))
+    source.ragged, source.delimiter, source.bytes_read = ragged, found, lambda: place[0]
 
     def unfit(row: Any) -> str:
         if len(ragged) < MAX_RAGGED:
@@ -148,7 +174,7 @@ def _csv(path: Path, wanted: Sequence[str], delimiter: str | None, encoding: str
             ragged.append((row.number - 2, row.text, reason))
         return "skip"
 
-    def chunks() -> Iterator[pa.Table]:
+    def chunks(_: str | None = None) -> Iterator[tuple[pa.Table, None]]:
         ragged.clear()
         with _opened(path) as (content, raw):
             reader = pa.csv.open_csv(
@@ -166,11 +192,11 @@ def _csv(path: Path, wanted: Sequence[str], delimiter: str | None, encoding: str
                 waiting.append(batch)
                 table = pa.Table.from_batches(waiting)
                 while table.num_rows >= CHUNK_ROWS:
-                    yield table.slice(0, CHUNK_ROWS)
+                    yield table.slice(0, CHUNK_ROWS), None
                     table = table.slice(CHUNK_ROWS)
                 waiting = table.to_batches()
             if waiting:
-                yield pa.Table.from_batches(waiting)
+                yield pa.Table.from_batches(waiting), None
 
     source.chunks = chunks
     return source
@@ -184,6 +210,23 @@ def _delimiter(text: str, wanted: Sequence[str]) -> str:
         return len(set(next(csv.reader([line], delimiter=delimiter), [])) & set(wanted))
 
     return max(DELIMITERS, key=hits)
+
+
+class FileOutput:
+    """A file that appears at once; what an unfinished run has done is in a folder beside it."""
+
+    def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise TableError(f"{path} is a folder; name a file")
+        self.beside, self.shown, self.kind = path, str(path), format_of(path)
+
+    def taken(self) -> bool:
+        """Whether it exists."""
+        return self.beside.exists()
+
+    def sink(self, delimiter: str) -> Sink:
+        """What writes it; `delimiter` of a CSV file."""
+        return Sink(self.beside, delimiter)
 
 
 class Sink:

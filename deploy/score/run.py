@@ -11,34 +11,40 @@ import fcntl
 import json
 import multiprocessing
 import shutil
+import uuid
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
 from artifact import atomic, manifest
 from artifact.kinds.cell import listed
 from artifact.program import Model
+from deploy.score.chunk import of_lines, of_table, record_of, refused_line
 from deploy.score.errors import ScoringError, TableError
-from deploy.score.files import CHUNK_ROWS, FORMATS, Sink, format_of, open_source
-from deploy.score.rows import Asked, Chunk, Refused, answers, columns_of, decoded, score
+from deploy.score.files import CHUNK_ROWS, FORMATS, UNREADABLE, FileOutput, format_of, open_source
+from deploy.score.progress import Progress
+from deploy.score.rows import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Iterator
 
     from artifact.manifest import Artifact
-    from artifact.signature import Signature
-    from deploy.score.files import Source
+    from deploy.score.files import Sink, Source
+    from deploy.score.sql import Address, TableOutput, TableSink
+
+    Place = Path | Address
+    """Where a table is: a file or a folder, or a table of a database."""
 
 STATE, LOCK = "state.json", "lock"
-REFUSED = ".refused.jsonl"
+REFUSED, MARK = ".refused.jsonl", ".mark"
+FINISHED = ".okamochi-score.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Outcome:
         Chunks that an earlier run had done.
     """
 
-    path: Path
+    output: str
     rows: int
     refused: int
     refused_file: Path | None
@@ -70,8 +76,10 @@ class Job:
         Of a CSV file; None: the delimiter by which the header has most of the model's columns.
     jobs
         Processes that score.
-    tell
-        Is given the rows or bytes that were done since the last call.
+    query, key
+        Of a database: what is read (None: the table of the address), and the unique column that orders it.
+    progress
+        Whether stderr says how far it is.
     """
 
     artifact: Artifact
@@ -80,21 +88,22 @@ class Job:
     encoding: str = "utf-8"
     jobs: int = 1
     overwrite: bool = False
-    tell: Callable[[Source, int], None] = lambda _source, _rows: None
+    query: str | None = None
+    key: str | None = None
+    progress: bool = False
 
 
-def tables_in(table: Path, output: Path) -> list[tuple[Path, Path]]:
-    """Each table with its output: of a folder its files, in the order of their names.
+def pairs_of(table: Path, output: Place) -> list[tuple[Path, Path]]:
+    """Each table of a folder with its output, in the order of their names.
 
     Raises
     ------
     TableError
-        The folder has no table.
+        The folder has no table, or the output is no folder.
     """
-    if not table.is_dir():
-        return [(table, output)]
-    if output.is_file():
-        raise TableError(f"{table} is a folder, so the output is one too, but {output} is a file")
+    if not isinstance(output, Path) or output.is_file():
+        told = output if isinstance(output, Path) else output.shown
+        raise TableError(f"{table} is a folder, so the output is one too, but {told} is not")
     found = sorted(path for path in table.iterdir() if path.is_file() and _is_table(path))
     if not found:
         raise TableError(f"{table} has no file that ends in {', '.join(FORMATS)}, with or without .gz")
@@ -108,8 +117,53 @@ def _is_table(path: Path) -> bool:
     return False
 
 
-def score_table(table: Path, output: Path, job: Job) -> Outcome:
+def score_folder(table: Path, output: Place, job: Job) -> Iterator[Outcome]:
+    """Score each table of a folder; a run that goes on leaves out the tables that are done.
+
+    Raises
+    ------
+    TableError, ScoringError
+        As `score_table`.
+    """
+    pairs = pairs_of(table, output)
+    finished = _Finished(pairs[0][1].with_name(FINISHED))
+    for source, target in pairs:
+        state = _state(_opened(source, job), job)
+        if finished.has(target, state):
+            continue
+        yield score_table(source, target, job, finished=partial(finished.add, target, state))
+    finished.remove()
+
+
+class _Finished:
+    """The tables of a folder that are whole, until all are: by name what they were made of."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._states: dict[str, Any] = {}
+        with suppress(OSError, ValueError):
+            self._states = json.loads(path.read_text("utf-8"))
+
+    def has(self, target: Path, state: dict[str, Any]) -> bool:
+        return target.exists() and self._states.get(target.name) == state
+
+    def add(self, target: Path, state: dict[str, Any]) -> None:
+        self._states[target.name] = state
+        atomic.write(self._path, json.dumps(self._states).encode())
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def score_table(
+    table: Place, output: Place, job: Job, *, finished: Callable[[], None] = lambda: None
+) -> Outcome:
     """Score one table.
+
+    Parameters
+    ----------
+    finished
+        Is called when the output is whole, before what the run has noted is removed.
 
     Raises
     ------
@@ -118,42 +172,81 @@ def score_table(table: Path, output: Path, job: Job) -> Outcome:
     ArtifactError
         The model cannot be opened.
     ScoringError
-        The disk is full, a file is damaged in its middle, or a process died; the same command goes on.
+        The disk is full, a file is damaged in its middle, a database is away, or a process died; the same
+        command goes on.
     """
-    artifact = job.artifact
-    source = open_source(table, artifact.signature.names, delimiter=job.delimiter, encoding=job.encoding)
-    _check(source, output, artifact.signature, job.asked)
-    parts = output.with_name(f"{output.name}.parts")
-    if output.exists() and not parts.is_dir() and not job.overwrite:
-        raise TableError(f"{output} exists; --overwrite replaces it")
-    state = _state(table, artifact.path, job)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    source = _opened(table, job)
+    target = _target(output)
+    _check(source, table, target, output, job)
+    parts = target.beside.with_name(f"{target.beside.name}.parts")
+    state = _state(source, job)
+    run = _run_of(parts, state)
+    if isinstance(target, FileOutput):
+        whole, stands = None, target.taken() and not parts.is_dir()
+    else:  # before its commit a run leaves nothing in the database
+        whole = None if run is None else target.committed(run)
+        stands = whole is None and target.taken()
+    if stands and not job.overwrite:
+        raise TableError(f"{target.shown} exists; --overwrite replaces it")
+    target.beside.parent.mkdir(parents=True, exist_ok=True)
     with _locked(parts):
-        _begin(parts, state)
+        run = _begin(parts, state)
         try:
-            rows, found = _score_all(source, parts, str(artifact.path), job)
-            refused = _assemble(source, parts, output)
-        except (OSError, pa.ArrowException) as error:
+            if whole is None:
+                rows, found = _score_all(source, parts, str(job.artifact.path), job)
+                refused = _assemble(source, parts, target, job.artifact, run=run, rows=rows)
+            else:  # it was killed behind the commit
+                rows, found = whole, len(list(parts.glob("*.part")))
+                refused = _refused_count(_refused_file(target.beside))
+        except UNREADABLE as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise ScoringError(f"{reason}. What is done is in {parts}; the same command goes on.") from error
+            raise ScoringError(f"{reason}. {_kept(parts, source)}") from error
         except BrokenProcessPool as error:
             raise ScoringError(
                 "A process that scores died, perhaps for want of memory (--jobs 1 needs least). "
-                f"What is done is in {parts}; the same command goes on."
+                + _kept(parts, source)
             ) from error
-        done = parts.with_name(f"{output.name}.done")
+        except ScoringError as error:
+            raise ScoringError(f"{error}. {_kept(parts, source)}") from error
+        finished()
+        done = parts.with_name(f"{target.beside.name}.done")
         shutil.rmtree(done, ignore_errors=True)
         parts.replace(done)
         shutil.rmtree(done)
-    return Outcome(output, rows, refused, _refused_file(output) if refused else None, found)
+    return Outcome(target.shown, rows, refused, _refused_file(target.beside) if refused else None, found)
 
 
-def _check(source: Source, output: Path, signature: Signature, asked: Asked) -> None:
-    kind = format_of(output)
-    if source.kind == "jsonl" and kind != "jsonl":
-        raise TableError(f"{output}: of JSON lines, whose records may differ, come JSON lines (.jsonl)")
-    if output.resolve() == source.path.resolve():
-        raise TableError(f"{output} is the table itself; name another file")
+def _kept(parts: Path, source: Source) -> str:
+    if source.kind == "sql" and not source.keyed:
+        return "Without a --key the same command begins anew."
+    return f"What is done is in {parts}; the same command goes on."
+
+
+def _opened(table: Place, job: Job) -> Source:
+    if isinstance(table, Path):
+        names = job.artifact.signature.names
+        return open_source(table, names, delimiter=job.delimiter, encoding=job.encoding)
+    from deploy.score.sql import open_query
+
+    return open_query(table, job.query, job.key)
+
+
+def _target(output: Place) -> FileOutput | TableOutput:
+    if isinstance(output, Path):
+        return FileOutput(output)
+    from deploy.score.sql import TableOutput
+
+    return TableOutput(output)
+
+
+def _check(source: Source, table: Place, target: FileOutput | TableOutput, output: Place, job: Job) -> None:
+    signature, asked = job.artifact.signature, job.asked
+    if source.kind == "jsonl" and (not isinstance(target, FileOutput) or target.kind != "jsonl"):
+        raise TableError(f"{target.shown}: of JSON lines, whose records may differ, come JSON lines (.jsonl)")
+    if output == table or (
+        isinstance(output, Path) and isinstance(table, Path) and output.resolve() == table.resolve()
+    ):
+        raise TableError(f"{target.shown} is the table itself; name another one")
     if asked.threshold is not None and signature.task != "binary":
         raise TableError(f"--threshold is for a binary model; this one does a {signature.task} task")
     if asked.probabilities and not signature.classes:
@@ -167,22 +260,25 @@ def _check(source: Source, output: Path, signature: Signature, asked: Asked) -> 
     ]
     if absent:
         raise TableError(
-            f"{source.path} lacks {listed(absent)}, which the model needs; it has {listed(source.names)}"
+            f"{source.name} lacks {listed(absent)}, which the model needs; it has {listed(source.names)}"
         )
     unknown = [name for name in asked.columns or () if name not in source.names]
     if unknown:
-        raise TableError(f"{source.path} has no column {unknown[0]!r}; it has {listed(source.names)}")
+        raise TableError(f"{source.name} has no column {unknown[0]!r}; it has {listed(source.names)}")
 
 
-def _state(table: Path, artifact: Path, job: Job) -> dict[str, Any]:
+def _state(source: Source, job: Job) -> dict[str, Any]:
     """What the chunks are made of; chunks of anything else are not used."""
-    there = table.stat()
-    return {
-        "table": [str(table.resolve()), there.st_size, there.st_mtime_ns],
-        "model": manifest.digest(artifact / manifest.MANIFEST),
+    state = {
+        "table": source.identity,
+        "model": manifest.digest(job.artifact.path / manifest.MANIFEST),
         "asked": json.loads(json.dumps(asdict(job.asked))),
         "read": [job.delimiter, job.encoding, CHUNK_ROWS],
     }
+    if source.kind == "sql" and not source.keyed:
+        # A database gives such rows in any order, so a run cannot go on with the chunks of another.
+        state["once"] = uuid.uuid4().hex
+    return state
 
 
 @contextmanager
@@ -197,16 +293,26 @@ def _locked(parts: Path) -> Iterator[None]:
         yield
 
 
-def _begin(parts: Path, state: dict[str, Any]) -> None:
-    """Leave the chunks of an earlier run that was asked for the same; remove others."""
-    path = parts / STATE
+def _run_of(parts: Path, state: dict[str, Any]) -> str | None:
+    """The id of an unfinished run that was asked for the same."""
     with suppress(OSError, ValueError):
-        if json.loads(path.read_text("utf-8")) == state:
-            return
+        found = json.loads((parts / STATE).read_text("utf-8"))
+        run = found.pop("run", None)
+        return run if isinstance(run, str) and found == state else None
+    return None
+
+
+def _begin(parts: Path, state: dict[str, Any]) -> str:
+    """Leave the chunks of an earlier run that was asked for the same; remove others. Gives the run's id."""
+    run = _run_of(parts, state)
+    if run is not None:
+        return run
     for old in parts.iterdir():
         if old.name != LOCK:
             old.unlink()
-    atomic.write(path, json.dumps(state).encode())
+    run = uuid.uuid4().hex
+    atomic.write(parts / STATE, json.dumps({"run": run, **state}).encode())
+    return run
 
 
 def _part(parts: Path, number: int) -> Path:
@@ -219,21 +325,47 @@ def _part(parts: Path, number: int) -> Path:
 def _score_all(source: Source, parts: Path, model: str, job: Job) -> tuple[int, int]:
     """Score each chunk that is not done; gives the rows read, and how many chunks were done before."""
     rows = found = 0
-    with _scorer(model, job) as submit:
+    mark = None
+    progress = Progress(source.name.rpartition("/")[2], shown=job.progress)
+    if source.keyed:
+        found, rows, mark = _prefix(parts)
+        progress.add(source, rows, done_before=True)
+    first = found
+    with _scorer(model, job) as submit, closing(progress):
         pending: set[Future[None]] = set()
-        for number, chunk in enumerate(source.chunks()):
+        for number, (chunk, behind) in enumerate(source.chunks(mark), first):
             size = len(chunk) if isinstance(chunk, list) else chunk.num_rows
-            if _part(parts, number).exists():
+            before = not source.keyed and _part(parts, number).exists()
+            if before:
                 found += 1
             else:
-                pending.add(submit(_Task(str(parts), number, rows, chunk, source.kind == "csv", job.asked)))
+                texts = source.kind == "csv"
+                after = None if behind is None else (rows + size, behind)
+                pending.add(submit(_Task(str(parts), number, rows, chunk, texts, job.asked, after)))
             rows += size
-            job.tell(source, size)
+            progress.add(source, size, done_before=before)
             if len(pending) > 2 * job.jobs:
                 pending = _settled(pending)
         while pending:
             pending = _settled(pending)
     return rows, found
+
+
+def _prefix(parts: Path) -> tuple[int, int, str | None]:
+    """The chunks from the first on without a gap: how many, their rows, and the mark of the last.
+
+    The others are removed: what is read behind the mark is divided in another way.
+    """
+    number = rows = 0
+    mark: str | None = None
+    while _part(parts, number).exists():
+        rows, mark = json.loads(_beside(_part(parts, number), MARK).read_bytes())
+        number += 1
+    for path in parts.glob("*.part*"):
+        # Names that begin with a dot are files that a kill left half written.
+        if path.name.startswith(".") or int(path.name.partition(".")[0]) >= number:
+            path.unlink()
+    return number, rows, mark
 
 
 def _settled(pending: set[Future[None]]) -> set[Future[None]]:
@@ -251,6 +383,8 @@ class _Task:
     chunk: Any
     texts: bool
     asked: Asked
+    after: tuple[int, str] | None
+    """The rows up to the chunk's end and its mark, for a source that goes on behind a mark."""
 
 
 @contextmanager
@@ -289,106 +423,99 @@ def _do(task: _Task) -> None:
     (model,) = _MODEL
     path = _part(Path(task.parts), task.number)
     if isinstance(task.chunk, list):
-        content, refused = _of_lines(model, task.chunk, task.asked)
+        lines, refused = of_lines(model, task.chunk, task.asked)
+        content = b"".join(lines)
     else:
-        content, refused = _of_table(model, task.chunk, task.asked, texts=task.texts)
-    told = b"".join(_told(each, task) for each in refused)
+        kept, refused = of_table(model, task.chunk, task.asked, texts=task.texts)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, kept.schema) as writer:
+            writer.write_table(kept)
+        content = sink.getvalue().to_pybytes()
+    told = b"".join(
+        refused_line(task.first_row + each.row, each.errors, record_of(task.chunk, each.row))
+        for each in refused
+    )
     if told:
-        atomic.write(path.with_name(path.name + REFUSED), told)
+        atomic.write(_beside(path, REFUSED), told)
+    if task.after is not None:
+        atomic.write(_beside(path, MARK), json.dumps(task.after).encode())
     atomic.write(path, content)
 
 
-def _of_table(model: Model, table: pa.Table, asked: Asked, *, texts: bool) -> tuple[bytes, list[Refused]]:
-    chunk = Chunk(columns_of(model.signature, table, texts=texts), None, table.num_rows)
-    scores, refused = score(model, chunk)
-    kept = table if asked.columns is None else table.select(list(asked.columns))
-    if refused:
-        good = np.ones(table.num_rows, np.bool_)
-        good[[each.row for each in refused]] = False
-        kept, scores = kept.filter(pa.array(good)), scores[good]
-    for name, values in answers(model, scores, asked).items():
-        kept = kept.append_column(_free(name, kept.column_names), values)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, kept.schema) as writer:
-        writer.write_table(kept)
-    return sink.getvalue().to_pybytes(), refused
-
-
-def _of_lines(model: Model, lines: list[bytes], asked: Asked) -> tuple[bytes, list[Refused]]:
-    records, places, refused = [], [], []
-    for row, line in enumerate(lines):
-        try:
-            records.append(decoded(line))
-            places.append(row)
-        except ValueError as error:
-            refused.append(Refused(row, ((None, str(error)),)))
-    names = set(model.signature.names)
-    asked_for = [{name: cell for name, cell in record.items() if name in names} for record in records]
-    scores, wrong = score(model, Chunk(None, asked_for, len(records)))
-    refused += [Refused(places[each.row], each.errors) for each in wrong]
-    bad = {each.row for each in wrong}
-    good = [i for i in range(len(records)) if i not in bad]
-    columns = {name: values.to_pylist() for name, values in answers(model, scores[good], asked).items()}
-    written = []
-    for place, i in enumerate(good):
-        record = records[i]
-        kept = record if asked.columns is None else {name: record.get(name) for name in asked.columns}
-        added = {_free(name, kept): each[place] for name, each in columns.items()}
-        written.append(msgspec.json.encode({**kept, **added}) + b"\n")
-    return b"".join(written), sorted(refused, key=lambda each: each.row)
-
-
-def _free(name: str, taken: Container[str]) -> str:
-    """The name of an added column, which a column of the table may have already."""
-    return name if name not in taken else f"{name}_of_model"
-
-
-def _told(refused: Refused, task: _Task) -> bytes:
-    """A refused row as a line: its place in the table from 1, what is wrong, and the row itself."""
-    if isinstance(task.chunk, list):
-        record: Any = task.chunk[refused.row].decode(errors="replace")
-        with suppress(ValueError):
-            record = decoded(task.chunk[refused.row])
-    else:
-        record = task.chunk.slice(refused.row, 1).to_pylist()[0]
-    return _refused_line(
-        task.first_row + refused.row, refused.errors, msgspec.to_builtins(record, enc_hook=str)
-    )
-
-
-def _refused_line(row: int, errors: Any, record: Any) -> bytes:
-    wrong = [{"column": column, "reason": reason} for column, reason in errors]
-    return msgspec.json.encode({"row": row + 1, "errors": wrong, "record": record}) + b"\n"
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
 
 
 # ------------------------------------------------------------------------------------------------- the end
 
 
 def _refused_file(output: Path) -> Path:
-    return output.with_name(output.name + REFUSED)
+    return _beside(output, REFUSED)
 
 
-def _assemble(source: Source, parts: Path, output: Path) -> int:
+def _refused_count(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def _assemble(
+    source: Source, parts: Path, target: FileOutput | TableOutput, artifact: Artifact, *, run: str, rows: int
+) -> int:
     """Make the output of the chunks, and the file of refused rows; gives how many these are."""
-    files = sorted(parts.glob("*.part"))
-    refused = _write_refused(source, files, _refused_file(output))
-    if output.is_dir():
-        raise TableError(f"{output} is a folder; name a file")
-    with Sink(output, source.delimiter) as sink:
-        for file in files:
-            if source.kind == "jsonl":
+    chunks = sorted(parts.glob("*.part"))
+    refused = _write_refused(source, chunks, _refused_file(target.beside))
+    schema = None if source.kind == "jsonl" else _schema_of(chunks, source)
+    with ExitStack() as stack:
+        if isinstance(target, FileOutput):
+            sink: Sink | TableSink = stack.enter_context(target.sink(source.delimiter))
+        else:
+            digest = manifest.digest(artifact.path / manifest.MANIFEST)
+            sink = stack.enter_context(target.sink(run, f"{artifact.manifest.name} {digest[:12]}", rows))
+        for file in chunks:
+            if schema is None:
                 sink.write(file.read_bytes())
             else:
                 with pa.memory_map(str(file)) as content:
-                    sink.write(pa.ipc.open_file(content).read_all())
-        if not files and source.names is not None:
-            sink.write(pa.table({name: pa.array([], pa.string()) for name in source.names}))
+                    sink.write(_as(pa.ipc.open_file(content).read_all(), schema))
+        if not chunks and schema is not None:
+            sink.write(schema.empty_table())
     return refused
+
+
+def _schema_of(chunks: list[Path], source: Source) -> pa.Schema:
+    """One schema for all chunks: a query's column may be empty in one and have numbers in another."""
+    found: dict[str, pa.DataType] = {}
+    for file in chunks:
+        with pa.memory_map(str(file)) as content:
+            for each in pa.ipc.open_file(content).schema:
+                found[each.name] = _wider(found.get(each.name, each.type), each.type)
+    if not chunks:
+        return pa.schema([(name, pa.string()) for name in source.names or ()])
+    return pa.schema(
+        [(name, pa.string() if pa.types.is_null(kind) else kind) for name, kind in found.items()]
+    )
+
+
+def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """The type that holds the values of both; text where there is none."""
+    if one == other:
+        return one
+    try:
+        both = [pa.schema([("cell", one)]), pa.schema([("cell", other)])]
+        return pa.unify_schemas(both, promote_options="permissive").field(0).type
+    except pa.ArrowException:
+        return pa.string()
+
+
+def _as(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    return table if table.schema.equals(schema) else table.cast(schema)
 
 
 def _write_refused(source: Source, files: list[Path], path: Path) -> int:
     """All refused rows in their order; ragged lines count in the place of a row."""
-    told = [file for file in (each.with_name(each.name + REFUSED) for each in files) if file.exists()]
+    told = [file for file in (_beside(each, REFUSED) for each in files) if file.exists()]
     if not told and not source.ragged:
         path.unlink(missing_ok=True)
         return 0
@@ -399,7 +526,7 @@ def _write_refused(source: Source, files: list[Path], path: Path) -> int:
 
         def put(row: int, errors: Any, record: Any) -> None:
             nonlocal count
-            out.write(_refused_line(row, errors, record))
+            out.write(refused_line(row, errors, record))
             count += 1
 
         for line in (line for file in told for line in file.read_bytes().splitlines()):

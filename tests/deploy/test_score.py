@@ -9,6 +9,10 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
+import sys
+import termios
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +24,11 @@ import pytest
 from artifact import load
 from artifact.program import artifact_of
 from deploy.__main__ import main
-from deploy.score import files, run
+from deploy.score import files, progress, run
 from deploy.score.errors import ScoringError, TableError
 from deploy.score.rows import Asked
 from deploy.score.run import Job, score_table
+from tests.servers import CHECKOUT
 from tests.serving.artifacts import Made, breast_cancer, iris, linear, loans
 
 if TYPE_CHECKING:
@@ -149,6 +154,89 @@ def test_a_folder_of_parts_becomes_a_folder(made: Made, tmp_path: Path) -> None:
     assert rows == 200
 
 
+def test_a_folder_goes_on_behind_the_tables_that_are_done(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a second run would refuse the first table, since its output exists."""
+    frame = frame_of(made)
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate(("a", "b", "c")):
+        frame[number * 60 :][:60].to_csv(tmp_path / "in" / f"{name}.csv.gz", index=False)
+    command = ["score", str(made.path), str(tmp_path / "in"), str(tmp_path / "out"), "--jobs", "1"]
+    real = run._assemble
+
+    def full(source: Any, parts: Path, *rest: Any, **more: Any) -> int:
+        if parts.name.startswith("b"):
+            raise OSError(28, "No space left on device")
+        return real(source, parts, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "_assemble", full)
+        assert main(command) == 1
+    first = (tmp_path / "out" / "a.csv.gz").stat().st_mtime_ns
+    frame[60:][:10].to_csv(tmp_path / "in" / "b.csv.gz", index=False)
+    assert main(command) == 0
+    assert (tmp_path / "out" / "a.csv.gz").stat().st_mtime_ns == first
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{c}.csv.gz" for c in "abc"]
+    sizes = [len(pd.read_csv(tmp_path / "out" / f"{name}.csv.gz")) for name in "abc"]
+    assert sizes == [60, 10, 60]
+    assert main(command) == 2
+    assert main([*command, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("name", ["in.csv.gz", "in.jsonl.gz"])
+@pytest.mark.parametrize("damage", ["cut off", "overwritten"])
+def test_a_gzip_file_that_is_damaged_is_told_and_nothing_appears(
+    made: Made, tmp_path: Path, name: str, damage: str
+) -> None:
+    frame = frame_of(made, 3_000).assign(noise=np.random.default_rng(1).random(3_000))
+    text = frame.to_csv(index=False) if "csv" in name else frame.to_json(orient="records", lines=True)
+    packed = bytearray(gzip.compress(text.encode()))
+    if damage == "cut off":
+        packed = packed[: len(packed) // 2]
+    else:
+        packed = packed[: len(packed) // 2] + b"\xff" * 200 + packed[len(packed) // 2 + 200 :]
+    (tmp_path / name).write_bytes(bytes(packed))
+    with pytest.raises((ScoringError, TableError)):
+        score(made, tmp_path / name, tmp_path / name.replace("in", "out"))
+    assert not (tmp_path / name.replace("in", "out")).exists()
+
+
+def test_lines_of_progress_have_the_rate_and_the_time_left(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where stderr is no terminal: a log gets a line now and then, no bar."""
+    line = progress.told("in.csv", 250_000, 1_000_000, 50_000.0, "rows")
+    assert line == "in.csv: 250,000 of 1,000,000 rows (25%), 50,000 a second, 15 s left"
+    assert progress.told("in.csv", 0, 0, 0.0, "rows") == "in.csv: 0 of 0 rows (0%), 0 a second"
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    frame_of(made).to_parquet(tmp_path / "in.parquet")
+    score(made, tmp_path / "in.parquet", tmp_path / "out.parquet", progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert "74 of 200 rows (37%)" in lines[1]
+    assert len(lines) == 6
+
+
+def test_a_terminal_has_a_bar(made: Made, tmp_path: Path) -> None:
+    frame_of(made).to_csv(tmp_path / "in.csv.gz", index=False)
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    command = [sys.executable, "-m", "deploy", "score", str(made.path), str(tmp_path / "in.csv.gz")]
+    done = subprocess.Popen(
+        [*command, str(tmp_path / "out.csv"), "--jobs", "1"],
+        cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    said = b""
+    with suppress(OSError):  # the end of a terminal whose other side is closed
+        while block := os.read(ours, 65536):
+            said += block
+    os.close(ours)
+    assert done.wait() == 0
+    assert b"100%" in said
+    assert b"B/s" in said
+
+
 def test_several_processes_give_the_same_file(tmp_path: Path) -> None:
     made = breast_cancer(tmp_path / "model", trees=5)
     names = list(made.signature.names)
@@ -195,13 +283,7 @@ def test_killed_fifty_times_it_loses_and_doubles_nothing(
     expected = [i for i in range(len(rows)) if i % 997]
     found = pd.read_csv(output)
     assert found["id"].tolist() == expected
-    assert (
-        found["prediction"].tolist()
-        == [made.labels([row])[0] for row in rows[:150]] * 133
-        + made.labels(rows[: len(expected) - 150 * 133])
-        if False
-        else found["prediction"].tolist() == np.array(made.labels(rows))[expected].tolist()
-    )
+    assert found["prediction"].tolist() == np.array(made.labels(rows))[expected].tolist()
     refused = [
         json.loads(line)["row"] for line in (tmp_path / "out.csv.refused.jsonl").read_text().splitlines()
     ]

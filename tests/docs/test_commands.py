@@ -40,6 +40,7 @@ KEYS = "changes the file of keys that a server uses: tests/deploy/test_keys.py r
 INSTALLS = "changes the environment of this checkout"
 
 SCORES = "tests/deploy/test_score.py scores tables of its own"
+SCORES_SQL = "tests/deploy/test_score_sql.py scores tables of databases of its own"
 NOT_RUN = {
     "make check": TESTS,
     "make test": TESTS,
@@ -55,6 +56,10 @@ NOT_RUN = {
     ".venv/bin/python -m pre_commit install": INSTALLS,
     ".venv/bin/python -m pip install --no-deps --editable .": INSTALLS,
     ".venv/bin/python -m deploy score breast_cancer patients.parquet scored.parquet": SCORES,
+    ".venv/bin/python -m deploy score credit 'postgresql://me:$PGPASSWORD@db/shop?table=loans' "
+    "'postgresql://me:$PGPASSWORD@db/shop?table=scored_loans'": SCORES_SQL,
+    ".venv/bin/python -m deploy score credit 'sqlite:///shop.db' scored.parquet "
+    "--query 'select * from loans where decided is null' --key id": SCORES_SQL,
     "make serve": SERVES,
     "make mlflow": SERVES,
     "bentoml serve": SERVES,
