@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -211,31 +210,34 @@ def _quick_numbers(cells: "pd.Series[Any]", missing: MissingWords, marks: Marks)
     """
     if missing.numbers:
         return None
-    texts = cells.to_numpy(object, na_value="")
-    numbers = pd.to_numeric(texts, errors="coerce")
-    array = np.asarray(numbers, np.float64)
-    odd = np.flatnonzero(~np.isfinite(array))
-    if len(odd) == len(array) or any(not missing.has(text) for text in set(texts[odd].tolist())):
+    codes, found = pd.factorize(cells)  # -1 is a missing cell
+    texts: list[str] = found.to_numpy(object).tolist()
+    numbers = np.asarray(pd.to_numeric(np.array(texts, object), errors="coerce"), np.float64)
+    odd = np.flatnonzero(~np.isfinite(numbers))
+    if len(odd) == len(numbers) or any(not missing.has(texts[i]) for i in odd):
         return None
-    if np.abs(array[np.isfinite(array)]).max() > EXACT:
+    if np.abs(numbers[np.isfinite(numbers)]).max() > EXACT:
         return None
-    listed = texts.tolist()
-    if _LIKE_A_CODE.search("\n".join(listed)) and has_codes(
-        [text.strip() for text in set(listed) if not missing.has(text)]
+    if _LIKE_A_CODE.search("\n".join(texts)) and has_codes(
+        [text.strip() for text in texts if not missing.has(text)]
     ):
         return None
-    if any("e" in text.lower() for text in islice(listed, SCANNED_DOTS)):
+    spread = Tokens(codes, texts)
+    if any("e" in texts[i].lower() for i in np.unique(codes[:SCANNED_DOTS]) if i >= 0):
         return None
-    dotted = list(islice((text for text in listed if "." in text), SCANNED_DOTS))
-    if dotted and (marks.decimal == "," or marks.given):
+    with_dot = spread.spread(["." in text for text in texts], False, np.bool_).to_numpy()
+    dotted = codes[np.flatnonzero(with_dot)[:SCANNED_DOTS]]
+    if len(dotted) and (marks.decimal == "," or marks.given):
         return None
-    if may_be_codes(few := list({text.strip() for text in dotted})) is not None:
+    scanned, times = np.unique(dotted, return_counts=True)
+    few = [texts[i].strip() for i in scanned]
+    if may_be_codes(list(set(few))) is not None:
         return None
-    if are_months_of_years(few):
+    if are_months_of_years(list(set(few))):
         return None
-    if sum(either(text.strip()) for text in dotted) > (1 - CLEAR_DOTS) * len(dotted):
+    if sum(n for text, n in zip(few, times, strict=True) if either(text)) > (1 - CLEAR_DOTS) * len(dotted):
         return None
-    return pd.Series(array)
+    return spread.spread(numbers, np.nan, np.float64)
 
 
 def _as_number(

