@@ -8,18 +8,22 @@ from __future__ import annotations
 import os
 import re
 import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from artifact import manifest, runtime
+from artifact import manifest, runtime, signing
 from artifact.encode import Encoder
 from artifact.manifest import ArtifactError
 from artifact.signature import labels, probabilities
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from artifact.manifest import Artifact
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 REGISTERED = ("models:/", "runs:/")
 LOGGED = "artifacts/okamochi"
 STORED = "artifact"
+_VERSION = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/]+))")
 _TAG = re.compile(r"[a-z0-9][a-z0-9._-]*:[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -146,13 +151,28 @@ def artifact_of(source: str | Path) -> tuple[Artifact, TemporaryDirectory[str] |
         As `artifact.load`.
     """
     text = os.fspath(source)
+    trusted = signing.trusted_file()
     if text.startswith(REGISTERED):
-        downloaded = _downloaded(text)
-        return manifest.load(_artifact_in(Path(downloaded.name))), downloaded
-    folder = Path(text).expanduser()
+        signed = _signed(text) if trusted is not None else None
+        downloaded = _downloaded(text if signed is None else signed.address)
+        found = manifest.load(_artifact_in(Path(downloaded.name)))
+        if trusted is not None and signed is not None:
+            signing.check_text(
+                signed.signature,
+                found.path,
+                name=found.manifest.name,
+                version=signed.version,
+                trusted=trusted,
+                now=datetime.now(UTC),
+            )
+        return found, downloaded
+    folder, version = Path(text).expanduser(), ""
     if not folder.is_dir() and _TAG.fullmatch(text):
-        folder = _stored(text)
-    return manifest.load(_artifact_in(folder)), None
+        folder, version = _stored(text), text.partition(":")[2].partition("-")[0]
+    found = manifest.load(_artifact_in(folder))
+    if trusted is not None:
+        signing.check(found.path, name=found.manifest.name, version=version, trusted=trusted)
+    return found, None
 
 
 def _artifact_in(folder: Path) -> Path:
@@ -183,19 +203,53 @@ def _stored(tag: str) -> Path:
     return folder
 
 
-def _downloaded(address: str) -> TemporaryDirectory[str]:
+class _Signed(NamedTuple):
+    """A registered version: its address, its number and its signature, if it has one."""
+
+    address: str
+    version: str
+    signature: str | None
+
+
+def _signed(address: str) -> _Signed:
+    """The version that an address names."""
+    found = _VERSION.fullmatch(address)
+    if found is None:
+        raise ArtifactError(
+            f"{address} names no registered version, and with {signing.TRUSTED_VARIABLE} only signed ones "
+            "are opened: name one as models:/NAME/VERSION or models:/NAME@ALIAS"
+        )
+    with _mlflow(address) as mlflow:
+        client = mlflow.MlflowClient()
+        if found["alias"]:
+            version = client.get_model_version_by_alias(found["name"], found["alias"])
+        else:
+            version = client.get_model_version(found["name"], found["version"])
+    number = str(version.version)
+    # An alias may move between two calls, so the download names the version.
+    return _Signed(f"models:/{found['name']}/{number}", number, version.tags.get(signing.TAG))
+
+
+@contextmanager
+def _mlflow(address: str) -> Iterator[Any]:
+    """MLflow; what keeps it from giving what an address names is one sentence."""
     try:
-        from mlflow.artifacts import download_artifacts
+        import mlflow
         from mlflow.exceptions import MlflowException
     except ModuleNotFoundError as error:
         raise ArtifactError(
             f"{address} is an address of MLflow, and the package mlflow is not installed"
         ) from error
-    folder = TemporaryDirectory(prefix="okamochi-")
     try:
-        found = download_artifacts(artifact_uri=address, dst_path=folder.name)
+        yield mlflow
     except (MlflowException, OSError) as error:
         raise ArtifactError(f"MLflow does not give {address}: {_first_line(error)}") from error
+
+
+def _downloaded(address: str) -> TemporaryDirectory[str]:
+    folder = TemporaryDirectory(prefix="okamochi-")
+    with _mlflow(address) as mlflow:
+        found = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder.name)
     if not (Path(found) / LOGGED / manifest.MANIFEST).is_file():
         raise ArtifactError(
             f"{address} is no model that Okamochi registered; `python -m training init {address}` makes a "

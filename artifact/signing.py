@@ -19,6 +19,8 @@ import msgspec
 from artifact.key_lines import key_of, lines_of
 from artifact.manifest import MANIFEST, ArtifactError, digest
 
+TAG = "okamochi.signature"
+"""The tag of a registered version with its signature."""
 SIGNED = "signed.json"
 """The file with the signature, beside the folder of a stored artifact."""
 SIGNING_VARIABLE, DAYS_VARIABLE = "OKAMOCHI_SIGNING_KEY", "OKAMOCHI_SIGNATURE_DAYS"
@@ -218,6 +220,12 @@ def statement_of(text: str) -> Statement | None:
 # ---- checking
 
 
+def trusted_file() -> Path | None:
+    """The file of trusted keys that the environment names; None: unsigned models are opened as well."""
+    named = os.environ.get("OKAMOCHI_TRUSTED_KEYS", "").strip()
+    return Path(named).expanduser() if named else None
+
+
 def check(
     directory: Path, *, name: str, version: str, trusted: Path, now: datetime | None = None
 ) -> Statement:
@@ -227,6 +235,8 @@ def check(
     ----------
     directory
         The folder of the artifact; the signature is beside it.
+    version
+        "" where only the signature says which version it is.
     trusted
         The file of trusted keys; it is read each time, so a change needs no restart.
 
@@ -235,32 +245,74 @@ def check(
     ArtifactError
         It is not signed, or not by a trusted key, or the signature has expired or is of another artifact.
     """
+    return check_text(
+        _beside(directory),
+        directory,
+        name=name,
+        version=version,
+        trusted=trusted,
+        now=now or datetime.now(UTC),
+    )
+
+
+def check_text(
+    text: str | None, directory: Path, *, name: str, version: str, trusted: Path, now: datetime
+) -> Statement:
+    """See `check`; `text` is the signature, None if there is none."""
     try:
         keys = read_trusted(trusted)
     except SigningKeyError as error:
         raise ArtifactError(str(error)) from None
-    path = directory.parent / SIGNED
-    what = f"version {version} of {name}"
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
+    said = _by_trusted(text, directory, name=name, version=version, keys=keys, today=now.date())
+    if said.expires and now >= datetime.fromisoformat(said.expires):
         raise ArtifactError(
-            f"{what} is not signed, and with {TRUSTED_VARIABLE} only signed models are served: sign it by "
-            f"`python -m deploy sign {name}` and bundle it again"
-        ) from None
+            f"the signature of {_called(name, version)} by {said.signer!r} expired at {said.expires}: sign "
+            f"it again by `python -m deploy sign {name}` and bundle it again"
+        )
+    return said
+
+
+def distrusted(directory: Path, *, name: str, version: str, keys: dict[str, Trusted]) -> str:
+    """Why an artifact that is open was not signed by these keys; "" if it was.
+
+    A signature that has expired since counts: what is live stays until a key is taken away.
+    """
+    try:
+        text = _beside(directory)
+        _by_trusted(text, directory, name=name, version=version, keys=keys, today=datetime.now(UTC).date())
+    except (ArtifactError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _beside(directory: Path) -> str | None:
+    """The signature beside the folder of an artifact; None if there is none."""
+    path = directory.parent / SIGNED
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        return None
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
-    return check_text(text, directory, name=name, version=version, keys=keys, now=now or datetime.now(UTC))
 
 
-def check_text(
-    text: str, directory: Path, *, name: str, version: str, keys: dict[str, Trusted], now: datetime
+def _called(name: str, version: str) -> str:
+    return f"version {version} of {name}" if version else name
+
+
+def _by_trusted(
+    text: str | None, directory: Path, *, name: str, version: str, keys: dict[str, Trusted], today: date
 ) -> Statement:
-    """See `check`; `text` is the signature."""
+    """See `check`, but for the end of the signature itself."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    what = f"version {version} of {name}"
+    what = _called(name, version)
+    if text is None:
+        raise ArtifactError(
+            f"{what} is not signed, and with {TRUSTED_VARIABLE} only signed models are served: sign it by "
+            f"`python -m deploy sign {name}` and bundle it again"
+        )
     said = statement_of(text)
     if said is None:
         raise ArtifactError(f"the signature of {what} is damaged: it cannot be read")
@@ -280,19 +332,14 @@ def check_text(
             f"the signature of {what} was not made by the key of {said.signer!r} that is trusted here"
         ) from None
     own = digest(directory / MANIFEST)
-    if (said.name, said.version, said.manifest_sha256) != (name, version, own):
+    if (said.name, said.version, said.manifest_sha256) != (name, version or said.version, own):
         raise ArtifactError(
             f"the signature by {said.signer!r} is of other files: it says version {said.version} of "
             f"{said.name}, {said.manifest_sha256[:12]}..., and this is {what}, {own[:12]}..."
         )
-    if key.until is not None and now.date() > key.until:
+    if key.until is not None and today > key.until:
         raise ArtifactError(
             f"{what} is signed by {said.signer!r}, whose key is trusted until {key.until} only: sign it with "
             "another key and bundle it again"
-        )
-    if said.expires and now >= datetime.fromisoformat(said.expires):
-        raise ArtifactError(
-            f"the signature of {what} by {said.signer!r} expired at {said.expires}: sign it again by "
-            f"`python -m deploy sign {name}` and bundle it again"
         )
     return said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -244,10 +243,10 @@ def _keep_signature(version: Version, tag: str) -> None:
         signature = sign(Registry(), version)
     if signature:
         store.keep_signature(tag, signature)
-    trusted = os.environ.get("OKAMOCHI_TRUSTED_KEYS", "").strip()
-    if trusted:  # a server with these keys would refuse it later
+    trusted = signing.trusted_file()
+    if trusted is not None:  # a server with these keys would refuse it later
         path = store.path_of(tag)[0]
-        signing.check(path, name=version.name, version=version.number, trusted=Path(trusted).expanduser())
+        signing.check(path, name=version.name, version=version.number, trusted=trusted)
 
 
 def _champion(name: str, asked_as: str) -> Version:

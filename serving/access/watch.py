@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serving.access import keys
 from serving.access.check import Check
+from serving.followed import Followed
 from serving.observe import metrics
 from serving.observe.supervised import Supervised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from serving.settings import Settings
-
-logger = logging.getLogger("bentoml.okamochi")
 
 EVERY_S = 1.0
 URL_EVERY_S = 300.0
@@ -25,46 +21,11 @@ URL_UNKNOWN_S = 10.0
 """After a token with an unknown key the URL is asked again, but not more often than this."""
 
 
-class Followed:
-    """A file or URL whose content is used while it is valid.
-
-    The content is compared: a date or an inode may stay the same where the content does not, and it is small.
-    A path through a link that is moved, as in a Secret's folder, is followed with each look.
-
-    Parameters
-    ----------
-    read
-        The content; raises KeysError.
-    use
-        Lets a content hold; raises KeysError.
-    """
-
-    def __init__(self, what: str, read: Callable[[], bytes], use: Callable[[bytes], None]) -> None:
-        self._what = what
-        self._read = read
-        self._use = use
-        self._content: bytes | None = None
-        self.refusal = ""  # the reason why it is not followed
-
-    def look(self) -> None:
-        """Let a new content hold; keep the one that holds if the new one cannot be used."""
-        try:
-            content = self._read()
-            if content != self._content:
-                self._use(content)
-                if self._content is not None:
-                    logger.info("%s has changed", self._what)
-                self._content = content
-        except keys.KeysError as error:
-            if str(error) != self.refusal:
-                first = self._content is None
-                kept = "nobody is admitted by it" if first else "the keys from before hold"
-                logger.error("%s Until then %s.", error, kept)  # noqa: TRY400 - the reason needs no traceback
-            self.refusal = str(error)
-            return
-        if self.refusal:
-            logger.info("%s is followed again", self._what)
-        self.refusal = ""
+_HELD: Any = {
+    "error": keys.KeysError,
+    "kept": "the keys from before hold",
+    "none": "nobody is admitted by it",
+}
 
 
 class KeysWatch:
@@ -88,6 +49,7 @@ class KeysWatch:
                     settings.keys,
                     lambda: keys.read_bytes(path),
                     lambda content: check.replace(keys.parse(content, path)),
+                    **_HELD,
                 )
             )
         if settings.jwks:
@@ -97,6 +59,7 @@ class KeysWatch:
                 settings.jwks,
                 lambda: tokens.read(settings.jwks),
                 lambda content: check.replace_tokens(tokens.Tokens(content, settings)),
+                **_HELD,
             )
             if tokens.is_url(settings.jwks):
                 self._url = jwks
@@ -126,7 +89,7 @@ class KeysWatch:
             self.check.unknown_key = False
             self._url.look()
         every = [*self._followed, *([self._url] if self._url is not None else [])]
-        metrics.KEYS_REFUSED.set(int(any(each.refusal for each in every)))
+        metrics.keys_refused("clients", refused=any(each.refusal for each in every))
 
     def _is_due(self) -> bool:
         since = monotonic() - self._url_asked if self._url_asked else URL_EVERY_S

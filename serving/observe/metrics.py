@@ -155,9 +155,17 @@ VERSION_REFUSED = Gauge(
 
 KEYS_REFUSED = Gauge(
     "okamochi_keys_refused",
-    "1 while the file of keys cannot be used; the keys from before hold.",
+    "1 while a file of keys cannot be used; the keys from before hold.",
     multiprocess_mode="livemax",
 )
+_files_refused: set[str] = set()
+
+
+def keys_refused(what: str, *, refused: bool) -> None:
+    """Count one of the files of keys as usable or not; called from the thread that follows it."""
+    (_files_refused.add if refused else _files_refused.discard)(what)
+    KEYS_REFUSED.set(bool(_files_refused))
+
 
 AUDIT_LOST = Counter(
     "okamochi_audit_lost", "Requests that are not in the audit log, because it could not be written."

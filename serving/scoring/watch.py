@@ -13,11 +13,14 @@ import logging
 import os
 import weakref
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
+from artifact import signing
 from artifact.models_lock import CANARY, CHAMPION, FILE, LockError
 from serving.errors import without_paths
+from serving.followed import Followed
 from serving.observe import metrics
 from serving.observe.supervised import Supervised
 from serving.scoring.catalog import (
@@ -35,9 +38,9 @@ from serving.scoring.catalog import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from artifact.models_lock import Entry
+    from artifact.signing import Trusted
     from serving.scoring.catalog import Locate, Slot
     from serving.settings import Settings
 
@@ -141,7 +144,10 @@ class Watch:
         self._path = path
         self._read = read
         self._locate = locate
-        self._stamp = stamp
+        trusted = Path(settings.trusted_keys).expanduser() if settings.trusted_keys else None
+        self._signers = self._followed_signers(trusted) if trusted is not None else None
+        # A version that is refused is tried again as well when other keys are trusted.
+        self._stamp = stamp if trusted is None else lambda tag: (stamp(tag), _state(trusted))
         self._current = current
         self._publish = publish
         self._settings = settings
@@ -149,7 +155,7 @@ class Watch:
         # Of each line whose version is refused, the tag and the stamp of its stored files.
         catalog = current()
         self._refused: dict[Slot, tuple[str, object]] = {
-            entry.slot: (entry.tag, stamp(entry.tag))
+            entry.slot: (entry.tag, self._stamp(entry.tag))
             for entry in declared
             if entry.slot in catalog.not_beside or (entry.role == CHAMPION and entry.name in catalog.refused)
         }
@@ -175,8 +181,11 @@ class Watch:
             self.look()
 
     def look(self) -> None:
-        """Follow the file if it has changed; close models that no request uses any more."""
+        """Follow the files if they have changed; close models that no request uses any more."""
         self._close_unused()
+        if self._signers is not None:
+            self._signers.look()
+            metrics.keys_refused("signers", refused=bool(self._signers.refusal))
         now = self._now()
         changed = now[0] != self._seen
         if not changed and now[1] == dict(self._refused.values()):
@@ -195,6 +204,59 @@ class Watch:
     def _now(self) -> tuple[object, dict[str, object]]:
         """The states of the file and of the stored files of each tag that is refused."""
         return _state(self._path), {tag: self._stamp(tag) for tag, _ in self._refused.values()}
+
+    # ---- the keys that sign
+
+    def _followed_signers(self, path: Path) -> Followed:
+        def read() -> bytes:
+            try:
+                return path.read_bytes()
+            except OSError as error:
+                why = f"{signing.TRUSTED_VARIABLE}: {path} cannot be read: {error.strerror}."
+                raise signing.SigningKeyError(why) from None
+
+        return Followed(
+            str(path),
+            read,
+            lambda _content: self._withdraw_distrusted(signing.read_trusted(path)),
+            error=signing.SigningKeyError,
+            kept="what is live stays, and no other version is opened",
+        )
+
+    def _withdraw_distrusted(self, keys: dict[str, Trusted]) -> None:
+        """Serve no more what the keys that are trusted now did not sign."""
+        for slot, model in self._current().loaded.items():
+            of = {"name": model.name, "version": model.version}
+            reason = signing.distrusted(model.artifact.path, **of, keys=keys)
+            if reason and slot in self._current().loaded:
+                self._withdraw(slot, model, reason)
+
+    def _withdraw(self, slot: Slot, model: LiveModel, reason: str) -> None:
+        name, role = slot
+        before = self._current()
+        logger.error("the %s of model %s (%s) is served no more: %s", role, name, model.tag, reason)
+        self._refused[slot] = model.tag, self._stamp(model.tag)
+        if role == CHAMPION:
+            gone = {beside: found for beside, found in before.beside.items() if beside[0] == name}
+            for beside, found in gone.items():  # nothing stands beside a champion that is away
+                self._refused[beside] = found.model.tag, self._stamp(found.model.tag)
+            catalog = replace(
+                before,
+                live=without(before.live, name),
+                refused={**before.refused, name: reason},
+                beside={beside: found for beside, found in before.beside.items() if beside not in gone},
+                not_beside={
+                    **before.not_beside,
+                    **{beside: Held(found.model.tag, reason) for beside, found in gone.items()},
+                },
+            )
+            metrics.MODEL_REFUSED.labels(name).set(1)
+        else:
+            held = {**before.not_beside, slot: Held(model.tag, reason)}
+            catalog = replace(before, beside=without(before.beside, slot), not_beside=held)
+        self._put(catalog)
+        self._mark(name)
+        self._retire_replaced(before)
 
     # ---- the file
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from artifact import signing
-from artifact.manifest import MANIFEST, ArtifactError
+from artifact import load, signing
+from artifact.manifest import MANIFEST, ArtifactError, digest
 from artifact.signing import SIGNED, SigningKeyError, check, make_key, read_trusted, sign
 from deploy.__main__ import main
 from serving import bento
@@ -213,6 +214,57 @@ def test_a_signing_key_that_cannot_be_used_is_one_sentence(
         sign(artifact, name="linear", version="3")
 
 
+def opening(source: Path | str) -> str:
+    """Why a program does not open an artifact; "" if it does."""
+    try:
+        load(source)
+    except ArtifactError as error:
+        return str(error)
+    return ""
+
+
+def test_a_program_opens_what_a_server_would_serve(
+    artifact: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same setting, with the same sentences; of a folder, only its signature knows the version."""
+    assert opening(artifact) == ""
+    monkeypatch.setenv("OKAMOCHI_TRUSTED_KEYS", str(keys))
+    assert "linear is not signed" in opening(artifact)
+    for version in ("3", "4"):
+        put(artifact, sign(artifact, name="linear", version=version))
+        assert opening(artifact) == ""
+    put(artifact, sign(artifact, name="other", version="3"))
+    assert "is of other files" in opening(artifact)
+    whole = sign(artifact, name="linear", version="3")
+    put(artifact, whole.replace("release", "stranger"))
+    assert "which is none of the keys" in opening(artifact)
+    monkeypatch.setenv("OKAMOCHI_SIGNATURE_DAYS", "0.0000001")
+    put(artifact, sign(artifact, name="linear", version="3"))
+    assert "by 'release' expired at" in opening(artifact)
+    put(artifact, whole)
+    shutil.rmtree(artifact)
+    linear(artifact, slope=3)
+    assert "is of other files" in opening(artifact)
+    keys.unlink()
+    assert "OKAMOCHI_TRUSTED_KEYS" in opening(artifact)
+
+
+def test_a_tag_says_which_version_must_be_signed(
+    made: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OKAMOCHI_TRUSTED_KEYS", str(keys))
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    version = f"3-{digest(made / MANIFEST)[:12]}"
+    stored = tmp_path / "models" / "okamochi-linear" / version / "artifact"
+    shutil.copytree(made, stored)
+    tag = f"okamochi-linear:{version}"
+    assert "version 3 of linear is not signed" in opening(tag)
+    put(stored, sign(made, name="linear", version="2"))
+    assert "it says version 2 of linear" in opening(tag)
+    put(stored, sign(made, name="linear", version="3"))
+    assert opening(tag) == ""
+
+
 def test_the_command_makes_a_key_and_never_overwrites_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,10 +281,10 @@ def test_the_command_makes_a_key_and_never_overwrites_one(
     assert not (tmp_path / "other").exists()
 
 
-def test_a_running_server_takes_no_version_that_is_not_signed(
+def test_a_running_server_takes_no_version_that_is_not_signed_and_keeps_none_whose_key_was_revoked(
     artifact: Path, keys: Path, tmp_path: Path
 ) -> None:
-    """What it serves stays; once the signature is there, the version goes live."""
+    """What it serves stays; once the signature is there, the version goes live; without the key it goes."""
     work = tmp_path / "work"
     prepare(work, {"linear": (artifact, "1")})
 
@@ -266,3 +318,13 @@ def test_a_running_server_takes_no_version_that_is_not_signed(
         os.utime(lock)
         assert until(lambda found: found["models"][0]["version"] == "2")["models"][0]["version"] == "2"
         assert told()["not_live"] in ({}, [])
+
+        trusted = keys.read_text()
+        keys.write_text(make_key(tmp_path / "another", "another") + "\n")
+        said = until(lambda found: not found["models"])
+        assert "is signed by 'release', which is none of the keys" in json.dumps(said["not_live"])
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{server.url}/predict", data=b'{"x": 1}')
+        assert refused.value.code == 503
+        keys.write_text(trusted)
+        assert until(lambda found: found["models"])["models"][0]["version"] == "2"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from artifact import signing
 from artifact.manifest import ArtifactError
 from artifact.models_lock import CHAMPION
 from serving import declared
@@ -41,7 +42,8 @@ class Store:
         return self.folders[tag], {"version": tag.rpartition(":")[2]}
 
     def stamp(self, tag: str) -> object:
-        files = sorted(self.folders[tag].rglob("*")) if tag in self.folders else []
+        folder = self.folders.get(tag)
+        files = sorted([*folder.rglob("*"), *folder.parent.glob(signing.SIGNED)]) if folder else []
         return [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
 
 
@@ -93,7 +95,11 @@ def run(
 
     def start(content: str = "linear linear:1\n", **options: Any) -> Running:
         settings = Settings(**options)
-        store = Store({tag: Path(shutil.copytree(path, tmp_path / tag)) for tag, path in kept.items()})
+        copies = {tag: shutil.copytree(path, tmp_path / tag / "artifact") for tag, path in kept.items()}
+        store = Store({tag: Path(copy) for tag, copy in copies.items()})
+        for tag, copy in store.folders.items() if signing.configured() else ():
+            name, _, version = tag.partition(":")
+            (copy.parent / signing.SIGNED).write_text(signing.sign(copy, name=name, version=version))
         lock = tmp_path / "models.lock"
         lock.write_text(content)
         read = partial(declared.read, lock, settings.models)

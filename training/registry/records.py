@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from artifact import signing
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -13,10 +15,9 @@ SHADOW, CANARY = "shadow", "canary"
 """The aliases of a version."""
 CANARY_PERCENT = "okamochi.canary_percent"
 """Tag of a version: the percentage of the callers that it answers as a canary."""
+SIGNATURE = signing.TAG
 UNMEASURED = "okamochi.unmeasured"
 """Tag of a version that no table measured, with the reason."""
-SIGNATURE = "okamochi.signature"
-"""Tag of a version with the signature of its artifact, as `artifact.signing` makes it."""
 SOURCE = "python -m training"
 """What each run of ours names as its source, perhaps with a verb, which tells our models from others."""
 
