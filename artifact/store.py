@@ -77,6 +77,11 @@ def find(name: str, *, version: str, run_id: str) -> str | None:
     return None
 
 
+def tags_of(name: str) -> list[str]:
+    """The tags that the store has of a use case, whether their files are whole or not."""
+    return [f"{folder.parent.name}:{folder.name}" for folder in _versions(model_name(name))]
+
+
 def all_models() -> Iterator[tuple[str, Path, dict[str, Any]]]:
     """Each model that was put here and is whole: its tag, the folder of its artifact, its metadata."""
     models = Path(bentoml_home()) / "models"

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from serving.http.gateway import Gateway
     from serving.http.routes import Live
     from serving.scoring.catalog import Catalog
+    from serving.scoring.repository import Repository
     from serving.scoring.watch import Watch
+    from serving.shared import Shared
 
 logger = logging.getLogger("bentoml.okamochi")
 
@@ -266,12 +269,24 @@ def locked_models(folder: Path) -> list[Entry]:
     Raises
     ------
     BentoMLException
-        There is nothing to serve, or a line of `models.lock` cannot be read.
+        There is nothing to serve, or a line of `models.lock` cannot be read. A worker that takes the place of
+        another one then serves what the workers of its server served last.
     """
     try:
         return declared.read(lock_of(folder), settings().models)
     except models_lock.LockError as error:
-        raise BentoMLException(str(error)) from None
+        served = [] if _serve_command() is not None else _served()
+        if not served:
+            raise BentoMLException(str(error)) from None
+        return served
+
+
+def _served() -> list[Entry]:
+    """What the workers of this server served last; nothing in the process of `bentoml serve`."""
+    from serving.scoring import orders
+    from serving.shared import Shared
+
+    return orders.served(Shared.of_server())
 
 
 def _service_class() -> Any:
@@ -324,14 +339,28 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
     def settings(self) -> Settings:
         return settings()
 
+    @cached_property
+    def shared(self) -> Shared:
+        """What this worker shares with the others."""
+        from serving.shared import Shared
+
+        return Shared.of_server()
+
     def _load(self) -> Catalog:
         """Open the models."""
         from artifact import store
-        from serving.scoring import catalog
+        from serving.scoring import catalog, orders
 
-        champions = [entry[:2] for entry in self.inner.models if entry.role == models_lock.CHAMPION]
-        beside = [entry for entry in self.inner.models if entry.role != models_lock.CHAMPION]
-        return catalog.load(champions, store.path_of, self.settings, beside)
+        found = orders.wanted(self.inner.models, orders.read(self.shared))
+        models = catalog.load(
+            [entry[:2] for entry in found.entries if entry.role == models_lock.CHAMPION],
+            store.path_of,
+            self.settings,
+            [entry for entry in found.entries if entry.role != models_lock.CHAMPION],
+            {entry.slot: entry for entry in orders.served(self.shared)},
+        )
+        default = found.names[0] if found.names[0] in found.unloaded else models.default
+        return replace(models, unloaded=found.unloaded, default=default)
 
     def _keys(self) -> KeysWatch:
         """Have requests checked by the file of keys, from now on."""
@@ -357,7 +386,15 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
             current=lambda: gateway.catalog,
             publish=gateway.publish,
             settings=self.settings,
+            shared=self.shared,
         )
+
+    def _repository(self, gateway: Gateway, watch: Watch) -> Repository:
+        """What loads and unloads models by order."""
+        from artifact import store
+        from serving.scoring.repository import Repository
+
+        return Repository(watch, self.shared, lambda: gateway.catalog, store.tags_of)
 
     def to_asgi(self, is_main: bool = True) -> App:
         """The application of one worker; BentoML calls this right before it starts uvicorn."""
@@ -393,6 +430,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
             lane.audit = Audit(Path(self.settings.audit_log))
         if self.settings.watch_s:
             gateway.watch = self._watch(gateway)
+            gateway.repository = self._repository(gateway, gateway.watch)
         if guards.usable(guards.UVICORN):
             from serving.http import express
 

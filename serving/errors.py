@@ -39,6 +39,7 @@ Reason = (
         "method_not_allowed",
         "model_failed",
         "model_refused",
+        "model_unloaded",
         "no_background",
         "no_credentials",
         "not_finite",

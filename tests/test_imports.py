@@ -80,7 +80,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"scoring"},
         {"observe", "prediction_log.remembering"},
         {"access"},
-        {"declared", "errors", "followed", "guards", "ids", "waiting", "settings", "signals"},
+        {"declared", "errors", "followed", "guards", "ids", "waiting", "settings", "shared", "signals"},
     ),
 }
 """The topics of a package (its folders, and its modules beside them) from the top down: each may import those

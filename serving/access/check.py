@@ -261,6 +261,30 @@ def demand(principal: Principal | None, right: str) -> None:
         )
 
 
+def demand_admin(principal: Principal | None, *, keys: bool, local: bool) -> None:
+    """Refuse a caller who may not change what is served.
+
+    Parameters
+    ----------
+    keys
+        Whether the server requires keys. Without them, whoever is at the machine is its administrator.
+    local
+        Whether the client is on this machine, and no web page of another site has sent its request.
+
+    Raises
+    ------
+    Problem
+        403.
+    """
+    demand(principal, "admin")
+    if not keys and not local:
+        raise Problem(
+            403,
+            "This needs the right 'admin'. The server has no keys, so only a client on its own machine has "
+            "it; set OKAMOCHI_KEYS to give it to others.",
+        )
+
+
 def _authorize(principal: Principal, need: Need, request: AccessRequest) -> None:
     """Refuse what the key is not for, in the same words whether the model exists or not.
 

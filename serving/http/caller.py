@@ -40,6 +40,27 @@ def presence_of(scope: Scope) -> Presence:
     return presence
 
 
+PROXIED = (b"forwarded", b"x-forwarded-for", b"x-real-ip")
+SAME_SITE = (b"same-origin", b"none")
+
+
+def is_local(scope: Scope) -> bool:
+    """Whether the client is a program on this machine, or a page that this server itself has sent.
+
+    A browser says by `Sec-Fetch-Site` that a page of another site sends the request, and a proxy on this
+    machine by its headers that somebody else does.
+    """
+    client = scope.get("client")
+    try:
+        local = client is not None and ip_address(str(client[0]).partition("%")[0]).is_loopback
+    except ValueError:
+        local = False
+    return local and not any(
+        name in PROXIED or (name == b"sec-fetch-site" and value not in SAME_SITE)
+        for name, value in scope["headers"]
+    )
+
+
 def caller_of(scope: Scope, principal: Principal | None) -> str:
     """Who asks: the principal, else the address at the other end of the connection.
 

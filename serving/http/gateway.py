@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from serving.access.check import demand_admin
 from serving.errors import Problem, method_not_allowed, server_failed
 from serving.http import access, pages
 from serving.http.asgi import close_unless_read, read_body, send_reply
-from serving.http.caller import CERTIFICATE, caller_of, presence_of
+from serving.http.caller import CERTIFICATE, caller_of, is_local, presence_of
 from serving.http.docs_page import docs_page
 from serving.http.fair_queue import FairQueue, Place
 from serving.http.head import as_sent, name_request, read_head, request_id_of
@@ -29,6 +30,7 @@ from serving.observe.scrapes import Scrapes
 from serving.observe.supervised import Pool
 from serving.prediction_log import capture, feedback
 from serving.protocols import Endpoint, Head, Protocol, Reply, data_plane, problem_reply
+from serving.protocols.oip import repository as model_repository
 from serving.protocols.registry import PROTOCOLS
 from serving.roles.roles import Roles, alone
 from serving.waiting import Until, unless_left
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from serving.observe.traces import Tracer
     from serving.roles.canary import Split
     from serving.scoring.catalog import Catalog, LiveModel
+    from serving.scoring.repository import Repository
     from serving.scoring.scores import Scores
     from serving.scoring.watch import Watch
     from serving.settings import Settings
@@ -67,10 +70,13 @@ class Gateway:
         Changes what is live while the server runs, if it is set before the server starts.
     keys
         Follows the file of keys, if it is set before the server starts.
+    repository
+        Loads and unloads models by order, if it is set before the server starts.
     """
 
     watch: Watch | None = None
     keys: KeysWatch | None = None
+    repository: Repository | None = None
 
     def __init__(
         self,
@@ -276,6 +282,12 @@ class Gateway:
                 if found is None:
                     return
                 reply = found
+            elif method == "POST" and model_repository.is_route(path):
+                name = "repository"
+                answered = await self._change_models(context, scope, receive)
+                if answered is None:
+                    return
+                reply = answered
             else:
                 reply = await self._page(routes, page, path, method)
                 if reply.status >= 400:  # a protocol's own way to say that the server is not ready
@@ -311,7 +323,12 @@ class Gateway:
         raise method_not_allowed(method, path, allowed)
 
     def _allowed(self, routes: Routes, path: str) -> tuple[str, ...]:
-        if path in routes.endpoints or path == feedback.ROUTE or self._refused(routes.catalog, path):
+        if (
+            path in routes.endpoints
+            or path == feedback.ROUTE
+            or model_repository.is_route(path)
+            or self._refused(routes.catalog, path)
+        ):
             return ("POST", "OPTIONS")
         if path in routes.pages or path in self._passed_on:
             return ("GET", "HEAD", "OPTIONS")
@@ -370,6 +387,21 @@ class Gateway:
         caller = caller_of(scope, context.principal)
         return await self._feedback_queue.answer(caller, until, work, presence)
 
+    async def _change_models(self, context: RequestContext, scope: Scope, receive: Receive) -> Reply | None:
+        """The reply to a request about the models that are loaded, or None for a client that has left."""
+        path = scope["path"]
+        if path != model_repository.INDEX:
+            demand_admin(context.principal, keys=access.required(), local=is_local(scope))
+        context.head = read_head(scope["headers"], model_repository.CONTENT_TYPES)
+        most = min(model_repository.MAX_BYTES, self.settings.max_body_bytes)
+        body = await read_body(receive, context.head.length, most)
+        if body is None:
+            return None
+        if self.repository is None:
+            raise Problem(403, "OKAMOCHI_WATCH_S=0: this server does not change its models while it runs.")
+        answer = partial(model_repository.answer, self.repository, path, body)
+        return await asyncio.get_running_loop().run_in_executor(None, answer)
+
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def tell(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
@@ -406,6 +438,7 @@ def _not_live(catalog: Catalog) -> list[dict[str, str | None]]:
     found: list[dict[str, str | None]] = [
         {"name": name, "reason": why} for name, why in catalog.refused.items()
     ]
+    found += [{"name": name, "reason": "an administrator has unloaded it"} for name in catalog.unloaded]
     found += [{"name": name, "tag": held.tag, "reason": held.reason} for name, held in catalog.held.items()]
     found += [
         {"name": name, "role": role, "tag": held.tag, "reason": held.reason}

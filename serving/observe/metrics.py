@@ -32,6 +32,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from artifact.models_lock import ROLES
 from serving import guards
+from serving.shared import alive
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -483,17 +484,7 @@ def forget_dead_workers() -> set[int]:
         return dead
     for path in Path(folder).glob("gauge_live*_*.db"):
         found = re.fullmatch(r"gauge_live\w+_(\d+)\.db", path.name)
-        if found and not _alive(int(found[1])):
+        if found and not alive(int(found[1])):
             path.unlink(missing_ok=True)
             dead.add(int(found[1]))
     return dead
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -137,7 +137,7 @@ class Protocol(typing.Protocol):
         """A problem in the shape of this protocol."""
 
     def refused(self, path: str, catalog: Catalog) -> str:
-        """The name of the refused model whose prediction route this path is; "" if there is none."""
+        """The name of the refused or unloaded model whose prediction route this path is; "" if none."""
 
     def not_found(self, path: str, catalog: Catalog) -> Problem | None:
         """The problem for an unknown path; None for the gateway's own."""

@@ -86,8 +86,8 @@ class Score:
         return problem_reply(problem)
 
     def refused(self, path: str, catalog: Catalog) -> str:
-        """The default model, if it was refused."""
-        return catalog.default if path == ROUTE and catalog.default in catalog.refused else ""
+        """The default model, if it is refused or unloaded."""
+        return catalog.default if path == ROUTE and catalog.not_served(catalog.default) else ""
 
     def not_found(self, path: str, catalog: Catalog) -> Problem | None:  # noqa: ARG002 - the gateway's problem is enough
         """Nothing more than the gateway's own problem."""

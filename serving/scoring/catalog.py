@@ -225,6 +225,8 @@ class Catalog:
         The shadows and canaries, by name and role; the champion of each is live.
     not_beside
         By name and role, the shadows and canaries that models.lock names and the server has not loaded.
+    unloaded
+        The names of models.lock that an administrator has unloaded.
     """
 
     live: dict[str, LiveModel]
@@ -234,6 +236,7 @@ class Catalog:
     lock: str = ""
     beside: Mapping[Slot, Beside] = field(default_factory=dict)
     not_beside: Mapping[Slot, Held] = field(default_factory=dict)
+    unloaded: tuple[str, ...] = ()
 
     def model(self, name: str) -> LiveModel:
         """The live model of a name.
@@ -241,11 +244,18 @@ class Catalog:
         Raises
         ------
         Problem
-            404 for an unknown name, 503 for a refused model.
+            404 for an unknown name or one that is unloaded, 503 for a refused model.
         """
         found = self.live.get(name)
         if found is not None:
             return found
+        if name in self.unloaded:
+            raise Problem(
+                404,
+                f"Model {name!r} was unloaded; POST /v2/repository/models/{name}/load brings it back.",
+                reason="model_unloaded",
+                model=name,
+            )
         if name in self.refused or name in self.held:
             why = self.refused.get(name) or self.held[name].reason
             raise Problem(
@@ -272,6 +282,10 @@ class Catalog:
     @property
     def names(self) -> list[str]:
         return [*self.live, *self.refused]
+
+    def not_served(self, name: str) -> bool:
+        """Whether this is the name of a model that is declared, and refused or unloaded."""
+        return name in self.refused or name in self.unloaded
 
     @property
     def of_rows(self) -> dict[str, LiveModel]:
@@ -326,6 +340,7 @@ def load(
     locate: Locate,
     settings: Settings,
     beside: Iterable[Entry] = (),
+    served: Mapping[Slot, Entry] | None = None,
 ) -> Catalog:
     """Verify, open and warm up models.
 
@@ -335,22 +350,37 @@ def load(
         Name and tag of each champion, the default first. A refused model leaves the others live.
     beside
         The shadows and canaries; a refused one leaves the server ready.
+    served
+        What other workers of the server serve, by name and role: it takes the place of a version that is
+        refused.
     """
+    served = served or {}
     live: dict[str, LiveModel] = {}
     refused: dict[str, str] = {}
+    held: dict[str, Held] = {}
     default = ""
     for name, tag in declared:
         default = default or name
         model, reason = open_or_reason(name, tag, locate, settings)
+        other = served.get((name, CHAMPION))
+        if model is None and other is not None and other.tag != tag:
+            model, _ = open_or_reason(name, other.tag, locate, settings)
+            if model is not None:
+                held[name] = Held(tag, reason)
+                logger.error("model %s: version %s is served instead", name, model.version)
         if model is not None:
             live[name] = model
             model.announce()
         else:
             refused[name] = reason
             metrics.MODEL_REFUSED.labels(name).set(1)
-    catalog = Catalog(live, refused, default)
+    catalog = Catalog(live, refused, default, held)
     for entry in beside:
         catalog = with_beside(catalog, entry, None, locate, settings)[0]
+        other = served.get(entry.slot)
+        if entry.slot in catalog.not_beside and other is not None and other.tag != entry.tag:
+            not_beside = catalog.not_beside
+            catalog = replace(with_beside(catalog, other, None, locate, settings)[0], not_beside=not_beside)
     return catalog
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import threading
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from artifact import signing
-from artifact.models_lock import CANARY, CHAMPION, FILE, LockError
+from artifact.models_lock import CANARY, CHAMPION, FILE, Entry, LockError
 from serving.errors import without_paths
 from serving.followed import Followed
 from serving.observe import metrics
 from serving.observe.supervised import Supervised
+from serving.scoring import orders
 from serving.scoring.catalog import (
     Beside,
     Catalog,
@@ -39,10 +41,11 @@ from serving.scoring.catalog import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from artifact.models_lock import Entry
     from artifact.signing import Trusted
     from serving.scoring.catalog import Locate, Slot
+    from serving.scoring.orders import Wanted
     from serving.settings import Settings
+    from serving.shared import Shared
 
 logger = logging.getLogger("bentoml.okamochi")
 
@@ -51,6 +54,8 @@ SETTLE_S = 0.3
 UNUSED_WAIT_S = 5.0
 """How long the next model waits for the previous one to be closed, so that few are open at once."""
 LOOK_UNUSED_S = 0.1
+ORDERS_EVERY_S = 0.25
+"""How often a worker looks for orders that another one was given."""
 
 
 # ---- policy: what is wanted and what is live in, what to do out
@@ -67,35 +72,52 @@ class Plan(NamedTuple):
         The names that stay or may come, in the order of the file; all others go.
     keep_beside
         The same for shadows and canaries.
+    unloaded
+        The names that go because an administrator said so.
+    default
+        The name that routes without one mean, if it stays or is unloaded.
     """
 
     open: list[Entry]
     keep: tuple[str, ...]
     keep_beside: frozenset[Slot]
+    unloaded: tuple[str, ...] = ()
+    default: str = ""
 
 
-def plan(wanted: Sequence[Entry], loaded: Mapping[Slot, tuple[str, float]]) -> Plan:
-    """Compare the lines of `models.lock`, champions first, with tags and percentages that are loaded."""
+def plan(wanted: Wanted, loaded: Mapping[Slot, tuple[str, float]]) -> Plan:
+    """Compare what is to be served with the tags and percentages that are loaded."""
     return Plan(
-        [entry for entry in wanted if loaded.get(entry.slot) != (entry.tag, entry.percent)],
-        tuple(entry.name for entry in wanted if entry.role == CHAMPION),
-        frozenset(entry.slot for entry in wanted if entry.role != CHAMPION),
+        [entry for entry in wanted.entries if loaded.get(entry.slot) != (entry.tag, entry.percent)],
+        tuple(entry.name for entry in wanted.entries if entry.role == CHAMPION),
+        frozenset(entry.slot for entry in wanted.entries if entry.role != CHAMPION),
+        wanted.unloaded,
+        wanted.names[0],
     )
 
 
 def arranged(catalog: Catalog, steps: Plan) -> Catalog:
-    """The catalog with what a plan keeps, in its order; with all of its names if no model would be live."""
+    """The catalog with what a plan keeps, in its order.
+
+    A file leaves at least one model live: it keeps all of the names if it would take the last one away. An
+    administrator may unload the last one.
+    """
     live = {name: catalog.live[name] for name in steps.keep if name in catalog.live}
-    if not live:
-        return replace(catalog, lock="")
+    last = {} if live else {name: model for name, model in catalog.live.items() if name not in steps.unloaded}
+    if last:
+        beside = {slot: found for slot, found in catalog.beside.items() if slot[0] in last}
+        return replace(catalog, live=last, beside=beside, lock="", unloaded=steps.unloaded)
     refused = {name: catalog.refused[name] for name in steps.keep if name in catalog.refused}
     held = {name: catalog.held[name] for name in steps.keep if name in catalog.held}
-    default = next(name for name in steps.keep if name in live or name in refused)
+    first = [name for name in steps.keep if name in live or name in refused]
+    default = steps.default if steps.default in steps.unloaded or not first else first[0]
     beside = {
         slot: found for slot, found in catalog.beside.items() if slot in steps.keep_beside and slot[0] in live
     }
     not_beside = {slot: found for slot, found in catalog.not_beside.items() if slot in steps.keep_beside}
-    return Catalog(live, refused, default, held, beside=beside, not_beside=not_beside)
+    return Catalog(
+        live, refused, default, held, beside=beside, not_beside=not_beside, unloaded=steps.unloaded
+    )
 
 
 # ---- the watch
@@ -127,6 +149,8 @@ class Watch:
         The catalog that is live.
     publish
         Makes a catalog live.
+    shared
+        Has the orders of administrators, and what the other workers do.
     """
 
     def __init__(
@@ -140,6 +164,7 @@ class Watch:
         current: Callable[[], Catalog],
         publish: Callable[[Catalog], None],
         settings: Settings,
+        shared: Shared,
     ) -> None:
         self._path = path
         self._read = read
@@ -151,14 +176,19 @@ class Watch:
         self._current = current
         self._publish = publish
         self._settings = settings
+        self._shared = shared
+        self._wake = threading.Event()
+        self.lines = list(declared)  # of the file when it could be followed last
         self._seen: object = None  # the state of the file that was followed last
         # Of each line whose version is refused, the tag and the stamp of its stored files.
         catalog = current()
         self._refused: dict[Slot, tuple[str, object]] = {
             entry.slot: (entry.tag, self._stamp(entry.tag))
-            for entry in declared
-            if entry.slot in catalog.not_beside or (entry.role == CHAMPION and entry.name in catalog.refused)
+            for entry in orders.wanted(declared, orders.read(shared)).entries
+            if entry.slot in catalog.not_beside
+            or (entry.role == CHAMPION and (entry.name in catalog.refused or entry.name in catalog.held))
         }
+        self._followed_orders: object = None  # the state of the orders that were followed last
         self._unused: list[_Unused] = []
         self._thread = Supervised("models", self._run)
 
@@ -167,39 +197,93 @@ class Watch:
         metrics.VERSION_REFUSED.labels("").set(0)  # from 0, so that the first refusal is an increase
         for name in self._current().live:
             self._mark(name)
+        self._tell(0)
         self._thread.start()
 
     def close(self) -> None:
         """End the thread, and close what is live no more."""
+        self._thread.ended.set()
+        self._wake.set()
         self._thread.close()
         for unused in self._unused:
             unused.parts.close()
         self._unused.clear()
 
     def _run(self) -> None:
-        while not self._thread.ended.wait(self._settings.watch_s):
-            self.look()
+        due = monotonic() + self._settings.watch_s
+        while not self._thread.ended.is_set():
+            self._wake.wait(min(max(due - monotonic(), 0.01), ORDERS_EVERY_S))
+            self._wake.clear()
+            if monotonic() >= due or self._shared.state(orders.ORDERS) != self._followed_orders:
+                self.look()
+                due = monotonic() + self._settings.watch_s
+
+    def declared(self) -> list[Entry]:
+        """The lines of the file, or those that it had when it could be followed last."""
+        try:
+            return list(self._read())
+        except LockError:
+            return self.lines
+
+    def wake(self) -> None:
+        """Have the orders followed at once; called from any thread."""
+        self._wake.set()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server ends."""
+        return self._thread.ended.is_set()
 
     def look(self) -> None:
-        """Follow the files if they have changed; close models that no request uses any more."""
+        """Follow files and orders that have changed; close models that no request uses any more."""
         self._close_unused()
         if self._signers is not None:
             self._signers.look()
             metrics.keys_refused("signers", refused=bool(self._signers.refusal))
         now = self._now()
         changed = now[0] != self._seen
-        if not changed and now[1] == dict(self._refused.values()):
+        ordered = self._shared.state(orders.ORDERS)
+        if not changed and now[1] == dict(self._refused.values()) and ordered == self._followed_orders:
             return
-        if self._thread.ended.wait(SETTLE_S) or self._now() != now:
+        if changed and (self._thread.ended.wait(SETTLE_S) or self._now() != now):
             return  # something is being written: looked at again in a moment
         try:
-            wanted = self._read()
+            self.lines = list(self._read())
         except LockError as error:
             if changed:
                 self._hold_all(str(error))
+            if ordered != self._followed_orders:
+                lock = self._current().lock
+                self._follow_orders(ordered)
+                self._put(replace(self._current(), lock=lock))
         else:
-            self._follow(wanted, again=changed and self._seen is not None)
+            metrics.VERSION_REFUSED.labels("").set(0)
+            self._follow_orders(ordered, again=changed and self._seen is not None)
         self._seen = now[0]
+
+    def _follow_orders(self, ordered: object, *, again: bool = False) -> None:
+        """Follow the lines as the orders change them."""
+        found = orders.read(self._shared)
+        wanted = orders.wanted(self.lines, found)
+        self._follow(wanted, again=again or ordered != self._followed_orders)
+        self._followed_orders = ordered
+        self._tell(found.number, wanted.entries)
+
+    def _tell(self, number: int, entries: Sequence[Entry] = ()) -> None:
+        """Say to the other workers what this one serves, and what of these lines it has refused."""
+        catalog = self._current()
+        refused = {held.tag: held.reason for held in (*catalog.held.values(), *catalog.not_beside.values())}
+        for entry in entries:
+            if entry.role == CHAMPION and entry.name in catalog.refused:
+                refused[entry.tag] = catalog.refused[entry.name]
+        loaded = {
+            slot: Entry(slot[0], tag, slot[1], percent) for slot, (tag, percent) in self._loaded().items()
+        }
+        try:
+            orders.remember_served(self._shared, self.lines, loaded)
+            orders.tell_followed(self._shared, orders.Followed(number, refused))
+        except OSError as error:
+            logger.warning("what this worker serves is not told to the other workers: %s", error.strerror)
 
     def _now(self) -> tuple[object, dict[str, object]]:
         """The states of the file and of the stored files of each tag that is refused."""
@@ -266,8 +350,7 @@ class Watch:
         metrics.VERSION_REFUSED.labels("").set(1)
         self._put(replace(self._current(), lock=without_paths(reason, str(self._path.parent))))
 
-    def _follow(self, wanted: Sequence[Entry], *, again: bool) -> None:
-        metrics.VERSION_REFUSED.labels("").set(0)
+    def _follow(self, wanted: Wanted, *, again: bool) -> None:
         steps = plan(wanted, self._loaded())
         for slot in self._refused.keys() - {entry.slot for entry in steps.open}:
             self._forget(slot)
@@ -489,6 +572,7 @@ def _content(catalog: Catalog) -> object:
         catalog.lock,
         beside,
         catalog.not_beside,
+        catalog.unloaded,
     )
 
 

@@ -69,6 +69,8 @@ async def ask(
     path: str,
     body: bytes | list[bytes] = b"",
     headers: dict[str, str] | None = None,
+    *,
+    client: str = "",
 ) -> Answer:
     """One request to an ASGI application, its body in one or several messages."""
     parts = [body] if isinstance(body, bytes) else list(body)
@@ -93,6 +95,7 @@ async def ask(
         "method": method,
         "path": path,
         "headers": [(key.lower().encode(), value.encode()) for key, value in (headers or {}).items()],
+        "client": (client, 1) if client else None,
     }
     await gateway(scope, receive, send)
     start, *rest = sent

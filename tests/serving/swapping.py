@@ -17,8 +17,10 @@ from artifact.models_lock import CHAMPION
 from serving import declared
 from serving.http.gateway import Gateway
 from serving.scoring import catalog, watch
+from serving.scoring.repository import Repository
 from serving.scoring.watch import Watch
 from serving.settings import Settings
+from serving.shared import Shared
 from tests.serving import artifacts
 from tests.serving.conftest import ask, elsewhere
 
@@ -40,6 +42,9 @@ class Store:
         if tag not in self.folders:
             raise ArtifactError(f"BentoML's model store has no {tag}")
         return self.folders[tag], {"version": tag.rpartition(":")[2]}
+
+    def tags_of(self, name: str) -> list[str]:
+        return [tag for tag in self.folders if tag.startswith(f"{name}:")]
 
     def stamp(self, tag: str) -> object:
         folder = self.folders.get(tag)
@@ -111,6 +116,7 @@ def run(
             [entry for entry in first if entry.role != CHAMPION],
         )
         gateway = Gateway(elsewhere, models, settings)
+        shared = Shared()
 
         looking = Watch(
             lock,
@@ -121,7 +127,9 @@ def run(
             current=lambda: gateway.catalog,
             publish=gateway.publish,
             settings=settings,
+            shared=shared,
         )
+        gateway.repository = Repository(looking, shared, lambda: gateway.catalog, store.tags_of)
         started.append(Running(store, lock, gateway, looking))
         return started[-1]
 

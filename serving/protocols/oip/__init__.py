@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = "/v2"
 SERVER = "okamochi"
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = ("binary_tensor_data", "model_repository")
 
 _encode = msgspec.json.encode
 
@@ -89,7 +89,9 @@ class OpenInference:
                 return problem
             if len(parts) > 5 and parts[4] == "versions" and parts[5] not in catalog.versions(model.name):
                 return unknown_version(catalog, model.name, parts[5])
-        return Problem(404, f"Unknown path {path[:200]!r}; the only supported extension is {EXTENSIONS[0]}.")
+        return Problem(
+            404, f"Unknown path {path[:200]!r}; the supported extensions are {' and '.join(EXTENSIONS)}."
+        )
 
     def document(self, catalog: Catalog) -> Described:
         """Its pages, and one operation for each route."""

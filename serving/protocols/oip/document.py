@@ -32,7 +32,45 @@ def of(catalog: Catalog, root: str, paths_of: Callable[[LiveModel], Sequence[str
             ready = _page_of(f"{operation}_ready", f"{name} is ready.", {"type": "object"})
             infer = _infer(model, f"{operation}_infer")
             paths |= {path: {"get": about}, f"{path}/ready": {"get": ready}, f"{path}/infer": {"post": infer}}
-    return Described(paths, _schemas())
+    return Described(paths | _repository(catalog, root), _schemas())
+
+
+def _repository(catalog: Catalog, root: str) -> dict[str, Any]:
+    """The routes of the extension `model_repository`."""
+    index = _order("v2_repository_index", "The versions that are loaded, and those that could be.", "V2Index")
+    wanted = {"type": "object", "properties": {"ready": {"type": "boolean"}}}
+    index["requestBody"] = {"content": {"application/json": {"schema": wanted}}}
+    paths = {f"{root}/repository/index": {"post": index}}
+    config = {"type": "string", "description": "JSON, with the version in version_policy"}
+    parameters = {"type": "object", "properties": {"config": config}}
+    body = {"type": "object", "properties": {"parameters": parameters}}
+    for name in (*catalog.live, *catalog.unloaded):
+        for verb, summary in (("load", "Serve {}, in all workers."), ("unload", "Serve {} no more.")):
+            order = _order(f"v2_repository_{verb}_{name}", summary.format(name))
+            order["requestBody"] = {"content": {"application/json": {"schema": body}}}
+            paths[f"{root}/repository/models/{name}/{verb}"] = {"post": order}
+    return paths
+
+
+def _order(operation: str, summary: str, reply: str = "") -> dict[str, Any]:
+    content = schema(reply) if reply else {"type": "object"}
+    refused = {**PROBLEMS, 403: "The right `admin` is lacking.", 404: "No such model or version."}
+    refused |= {409: "The store has the version more than once.", 422: "An invalid body."}
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "parameters": HEADERS,
+        "responses": {
+            "200": {"description": "Done.", "content": {"application/json": {"schema": content}}},
+            **{
+                str(status): {
+                    "description": refused[status],
+                    "content": {"application/json": {"schema": schema("V2Error")}},
+                }
+                for status in (400, 403, 404, 409, 413, 415, 422, 503)
+            },
+        },
+    }
 
 
 def _page_of(operation: str, summary: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -118,6 +156,18 @@ def _schemas() -> dict[str, Any]:
 
     return {
         "V2Error": {"type": "object", "required": ["error"], "properties": {"error": text}},
+        "V2Index": some(
+            {
+                "type": "object",
+                "required": ["name", "version", "state", "reason"],
+                "properties": {
+                    "name": text,
+                    "version": text,
+                    "state": {"enum": ["READY", "UNAVAILABLE"]},
+                    "reason": text,
+                },
+            }
+        ),
         "V2Metadata": {
             "type": "object",
             "required": ["name", "versions", "platform", "inputs", "outputs"],

@@ -50,12 +50,12 @@ class Predict:
         return problem_reply(problem)
 
     def refused(self, path: str, catalog: Catalog) -> str:
-        """The model of the path, if it was refused."""
+        """The model of the path, if it is refused or unloaded."""
         verb, name, version = _parts_of(path)
         if verb not in VERBS or path != _route_of(verb, name, version):
             return ""
         name = name or catalog.default
-        return name if name in catalog.refused else ""
+        return name if catalog.not_served(name) else ""
 
     def not_found(self, path: str, catalog: Catalog) -> Problem | None:
         """404 with the version that is live, for another one of a live model."""

@@ -130,7 +130,7 @@ def test_triton_client_finds_the_server_and_its_models(
     assert not client.is_model_ready("nobody")
     found = client.get_server_metadata()
     assert found["name"] == "okamochi"
-    assert found["extensions"] == ["binary_tensor_data"]
+    assert found["extensions"] == ["binary_tensor_data", "model_repository"]
     about = client.get_model_metadata("iris", VERSIONS["iris"])
     assert about == client.get_model_metadata("iris")
     assert about["name"] == "iris"
@@ -148,7 +148,7 @@ def test_triton_client_is_told_what_is_not_there(client_of_triton: triton.Infere
         lambda: client_of_triton.get_model_metadata("nobody"),
         lambda: client_of_triton.get_model_metadata("iris", "999"),
         lambda: client_of_triton.get_model_config("iris"),
-        client_of_triton.get_model_repository_index,
+        client_of_triton.get_inference_statistics,
     ):
         with pytest.raises(InferenceServerException) as raised:
             call()

@@ -17,6 +17,7 @@ import pytest
 from artifact.models_lock import CANARY, CHAMPION, SHADOW, Entry
 from serving.observe import metrics
 from serving.scoring import catalog, watch
+from serving.scoring.orders import Wanted
 from serving.scoring.watch import plan
 from tests.serving import artifacts
 from tests.serving.conftest import ask
@@ -50,7 +51,8 @@ def test_what_to_do_follows_from_what_is_wanted_and_what_is_live() -> None:
         ("a", SHADOW): ("a:3", 0.0),
         ("b", CANARY): ("b:2", 5.0),
     }
-    found = plan(wanted, loaded)
+    found = plan(Wanted(wanted, ("a", "b", "c", "e"), ("e",)), loaded)
+    assert (found.default, found.unloaded) == ("a", ("e",))
     assert found.open == [wanted[0], wanted[2], wanted[4], wanted[5]]
     assert found.keep == ("a", "b", "c")
     assert found.keep_beside == {("a", SHADOW), ("b", CANARY), ("c", SHADOW)}
