@@ -16,6 +16,8 @@ LOCK = "feedback.lock"
 """The file of a folder that is locked by `flock` by whoever adds feedback or rewrites files."""
 HASH_DIGITS = 16
 MAX_TEXT = 4_096  # characters of one cell
+RANKED = "rank"
+"""The endpoint of lines whose prediction is a list of items: no outcome of one row judges them."""
 
 
 def hash_of(key: str, cell: Any) -> str | None:

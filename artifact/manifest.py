@@ -23,6 +23,7 @@ MANIFEST, SIGNATURE, GOLDEN, REFERENCE = "manifest.json", "signature.json", "gol
 CARD, ONNX, SKOPS, MODEL = "card.md", "model.onnx", "model.skops", "model.json"
 BACKGROUND, CALIBRATION = "background.json", "calibration.json"
 GOLDEN_TENSORS = "golden.tensors"
+RANKING = "ranking.npz"
 
 T = TypeVar("T")
 Score = Callable[["NDArray[np.float64]"], "NDArray[np.float64]"]

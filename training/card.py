@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from training.metrics.importances import Importance
     from training.metrics.robustness import Robustness
     from training.metrics.slices import SliceFigure
+    from training.ranking.rankers import MeasuredRanking
     from training.search.search import SearchResult
     from training.search.trial import Trial
     from training.settings import UseCase
@@ -54,6 +55,7 @@ def card(
     importances: Sequence[Importance] = (),
     coverages: Sequence[Coverage] = (),
     robust: Robustness | None = None,
+    ranked: MeasuredRanking | None = None,
     notes: Sequence[str] = (),
 ) -> str:
     """Write the card as Markdown.
@@ -70,6 +72,8 @@ def card(
         What prediction intervals, or sets of classes, come to.
     robust
         What noise does; None for a table without numbers.
+    ranked
+        How items are ranked for users; None where they are not.
     notes
         Sentences on what was cleaned or left out.
     """
@@ -88,6 +92,7 @@ def card(
     analyses += ["", *_importances(importances)] if importances else []
     analyses += ["", *coverage_lines(coverages, signature)] if coverages else []
     analyses += ["", *robustness_lines(robust, signature)] if robust is not None else []
+    analyses += ["", *ranking_lines(ranked)] if ranked is not None else []
     columns = _columns(signature.columns)
     training = f"{train_rows:,} rows of the same table; SHA-256 of the data `{digest[:16]}…`."
     sections = {
@@ -143,6 +148,45 @@ def coverage_lines(coverages: Sequence[Coverage], signature: Signature) -> list[
         f"| level | held | {size} |",
         "|---|---|---|",
         *rows,
+    ]
+
+
+_RANK_TITLES = {
+    "ndcg_at_10": "NDCG@10",
+    "recall_at_10": "Recall@10",
+    "coverage_at_10": "Coverage: items in anybody's first ten",
+}
+_BY = {
+    "rating": "the expected rating",
+    "preference": "factors of what users like (implicit least squares)",
+    "popularity": "the number of users who like an item",
+}
+
+
+def ranking_lines(ranked: MeasuredRanking) -> list[str]:
+    """How well items are ranked for users, beside the ranking by popularity."""
+    rows = [
+        f"| {title} | {ranked.figures[name]:.4g} | {ranked.baseline[name]:.4g} |"
+        for name, title in _RANK_TITLES.items()
+    ]
+    tried = ", ".join(f"{name} {value:.4g}" for name, value in ranked.tried.items())
+    about = (
+        f"`/rank` orders {len(ranked.ranking.items):,} items by {_BY[ranked.ranking.by]}. Of "
+        f"{ranked.users:,} users with a held-out rating of {ranked.relevant:g} or more, among all items that "
+        f"they had not rated in training:"
+    )
+    lost = f" {ranked.unjudged:,} such ratings are of items that training had not seen, and do not count."
+    return [
+        "### Ranking",
+        "",
+        about,
+        "",
+        "| metric (higher is better) | model | popularity |",
+        "|---|---|---|",
+        *rows,
+        "",
+        f"Chosen by NDCG@10 on ratings held out of the training rows: {tried}."
+        + (lost if ranked.unjudged else ""),
     ]
 
 

@@ -22,6 +22,7 @@ import skops.io
 from artifact import background, calibration, canary_bounds, manifest
 from artifact.encode import Encoder
 from artifact.python_model import CODE, PythonModel
+from artifact.ranking import write as write_ranking
 from artifact.trusted import TRUSTED
 from training.families.catalog import WRITERS
 from training.families.scores import scores_of
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from artifact.canary_bounds import CanaryBounds
     from artifact.manifest import Manifest, Score
+    from artifact.ranking import Ranking
     from artifact.signature import Signature
     from training.onnx.parity import Parity
 
@@ -83,6 +85,7 @@ def export(
     test_frame: pd.DataFrame,
     train_frame: pd.DataFrame | None = None,
     missed: NDArray[np.float64] | None = None,
+    ranking: Ranking | None = None,
     name: str,
     run_id: str,
     algorithm: str,
@@ -108,6 +111,8 @@ def export(
         The raw columns of the training rows, which the background of explanations is drawn from.
     missed
         How far the scores of the test rows are off, for prediction intervals.
+    ranking
+        Of a use case that ranks items for users.
     card
         The model card, Markdown.
     own
@@ -142,6 +147,8 @@ def export(
         background.write(directory, background_records(signature, train_frame, seed=seed))
     if missed is not None:
         calibration.write(directory, missed, seed=seed)
+    if ranking is not None:
+        write_ranking(directory, ranking)
     if canary is not None:
         canary_bounds.write(directory, canary)
     (directory / manifest.CARD).write_text(card, "utf-8")

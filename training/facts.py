@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from training.metrics.fairness import Fairness
     from training.metrics.importances import Importance
     from training.metrics.robustness import Robustness
+    from training.ranking.rankers import MeasuredRanking
     from training.search.search import SearchResult
     from training.search.trial import Trial
     from training.tables.data import Table
@@ -52,6 +53,7 @@ class Trained:
     groups: tuple[Fairness, ...] = ()
     robust: Robustness | None = None
     dependences: tuple[Dependence, ...] = ()
+    ranked: MeasuredRanking | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def facts_of(job: Job, made: Trained) -> Facts:
         metrics(table.task, test.truth, scores, table.classes, table.positive, signature.threshold)
         for scores in (made.scores, made.baseline)
     )
+    ranked = {} if made.ranked is None else made.ranked.figures
+    ranked_baseline = {} if made.ranked is None else made.ranked.baseline
     return Facts(
         title=f"{short_title(best)} {figures[metric]:.4g} · {table.use_case.name} · {job.began}",
         params={
@@ -91,12 +95,17 @@ def facts_of(job: Job, made: Trained) -> Facts:
             "test_rows": str(held),
             "columns": str(len(table.frame.columns)),
         },
-        figures=figures,
-        baseline={name: value for name, value in baseline.items() if np.isfinite(value)},
+        figures=figures | ranked,
+        baseline={name: value for name, value in (baseline | ranked_baseline).items() if np.isfinite(value)},
         metrics={
             f"cv_{metric}": best.score,
-            **{f"test_{name}": value for name, value in figures.items() if np.isfinite(value)},
+            **{f"test_{name}": value for name, value in (figures | ranked).items() if np.isfinite(value)},
             f"baseline_test_{metric}": baseline[metric],
+            **{
+                f"baseline_test_{name}": value
+                for name, value in ranked_baseline.items()
+                if np.isfinite(value)
+            },
         },
         data=data_of(table),
         card=_card(job, made, figures, baseline),
@@ -139,6 +148,7 @@ def _card(job: Job, made: Trained, figures: Mapping[str, float], baseline: Mappi
         groups=made.groups,
         importances=made.importances,
         robust=made.robust,
+        ranked=made.ranked,
         coverages=coverages_of(made.signature, test, made.scores),
         notes=[str(note) for note in table.notes],
     )

@@ -71,6 +71,8 @@ def settings_digest(use_case: UseCase) -> str:
         said["gate"].pop("fairness")
     if not use_case.targets:
         said.pop("targets")
+    if use_case.rank is None:
+        said.pop("rank")
     if isinstance(use_case.source, Csv | Parquet):
         said["source"]["path"] = Path(use_case.source.path).name
     if use_case.model is not None and not use_case.model.source.startswith(REGISTERED):

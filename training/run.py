@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from training.export import export
 from training.facts import Trained, about, draw, facts_of, short_title, source_tags, tags_of, trial_run
 from training.families import own
 from training.families.catalog import absent_families, not_tried
+from training.families.factors import FAMILY as FACTORS
 from training.families.scores import scores_of
 from training.freshness import key_of, with_named_version
 from training.imported.adopt import adopt
@@ -27,9 +28,11 @@ from training.metrics.metric import METRICS
 from training.metrics.robustness import robustness
 from training.owner import check_owner, columns_of
 from training.pending import Finished, only_run, pending, record, save
+from training.ranking.rankers import Plan, interactions, measured_ranking
 from training.registry.mlflow_registry import Registry
 from training.registry.place import state_folder
 from training.registry.records import CHALLENGER, CHAMPION, RegistryError, TrialRun
+from training.search.choice import best_trial
 from training.search.search import fit, search
 from training.search.search import tune as work_on_study
 from training.search.spec import SearchSpec
@@ -47,10 +50,11 @@ if TYPE_CHECKING:
     from training.decide.promote import GateResult
     from training.decide.test_set import TestSet
     from training.progress import Progress
+    from training.ranking.rankers import MeasuredRanking
     from training.registry.records import Version
     from training.search.search import SearchResult
     from training.search.trial import Trial
-    from training.settings import UseCase
+    from training.settings import Rank, UseCase
     from training.tables.data import Table
 
 
@@ -246,6 +250,11 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
     pipeline = fit(best, train_matrix, labels, signature, result.layout, seed=job.budget.seed)
     baseline = fit(result.baseline, train_matrix, labels, signature, result.layout, seed=job.budget.seed)
     made = _measured(job, signature, result, (pipeline, baseline), test_matrix)
+    if job.use_case.rank is not None:
+        job.progress.stage("ranking")
+        made = replace(
+            made, ranked=_ranked(job, job.use_case.rank, signature, result, (train_matrix, test_matrix))
+        )
     facts = facts_of(job, made)
 
     job.progress.stage("exporting and checking")
@@ -265,6 +274,7 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
         algorithm=best.title,
         metric=job.metric,
         metrics=facts.figures,
+        ranking=None if made.ranked is None else made.ranked.ranking,
         card=facts.card,
         seed=job.budget.seed,
         own=own.roots_of(job.use_case.candidates.add, job.use_case.candidates.code),
@@ -325,6 +335,22 @@ def _measured(
     )
 
 
+def _ranked(
+    job: Job,
+    rank: Rank,
+    signature: Signature,
+    result: SearchResult,
+    matrices: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> MeasuredRanking:
+    """The ranking of items for users, and its figures on the test rows."""
+    factors = [each for each in result.trials if each.family == FACTORS.name and each.state == "complete"]
+    params = best_trial(factors, job.metric, 0.0).params if factors else FACTORS.default(result.layout)
+    plan = Plan(rank, signature, result.layout, params, job.budget.seed)
+    target, test = job.test.table.target, job.test.rows
+    training = interactions(signature, rank, matrices[0], target[~test])
+    return measured_ranking(plan, training, interactions(signature, rank, matrices[1], target[test]))
+
+
 def _search(job: Job, signature: Signature, matrix: NDArray[np.float64], log: _TrialLog) -> SearchResult:
     table, budget = job.test.table, job.budget
     trials = budget.trials or job.use_case.trials
@@ -365,6 +391,7 @@ def _spec_of(test: TestSet, budget: Budget) -> SearchSpec:
         seed=budget.seed,
         storage=budget.storage,
         study_name=budget.study or f"okamochi-{use_case.name}",
+        pair=None if use_case.rank is None else use_case.rank.pair,
         own=use_case.candidates.add,
         code=use_case.candidates.code,
     )

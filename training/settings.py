@@ -42,6 +42,11 @@ LOSS_NAMES: dict[Task, tuple[str, ...]] = {
     "scores": (),
 }
 """The metrics that are a mean over rows, or its root: those that can compare two models row by row."""
+RankMetric = Literal["ndcg_at_10", "recall_at_10"]
+RANK_METRIC_NAMES = (*get_args(RankMetric), "coverage_at_10")
+"""The figures of a use case with [rank], beside those of its task; `gate.floors` may name them."""
+RANK_OPTIONS = ("k", "exclude", "seen", "items", "by", "cold_start", "model", "version", "id")
+"""The keys of a request for a ranking and of its reply, beside the column of users."""
 ALL_METRICS = tuple(dict.fromkeys(name for names in METRIC_NAMES.values() for name in names))
 
 
@@ -194,6 +199,30 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
     min_gain: float = 0.0
 
 
+class Rank(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A use case that ranks items for users, as `POST /models/NAME/rank` does; its target is a rating.
+
+    Parameters
+    ----------
+    query, item
+        The column of the users, or whoever items are ranked for, and the column of the items: one each.
+    relevant
+        A rating from which an item counts as relevant; None: the median of the training rows.
+    gate
+        What the gate compares two models by; None: the use case's metric.
+    """
+
+    query: tuple[str, ...]
+    item: tuple[str, ...]
+    relevant: float | None = None
+    gate: RankMetric | None = None
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The column of users and that of items."""
+        return self.query[0], self.item[0]
+
+
 class CardWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What only a person can say of a model; `training/model_card.py` says where each is written."""
 
@@ -279,6 +308,7 @@ class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     formats: dict[str, str] = {}
     model: Model | None = None
     candidates: Candidates = Candidates()
+    rank: Rank | None = None
     leave_out: tuple[str, ...] = ()
     sensitive: tuple[str, ...] = ()
     use_sensitive: bool = False
@@ -389,7 +419,7 @@ def _checked(settings: dict[str, Any], path: Path) -> UseCase:
     except msgspec.ValidationError as error:
         raise UseCaseError(f"{path}: {_explained(str(error), settings)}") from None
     _check_meaning(use_case, path)
-    return _with_absolute_paths(use_case, path)
+    return _with_absolute_paths(_with_rank(use_case), path)
 
 
 def _with_targets(settings: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -432,6 +462,7 @@ _TABLES: dict[str, type[Struct]] = {
     "gate": Gate, "read": Read, "model": Model, "candidates": Candidates, "card": CardWords,
     "canary": CanaryBounds,
     "live": Live,
+    "rank": Rank,
 }  # fmt: skip
 UNMEASURED_TARGET = "prediction"
 """What a model predicts that no table measures and whose use case does not name its target."""
@@ -524,6 +555,64 @@ def _check_fairness(use_case: UseCase, path: Path) -> None:
         )
 
 
+def _check_rank(use_case: UseCase, path: Path) -> None:
+    rank = use_case.rank
+    if rank is None:
+        return
+    for key, columns in (("query", rank.query), ("item", rank.item)):
+        _check_ranked_column(use_case, key, columns, path)
+    if rank.query == rank.item:
+        raise UseCaseError(f'{path}: rank.query and rank.item are both "{rank.item[0]}".')
+    if use_case.task != "regression":
+        found = f'is "{use_case.task}"' if use_case.task else "is not set"
+        raise UseCaseError(
+            f'{path}: [rank] needs a rating as the target: task {found}, expected task = "regression".'
+        )
+    if use_case.model is not None:
+        raise UseCaseError(
+            f"{path}: [rank] and [model] exclude each other: a model that was made elsewhere has no factors."
+        )
+    if rank.gate is not None and use_case.gate.max_slice_gap is not None:
+        raise UseCaseError(
+            f"{path}: gate.max_slice_gap compares groups by the metric, but rank.gate is "
+            f'"{rank.gate}": keep one of them.'
+        )
+
+
+def _check_ranked_column(use_case: UseCase, key: str, columns: tuple[str, ...], path: Path) -> None:
+    if len(columns) != 1:
+        raise UseCaseError(
+            f"{path}: rank.{key} names {len(columns)} columns, expected one, "
+            f'such as {key} = ["{"user" if key == "query" else "movie"}"].'
+        )
+    column = columns[0]
+    if key == "query" and column in RANK_OPTIONS:
+        raise UseCaseError(
+            f'{path}: rank.query names "{column}", which is a key of requests for a ranking: give the column '
+            "another name."
+        )
+    if column in use_case.target_columns:
+        raise UseCaseError(f'{path}: rank.{key} names the target "{column}" itself.')
+    for other in ("leave_out", "sensitive"):
+        if column in getattr(use_case, other):
+            raise UseCaseError(f'{path}: rank.{key} names "{column}", which {other} names too.')
+    if use_case.kinds.get(column, "category") != "category":
+        raise UseCaseError(
+            f'{path}: rank.{key} names "{column}", but "{column}" in kinds is '
+            f"{use_case.kinds[column]}, expected category (or no line for it)."
+        )
+
+
+def _with_rank(use_case: UseCase) -> UseCase:
+    """The two columns of [rank] are categories, and an unknown user or item is rated as the average one."""
+    if use_case.rank is None:
+        return use_case
+    both = (*use_case.rank.query, *use_case.rank.item)
+    kinds: dict[str, KindSetting] = {**use_case.kinds, **dict.fromkeys(both, "category")}
+    unknown = {**dict.fromkeys(both, "missing"), **use_case.unknown}
+    return msgspec.structs.replace(use_case, kinds=kinds, unknown=unknown)
+
+
 def _check_live(use_case: UseCase, path: Path) -> None:
     live, task = use_case.live, use_case.task
     if task == "scores" and live != Live():
@@ -541,7 +630,7 @@ def _check_live(use_case: UseCase, path: Path) -> None:
         raise UseCaseError(f'{path}: live.max_error is for a regression, but task is "{task}".')
 
 
-def _check_meaning(  # noqa: C901 - one rule after the other
+def _check_meaning(  # noqa: C901, PLR0912 - one rule after the other
     use_case: UseCase, path: Path
 ) -> None:
     """Refuse values that have the right type and do not make sense."""
@@ -559,6 +648,8 @@ def _check_meaning(  # noqa: C901 - one rule after the other
             f'{path}: metric is "{use_case.metric}", expected {what} one of '
             f"{', '.join(allowed)}{nearest(use_case.metric, allowed)}."
         )
+    if use_case.rank is not None:
+        allowed += RANK_METRIC_NAMES
     for metric in use_case.gate.floors:
         if metric not in allowed:
             raise UseCaseError(
@@ -568,6 +659,7 @@ def _check_meaning(  # noqa: C901 - one rule after the other
     _check_fairness(use_case, path)
     _check_candidates(use_case, path)
     _check_live(use_case, path)
+    _check_rank(use_case, path)
     if use_case.model is not None and use_case.model.tensors and use_case.source is not None:
         raise UseCaseError(
             f"{path}: model.tensors is true, but no table measures such a model: remove [source]."

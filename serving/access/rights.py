@@ -45,6 +45,9 @@ TABLE = (
     Row("POST", "/predict", "predict"),
     Row("POST", "/models/{name}/predict", "predict"),
     Row("POST", "/models/{name}/versions/{version}/predict", "predict"),
+    Row("POST", "/rank", "predict"),
+    Row("POST", "/models/{name}/rank", "predict"),
+    Row("POST", "/models/{name}/versions/{version}/rank", "predict"),
     Row("POST", "/v2/models/{name}/infer", "predict"),
     Row("POST", "/v2/models/{name}/versions/{version}/infer", "predict"),
     Row("POST", "/invocations", "predict"),
@@ -87,7 +90,7 @@ class Need(NamedTuple):
     all_models: bool = False
 
 
-_DEFAULT_MODEL = frozenset(("/predict", "/invocations", "/score", "/explain"))
+_DEFAULT_MODEL = frozenset(("/predict", "/rank", "/invocations", "/score", "/explain"))
 _NAMED = re.compile(r"(?:/v2(?:/repository)?)?/models/([^/]+)")
 _EXACT = {(row.method, row.pattern): row for row in TABLE if "{" not in row.pattern}
 _PATTERNS = tuple(

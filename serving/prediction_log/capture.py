@@ -163,6 +163,7 @@ class PredictionLog:
         rows, at = query.rows, time.time()
         raw = getattr(rows, "raw", None)
         packed, width = isinstance(rows, bytes), 8 * signature.width
+        logged = getattr(endpoint, "logged", _logged)
         for row in picked:
             sensitive: tuple[Any, ...] = ()
             if raw is not None:
@@ -183,8 +184,7 @@ class PredictionLog:
                     role,
                     cells,
                     sensitive,
-                    _predicted(query, scores, first + row),
-                    scores.values[first + row].copy(),
+                    *logged(query, scores, first, row),
                 )
             )
         self.captured = Captured(query, found, picked)
@@ -328,6 +328,11 @@ class PredictionLog:
 def moment(at: float) -> str:
     """A time, in seconds since 1970, as the log writes it."""
     return f"{second(int(at))}.{int(at % 1 * 1000):03d}+00:00"
+
+
+def _logged(query: Any, scores: Scores, first: int, row: int) -> tuple[Any, NDArray[np.float64]]:
+    """What is kept of one row: the prediction, and the scores. An endpoint may have its own such function."""
+    return _predicted(query, scores, first + row), scores.values[first + row].copy()
 
 
 def _predicted(query: Any, scores: Scores, row: int) -> Any:

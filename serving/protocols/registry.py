@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from serving.protocols.mlflow import MLflow
 from serving.protocols.oip import OpenInference
 from serving.protocols.predict import Predict
+from serving.protocols.rank import Rank
 from serving.protocols.score import Score
 
 if TYPE_CHECKING:
     from serving.protocols import Protocol
 
-PROTOCOLS: tuple[Protocol, ...] = (Predict(), OpenInference(), MLflow(), Score())
+PROTOCOLS: tuple[Protocol, ...] = (Predict(), Rank(), OpenInference(), MLflow(), Score())

@@ -57,7 +57,8 @@ class Roles:
             if isinstance(state, Canary):
                 own = state.watching(own, state.own, judge=True)
                 found |= state.watching(champions, state.champion)
-                splits |= {path: Split(state, own[path]) for path in champions.keys() & own.keys()}
+                ranked = {path for path, each in found.items() if each.model is champion.ranked}
+                splits |= {path: Split(state, own[path]) for path in (champions.keys() | ranked) & own.keys()}
             else:
                 found |= state.offered(champions, self._log)
             found = own | found

@@ -19,11 +19,14 @@ from artifact.contracts import mismatch
 from artifact.encode import Encoder
 from artifact.manifest import ArtifactError
 from artifact.models_lock import CANARY, CHAMPION, SHADOW
+from artifact.ranking import column_of
+from artifact.ranking import read as read_ranking
+from artifact.signature import Signature
 from artifact.tensors import array_of
 from serving.errors import Problem, too_many_rows, without_paths
 from serving.observe import metrics
 from serving.prediction_log import remembering
-from serving.scoring.batcher import Batcher
+from serving.scoring.batcher import WARM_UP_BYTES, Batcher
 from serving.scoring.drift import Drift
 from serving.scoring.explain import Explainer, background_of
 from serving.scoring.low_priority import LowPriority
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
     from artifact.manifest import Artifact
     from artifact.models_lock import Entry
-    from artifact.signature import Signature
+    from artifact.ranking import Ranking
     from artifact.signing import Statement
     from artifact.tensors import Tensor, Value
     from serving.scoring.explain import RowExplanation
@@ -85,12 +88,22 @@ class LiveModel:
     process: ModelProcess | None = None  # of a model that does not run in the worker
     signed: Statement | None = None  # checked; None where no keys are trusted
     calls: TensorCalls | None = None  # of a model that takes tensors
+    # For a model that ranks items: itself as a model that scores all items for a user, from a column of users
+    # to a number for each item, with a queue of its own. That one has the ranking.
+    ranked: LiveModel | None = None
+    ranking: Ranking | None = None
+    row_signature: Signature | None = None  # of `ranked`: that of the artifact
     # A made request of `/v2` that a model of tensors answers; empty if none is known or it is large.
     example_tensors: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def signature(self) -> Signature:
         return self.artifact.signature
+
+    @property
+    def ranked_of(self) -> Signature:
+        """The signature of the artifact, which has the columns of users and items, of `ranked` too."""
+        return self.artifact.signature if self.row_signature is None else self.row_signature
 
     def check_rows(self, rows: int) -> None:
         """Refuse more rows than one request may hold.
@@ -152,11 +165,28 @@ class LiveModel:
                 "numbers": list(signature.numbers),
                 "ignored": list(signature.ignored),
             },
+            **ranked_by(self.ranked),
             "metric": found.metric,
             "metrics": found.metrics,
             "max_rows": self.max_rows,
             "example": signature.example if signature.tensors is None else self.example_tensors,
         }
+
+
+def ranked_by(model: LiveModel | None) -> dict[str, Any]:
+    """What a model ranks; nothing for one that does not."""
+    if model is None or model.ranking is None:
+        return {}
+    ranking = model.ranking
+    return {
+        "rank": {
+            "query": ranking.query,
+            "item": ranking.item,
+            "by": ranking.by,
+            "users": len(ranking.users),
+            "items": len(ranking.items),
+        }
+    }
 
 
 def tensors_of(signature: Signature) -> dict[str, Any]:
@@ -320,15 +350,19 @@ class Parts(NamedTuple):
     batcher: Batcher
     drift: Drift | None
     process: ModelProcess | None
+    ranked: Batcher | None
 
     @classmethod
     def of(cls, model: LiveModel) -> Parts:
         """The parts of a model."""
-        return cls(model.batcher, model.drift, model.process)
+        ranked = None if model.ranked is None else model.ranked.batcher
+        return cls(model.batcher, model.drift, model.process, ranked)
 
     def close(self) -> None:
         """End its threads and processes; requests that wait are not answered."""
         self.batcher.close()
+        if self.ranked is not None:
+            self.ranked.close()
         if self.drift is not None:
             self.drift.close()
         if self.process is not None:
@@ -503,11 +537,12 @@ def open_model(
         # lock: by it, a quick model would seem too slow for the event loop. Another process has no such wait.
         batcher.warm_up(example, clock=thread_time if process is None else perf_counter)
         explainer = _explainer(found, name, background_of(found, encoder), batcher, score, settings)
+        ranking = read_ranking(found)
     except BaseException:
         if process is not None:
             process.close()
         raise
-    return LiveModel(
+    model = LiveModel(
         name,
         tag,
         version,
@@ -521,6 +556,59 @@ def open_model(
         drift=drift,
         process=process,
         signed=signed,
+    )
+    return model if ranking is None else replace(model, ranked=_ranked(model, ranking, settings))
+
+
+class _ItemScores:
+    """Scores all items for users; a larger call than `max_rows` would take too much memory."""
+
+    def __init__(self, ranking: Ranking, max_rows: int) -> None:
+        self._ranking = ranking
+        self.max_rows = max_rows
+
+    def __call__(self, codes: NDArray[Any]) -> NDArray[np.float64]:
+        if len(codes) > self.max_rows:
+            raise ValueError(f"{len(codes)} users in one call, expected at most {self.max_rows}")
+        return self._ranking.score(codes)
+
+
+def _ranked(model: LiveModel, ranking: Ranking, settings: Settings) -> LiveModel:
+    """The model as one that scores all items for a user, warm."""
+    found = model.artifact
+    user = column_of(found.signature, ranking.query)
+    signature = Signature(
+        task="scores",
+        target=ranking.item,
+        columns=(msgspec.structs.replace(user, missing="refuse", unknown="missing"),),
+        numbers=column_of(found.signature, ranking.item).categories,
+        sensitive=tuple(name for name in found.signature.sensitive if name == ranking.query),
+    )
+    row_bytes = 8 * signature.outputs
+    score = _ItemScores(ranking, max(1, WARM_UP_BYTES // row_bytes))
+    max_rows = max(1, min(settings.queue_rows, settings.max_matrix_bytes // row_bytes))
+    batcher = Batcher(
+        score,
+        signature,
+        objective_s=settings.batch_objective_ms / 1000,
+        max_rows=max_rows,
+        observe_batch=metrics.Batches(model.name),
+        name=model.name,
+    )
+    batcher.warm_up(np.zeros((1, 1)), clock=thread_time)
+    score.max_rows = max_rows
+    return replace(
+        model,
+        artifact=replace(found, signature=signature),
+        encoder=remembering.encoder(signature, settings),
+        score=score,
+        batcher=batcher,
+        max_rows=max_rows,
+        calibration=None,
+        drift=None,
+        process=None,
+        ranking=ranking,
+        row_signature=found.signature,
     )
 
 

@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from artifact import background, calibration, manifest
+from artifact import background, calibration, manifest, ranking
 from artifact.encode import Encoder
 from artifact.manifest import ONNX, SKOPS, Golden
 from artifact.signature import Column, Signature
@@ -223,6 +223,53 @@ def loans(directory: Path) -> Made:
     model = HistGradientBoostingClassifier(max_iter=10, random_state=0)
     model.fit(Encoder(signature).rows(rows), [int(row[0] > 50) for row in rows])
     return seal(directory, "loans", model, signature, rows, runtime="python")
+
+
+USERS, ITEMS = ("7", "8", "9", "ann"), tuple(str(number) for number in range(100, 130))
+
+
+def ratings(directory: Path, *, shift: int = 0) -> Made:
+    """Ratings of users by items, with a ranking: user u likes item i best that is u + shift steps further.
+
+    User "ann" has rated nothing. The user at place u has rated the items at places u and u + 1.
+    """
+    signature = Signature(
+        task="regression",
+        target="rating",
+        columns=(
+            Column(name="user", kind="category", unknown="missing", categories=USERS, mode="7"),
+            Column(name="item", kind="category", unknown="missing", categories=ITEMS, mode="100"),
+        ),
+    )
+    rows: list[list[Any]] = [[user, item] for user in USERS for item in ITEMS[:10]]
+    matrix = Encoder(signature).rows(rows)
+    made = seal(
+        directory,
+        "ratings",
+        LinearRegression().fit(matrix, matrix.sum(axis=1)),
+        signature,
+        rows,
+    )
+    near = np.zeros((len(USERS), len(ITEMS)))
+    for user in range(len(USERS)):
+        for place in range(len(ITEMS)):
+            near[user, (place + user + shift) % len(ITEMS)] = 5 - place / 10
+    ranking.write(
+        directory,
+        ranking.Ranking(
+            query="user",
+            item="item",
+            by="rating",
+            users=np.eye(len(USERS)),
+            items=near.T,
+            bias=np.zeros(len(ITEMS)),
+            cold=np.arange(len(ITEMS), dtype=np.float64),
+            starts=np.array([0, 2, 4, 6, 6]),
+            rated=np.array([0, 1, 1, 2, 2, 3]),
+        ),
+    )
+    reseal(directory)
+    return made
 
 
 def reseal(directory: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact import verdict
+from artifact.logged import RANKED
 from artifact.sealing import DamagedError, Sealing, UnknownKeyError, opened
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _read_folder(folder: Path, name: str) -> Iterator[Row]:
             # Most rows have no feedback, and looking at the head of a line is a tenth of decoding it.
             key = key_of(line)
             found = opener(decode(line)) if key in actual else None
-            if found is not None and key is not None:
+            if found is not None and key is not None and found.get("endpoint") != RANKED:
                 yield Row(found["at"], found["version"], found["columns"], found["scores"], actual[key])
     opener.done()
 
@@ -181,8 +182,8 @@ def _read_postgres(url: str, name: str) -> Iterator[Row]:
             cursor.execute(
                 "SELECT to_char(p.at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), p.version, p.columns, p.scores, "
                 "f.actual, p.id, p.row FROM okamochi_predictions p JOIN okamochi_feedback f USING (id, row) "
-                "WHERE p.model = %s ORDER BY p.at, p.id, p.row",
-                (name,),
+                "WHERE p.model = %s AND p.endpoint <> %s ORDER BY p.at, p.id, p.row",
+                (name, RANKED),
             )
             for at, version, columns, scores, actual, one, number in cursor:
                 said = {"id": one, "row": number, "model": name}

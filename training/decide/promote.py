@@ -23,6 +23,7 @@ from training.decide.test_set import (
     in_order_of,
     metrics_of,
     model_size_mb,
+    ranked_of,
     score_test_set,
     slices_of,
     time_of_row_ms,
@@ -32,7 +33,9 @@ from training.metrics.baseline import same_for_all
 from training.metrics.fairness import RATIO
 from training.metrics.intervals import paired_gain
 from training.metrics.metric import METRICS, metrics
+from training.ranking.figures import gain_by_user
 from training.registry.records import CHALLENGER, CHAMPION, UNMEASURED
+from training.settings import RANK_METRIC_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -183,12 +186,15 @@ def _judge(
     own = metrics_of(scored, test)
     champion = registry.version(name, CHAMPION)
     figures = _figures(scored, own, test)
+    metric = _gate_metric(test)
     if champion is not None and champion.number == challenger.number:
         already = Decision(accepted=True, reasons=("It is the champion already.",))
         return GateResult(challenger, champion, figures, already, own, own)
     theirs: dict[str, float] = {}
     if champion is None or UNMEASURED in champion.tags:
-        value, gain = _over_baseline(scored, test)
+        value, gain = (
+            _over_baseline(scored, test) if metric == test.metric else _over_popularity(scored, test)
+        )
         figures = replace(
             figures,
             baseline_value=value,
@@ -203,9 +209,9 @@ def _judge(
         figures = replace(
             figures,
             champion_version=champion.number,
-            champion_value=theirs.get(test.metric),
+            champion_value=theirs.get(metric),
             champion_problem=problem,
-            gain=None if rival is None else _gain(scored, rival, test),
+            gain=None if rival is None else _gain(scored, rival, test, metric),
         )
     return GateResult(challenger, champion, figures, decide(figures), own, theirs)
 
@@ -233,7 +239,53 @@ def _over_baseline(scored: Scored, test: TestSet) -> tuple[float, Gain]:
     return value, _paired(test, (scored.scores, scores), classes, (threshold, threshold))
 
 
-def _gain(scored: Scored, rival: Scored, test: TestSet) -> Gain:
+def _gate_metric(test: TestSet) -> str:
+    """What two models are compared by: the metric, or that of a ranking where [rank] says so."""
+    rank = test.table.use_case.rank
+    return test.metric if rank is None or rank.gate is None else rank.gate
+
+
+def _over_popularity(scored: Scored, test: TestSet) -> tuple[float, Gain]:
+    """The figure of the items that most users like, and the gain over it, user by user."""
+    metric, found = _gate_metric(test), ranked_of(scored, test)
+    if found is None:
+        return float("nan"), Gain(float("nan"), float("nan"), float("nan"))
+    gain = gain_by_user(found[1].of(metric), found[2].of(metric))
+    return found[2].figures[metric], Gain(*gain)
+
+
+def _gain_of_ranking(scored: Scored, rival: Scored, test: TestSet, metric: str) -> Gain:
+    """Over the users whom both models know; a model that ranks nothing cannot be compared."""
+    one, other = ranked_of(scored, test), ranked_of(rival, test)
+    if one is None or other is None:
+        return Gain(float("nan"), float("nan"), float("nan"))
+    users = [
+        [signature.columns[place].categories[code] for code in held.users.tolist()]
+        for signature, place, held in (
+            (each.artifact.signature, _query_place(each, test), found[0])
+            for each, found in ((scored, one), (rival, other))
+        )
+    ]
+    theirs = dict(zip(users[1], other[1].of(metric).tolist(), strict=True))
+    pairs = np.array(
+        [
+            (value, theirs[user])
+            for user, value in zip(users[0], one[1].of(metric).tolist(), strict=True)
+            if user in theirs
+        ]
+    ).reshape(-1, 2)
+    return Gain(*gain_by_user(pairs[:, 0], pairs[:, 1]))
+
+
+def _query_place(scored: Scored, test: TestSet) -> int:
+    rank = test.table.use_case.rank
+    assert rank is not None  # noqa: S101 - its ranking was compared
+    return scored.artifact.signature.names.index(rank.query[0])
+
+
+def _gain(scored: Scored, rival: Scored, test: TestSet, metric: str) -> Gain:
+    if metric != test.metric:
+        return _gain_of_ranking(scored, rival, test, metric)
     own, other = scored.artifact.signature, rival.artifact.signature
     known = set(map(canonical, own.classes))
     classes = *own.classes, *(label for label in other.classes if canonical(label) not in known)
@@ -265,10 +317,11 @@ def _figures(scored: Scored, own: Mapping[str, float], test: TestSet) -> Figures
     """The challenger's own figures, without a champion beside them."""
     use_case = test.table.use_case
     limits = use_case.gate
+    metric = _gate_metric(test)
     return Figures(
-        metric=test.metric,
-        higher_is_better=METRICS[test.metric].higher_is_better,
-        value=own[test.metric],
+        metric=metric,
+        higher_is_better=metric in RANK_METRIC_NAMES or METRICS[metric].higher_is_better,
+        value=own.get(metric, float("nan")),
         test_rows=len(scored.scores),
         size_mb=model_size_mb(scored.artifact),
         row_ms=time_of_row_ms(scored),
@@ -310,7 +363,12 @@ def _bounds(scored: Scored, test: TestSet) -> tuple[Bound, ...]:
 
 def _floors(use_case: UseCase, own: Mapping[str, float]) -> tuple[Floor, ...]:
     return tuple(
-        Floor(metric, own.get(metric, float("nan")), limit, METRICS[metric].higher_is_better)
+        Floor(
+            metric,
+            own.get(metric, float("nan")),
+            limit,
+            metric in RANK_METRIC_NAMES or METRICS[metric].higher_is_better,
+        )
         for metric, limit in use_case.gate.floors.items()
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 from artifact import manifest
 from artifact.calibration import misses
 from artifact.encode import Encoder, canonical
+from artifact.ranking import read as read_ranking
 from artifact.runtime import open_score
 from artifact.signature import probabilities
 from training.metrics.conformal import coverages
@@ -18,6 +19,8 @@ from training.metrics.fairness import fairness
 from training.metrics.metric import DEFAULT_METRIC, metrics
 from training.metrics.slices import SliceFigure, slices
 from training.metrics.truth import class_indices, truth_of
+from training.ranking.figures import held_out, judge
+from training.ranking.rankers import by_popularity, interactions, relevant_from
 from training.tables.data import test_rows
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from artifact.signature import Label, Signature
     from training.metrics.conformal import Coverage
     from training.metrics.fairness import Fairness
+    from training.ranking.figures import HeldOut, Ranked
     from training.tables.data import Table
 
 TIMED_ROWS = 30
@@ -118,7 +122,25 @@ def metrics_of(scored: Scored, test: TestSet) -> dict[str, float]:
     """Every metric of the task on the test rows."""
     table, signature = test.table, scored.artifact.signature
     classes, threshold = signature.classes, signature.threshold
-    return metrics(table.task, test.truth, scored.scores, classes, table.positive, threshold)
+    ranked = ranked_of(scored, test)
+    found = metrics(table.task, test.truth, scored.scores, classes, table.positive, threshold)
+    return found if ranked is None else found | ranked[1].figures
+
+
+def ranked_of(scored: Scored, test: TestSet) -> tuple[HeldOut, Ranked, Ranked] | None:
+    """How a model ranks items for the users of the test rows, and how their popularity does.
+
+    None where the use case does not rank, or the model cannot.
+    """
+    rank = test.table.use_case.rank
+    ranking = None if rank is None else read_ranking(scored.artifact)
+    if rank is None or ranking is None or (ranking.query, ranking.item) != rank.pair:
+        return None
+    target = test.table.target
+    relevant = relevant_from(rank, np.asarray(target[~test.rows], np.float64))
+    found = interactions(scored.artifact.signature, rank, scored.matrix, test.truth)
+    held = held_out(found.users, found.items, found.ratings, relevant)
+    return held, judge(ranking, held), judge(by_popularity(ranking), held)
 
 
 def slices_of(test: TestSet, signature: Signature, scores: NDArray[np.float64]) -> list[SliceFigure]:
@@ -166,7 +188,8 @@ def model_size_mb(artifact: Artifact) -> float:
         files = (artifact.path / "model").rglob("*")
         return sum(path.stat().st_size for path in files if path.is_file()) / 1e6
     file = manifest.ONNX if artifact.manifest.runtime == "onnx" else manifest.SKOPS
-    return (artifact.path / file).stat().st_size / 1e6
+    scored = {file, manifest.RANKING} & artifact.manifest.files.keys()
+    return sum((artifact.path / each).stat().st_size for each in scored) / 1e6
 
 
 def time_of_row_ms(scored: Scored) -> float:

@@ -9,6 +9,7 @@ from training.families import (
     boosting,
     catboost_trees,
     ensemble,
+    factors,
     forest,
     lightgbm_trees,
     linear,
@@ -45,11 +46,17 @@ FAMILIES: tuple[Family, ...] = (
 )
 """The best defaults first: in this order the first trials run."""
 
+RANKING: tuple[Family, ...] = (factors.FAMILY, linear.FAMILY)
+"""The families for a use case that ranks items for users.
+
+The others split thousands of users and items one by one, which costs minutes and finds no taste.
+"""
+
 BASELINE = baseline.FAMILY
 
 WRITERS: dict[type, Writer] = HOLDERS | ensemble.WRITERS
 """How each type of fitted predictor that a pipeline of ours may hold becomes nodes of an ONNX graph."""
-for _each in (*FAMILIES, BASELINE):
+for _each in (*FAMILIES, *RANKING, BASELINE):
     WRITERS |= _each.writers
 
 
@@ -57,7 +64,7 @@ def family(name: str) -> Family:
     """The family of that name, or of that entry of `candidates.add`; KeyError for an unknown name."""
     if own.is_own(name):
         return own.family_of(name)
-    return {each.name: each for each in (*FAMILIES, BASELINE)}[name]
+    return {each.name: each for each in (*FAMILIES, *RANKING, BASELINE)}[name]
 
 
 def affordable_families(layout: Layout, task: Task) -> list[Family]:
@@ -83,7 +90,7 @@ def not_tried(absent: Sequence[Family]) -> str:
 def _suitable(layout: Layout, task: Task) -> list[Family]:
     return [
         each
-        for each in (*map(own.family_of, layout.own), *FAMILIES)
+        for each in (*map(own.family_of, layout.own), *(FAMILIES if layout.pair is None else RANKING))
         if task in each.tasks
         and each.affordable(layout.rows, layout.width, layout.classes)
         # Trees over a decomposed text are not exact in ONNX, and no server has these packages.

@@ -42,6 +42,8 @@ class Layout:
         Class weights are tried: rare classes would otherwise not be predicted.
     one_unit
         The numbers have one unit, as pixels have: how far a column spreads says how much it matters.
+    pair
+        The places of users and items in a use case that ranks; None in any other.
     own, code
         Entries of `candidates.add`, and the folders of their modules.
     """
@@ -54,6 +56,7 @@ class Layout:
     classes: int
     weighted: bool = False
     one_unit: bool = False
+    pair: tuple[int, int] | None = None
     own: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
 
@@ -89,10 +92,11 @@ def layout_of(
     *,
     weighted: bool = False,
     one_unit: bool = False,
+    pair: tuple[str, str] | None = None,
     own: tuple[str, ...] = (),
     code: tuple[str, ...] = (),
 ) -> Layout:
-    """Where the signature's columns stand in the matrix."""
+    """Where the signature's columns stand in the matrix; `pair` names those of users and items."""
     numbers: list[int] = []
     categories: list[int] = []
     levels: list[int] = []
@@ -117,9 +121,16 @@ def layout_of(
         classes=len(signature.classes),
         weighted=weighted,
         one_unit=one_unit,
+        pair=None if pair is None else pair_of(signature, pair),
         own=own,
         code=code,
     )
+
+
+def pair_of(signature: Signature, pair: tuple[str, str]) -> tuple[int, int]:
+    """The places of two categories in the matrix, by the names of their columns."""
+    places = dict(zip(signature.names, signature.places, strict=True))
+    return places[pair[0]].start, places[pair[1]].start
 
 
 def of_one_unit(numbers: NDArray[np.float64]) -> bool:

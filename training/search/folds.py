@@ -32,6 +32,8 @@ FIRST_FOLDS = 2
 MAX_SEARCH_ROWS, MIN_SEARCH_ROWS = 10_000, 2_000
 MAX_SEARCH_CELLS = 800_000
 """Of a larger table a sample is searched (a text's term is 1/20 of a cell); all rows fit the winner."""
+MAX_RANKED_ROWS = 200_000
+"""Of a table that ranks, whose users and items must have about as many rows in the sample as they have."""
 ROWS_FOR_FEWER_FOLDS, FEWER_FOLDS = 5_000, 3
 ROWS_FOR_REPEATS, REPEATS = 300, 3
 """On fewer rows a single cut into folds says little, so the rows are cut REPEATS times."""
@@ -64,7 +66,8 @@ def prepare(
     truth = truth_of(spec.task, labels, signature.classes, signature.positive, signature.threshold)
     rows = np.arange(len(matrix))
     whole = layout_of(signature, len(rows))
-    limit = int(np.clip(MAX_SEARCH_CELLS // max(1, whole.cost), MIN_SEARCH_ROWS, MAX_SEARCH_ROWS))
+    most = MAX_RANKED_ROWS if spec.pair is not None else MAX_SEARCH_ROWS
+    limit = int(np.clip(MAX_SEARCH_CELLS // max(1, whole.cost), MIN_SEARCH_ROWS, most))
     if len(rows) > limit:
         rows = np.sort(np.random.default_rng(spec.seed).choice(len(matrix), limit, replace=False))
     sample, y = np.ascontiguousarray(matrix[rows]), truth.y[rows]
@@ -76,6 +79,7 @@ def prepare(
         len(rows),
         weighted=skewed and spec.metric in WEIGHTED_METRICS,
         one_unit=of_one_unit(sample[:, list(whole.numbers)]),
+        pair=spec.pair,
         own=spec.own,
         code=spec.code,
     )

@@ -23,6 +23,8 @@ class SearchSpec:
         Of the whole study, also where several processes share it through `storage` (an Optuna storage URL).
     study_name
         Of a shared study. A digest of rows, folds and seed is added, so that figures of other rows never mix.
+    pair
+        The columns of users and items in a use case that ranks.
     own, code
         Entries of `candidates.add`, and the folders of their modules.
     jobs
@@ -39,6 +41,7 @@ class SearchSpec:
     seed: int = 0
     storage: str | None = None
     study_name: str | None = None
+    pair: tuple[str, str] | None = None
     own: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     jobs: int | None = None

@@ -52,7 +52,8 @@ def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
                 numbers = seen.to_numpy()
                 column = Column(**common, **_bounds(numbers), offset=offset_of(numbers))
             case "category":
-                column = _category(seen, common, use_case.unknown.get(name))
+                ranked = use_case.rank is not None and name in use_case.rank.pair
+                column = _category(seen, common, use_case.unknown.get(name), keep_all=ranked)
             case "text":
                 labels = table.target if table.target.ndim == 1 else np.zeros(table.rows)
                 said = labels[train][values[train].notna().to_numpy()]
@@ -85,14 +86,18 @@ def _bounds(values: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _category(
-    seen: "pd.Series[Any]", common: dict[str, Any], unknown: Literal["refuse", "missing"] | None
+    seen: "pd.Series[Any]",
+    common: dict[str, Any],
+    unknown: Literal["refuse", "missing"] | None,
+    *,
+    keep_all: bool = False,
 ) -> Column:
     """Codes by frequency. If none was seen but once, then, after Good and Turing, no others are to come."""
     counts = Counter(seen.tolist())
     ordered = sorted(counts, key=lambda name: (-counts[name], name))
     once = sum(count == 1 for count in counts.values())
     policy = unknown or ("refuse" if counts and not once else "missing")
-    if policy == "missing" and len(ordered) > MAX_PLAIN_CATEGORIES:
+    if policy == "missing" and not keep_all and len(ordered) > MAX_PLAIN_CATEGORIES:
         ordered = [name for name in ordered if counts[name] > 1] or ordered
     return Column(**common, unknown=policy, categories=tuple(ordered), mode=ordered[0] if ordered else None)
 

@@ -1,0 +1,203 @@
+"""`/rank`: the best items of all that a model knows, through its queue."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from artifact import manifest
+from artifact.manifest import RANKING, ArtifactError
+from artifact.ranking import best, read
+from serving.http.gateway import Gateway
+from serving.scoring import catalog
+from tests.serving import artifacts
+from tests.serving.artifacts import ITEMS
+from tests.serving.conftest import PATIENT_SETTINGS, ask
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.serving.artifacts import Made
+    from tests.serving.conftest import Answer
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return artifacts.ratings(tmp_path_factory.mktemp("ratings") / "ratings")
+
+
+@pytest.fixture(scope="module")
+def ranking_gateway(found: Made, made: dict[str, Made]) -> Gateway:
+    paths = {"ratings": found.path, "linear": made["linear"].path}
+    opened = catalog.load(
+        [(name, name) for name in paths],
+        lambda tag: (paths[tag], {"version": "4"}),
+        PATIENT_SETTINGS,
+    )
+    assert opened.refused == {}
+
+    async def nothing(*_: Any) -> None:
+        """BentoML's application is not asked."""
+
+    return Gateway(nothing, opened, PATIENT_SETTINGS)
+
+
+def rank(gateway: Gateway, body: Any, path: str = "/models/ratings/rank") -> Answer:
+    return asyncio.run(ask(gateway, "POST", path, json.dumps(body).encode()))
+
+
+def items(answer: Answer) -> list[Any]:
+    assert answer.status == 200, answer.body
+    return [each["item"] for each in answer.json()["items"]]
+
+
+@pytest.mark.parametrize("path", ["/rank", "/models/ratings/rank", "/models/ratings/versions/4/rank"])
+def test_the_best_items_that_the_user_has_not_rated(ranking_gateway: Gateway, path: str) -> None:
+    """User 8 likes item 101 best, then 102 and so on, and has rated these two. Ids are numbers again."""
+    answer = rank(ranking_gateway, {"user": 8}, path)
+
+    assert items(answer) == list(range(103, 113))
+    said = answer.json()
+    assert said["items"][0]["score"] == pytest.approx(4.8)
+    assert (said["user"], said["by"], said["cold_start"]) == (8, "rating", False)
+    assert (said["model"], said["version"]) == ("ratings", "4")
+    assert "unknown_excluded" not in said
+
+
+def test_seen_items_count_where_they_are_asked_for(ranking_gateway: Gateway) -> None:
+    assert items(rank(ranking_gateway, {"user": "8", "k": 3, "seen": True})) == [101, 102, 103]
+    assert items(rank(ranking_gateway, {"user": "8", "k": None, "seen": None})) == list(range(103, 113))
+
+
+def test_excluded_items_are_left_out_and_unknown_ones_are_told(ranking_gateway: Gateway) -> None:
+    answer = rank(ranking_gateway, {"user": 8.0, "k": 2, "exclude": [103, "104", 105.0, "zz", 999]})
+
+    assert items(answer) == [106, 107]
+    assert answer.json()["unknown_excluded"] == ["zz", 999]
+
+
+@pytest.mark.parametrize("user", ["nobody", "ann", True, 12345])
+def test_an_unknown_user_gets_the_popular_items(ranking_gateway: Gateway, user: Any) -> None:
+    """Ann is in the table of users, and has no rating in the training rows."""
+    answer = rank(ranking_gateway, {"user": user, "k": 3, "exclude": [128]})
+
+    assert items(answer) == [129, 127, 126]
+    assert answer.json()["cold_start"] is True
+    assert answer.json()["by"] == "popularity"
+
+
+def test_several_users_in_one_request(ranking_gateway: Gateway) -> None:
+    said = rank(ranking_gateway, {"user": [9, "x", "7"], "k": 1}).json()
+
+    assert [(each["user"], each["items"][0]["item"]) for each in said["rankings"]] == [
+        (9, 104),
+        ("x", 129),
+        ("7", 102),
+    ]
+    assert [each["cold_start"] for each in said["rankings"]] == [False, True, False]
+
+
+def test_more_items_than_there_are_is_all_of_them(ranking_gateway: Gateway) -> None:
+    assert len(items(rank(ranking_gateway, {"user": 8, "k": 1000}))) == len(ITEMS) - 2
+    assert items(rank(ranking_gateway, {"user": 8, "exclude": list(ITEMS)})) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "place", "reason"),
+    [
+        ({}, "user", "missing; expected a value of the column 'user'"),
+        ({"user": None}, "user", "expected a value of the column 'user', got null"),
+        ({"user": " "}, "user", "expected a value"),
+        ({"user": [8, None]}, "user", "expected a value"),
+        ({"user": []}, "user", "empty list"),
+        ({"user": [8] * 65}, "user", "at most 64 values in one request, got 65"),
+        ({"user": {"id": 8}}, "user", "expected a category, got an object"),
+        ({"user": [[8]]}, "user", "expected a category"),
+        ({"user": 8, "k": 0}, "k", "expected a whole number from 1 to 1000, got 0"),
+        ({"user": 8, "k": 1001}, "k", "got 1001"),
+        ({"user": 8, "k": 2.5}, "k", "got 2.5"),
+        ({"user": 8, "k": "3"}, "k", "got the text '3'"),
+        ({"user": 8, "k": True}, "k", "got true"),
+        ({"user": 8, "exclude": "103"}, "exclude", "expected a list of items, got the text '103'"),
+        ({"user": 8, "exclude": [1, [2]]}, "exclude", "place 1: expected an item, got a list"),
+        ({"user": 8, "exclude": [None]}, "exclude", "place 0: expected an item, got null"),
+        ({"user": 8, "seen": 1}, "seen", "expected true or false"),
+        ({"user": 8, "exlude": []}, "exlude", "did you mean 'exclude'?"),
+        ({"records": [{"user": 8}]}, "records", "unknown key"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_its_place(
+    ranking_gateway: Gateway, body: Any, place: str, reason: str
+) -> None:
+    answer = rank(ranking_gateway, body)
+
+    assert answer.status == 422
+    error = answer.json()["errors"][0]
+    assert error["column"] == place
+    assert reason in error["reason"]
+    assert "ann" not in answer.body.decode(), "an error names another user"
+
+
+@pytest.mark.parametrize("body", [[1], 5, "user", None])
+def test_a_body_that_is_no_object_is_refused(ranking_gateway: Gateway, body: Any) -> None:
+    assert rank(ranking_gateway, body).status == 422
+
+
+def test_a_model_without_a_ranking_says_so(ranking_gateway: Gateway) -> None:
+    answer = rank(ranking_gateway, {"user": 8}, "/models/linear/rank")
+
+    assert answer.status == 404
+    assert "ranks no items: its use case has no table [rank]" in answer.json()["detail"]
+    assert rank(ranking_gateway, {"user": 8}, "/models/none/rank").status == 404
+    unknown = rank(ranking_gateway, {"user": 8}, "/models/ratings/versions/3/rank")
+    assert "the loaded version is '4'" in unknown.json()["detail"]
+    assert asyncio.run(ask(ranking_gateway, "GET", "/models/ratings/rank")).status == 405
+
+
+def test_pages_show_the_ranking(ranking_gateway: Gateway) -> None:
+    about = asyncio.run(ask(ranking_gateway, "GET", "/models/ratings")).json()
+    document = asyncio.run(ask(ranking_gateway, "GET", "/openapi.json")).json()
+
+    assert about["rank"] == {"query": "user", "item": "item", "by": "rating", "users": 4, "items": 30}
+    assert "rank" not in asyncio.run(ask(ranking_gateway, "GET", "/models/linear")).json()
+    operation = document["paths"]["/models/ratings/rank"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["examples"]["one"]["value"]
+    assert len(items(rank(ranking_gateway, example))) == 3
+    assert "/models/linear/rank" not in document["paths"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_are_those_of_a_full_sort(seed: int) -> None:
+    """Also among equal scores, of which the lower code comes first."""
+    random = np.random.default_rng(seed)
+    scores = random.integers(0, 9, 200).astype(float)
+    left_out = random.choice(200, 50)
+    order = [place for place in np.argsort(-scores, kind="stable").tolist() if place not in left_out]
+
+    for k in (1, 10, 199, 500):
+        assert best(scores, left_out, k).tolist() == order[:k]
+
+
+def test_a_ranking_that_is_not_the_one_that_was_written_is_refused(tmp_path: Path) -> None:
+    """A score that differs, arrays that do not fit, and a file that holds something else."""
+    path = artifacts.ratings(tmp_path / "ratings").path
+    with np.load(path / RANKING) as file:
+        arrays = dict(file)
+    for change, reason in (
+        ({"items": arrays["items"] + 0.1}, "golden rows"),
+        ({"bias": arrays["bias"][:5]}, "does not have 4 users and 30 items"),
+        ({"rated": arrays["rated"] + 30}, "does not have"),
+        ({"query": np.array("visitor")}, "no category of the signature"),
+    ):
+        np.savez(path / RANKING, **(arrays | change))
+        artifacts.reseal(path)
+        with pytest.raises(ArtifactError, match=reason):
+            read(manifest.load(path))
+    (path / RANKING).write_bytes(b"PK no archive")
+    artifacts.reseal(path)
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read(manifest.load(path))
