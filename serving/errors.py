@@ -183,6 +183,13 @@ def bad_rows(error: BadRows) -> Problem:
     return Problem(422, f"{error}{more}", errors=error.errors)
 
 
+def body_too_large(limit: int, setting: str = "MAX_BODY_BYTES") -> Problem:
+    """413 for a body of more bytes than a setting allows."""
+    return Problem(
+        413, f"The body is larger than {limit} bytes (OKAMOCHI_{setting}).", reason="body_too_large"
+    )
+
+
 def too_many_rows(rows: int, maximum: int) -> Problem:
     """413 for more rows than one request may hold."""
     return Problem(

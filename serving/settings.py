@@ -61,9 +61,20 @@ class Settings:
     )
     jwt_audience: str = _setting("", is_="the audience (`aud`) that a token must have; needed with a JWKS")
     jwt_issuer: str = _setting("", is_="the issuer (`iss`) that a token must have; needed with a JWKS")
+    cors_origins: tuple[str, ...] = _setting(
+        (),
+        is_="origins whose pages may call the server from a browser, such as `https://app.example.org`, or "
+        "`*` for all; without it no page of another origin may",
+    )
     workers: int = _setting(1, 1, 64, is_="worker processes; on a cluster keep 1 and add pods")
     max_body_bytes: int = _setting(
         16 * MIB, 1024, 2**31, is_="the largest request body; a larger one is refused with 413"
+    )
+    gzip_bytes: int = _setting(
+        16 * 1024,
+        0,
+        2**31,
+        is_="the size from which a reply is compressed with gzip for a client that accepts that; 0: never",
     )
     max_matrix_bytes: int = _setting(
         128 * MIB,
@@ -243,6 +254,7 @@ def read(environment: Mapping[str, str]) -> Settings:
             if near:
                 shown = variable.encode("ascii", "backslashreplace").decode()
                 logger.warning("%s is not a setting; did you mean %s?", shown, near[0])
+    _check_origins(values.get("cors_origins", ()))
     _check_log(values.get("prediction_log", ""))
     _check_tokens(values)
     return Settings(**values)
@@ -264,6 +276,49 @@ def _check_text(variable: str, text: str) -> None:
             )
     if len(text) > MAX_CHARACTERS:
         raise SettingsError(f"{variable} holds {len(text)} characters; expected at most {MAX_CHARACTERS}")
+
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_HOST = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9_.-]+")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+def _check_origins(origins: tuple[str, ...]) -> None:
+    """Refuse what no browser sends as `Origin`: it would never match."""
+    for place, origin in enumerate(origins, 1):
+        if origin == "*":
+            reason = "it stands for all origins, so it must stand alone" if len(origins) > 1 else ""
+        elif "*" in origin:
+            reason = "expected an exact origin, or * alone"
+        else:
+            reason = _wrong_origin(origin)
+        if reason:
+            raise SettingsError(f"{PREFIX}CORS_ORIGINS: origin {place}, {origin[:MAX_SHOWN]!r}: {reason}")
+
+
+def _wrong_origin(origin: str) -> str:
+    """Why a browser never sends this origin; "" if it may."""
+    expected = "expected scheme://host or scheme://host:port, such as https://app.example.org"
+    scheme, found, rest = origin.partition("://")
+    if not found or not _SCHEME.fullmatch(scheme.lower()):
+        return expected
+    if origin.endswith("/") and rest.count("/") == 1:
+        return f"an origin has no slash at its end; expected {origin[:-1]!r}"
+    if "/" in rest or "?" in rest or "#" in rest or "@" in rest:
+        return f"{expected}, without a path, a query or a user"
+    if not origin.isascii():
+        return "browsers send such a host in punycode (xn--...); write it so"
+    if origin != origin.lower():
+        return f"browsers send origins in lower case; expected {origin.lower()!r}"
+    host = _HOST.match(rest)
+    port = rest[host.end() :] if host is not None else ""
+    if host is None or (port and not re.fullmatch(r":[1-9][0-9]{0,4}", port)):
+        return expected
+    if port and int(port[1:]) > 65_535:
+        return f"expected a port from 1 to 65535, got {port[1:]}"
+    if port and _DEFAULT_PORTS.get(scheme) == port[1:]:
+        return f"browsers leave out the usual port; expected {origin[: -len(port)]!r}"
+    return ""
 
 
 def _check_log(target: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from serving.errors import Problem
+from serving.errors import body_too_large
 
 if TYPE_CHECKING:
     from serving.protocols import Reply
@@ -39,7 +39,7 @@ async def read_body(
         413, before the first byte if Content-Length exceeds the limit, else at the first byte beyond it.
     """
     if length is not None and length > limit:
-        raise _too_large(limit, setting)
+        raise body_too_large(limit, setting)
     chunks: list[bytes] = []
     size, more = 0, True
     while more:
@@ -49,16 +49,10 @@ async def read_body(
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > limit:
-            raise _too_large(limit, setting)
+            raise body_too_large(limit, setting)
         hold(len(chunks[-1]))
         more = message.get("more_body", False)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _too_large(limit: int, setting: str) -> Problem:
-    return Problem(
-        413, f"The body is larger than {limit} bytes (OKAMOCHI_{setting}).", reason="body_too_large"
-    )
 
 
 def close_unless_read(receive: Receive, send: Send) -> tuple[Receive, Send]:

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import httptools
+import msgspec
 from uvicorn.protocols.http import flow_control, httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
@@ -212,7 +213,7 @@ class Connection(HttpToolsProtocol):
         headers.append((b"content-length", b"%d" % len(reply.body)))
         if request_id is not None:
             headers.append((b"x-request-id", request_id))
-        headers += reply.headers
+        headers += (*reply.headers, *lane.always)
         if close:
             headers.append((b"connection", b"close"))
         lines = b"".join(b"%s: %s\r\n" % pair for pair in headers)
@@ -266,6 +267,9 @@ class Connection(HttpToolsProtocol):
         if problem is not None and not self.transport.is_closing():
             problem.request_id = name_request(self._last_head)
             reply = problem_reply(problem)
+            if lane.cors is not None:
+                headers = (*reply.headers, *lane.cors.headers(self.headers or ()))
+                reply = msgspec.structs.replace(reply, headers=headers)
             self.transport.write(self._whole(reply, problem.request_id.encode(), close=True))
             endpoint, self._last_endpoint = self._last_endpoint, None
             name = endpoint.name if endpoint is not None else "other"

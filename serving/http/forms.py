@@ -24,8 +24,8 @@ _VALUE: Callable[[bytes], object] = re.compile(rb"[!-~](?:[ -~]*+(?<! ))?").full
 _LENGTH: Callable[[bytes], object] = re.compile(rb"[0-9]{1,9}").fullmatch
 # These control the connection or the body, or are decided by the whole head.
 _FIXED = frozenset(
-    b"connection content-encoding content-type expect keep-alive proxy-connection te trailer".split()
-    + b"transfer-encoding upgrade".split()
+    b"accept accept-encoding connection content-encoding content-type expect keep-alive".split()
+    + b"proxy-connection te trailer transfer-encoding upgrade".split()
 )
 
 

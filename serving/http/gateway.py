@@ -7,6 +7,7 @@ It is outermost, so an unknown path never reaches BentoML's own stack. Each requ
 from __future__ import annotations
 
 import asyncio
+import math
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from serving.errors import Problem, method_not_allowed, server_failed
 from serving.http import access, pages
 from serving.http.asgi import close_unless_read, read_body, send_reply
 from serving.http.caller import CERTIFICATE, caller_of, is_local, presence_of
+from serving.http.cors import cors_of
 from serving.http.docs_page import docs_page
 from serving.http.fair_queue import FairQueue, Place
 from serving.http.head import as_sent, name_request, read_head, request_id_of
@@ -30,6 +32,7 @@ from serving.observe.scrapes import Scrapes
 from serving.observe.supervised import Pool
 from serving.prediction_log import capture, feedback
 from serving.protocols import Endpoint, Head, Protocol, Reply, data_plane, problem_reply
+from serving.protocols.codings import compressed, expanded, negotiated
 from serving.protocols.oip import repository as model_repository
 from serving.protocols.registry import PROTOCOLS
 from serving.roles.roles import Roles, alone
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
     from serving.access.watch import KeysWatch
     from serving.http.asgi import App, Message, Receive, Scope, Send
+    from serving.http.cors import Cors
     from serving.observe.traces import Tracer
     from serving.roles.canary import Split
     from serving.scoring.catalog import Catalog, LiveModel
@@ -95,6 +99,8 @@ class Gateway:
         self._observe = metrics.Observer("gateway")
         self._log = RequestLog("gateway", settings.log_sample, tracer)
         self._passed_on = frozenset(passed_on)
+        self._cors = cors_of(settings)
+        self._gzip_bytes = settings.gzip_bytes or math.inf
         self._readers = Pool("reading", 2)
         self._scrapes = Scrapes()
         self._protocols = protocols
@@ -184,6 +190,11 @@ class Gateway:
         if scope["type"] == "http":
             if any(name == b"expect" for name, _ in scope["headers"]):
                 receive, send = close_unless_read(receive, send)
+            if self._cors is not None:
+                send = self._cors.adding(scope["headers"], send)
+                if scope["method"] == "OPTIONS" and self._cors.is_preflight(scope["headers"]):
+                    await self._preflight(self._cors, scope, send)
+                    return
             routes = self.live.routes  # the request ends with the snapshot that it began with
             endpoint = routes.endpoints.get(scope["path"])
             if endpoint is not None and scope["method"] == "POST":
@@ -233,7 +244,7 @@ class Gateway:
         self._observe(model.name, model.version, endpoint.name, reply.status, seconds, reason=reply.reason)
         self._audit(endpoint.name, reply.status, context, model)
         self._tell(endpoint.name, reply, context, endpoint)
-        await send_reply(send, reply, context.name)
+        await self._send(send, reply, context)
 
     def _audit(self, name: str, status: int, context: RequestContext, model: LiveModel | None) -> None:
         if lane.audit is None:
@@ -298,6 +309,9 @@ class Gateway:
             reply = self._refuse(path, context.named(_discreet(problem, context.principal)))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
             reply = self._refuse(path, context.named(server_failed(error)))
+        await self._send_other(send, reply, name, context)
+
+    async def _send_other(self, send: Send, reply: Reply, name: str, context: RequestContext) -> None:
         model, version = (
             (context.model.name, context.model.version) if context.model is not None else ("", "")
         )
@@ -306,7 +320,23 @@ class Gateway:
         )
         self._audit(name, reply.status, context, context.model)
         self._tell(name, reply, context)
+        await self._send(send, reply, context)
+
+    async def _send(self, send: Send, reply: Reply, context: RequestContext) -> None:
+        """Send a whole reply, in gzip if the client wants that."""
+        reply, compress = negotiated(reply, context.scope["headers"], self._gzip_bytes)
+        if compress:
+            reply = await asyncio.get_running_loop().run_in_executor(lane.compressing, compressed, reply)
         await send_reply(send, reply, context.name)
+
+    async def _preflight(self, cors: Cors, scope: Scope, send: Send) -> None:
+        """Answer a browser that asks whether a page may send a request, whatever the path."""
+        context = RequestContext(scope)
+        try:
+            reply = cors.preflight(scope["headers"])
+        except Problem as problem:
+            reply = problem_reply(context.named(problem))
+        await self._send_other(send, reply, "preflight", context)
 
     async def _page(self, routes: Routes, page: Page | None, path: str, method: str) -> Reply:
         if page is not None and method in ("GET", "HEAD"):
@@ -380,7 +410,11 @@ class Gateway:
             body = await read_body(receive, context.head.length, most, place.hold, "FEEDBACK_BODY_BYTES")
             if body is None:
                 return None
-            answer = partial(self._feedback.answer, models=models)
+            expand = partial(expanded, coding=context.head.coding, limit=most, setting="FEEDBACK_BODY_BYTES")
+
+            def answer(body: bytes, until: Until) -> Reply:
+                return self._feedback.answer(expand(body), until, models=models)
+
             answered = asyncio.ensure_future(place.run(answer, body, until))
             return await unless_left(answered, receive)
 
@@ -399,7 +433,11 @@ class Gateway:
             return None
         if self.repository is None:
             raise Problem(403, "OKAMOCHI_WATCH_S=0: this server does not change its models while it runs.")
-        answer = partial(model_repository.answer, self.repository, path, body)
+        repository, coding = self.repository, context.head.coding
+
+        def answer() -> Reply:
+            return model_repository.answer(repository, path, expanded(body, coding, most))
+
         return await asyncio.get_running_loop().run_in_executor(None, answer)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:

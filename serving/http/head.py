@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from serving.errors import Problem
 from serving.http.access import credentials_of
 from serving.protocols import Head
+from serving.protocols.codings import coding_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,6 +50,7 @@ def read_head(  # noqa: C901 - one header a branch
     deadline_ms: int | None = None
     trace: bytes | None = None
     canary_key: bytes | None = None
+    coding = b""
     for name, value in headers:
         if name == b"content-type":
             content_type = value
@@ -63,7 +65,7 @@ def read_head(  # noqa: C901 - one header a branch
         elif name == CANARY_KEY:
             canary_key = value
         elif name == b"content-encoding" and content_types is not None:
-            check_content_encoding(value)
+            coding = coding_of(value, coding)
         elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
             shown = value[:40].decode("latin-1")
             raise Problem(
@@ -75,7 +77,7 @@ def read_head(  # noqa: C901 - one header a branch
         check_content_type(content_type, content_types)
     found = tuple(headers)
     return Head(
-        content_type, length, request_id, deadline_ms, found, trace, credentials_of(found), canary_key
+        content_type, length, request_id, deadline_ms, found, trace, credentials_of(found), canary_key, coding
     )
 
 
@@ -116,24 +118,6 @@ def check_deadline_ms(value: bytes) -> int:
             reason="bad_deadline",
         )
     return int(value)
-
-
-def check_content_encoding(value: bytes) -> None:
-    """Refuse a compressed body: its size is unknown until it is decompressed.
-
-    Raises
-    ------
-    Problem
-        415.
-    """
-    if value.strip().lower() not in (b"identity", b""):
-        shown = value[:40].decode("latin-1")
-        raise Problem(
-            415,
-            f"Content-Encoding {shown!r} is not supported; send the body uncompressed.",
-            headers=((b"accept-encoding", b"identity"),),
-            reason="bad_content_encoding",
-        )
 
 
 def check_content_type(value: bytes, content_types: tuple[str, ...]) -> None:

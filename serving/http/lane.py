@@ -6,9 +6,12 @@ import math
 from typing import TYPE_CHECKING
 
 from serving.observe.logs import RequestLog
+from serving.observe.supervised import Pool
 from serving.settings import Settings
 
 if TYPE_CHECKING:
+    from serving.errors import Headers
+    from serving.http.cors import Cors
     from serving.http.heads import Heads
     from serving.http.routes import Live
     from serving.observe.audit import Audit
@@ -29,9 +32,17 @@ class Lane:
         self.log_refused = RequestLog("gateway", 0)
         self.traced = False
         self.audit: Audit | None = None
+        self.gzip_bytes = math.inf  # the size from which a reply is compressed
+        self.compressing = Pool("compressing")
+        self.cors: Cors | None = None  # None: no page of another origin may call the server
         self.sample_rate: float | None = (
             None  # fraction of the successful replies that `log` is called for; None: it is never called
         )
+
+    @property
+    def always(self) -> Headers:
+        """Headers of every reply, beside the server's own."""
+        return self.cors.always if self.cors is not None else ()
 
     @property
     def heads(self) -> Heads:

@@ -13,6 +13,7 @@ import msgspec
 from serving.errors import Problem
 from serving.http.access import AccessRequest
 from serving.http.head import read_head
+from serving.protocols.codings import gzip_wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -51,6 +52,8 @@ class PlainReader:
         Those that a canary answers in part, by path.
     max_body_bytes
         A larger body is read in a thread, by the gateway.
+    cors
+        Whether the gateway answers pages of other origins, whose replies need further headers.
     """
 
     def __init__(
@@ -61,12 +64,14 @@ class PlainReader:
         *,
         max_head_bytes: int,
         max_body_bytes: int,
+        cors: bool = False,
     ) -> None:
         self._endpoints = {path.encode(): (path, endpoint) for path, endpoint in endpoints.items()}
         self._splits = splits
         self._observe = observe
         self._max_head_bytes = max_head_bytes
         self.max_body_bytes = max_body_bytes
+        self._not_plain = _NOT_PLAIN | {b"origin"} if cors else _NOT_PLAIN
 
     def __call__(self, head: bytes) -> Plain | None:
         """Parse the bytes up to the empty line; None for a request that is left to the gateway."""
@@ -92,8 +97,9 @@ class PlainReader:
             or parser.get_http_version() != "1.1"
             or not parser.should_keep_alive()
             or parser.should_upgrade()
-            or any(name in _NOT_PLAIN for name, _ in found.headers)
+            or any(name in self._not_plain for name, _ in found.headers)
             or not one_host(found.headers)
+            or gzip_wish(found.headers) == "must"
         ):
             return None
         try:

@@ -76,5 +76,12 @@ def heads_of(
     """An empty cache of heads; it stays empty if the express lane is turned off."""
     most = min(LARGE_BODY_BYTES - 1, settings.max_body_bytes)
     taken = endpoints if settings.express else {}
-    read = PlainReader(taken, observe, splits, max_head_bytes=settings.max_head_bytes, max_body_bytes=most)
+    read = PlainReader(
+        taken,
+        observe,
+        splits,
+        max_head_bytes=settings.max_head_bytes,
+        max_body_bytes=most,
+        cors=bool(settings.cors_origins),
+    )
     return Heads(read, most, by_canary_key=bool(splits))

@@ -58,6 +58,8 @@ class Head(msgspec.Struct, frozen=True, gc=False):
         The headers with credentials.
     canary_key
         The client's `X-Canary-Key`.
+    coding
+        Of the body, of `codings.coding_of`; never of a request on the express lane.
     """
 
     content_type: bytes = b""
@@ -68,6 +70,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     trace: bytes | None = None
     credentials: Headers = ()
     canary_key: bytes | None = None
+    coding: bytes = b""
 
 
 class Query(typing.Protocol):

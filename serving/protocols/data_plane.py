@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from serving.access.check import demand
 from serving.errors import Problem
 from serving.protocols import LARGE_BODY_BYTES, deadline
+from serving.protocols.codings import expanded
 from serving.waiting import unless_left
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ async def answer(
         The reason why there is no answer.
     """
     loop = asyncio.get_running_loop()
-    large = len(body) >= LARGE_BODY_BYTES
+    large = len(body) >= LARGE_BODY_BYTES or bool(head.coding)
     if large:
-        query = await loop.run_in_executor(readers, endpoint.read, body, head)
+        limit = settings.max_body_bytes
+        query = await loop.run_in_executor(readers, _read, endpoint, body, head, limit)
     else:
         query = endpoint.read(body, head)
     future: asyncio.Future[tuple[Scores, int]] = loop.create_future()
@@ -94,3 +96,8 @@ async def answer(
         return None
     progress.scores = found[0]
     return endpoint.answer(query, *found)
+
+
+def _read(endpoint: Endpoint, body: bytes, head: Head, limit: int) -> Any:
+    """Expand and read in one call: only as many bodies are expanded at a time as there are threads."""
+    return endpoint.read(expanded(body, head.coding, limit), head)

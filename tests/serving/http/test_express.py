@@ -190,7 +190,7 @@ def test_an_offer_of_another_protocol_is_declined(
         ("/docs", ("Content-Length: 500",)),
         ("/predict", ("Content-Length: 500", "Content-Type: text/xml")),
         ("/predict", ("Content-Length: 100001",)),
-        ("/predict", ("Transfer-Encoding: chunked", "Content-Encoding: gzip")),
+        ("/predict", ("Transfer-Encoding: chunked", "Content-Encoding: br")),
         ("/v2/models/iris/infer", ("Content-Length: 100001",)),
         ("/score", ("Content-Length: 500", "Content-Type: text/xml")),
     ],

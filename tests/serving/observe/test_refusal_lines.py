@@ -244,8 +244,15 @@ CASES: dict[str, tuple[str, str, bytes, dict[str, str], dict[str, Any]]] = {
         "POST",
         "/predict",
         b"x",
-        {"Content-Encoding": "gzip"},
+        {"Content-Encoding": "br"},
         {"status": 415, "reason": "bad_content_encoding"},
+    ),
+    "damaged": (
+        "POST",
+        "/predict",
+        SECRET.encode(),
+        {"Content-Encoding": "gzip"},
+        {"status": 400, "reason": "bad_content_encoding"},
     ),
     "deadline": (
         "POST",

@@ -614,7 +614,7 @@ def test_limits(models: Catalog, client: httpx.Client) -> None:
     assert (large.status_code, large.json()["error_code"]) == (413, "BAD_REQUEST")
     assert client.get("/invocations").status_code == 405
     assert client.get("/invocations").headers["allow"] == "POST, OPTIONS"
-    zipped = client.post("/invocations", content=b"x", headers={"Content-Encoding": "gzip"})
+    zipped = client.post("/invocations", content=b"x", headers={"Content-Encoding": "br"})
     assert (zipped.status_code, zipped.json()["error_code"]) == (415, "BAD_REQUEST")
 
 

@@ -339,9 +339,6 @@ def test_errors_reach_the_users_of_triton_client(client_of_triton: triton.Infere
         refused("iris", [good], outputs=[triton.InferRequestedOutput("prediction", class_count=2)])[0]
         == "422"
     )
-    for how in ("gzip", "deflate"):
-        status, text = refused("iris", [good], request_compression_algorithm=how)
-        assert (status, how in text) == ("415", True)
 
 
 def test_ten_thousand_rows_in_binary_are_those_of_the_model(
@@ -764,7 +761,8 @@ def test_conflicting_lengths_of_the_json_are_refused(server: Server) -> None:
     [
         ({"content-type": "text/plain"}, 415),
         ({"content-type": "application/json; charset=latin-1"}, 415),
-        ({"content-encoding": "gzip"}, 415),
+        ({"content-encoding": "br"}, 415),
+        ({"content-encoding": "gzip"}, 400),
         ({"x-deadline-ms": "soon"}, 400),
         ({"x-request-id": "\u00fc"}, 400),
         ({"content-type": "application/json; charset=utf-8"}, 200),
