@@ -26,14 +26,17 @@ from serving import declared, guards, signals
 from serving.settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable
 
     # Heavy modules are imported where they are used: BentoML's parent process imports this module as well.
     from artifact.models_lock import Entry
     from serving.access.watch import KeysWatch
+    from serving.grpc.server import Server as GrpcServer
     from serving.http.asgi import App
     from serving.http.gateway import Gateway
     from serving.http.routes import Live
+    from serving.observe.traces import Tracer
     from serving.scoring.catalog import Catalog
     from serving.scoring.repository import Repository
     from serving.scoring.watch import Watch
@@ -47,8 +50,10 @@ This document is BentoML's own: the API `score` for BentoML's clients, which tak
 PARENT_EVERY_S = 1.0  # how often a worker checks that its parent is alive
 WORKERS_EVERY_S = 0.5  # how often the parent checks that its workers are alive
 SETTLED_S = 10.0  # a worker of this age that dies is replaced at once; also BentoML's own interval
+BENTOML_HOST = "0.0.0.0"  # noqa: S104 - BentoML's own default
 WAIT_FOR_OTHER_S = 5.0  # for a server that is stopping, as in a restart by hand
 _held: list[Any] = []  # the lock of the metrics folder, until the process ends
+_reserved: list[socket.socket] = []  # the port of gRPC, likewise
 _PARENT = os.getppid()  # read as early as possible; used in workers only
 
 
@@ -190,13 +195,41 @@ def check_keys() -> None:
         raise BentoMLException(str(error)) from None
     if found.keys or found.jwks:
         return
-    host = str(command.params.get("host") or "0.0.0.0")  # noqa: S104 - BentoML's own default
+    host = str(command.params.get("host") or BENTOML_HOST)
     if not is_loopback(host):
         logger.warning(
             "NO KEYS: whoever reaches %s may ask everything of this server. Set OKAMOCHI_KEYS to a file that "
             "`python -m deploy keys add NAME --role predict` makes, or listen on 127.0.0.1.",
             host,
         )
+
+
+def reserve_grpc_port() -> None:
+    """Refuse to start where another process has the port of gRPC, which workers would share with it.
+
+    Only the process of `bentoml serve` reserves the port, for its workers.
+
+    Raises
+    ------
+    BentoMLException
+        The message names the port and the setting.
+    """
+    command = _serve_command()
+    port = settings().grpc_port
+    if _reserved or command is None or not port:
+        return
+    from serving import reserved
+
+    host = str(command.params.get("host") or BENTOML_HOST)
+    if port == command.params.get("port"):
+        raise BentoMLException(f"OKAMOCHI_GRPC_PORT={port} is the port of HTTP; gRPC needs one of its own.")
+    try:
+        _reserved.append(reserved.reserve(host, port, WAIT_FOR_OTHER_S))
+    except OSError as error:
+        raise BentoMLException(
+            f"OKAMOCHI_GRPC_PORT={port}: cannot listen on {host}:{port} ({error.strerror}); stop the process "
+            "that does, or set another port (0: no gRPC)."
+        ) from None
 
 
 def is_loopback(host: str) -> bool:
@@ -320,6 +353,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
 
     def __attrs_post_init__(self) -> None:
         claim_metrics_folder()
+        reserve_grpc_port()
         use_quick_parent()
         super().__attrs_post_init__()
         # For the workers: a line that BentoML logs at their start, before our log is installed, would block
@@ -396,6 +430,15 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
 
         return Repository(watch, self.shared, lambda: gateway.catalog, store.tags_of)
 
+    def _grpc(self, gateway: Gateway, tracer: Tracer | None) -> GrpcServer:
+        """The gRPC server of this worker, on the address of HTTP."""
+        from serving.grpc.place import place_of
+        from serving.grpc.server import Server as GrpcServer
+
+        options = click.get_current_context().params
+        place = place_of(options, self.settings.grpc_port)
+        return GrpcServer(gateway.live, self.settings, place, tracer)
+
     def to_asgi(self, is_main: bool = True) -> App:
         """The application of one worker; BentoML calls this right before it starts uvicorn."""
         from serving.http.gateway import Gateway
@@ -431,6 +474,8 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         if self.settings.watch_s:
             gateway.watch = self._watch(gateway)
             gateway.repository = self._repository(gateway, gateway.watch)
+        if self.settings.grpc_port:
+            gateway.grpc = self._grpc(gateway, tracer)
         if guards.usable(guards.UVICORN):
             from serving.http import express
 

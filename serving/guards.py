@@ -149,7 +149,15 @@ UVICORN = Guard(
     ),
     "requests are served without the express lane, at half its rate, and client certificates name nobody",
 )
-GUARDS = (BENTOML, METRICS_FOLDER, PARENT, METRIC_FILES, HISTOGRAMS, UVICORN)
+CONNECTIONS = Guard(
+    "grpcio",
+    (
+        "grpc._cython.cygrpc:channelz_get_servers",
+        "grpc._cython.cygrpc:channelz_get_server_sockets",
+    ),
+    "a server with gRPC takes some ten seconds to end, also where it has no clients",
+)
+GUARDS = (BENTOML, METRICS_FOLDER, PARENT, METRIC_FILES, HISTOGRAMS, UVICORN, CONNECTIONS)
 
 _USE = re.compile(
     r"""(?P<module>[\w.]+):(?P<names>[\w.]+)"""

@@ -67,6 +67,9 @@ class Settings:
         "`*` for all; without it no page of another origin may",
     )
     workers: int = _setting(1, 1, 64, is_="worker processes; on a cluster keep 1 and add pods")
+    grpc_port: int = _setting(
+        0, 0, 65_535, is_="the port of gRPC, on the address and with the certificate of HTTP; 0: off"
+    )
     max_body_bytes: int = _setting(
         16 * MIB, 1024, 2**31, is_="the largest request body; a larger one is refused with 413"
     )
@@ -256,6 +259,7 @@ def read(environment: Mapping[str, str]) -> Settings:
                 logger.warning("%s is not a setting; did you mean %s?", shown, near[0])
     _check_origins(values.get("cors_origins", ()))
     _check_log(values.get("prediction_log", ""))
+    _check_grpc(values.get("grpc_port", 0))
     _check_tokens(values)
     return Settings(**values)
 
@@ -329,6 +333,11 @@ def _check_log(target: str) -> None:
     elif "://" in target:
         scheme = target.partition("://")[0]
         raise SettingsError(f"{variable} begins with {scheme}://, expected a folder or a postgresql:// URL")
+
+
+def _check_grpc(port: int) -> None:
+    if port and importlib.util.find_spec("grpc") is None:
+        raise SettingsError(f"{PREFIX}GRPC_PORT is set, and the package grpcio is not installed")
 
 
 def _check_tokens(values: Mapping[str, Any]) -> None:

@@ -68,6 +68,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
     ),
     "serving": (
         {"bento"},
+        {"grpc"},
         {"http"},
         {"access.watch"},
         {"roles"},
@@ -80,7 +81,18 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"scoring"},
         {"observe", "prediction_log.remembering"},
         {"access"},
-        {"declared", "errors", "followed", "guards", "ids", "waiting", "settings", "shared", "signals"},
+        {
+            "declared",
+            "errors",
+            "followed",
+            "guards",
+            "ids",
+            "reserved",
+            "waiting",
+            "settings",
+            "shared",
+            "signals",
+        },
     ),
 }
 """The topics of a package (its folders, and its modules beside them) from the top down: each may import those

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from serving.access.request import AccessRequest, Principal
+from serving.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ __all__ = [
     "Principal",
     "admit",
     "credentials_of",
+    "discreet",
     "require",
     "required",
     "with_certificate",
@@ -77,3 +79,21 @@ def admit(request: AccessRequest) -> Principal | None:
     """
     found = _installed.admit
     return None if found is None else found(request)
+
+
+def discreet(problem: Problem, principal: Principal | None) -> Problem:
+    """The problem without what its caller may not know: the names of models, where keys are required."""
+    if principal is None and problem.status == 503 and required():
+        detail = "Not ready; the log and /models have the reason."
+    elif principal is not None and principal.models is not None and problem.reason == "unknown_model":
+        detail = "Unknown model."
+    else:
+        return problem
+    return Problem(
+        problem.status,
+        detail,
+        headers=problem.headers,
+        reason=problem.reason,
+        error=problem.error,
+        model=problem.model,
+    )

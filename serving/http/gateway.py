@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import typing
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,16 @@ JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 
 
+class Beside(typing.Protocol):
+    """Another transport in the same worker."""
+
+    async def start(self) -> None:
+        """Begin to listen."""
+
+    async def end(self) -> None:
+        """Take no new requests; return once those in progress are answered."""
+
+
 class Gateway:
     """See the module.
 
@@ -76,11 +87,14 @@ class Gateway:
         Follows the file of keys, if it is set before the server starts.
     repository
         Loads and unloads models by order, if it is set before the server starts.
+    grpc
+        Another way in, which starts and ends with HTTP, if it is set before the server starts.
     """
 
     watch: Watch | None = None
     keys: KeysWatch | None = None
     repository: Repository | None = None
+    grpc: Beside | None = None
 
     def __init__(
         self,
@@ -306,7 +320,7 @@ class Gateway:
         except Problem as problem:
             if problem.wait_s:
                 await asyncio.sleep(problem.wait_s)
-            reply = self._refuse(path, context.named(_discreet(problem, context.principal)))
+            reply = self._refuse(path, context.named(access.discreet(problem, context.principal)))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
             reply = self._refuse(path, context.named(server_failed(error)))
         await self._send_other(send, reply, name, context)
@@ -441,23 +455,38 @@ class Gateway:
         return await asyncio.get_running_loop().run_in_executor(None, answer)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def hear() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown" and self.grpc is not None:
+                await self.grpc.end()
+            return message
+
         async def tell(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                self._on_started()
-                for follower in (self.watch, self.keys, lane.audit):
-                    if follower is not None:
-                        follower.start()
+                await self._start()
             elif message["type"] == "lifespan.shutdown.complete":
-                for follower in (self.watch, self.keys, lane.audit):
-                    if follower is not None:
-                        await asyncio.get_running_loop().run_in_executor(None, follower.close)
-                self.catalog.close()
-                self._roles.close()
-                if self.predictions is not None:
-                    await asyncio.get_running_loop().run_in_executor(None, self.predictions.close)
+                await self._close()
             await send(message)
 
-        await self._bentoml(scope, receive, tell)
+        await self._bentoml(scope, hear, tell)
+
+    async def _start(self) -> None:
+        if self.grpc is not None:
+            await self.grpc.start()
+        self._on_started()
+        for follower in (self.watch, self.keys, lane.audit):
+            if follower is not None:
+                follower.start()
+
+    async def _close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for follower in (self.watch, self.keys, lane.audit):
+            if follower is not None:
+                await loop.run_in_executor(None, follower.close)
+        self.catalog.close()
+        self._roles.close()
+        if self.predictions is not None:
+            await loop.run_in_executor(None, self.predictions.close)
 
     # ---- pages
 
@@ -554,22 +583,4 @@ def _access_request(scope: Scope, model: str) -> access.AccessRequest:
         access.credentials_of(scope["headers"]),
         model,
         scope.get(CERTIFICATE),
-    )
-
-
-def _discreet(problem: Problem, principal: access.Principal | None) -> Problem:
-    """The problem without what its caller may not know: the names of models, where keys are required."""
-    if principal is None and problem.status == 503 and access.required():
-        detail = "Not ready; the log and /models have the reason."
-    elif principal is not None and principal.models is not None and problem.reason == "unknown_model":
-        detail = "Unknown model."
-    else:
-        return problem
-    return Problem(
-        problem.status,
-        detail,
-        headers=problem.headers,
-        reason=problem.reason,
-        error=problem.error,
-        model=problem.model,
     )

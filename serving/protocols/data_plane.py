@@ -42,7 +42,7 @@ async def answer(
     *,
     settings: Settings,
     readers: Executor,
-    left: Callable[[], Awaitable[object]],
+    left: Callable[[], Awaitable[object]] | None,
 ) -> Reply | None:
     """The reply to one message; None if the client has left.
 
@@ -51,7 +51,8 @@ async def answer(
     readers
         Threads for large bodies.
     left
-        Returns once the client has left; called only if the answer may take long.
+        Returns once the client has left; called only if the answer may take long. None where this is
+        cancelled then.
 
     Raises
     ------
@@ -86,7 +87,7 @@ async def answer(
     else:
         ticket = model.explainer.submit(explain, query.rows, query.n, scored, due, explicit=explicit)
     try:
-        if not large and explain is None and not batcher.slow:
+        if left is None or (not large and explain is None and not batcher.slow):
             found: tuple[Scores, int] | None = await future
         else:
             found = await unless_left(future, left)

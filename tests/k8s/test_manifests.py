@@ -135,7 +135,10 @@ def test_probes_ask_what_they_are_for(server: Object) -> None:
         kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")
     }
     assert paths == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/livez"}
-    assert container["ports"] == [{"name": "http", "containerPort": 3000}]
+    assert container["ports"] == [
+        {"name": "http", "containerPort": 3000},
+        {"name": "grpc", "containerPort": 3001},
+    ]
     ready = container["readinessProbe"]
     seconds = ready["failureThreshold"] * max(ready["periodSeconds"], ready["timeoutSeconds"])
     assert seconds <= 5, "whoever is sent to a pod without a worker waits for the next one"
@@ -200,7 +203,11 @@ def test_a_changed_setting_is_a_changed_pod(tmp_path: Path, server: Object) -> N
     )
     objects = render(changed)
     (settings,) = of_kind(objects, "ConfigMap")
-    assert settings["data"] == {"OKAMOCHI_WORKERS": "1", "OKAMOCHI_QUEUE_ROWS": "5"}
+    assert settings["data"] == {
+        "OKAMOCHI_WORKERS": "1",
+        "OKAMOCHI_GRPC_PORT": "3001",
+        "OKAMOCHI_QUEUE_ROWS": "5",
+    }
 
     def reads(deployment: Object) -> str:
         (container,) = pod_template(deployment)["spec"]["containers"]

@@ -12,7 +12,7 @@ def ours(component: str, **ports: int) -> Pod:
     return Pod({**SERVER, "app.kubernetes.io/component": component}, ports=ports)
 
 
-SERVING = ours("server", http=3000)
+SERVING = ours("server", http=3000, grpc=3001)
 MLFLOW = ours("mlflow", http=5000)
 POSTGRES = ours("postgres", postgres=5432)
 TRAINING, BACKUP, LOADTEST = ours("training"), ours("backup"), ours("loadtest")
@@ -52,6 +52,7 @@ def test_whatever_is_not_named_is_denied(base: list[Object]) -> None:
         pytest.param(SERVING, DNS, 53, "UDP", id="server-dns"),
         pytest.param(SERVING, DNS, 53, "TCP", id="server-dns-tcp"),
         pytest.param(CLIENT, SERVING, 3000, "TCP", id="client-server"),
+        pytest.param(CLIENT, SERVING, 3001, "TCP", id="client-server-grpc"),
         pytest.param(PROMETHEUS, SERVING, 3000, "TCP", id="prometheus-server"),
         pytest.param(LOADTEST, SERVING, 3000, "TCP", id="loadtest-server"),
         pytest.param(LOADTEST, LOADTEST, 5557, "TCP", id="loadtest-master"),
@@ -72,6 +73,8 @@ def test_what_is_needed_gets_through(
     ("source", "target", "port"),
     [
         pytest.param(STRANGER, SERVING, 3000, id="stranger-server"),
+        pytest.param(STRANGER, SERVING, 3001, id="stranger-server-grpc"),
+        pytest.param(PROMETHEUS, SERVING, 3001, id="prometheus-server-grpc"),
         pytest.param(OUTSIDE, SERVING, 3000, id="outside-server"),
         pytest.param(CLIENT, SERVING, 9000, id="another-port"),
         pytest.param(GRAFANA, SERVING, 3000, id="monitoring-but-not-prometheus"),

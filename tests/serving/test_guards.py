@@ -84,7 +84,8 @@ def test_a_server_serves_without_each_of_them_and_says_what_does_not_work(
     prepare(folder, {"iris": (made["iris"].path, VERSIONS["iris"])})
     service = folder / "service.py"
     service.write_text(LACKING + service.read_text())
-    with bento_server(folder) as server, httpx.Client(base_url=server.url) as client:
+    settings = {"OKAMOCHI_GRPC_PORT": str(free_port())}
+    with bento_server(folder, settings=settings) as server, httpx.Client(base_url=server.url) as client:
         for _ in range(20):
             reply = client.post("/predict", json={"features": [[5.1, 3.5, 1.4, 0.2]]})
             assert (reply.status_code, reply.json()["prediction"]) == (200, ["setosa"])

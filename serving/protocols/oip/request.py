@@ -111,8 +111,10 @@ def envelope(header: bytes, model: LiveModel) -> Envelope:
     if not isinstance(request, dict):
         raise Problem(422, f'Expected a JSON object with "inputs", got {described(request)}.')
     for key in list(request)[:MAX_HINTS]:  # keys of other extensions are ignored, misspelt keys are refused
+        if key in KEYS:
+            continue
         near = difflib.get_close_matches(key[:MAX_KEY], KEYS, 1, cutoff=0.8)
-        if key not in KEYS and near:
+        if near:
             raise Problem(422, f"Unknown key {short(key)}; did you mean {near[0]!r}?")
     own_id = request.get("id")
     if own_id is not None and not (isinstance(own_id, str) and _is_text(own_id)):

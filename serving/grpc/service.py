@@ -1,0 +1,273 @@
+"""`inference.GRPCInferenceService`: each method is answered as its route of `/v2`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+import msgspec
+from google.protobuf.message import DecodeError
+
+from serving.errors import Problem, server_failed
+from serving.grpc.call import LENGTH, Call
+from serving.grpc.messages import body_of, response_of, set_tensors
+from serving.grpc.refusals import Refusal, refusal_of
+from serving.grpc.schema import METHODS, SERVICE, ModelInferRequest
+from serving.http.lane import lane
+from serving.observe import metrics
+from serving.observe.logs import RequestLog
+from serving.observe.supervised import Pool
+from serving.protocols import LARGE_BODY_BYTES, Reply, data_plane
+from serving.protocols.oip import ROOT, OpenInference
+from serving.protocols.oip.request import HEADER_LENGTH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from serving.grpc.messages import Body
+    from serving.http.routes import Live, Routes
+    from serving.observe.traces import Tracer
+    from serving.protocols import Endpoint
+    from serving.settings import Settings
+
+PAGES = OpenInference.name
+"""The value of the metric label `endpoint` of all methods but `ModelInfer`."""
+NOT_READY = Reply(200, b"", b"")
+
+_decode = msgspec.json.decode
+Found = TypeVar("Found")
+
+
+class InferenceService:
+    """See the module.
+
+    Parameters
+    ----------
+    live
+        The same as the gateway's.
+    """
+
+    def __init__(self, live: Live, settings: Settings, tracer: Tracer | None) -> None:
+        self._live = live
+        self._settings = settings
+        self._observe = metrics.Observer("grpc")
+        self._log = RequestLog("grpc", settings.log_sample, tracer)
+        self._readers = Pool("reading", 2)
+        self._oip = OpenInference()
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """The methods; they take and give bytes, so that a message that cannot be read has our words."""
+        found = {name: self._page_method(name) for name in _PAGE_METHODS}
+        methods = {
+            name: grpc.unary_unary_rpc_method_handler(method)
+            for name, method in (found | {"ModelInfer": self.infer}).items()
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    # ---- predictions
+
+    async def infer(self, data: bytes, context: Any) -> bytes:
+        """`ModelInfer`."""
+        call = Call()
+        routes = self._live.routes  # the call ends with the snapshot that it began with
+        endpoint: Endpoint | None = None
+        try:
+            call.read(context)
+            large = len(data) >= LARGE_BODY_BYTES
+            request = await self._run(large, _parsed, ModelInferRequest, data, call)
+            path = f"{_model_path(request.model_name, request.model_version)}/infer"
+            call.admit("POST", path)
+            endpoint = self._found(routes.endpoints, routes, path, request.model_name)
+            split = routes.splits.get(path)
+            if split is not None and split.picks(call.head.canary_key, call.caller or None):
+                endpoint = split.endpoint
+            body: Body = await self._run(large, body_of, request)
+            length = (HEADER_LENGTH, b"%d" % body.header)
+            reply = await data_plane.answer(
+                endpoint,
+                body.data,
+                msgspec.structs.replace(call.head, headers=(*call.head.headers, length)),
+                call,
+                settings=self._settings,
+                readers=self._readers,
+                left=None,
+            )
+            assert reply is not None  # noqa: S101 - the call of a client that leaves is cancelled
+            answer = partial(response_of, raw=bool(request.raw_input_contents))
+            response: bytes = await self._run(len(reply.body) >= LARGE_BODY_BYTES, answer, reply)
+        except Problem as problem:
+            reply = (endpoint or self._oip).refuse(call.named(problem))
+        except asyncio.CancelledError:
+            if call.is_late and endpoint is not None:
+                self._tell(endpoint.name, endpoint.refuse(call.named(_late())), call, endpoint)
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
+            reply = (endpoint or self._oip).refuse(call.named(server_failed(error)))
+        self._tell(endpoint.name if endpoint is not None else "infer", reply, call, endpoint)
+        if call.problem is not None:
+            await _abort(context, call, reply)
+        trailers = [(name.decode(), value.decode("latin-1")) for name, value in reply.headers]
+        if call.head.request_id is not None:
+            trailers.append(("x-request-id", call.head.request_id.decode("latin-1")))
+        if len(trailers) > 1:  # beside the length of the JSON, which no client here can use
+            context.set_trailing_metadata([each for each in trailers if each[0] != LENGTH])
+        return response
+
+    async def _run(self, large: bool, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function, in a thread if it may take long."""
+        if large:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
+        return work(*arguments)
+
+    def _found(self, places: Mapping[str, Found], routes: Routes, path: str, name: str) -> Found:
+        """What is at the path of a model.
+
+        Raises
+        ------
+        Problem
+            Why there is nothing.
+        """
+        found = places.get(path)
+        if found is not None:
+            return found
+        if not name:
+            raise Problem(422, "Expected the name of a model, got an empty text.")
+        problem = self._oip.not_found(path, routes.catalog)
+        assert problem is not None  # noqa: S101 - the path is the protocol's
+        raise problem
+
+    # ---- all else
+
+    def _page_method(self, name: str) -> Callable[[bytes, Any], Any]:
+        """A method that is answered by a page of `/v2`."""
+        path_of, fill = _PAGE_METHODS[name]
+        request_class, response_class = METHODS[name]
+
+        async def answer(data: bytes, context: Any) -> bytes:
+            call = Call()
+            routes = self._live.routes
+            reply = NOT_READY
+            response = response_class()
+            try:
+                call.read(context)
+                request = _parsed(request_class, data, call)
+                path = path_of(request)
+                call.admit("GET", path, routes.catalog.default)
+                page = self._found(routes.pages, routes, path, getattr(request, "name", ""))
+                found = page.answer()
+                reply = await found if inspect.isawaitable(found) else found
+                fill(response, _decode(reply.body))
+            except Problem as problem:
+                # A model that is not there is not ready, which is no error.
+                if name != "ModelReady" or problem.status not in (404, 503):
+                    reply = self._oip.refuse(call.named(problem))
+            except Exception as error:  # noqa: BLE001 - as in `infer`
+                reply = self._oip.refuse(call.named(server_failed(error)))
+            self._tell(PAGES, reply, call)
+            if call.problem is not None:
+                await _abort(context, call, reply)
+            return response.SerializeToString()  # type: ignore[no-any-return]
+
+        return answer
+
+    def _tell(self, name: str, reply: Reply, call: Call, endpoint: Endpoint | None = None) -> None:
+        """Count, audit and log an answered call."""
+        model = endpoint.model if endpoint is not None else None
+        of = (model.name, model.version) if model is not None else ("", "")
+        self._observe(*of, name, reply.status, perf_counter() - call.started, reason=reply.reason)
+        if lane.audit is not None:
+            lane.audit(call.caller, *of, name, reply.status)
+        self._log(
+            name,
+            reply,
+            call.started,
+            endpoint=endpoint,
+            head=call.head,
+            queued=call.queued,
+            scores=call.scores,
+            request_id=call.request_id,
+            problem=call.problem,
+            principal=call.caller,
+        )
+
+
+async def _abort(context: Any, call: Call, reply: Reply) -> None:
+    problem = call.problem
+    assert problem is not None  # noqa: S101 - the caller looked
+    if problem.wait_s:
+        await asyncio.sleep(problem.wait_s)
+    await abort(context, refusal_of(problem, reply, has_deadline=call.due is not None))
+
+
+async def abort(context: Any, refusal: Refusal) -> None:
+    """End a call with a refusal; raises."""
+    await context.abort(refusal.code, refusal.text, refusal.trailers)
+
+
+def _late() -> Problem:
+    return Problem(429, "The deadline of the call has passed.", reason="deadline")
+
+
+def _parsed(kind: Any, data: bytes, call: Call) -> Any:
+    """A message from its bytes.
+
+    Raises
+    ------
+    Problem
+        400; before, what the access check has against the caller.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        call.admit("GET", ROOT)
+        raise Problem(400, f"The message is not a valid {kind.DESCRIPTOR.full_name}.") from None
+
+
+# ---- paths
+
+
+def _model_path(name: str, version: str = "") -> str:
+    """The path of a model; a name with a slash is one part of it, and so is the name of no model."""
+    path = f"{ROOT}/models/{name.replace('/', '%2F')}"
+    return f"{path}/versions/{version.replace('/', '%2F')}" if version else path
+
+
+def _ready_path(request: Any) -> str:
+    return f"{_model_path(request.name, request.version)}/ready"
+
+
+# ---- replies
+
+
+def _live_of(response: Any, found: dict[str, Any]) -> None:
+    response.live = found["live"]
+
+
+def _ready_of(response: Any, found: dict[str, Any]) -> None:
+    response.ready = found["ready"]
+
+
+def _server_of(response: Any, found: dict[str, Any]) -> None:
+    response.name, response.version = found["name"], found["version"]
+    response.extensions.extend(found["extensions"])
+
+
+def _model_of(response: Any, found: dict[str, Any]) -> None:
+    response.name, response.platform = found["name"], found["platform"]
+    response.versions.extend(found["versions"])
+    set_tensors(response.inputs, found["inputs"])
+    set_tensors(response.outputs, found["outputs"])
+
+
+_PAGE_METHODS: dict[str, tuple[Callable[[Any], str], Callable[[Any, dict[str, Any]], None]]] = {
+    "ServerLive": (lambda _: f"{ROOT}/health/live", _live_of),
+    "ServerReady": (lambda _: f"{ROOT}/health/ready", _ready_of),
+    "ModelReady": (_ready_path, _ready_of),
+    "ServerMetadata": (lambda _: ROOT, _server_of),
+    "ModelMetadata": (lambda request: _model_path(request.name, request.version), _model_of),
+}
+"""The path of each method, and how the page's JSON becomes its response."""

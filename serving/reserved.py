@@ -1,0 +1,43 @@
+"""The port that the workers share: the parent process holds it, so that no other server shares it as well.
+
+A port that is shared (SO_REUSEPORT) gives its connections to whoever of the same user listens there, be it a
+worker of this server or of another one that was started with the same port by mistake.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from ipaddress import IPv6Address, ip_address
+
+
+def reserve(host: str, port: int, wait_s: float) -> socket.socket:
+    """A socket that is bound and never listens; while it is open, no other process can reserve the port.
+
+    Parameters
+    ----------
+    wait_s
+        For a server that is stopping.
+
+    Raises
+    ------
+    OSError
+        Another process has the port.
+    """
+    family = socket.AF_INET6 if isinstance(ip_address(host), IPv6Address) else socket.AF_INET
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            with socket.socket(family) as alone:
+                # Connections of an earlier server that are still closing do not count, whoever listens does.
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                alone.bind((host, port))
+            shared = socket.socket(family)
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            shared.bind((host, port))
+        except OSError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.1)
+        else:
+            return shared

@@ -1,0 +1,280 @@
+"""Messages of gRPC: their published numbers, what they become in `/v2`, and how a refusal is said."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import msgspec
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2
+
+from artifact.encode import CellError
+from serving import reserved
+from serving.errors import Problem, overloaded
+from serving.grpc import messages, schema
+from serving.grpc.place import address_of
+from serving.grpc.refusals import DETAILS, MAX_TEXT, refusal_of
+from serving.protocols import Head
+from serving.protocols.oip.endpoint import InferEndpoint
+from serving.protocols.oip.request import HEADER_LENGTH
+from tests.servers import free_port
+
+if TYPE_CHECKING:
+    from serving.scoring.catalog import Catalog
+
+FOLDER = Path(schema.__file__).parent
+IRIS = [5.1, 3.5, 1.4, 0.2]
+
+
+def request(model: str = "iris", **fields: Any) -> Any:
+    return schema.ModelInferRequest(model_name=model, **fields)
+
+
+def described(message: Any, found: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The fields of a message and of those in it: number, type and whether repeated, by full name."""
+    found = {} if found is None else found
+    for field in message.fields:
+        found[field.full_name] = (field.number, field.type, field.is_repeated)
+    for nested in message.nested_types:
+        described(nested, found)
+    return found
+
+
+def test_fields_have_the_numbers_that_clients_use() -> None:
+    """Ours beside those of Triton's client; it has no parameters of tensors in metadata."""
+    ours = described_all(schema.POOL.FindFileByName("open_inference.proto"))
+    theirs = described_all(service_pb2.DESCRIPTOR)
+
+    own = {name for name in ours if name not in theirs}
+    assert {name: theirs.get(name) for name in ours if name not in own} == {
+        name: number for name, number in ours.items() if name not in own
+    }
+    assert own == {
+        "inference.ModelMetadataResponse.TensorMetadata.parameters",
+        "inference.ModelMetadataResponse.TensorMetadata.ParametersEntry.key",
+        "inference.ModelMetadataResponse.TensorMetadata.ParametersEntry.value",
+    }
+
+
+def described_all(file: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for message in file.message_types_by_name.values():
+        described(message, found)
+    return found
+
+
+@pytest.mark.parametrize("name", ["open_inference.proto", "status.proto"])
+def test_the_compiled_form_is_of_the_text(name: str) -> None:
+    """Who changes the .proto compiles it; every field of each message is in both."""
+    text = re.sub(r"//.*", "", (FOLDER / name).read_text())
+    written = re.findall(r"(\w+) = (\d+);", text)
+
+    compiled = []
+    for message in messages_of(schema.POOL.FindFileByName(name)):
+        if not message.GetOptions().map_entry:
+            compiled += [(field.name, str(field.number)) for field in message.fields]
+    assert sorted(written) == sorted(compiled)
+    methods = re.findall(r"rpc (\w+)\((\w+)\) returns \((\w+)\)", text)
+    if name == "open_inference.proto":
+        assert methods == [
+            (each.name, each.input_type.name, each.output_type.name)
+            for each in schema.POOL.FindServiceByName(schema.SERVICE).methods
+        ]
+
+
+def messages_of(holder: Any) -> list[Any]:
+    each = getattr(holder, "message_types_by_name", None) or holder.nested_types_by_name
+    return [found for message in each.values() for found in (message, *messages_of(message))]
+
+
+def test_grpc_is_not_imported_where_it_is_off() -> None:
+    """Neither by the parent's module nor by what a worker opens."""
+    code = (
+        "import sys, serving.bento, serving.http.gateway, serving.http.express; print('grpc' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+# ---- in
+
+
+def json_of(message: Any) -> dict[str, Any]:
+    body = messages.body_of(message)
+    found: dict[str, Any] = msgspec.json.decode(body.data[: body.header])
+    return found
+
+
+def test_contents_become_binary_tensors_and_lists() -> None:
+    """Floats and texts in binary; datatypes with bounds as numbers that `/v2` checks."""
+    message = request(id="a")
+    message.inputs.add(name="f", datatype="FP32", shape=[1, 2]).contents.fp32_contents.extend([1, 2])
+    message.inputs.add(name="i", datatype="INT8", shape=[1]).contents.int_contents.append(300)
+    message.inputs.add(name="t", datatype="BYTES", shape=[1]).contents.bytes_contents.append("ü".encode())
+    message.inputs.add(name="b", datatype="BOOL", shape=[1]).contents.bool_contents.append(True)
+    message.parameters["threshold"].string_param = "0.25"
+    message.parameters["timeout"].int64_param = 7
+    message.outputs.add(name="prediction").parameters["binary_data"].bool_param = False
+
+    body = messages.body_of(message)
+
+    assert msgspec.json.decode(body.data[: body.header]) == {
+        "id": "a",
+        "inputs": [
+            {"name": "f", "datatype": "FP32", "shape": [1, 2], "parameters": {"binary_data_size": 8}},
+            {"name": "i", "datatype": "INT8", "shape": [1], "data": [300]},
+            {"name": "t", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 6}},
+            {"name": "b", "datatype": "BOOL", "shape": [1], "data": [True]},
+        ],
+        "parameters": {"threshold": 0.25, "timeout": 7, "binary_data_output": True},
+        "outputs": [{"name": "prediction"}],
+    }
+    assert body.data[body.header :] == np.array([1, 2], "<f4").tobytes() + b"\x02\0\0\0" + "ü".encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m.raw_input_contents.extend([b"", b""]), "expected 1 elements"),
+        (
+            lambda m: m.inputs[0].contents.fp64_contents.append(1),
+            "contents.fp64_contents has 5 values, but its shape is [1, 4]",
+        ),
+        (
+            lambda m: m.inputs[0].contents.fp32_contents.append(1),
+            "FP64 belongs into contents.fp64_contents, found contents.fp32_contents",
+        ),
+        (
+            lambda m: m.raw_input_contents.append(b"x" * 32),
+            "has both contents and raw_input_contents",
+        ),
+        (
+            lambda m: (m.inputs[0].ClearField("contents"), m.raw_input_contents.append(b"x" * 31)),
+            "raw_input_contents has 31 bytes, but shape [1, 4] of FP64 is 32 bytes",
+        ),
+        (lambda m: setattr(m.inputs[0], "datatype", "FP16"), "FP16 has no contents"),
+    ],
+)
+def test_tensors_and_contents_that_do_not_belong_together_are_refused(change: Any, words: str) -> None:
+    """In the words of this protocol."""
+    message = request()
+    message.inputs.add(name="f", datatype="FP64", shape=[1, 4]).contents.fp64_contents.extend(IRIS)
+    change(message)
+
+    with pytest.raises(Problem) as refused:
+        messages.body_of(message)
+    assert refused.value.status == 422
+    assert words in refused.value.detail
+
+
+@pytest.mark.parametrize("shape", [[-1, 4], [2**62, 2**62, 2**62], [], [0]])
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_shape_that_cannot_be_is_left_to_the_reader(
+    models: Catalog, shape: list[int], *, raw: bool
+) -> None:
+    """It has the words, and no memory is taken for what a shape claims."""
+    message = request()
+    tensor = message.inputs.add(name="f", datatype="FP64", shape=shape)
+    if raw:
+        message.raw_input_contents.append(b"")
+    else:
+        tensor.contents.SetInParent()
+
+    with pytest.raises(Problem) as refused:
+        read(message, models)
+    assert refused.value.status in (400, 422)
+
+
+def read(message: Any, models: Catalog) -> Any:
+    body = messages.body_of(message)
+    head = Head(headers=((HEADER_LENGTH, b"%d" % body.header),))
+    return InferEndpoint(models.live[message.model_name]).read(body.data, head)
+
+
+def test_a_message_says_what_its_json_says(models: Catalog) -> None:
+    """The rows of raw and typed contents are those of a body of JSON."""
+    data = {"inputs": [{"name": "f", "datatype": "FP64", "shape": [2, 4], "data": IRIS * 2}]}
+    endpoint = InferEndpoint(models.live["iris"])
+    expected = np.frombuffer(endpoint.read(msgspec.json.encode(data), Head()).rows)
+    typed, raw = request(), request()
+    typed.inputs.add(name="f", datatype="FP64", shape=[2, 4]).contents.fp64_contents.extend(IRIS * 2)
+    raw.inputs.add(name="f", datatype="FP64", shape=[2, 4])
+    raw.raw_input_contents.append(np.array(IRIS * 2).tobytes())
+
+    for message in (typed, raw):
+        assert np.array_equal(np.asarray(read(message, models).rows).ravel(), expected.astype(np.float32))
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("problem", "deadline", "code"),
+    [
+        (Problem(400, "x"), False, "INVALID_ARGUMENT"),
+        (Problem(401, "x"), False, "UNAUTHENTICATED"),
+        (Problem(403, "x"), False, "PERMISSION_DENIED"),
+        (Problem(404, "x"), False, "NOT_FOUND"),
+        (Problem(413, "x"), False, "INVALID_ARGUMENT"),
+        (Problem(422, "x"), False, "INVALID_ARGUMENT"),
+        (overloaded("x", "queue_full", 2), True, "RESOURCE_EXHAUSTED"),
+        (overloaded("x", "deadline", 2), False, "RESOURCE_EXHAUSTED"),
+        (overloaded("x", "deadline", 2), True, "DEADLINE_EXCEEDED"),
+        (Problem(500, "x"), False, "INTERNAL"),
+        (Problem(503, "x"), False, "UNAVAILABLE"),
+    ],
+)
+def test_a_status_is_a_code(problem: Problem, code: str, *, deadline: bool) -> None:
+    """A deadline that was missed is one only for who has set it."""
+    assert refusal_of(problem, has_deadline=deadline).code == getattr(grpc.StatusCode, code)
+
+
+def test_details_say_when_to_come_again_and_which_cells_are_wrong() -> None:
+    """As `google.rpc` has them, and as gRPC's own retries read them."""
+    busy = dict(refusal_of(overloaded("busy", "queue_full", 3)).trailers)
+    status = schema.Status.FromString(busy[DETAILS])
+    wait = schema.RetryInfo.FromString(status.details[0].value)
+    assert (status.code, status.message, wait.retry_delay.seconds) == (8, "busy", 3)
+    assert (busy["retry-after"], busy["grpc-retry-pushback-ms"]) == ("3", "3000")
+
+    errors = [CellError(i, f"c{i}", "missing" * 100, "missing") for i in range(20)]
+    refused = refusal_of(Problem(422, "x" * 5000, errors=errors))
+    status = schema.Status.FromString(dict(refused.trailers)[DETAILS])
+    found = schema.BadRequest.FromString(status.details[0].value).field_violations
+    assert status.details[0].type_url == "type.googleapis.com/google.rpc.BadRequest"
+    assert [each.field for each in found] == [f"row {i}, c{i}" for i in range(5)]
+    assert len(refused.text) <= MAX_TEXT
+    assert sum(len(name) + len(value) for name, value in refused.trailers) < 4_000
+
+
+# ---- where
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("127.0.0.1", "127.0.0.1:1"), ("10.0.0.7", "10.0.0.7:1"), ("::1", "[::1]:1")]
+)
+def test_an_address_is_written_as_grpc_reads_it(host: str, address: str) -> None:
+    """IPv6 in brackets."""
+    assert address_of(host, 1) == address
+
+
+def test_a_port_is_shared_by_one_server_only() -> None:
+    """Its workers listen beside the reservation; another server gets neither."""
+    port = free_port()
+    with reserved.reserve("127.0.0.1", port, 0):
+        with socket.socket() as worker:
+            worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            worker.bind(("127.0.0.1", port))
+            worker.listen()
+            with pytest.raises(OSError, match="in use"):
+                reserved.reserve("127.0.0.1", port, 0)
+        with pytest.raises(OSError, match="in use"):
+            reserved.reserve("127.0.0.1", port, 0.2)
+    reserved.reserve("127.0.0.1", port, 0).close()
