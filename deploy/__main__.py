@@ -195,6 +195,13 @@ def _add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     add.add_argument("--rate", default="", metavar="N/s", help="such as 100/s, 60/min (default: no limit)")
     add.add_argument(
+        "--digits",
+        default=0,
+        type=int,
+        metavar="N",
+        help="digits that probabilities are rounded to (default: as OKAMOCHI_PROBABILITY_DIGITS says)",
+    )
+    add.add_argument(
         "--expires", default="", metavar="TIME", help="such as 90d, 12h, 2027-06-30 (default: never)"
     )
     add.set_defaults(run=run_keys_add, execute=execute)
@@ -468,6 +475,7 @@ def run_keys_add(options: argparse.Namespace) -> int:
             certificate=options.certificate,
             models=options.models,
             rate=options.rate,
+            digits=options.digits,
             expires=options.expires,
         )
         if secret:

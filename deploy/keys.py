@@ -53,6 +53,7 @@ def add(
     certificate: str = "",
     models: Sequence[str] = (),
     rate: str = "",
+    digits: int = 0,
     expires: str = "",
 ) -> tuple[str, Key]:
     """Make a key, or an entry for a client certificate; give the key and its entry.
@@ -66,7 +67,13 @@ def add(
     """
     ends = until(expires, datetime.now(UTC))
     secret, key = keys.make(
-        name, _roles(roles), certificate=certificate, models=models, rate=rate, expires=ends
+        name,
+        _roles(roles),
+        certificate=certificate,
+        models=models,
+        rate=rate,
+        digits=digits,
+        expires=ends,
     )
     with _alone(path):
         there = keys.read(path) if path.exists() else ()
@@ -109,13 +116,14 @@ def table(path: Path) -> Iterator[str]:
     KeysError
     """
     now = datetime.now(UTC)
-    rows = [("id", "name", "roles", "models", "rate", "expires", "state", "shown by")]
+    rows = [("id", "name", "roles", "models", "rate", "digits", "expires", "state", "shown by")]
     for key in keys.read(path):
         models = ",".join(key.models) or "all"
         ends = f"{key.expires:%Y-%m-%d %H:%M}Z" if key.expires is not None else "never"
         by = key.certificate or "a key"
         roles = ",".join(key.roles)
-        rows.append((key.id, key.name, roles, models, key.rate or "-", ends, key.state(now), by))
+        limits = (key.rate or "-", str(key.digits or "-"), ends)
+        rows.append((key.id, key.name, roles, models, *limits, key.state(now), by))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

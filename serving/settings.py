@@ -214,6 +214,13 @@ class Settings:
         2**36,
         is_="memory for the bodies of all feedback requests in progress; more are refused with 429",
     )
+    probability_digits: int = _setting(
+        0,
+        0,
+        15,
+        is_="digits after the point that probabilities are rounded to in replies, which makes a copy of the "
+        "model dearer; 0: they are not rounded",
+    )
     trusted_keys: str = _setting(
         "",
         is_="the file with the public keys of those who may sign models (`python -m deploy signing-key`); "

@@ -78,6 +78,8 @@ class Check:
         Of the file; None if it could not be read.
     workers
         The processes that share the rate of a key.
+    digits
+        That probabilities are rounded to for every caller, unless the key says fewer; 0: they are not.
 
     Attributes
     ----------
@@ -88,9 +90,15 @@ class Check:
     """
 
     def __init__(
-        self, keys: Iterable[Key] | None, *, workers: int = 1, clock: Callable[[], float] = time.time
+        self,
+        keys: Iterable[Key] | None,
+        *,
+        workers: int = 1,
+        digits: int = 0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._workers = workers
+        self._digits = digits
         self._clock = clock
         self._brake = Brake()
         self.now = Snapshot(None, None, {}, {})
@@ -178,7 +186,7 @@ class Check:
             raise _refused("This key was revoked.", tried=True)
         if key.expires is not None and key.expires_at <= self._clock():
             raise _refused(f"This key expired at {key.expires.isoformat()}.", tried=True)
-        return _granted(key, key.expires_at, snapshot)
+        return self._granted(key, key.expires_at, snapshot)
 
     def _by_certificate(self, certificate: Certificate, snapshot: Snapshot) -> Grant:
         assert snapshot.keys is not None  # noqa: S101 - the caller has looked
@@ -196,7 +204,14 @@ class Check:
             raise _refused(f"The entry for this client certificate {what}.", tried=True)
         if len(valid) > 1:
             raise _refused("This client certificate has the names of several entries.", tried=True)
-        return _granted(valid[0], min(valid[0].expires_at, certificate.ends), snapshot)
+        return self._granted(valid[0], min(valid[0].expires_at, certificate.ends), snapshot)
+
+    def _granted(self, key: Key, expires_at: float, snapshot: Snapshot) -> Grant:
+        models = frozenset(key.models) if key.models else None
+        bucket = snapshot.buckets.get(key.id)
+        timed = bucket is not None or not math.isinf(expires_at)
+        digits = min(key.digits or self._digits, self._digits or key.digits)
+        return Grant(Principal(key.name, key.rights, models, digits), expires_at, bucket, timed=timed)
 
     def _by_token(self, secret: bytes, tokens: Tokens) -> Grant:
         from serving.access.tokens import BadTokenError, UnknownKeyError
@@ -207,13 +222,6 @@ class Check:
             self.unknown_key = self.unknown_key or isinstance(error, UnknownKeyError)
             raise _refused(f"This token is refused: {error}.", tried=True) from None
         return Grant(granted.principal, granted.expires_at, None, timed=True)
-
-
-def _granted(key: Key, expires_at: float, snapshot: Snapshot) -> Grant:
-    models = frozenset(key.models) if key.models else None
-    bucket = snapshot.buckets.get(key.id)
-    timed = bucket is not None or not math.isinf(expires_at)
-    return Grant(Principal(key.name, key.rights, models), expires_at, bucket, timed=timed)
 
 
 def _used_up(grant: Grant, wait_s: int) -> Problem:

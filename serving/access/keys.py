@@ -34,6 +34,7 @@ VARIABLE = "OKAMOCHI_KEYS"
 PREFIX = "okamochi"
 """Every key begins with it, so that scanners for secrets recognise one."""
 MAX_BYTES = 16 * 1024 * 1024
+MAX_DIGITS = 15
 OWNER_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 """Names of keys; they are logged."""
 EXPECTED_NAME = "1 to 64 letters, digits and . _ @ -, the first a letter or a digit"
@@ -67,6 +68,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         The models that it is for; none: all.
     rate
         Such as `100/s`; "": no limit.
+    digits
+        That probabilities are rounded to for its callers; 0: as the server's setting says.
     """
 
     id: str
@@ -76,6 +79,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     roles: tuple[Role, ...]
     models: tuple[str, ...] = ()
     rate: str = ""
+    digits: int = 0
     created: _Time | None = None
     expires: _Time | None = None
     revoked: _Time | None = None
@@ -137,6 +141,7 @@ def make(
     certificate: str = "",
     models: Iterable[str] = (),
     rate: str = "",
+    digits: int = 0,
     expires: datetime | None = None,
 ) -> tuple[str, Key]:
     """A new key and its entry; a certificate's entry has no key, so the key is "".
@@ -156,6 +161,7 @@ def make(
         roles=tuple(dict.fromkeys(roles)),
         models=tuple(dict.fromkeys(models)),
         rate=rate,
+        digits=digits,
         created=datetime.now(UTC).replace(microsecond=0),
         expires=expires,
     )
@@ -249,6 +255,8 @@ def _wrong(key: Key) -> str:
         return f"the name {key.name[:80]!r}, expected {EXPECTED_NAME}"
     if wrong := _wrong_proof(key):
         return wrong
+    if not 0 <= key.digits <= MAX_DIGITS:
+        return f"the digits {key.digits}, expected 1 to {MAX_DIGITS}, or 0 for none"
     if not key.roles:
         return f"no role, expected at least one of {', '.join(RIGHTS)}"
     for model in key.models:

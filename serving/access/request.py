@@ -47,11 +47,14 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
         Of `rights.RIGHTS`.
     models
         The names of the models that the caller may use; None for all.
+    digits
+        That probabilities are rounded to for this caller; 0: they are not.
     """
 
     name: str
     rights: frozenset[str] = frozenset(RIGHTS)
     models: frozenset[str] | None = None
+    digits: int = 0
 
     def may(self, right: str) -> bool:
         """Whether the caller has a right."""

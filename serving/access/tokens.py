@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jwt
+import msgspec
 
 from serving.access.keys import OWNER_RULE, KeysError
 from serving.access.request import Principal
@@ -108,7 +109,8 @@ class Tokens:
             raise BadTokenError(_REASONS.get(type(error), "it is not valid")) from None
         except (ValueError, TypeError, RecursionError):
             raise BadTokenError("it is not valid") from None
-        return Granted(principal_of(claims), float(claims["exp"]) + LEEWAY_S)
+        principal = msgspec.structs.replace(principal_of(claims), digits=self._settings.probability_digits)
+        return Granted(principal, float(claims["exp"]) + LEEWAY_S)
 
 
 _REASONS: dict[type[Exception], str] = {

@@ -38,7 +38,7 @@ class KeysWatch:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.check = check = Check(None, workers=settings.workers)
+        self.check = check = Check(None, workers=settings.workers, digits=settings.probability_digits)
         self._followed: list[Followed] = []
         self._url: Followed | None = None
         self._url_asked = 0.0

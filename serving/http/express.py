@@ -30,6 +30,8 @@ from serving.observe.logs import RequestLog
 from serving.observe.metrics import Observer
 from serving.protocols import deadline
 from serving.protocols.codings import compressed, negotiated
+from serving.protocols.data_plane import digits_of
+from serving.protocols.options import check_digits
 
 if TYPE_CHECKING:
     import asyncio
@@ -62,6 +64,7 @@ def install(live: Live, observe: Observer, settings: Settings, tracer: Tracer | 
     lane.gzip_bytes = settings.gzip_bytes or math.inf
     lane.live = live
     lane.observe, lane.observe_refused = observe, Observer("gateway")
+    lane.digits = settings.probability_digits
     lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
     lane.log = RequestLog("express", settings.log_sample, tracer)
     lane.sample_rate, lane.traced = lane.log.sample_rate, tracer is not None
@@ -179,6 +182,7 @@ class ExpressConnection(Connection):
                 ticket = model.batcher.submit(query.rows, query.n, self._scored, due, explicit=explicit)
             else:
                 demand(self._principal, "explain")
+                check_digits(explain, digits_of(self._principal, lane.settings))
                 submit = model.explainer.submit
                 ticket = submit(explain, query.rows, query.n, self._scored, due, explicit=explicit)
             if self._due:
@@ -230,6 +234,10 @@ class ExpressConnection(Connection):
             self._refuse(problem)
             return
         try:
+            principal = self._principal
+            digits = lane.digits if principal is None else principal.digits
+            if digits:
+                scores = scores.rounded(digits)
             answer = plain.answer  # called as an attribute, Python 3.11 would look it up anew each time
             reply = answer(self._query, scores, first)
         except Problem as refused:

@@ -28,6 +28,7 @@ class Lane:
     def __init__(self) -> None:
         self.settings = Settings()
         self.deadline_s = math.inf
+        self.digits = 0  # of probabilities, for callers without a key
         self.log = RequestLog("express", 0)
         self.log_refused = RequestLog("gateway", 0)
         self.traced = False

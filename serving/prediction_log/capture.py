@@ -22,7 +22,6 @@ from artifact.logged import MAX_TEXT, hash_of
 from artifact.models_lock import CHAMPION
 from artifact.raised import raised_at
 from artifact.sealing import Sealing
-from artifact.signature import labels
 from serving import ids
 from serving.observe import metrics
 from serving.observe.logs import second
@@ -337,9 +336,7 @@ def _logged(query: Any, scores: Scores, first: int, row: int) -> tuple[Any, NDAr
 
 def _predicted(query: Any, scores: Scores, row: int) -> Any:
     """The label or number of one row of a batch, as its reply had it."""
-    if query.threshold is None:
-        return scores.labels(row, row + 1)[0]
-    return labels(scores.signature, scores.values[row : row + 1], query.threshold)[0]
+    return scores.labels(row, row + 1, query.threshold)[0]
 
 
 def _own_id(body: bytes) -> str | None:

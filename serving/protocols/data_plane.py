@@ -13,6 +13,7 @@ from serving.access.check import demand
 from serving.errors import Problem
 from serving.protocols import LARGE_BODY_BYTES, deadline
 from serving.protocols.codings import expanded
+from serving.protocols.options import check_digits
 from serving.waiting import unless_left
 
 if TYPE_CHECKING:
@@ -77,8 +78,10 @@ async def answer(
             future.set_result((scores, first))
 
     model, explain = endpoint.model, query.explain
+    digits = digits_of(progress.principal, settings)
     if explain is not None:
         demand(progress.principal, "explain")
+        check_digits(explain, digits)
     batcher = model.batcher
     due, explicit = deadline(head, query, progress.started, settings)
     progress.queued = perf_counter()
@@ -96,7 +99,13 @@ async def answer(
     if found is None:
         return None
     progress.scores = found[0]
-    return endpoint.answer(query, *found)
+    scores, first = found
+    return endpoint.answer(query, scores.rounded(digits), first)
+
+
+def digits_of(principal: Principal | None, settings: Settings) -> int:
+    """The digits that a caller's probabilities are rounded to; 0: they are not."""
+    return settings.probability_digits if principal is None else principal.digits
 
 
 def _read(endpoint: Endpoint, body: bytes, head: Head, limit: int) -> Any:

@@ -157,6 +157,21 @@ def interval_of(value: object, model: LiveModel) -> Interval | None:
     return Interval(value, within)
 
 
+def check_digits(explain: Explain | None, digits: int) -> None:
+    """Refuse log-odds to a caller whose probabilities are rounded: they would tell the digits that are cut.
+
+    Raises
+    ------
+    Problem
+        422.
+    """
+    if digits and explain is not None and explain.log_odds:
+        raise _refused(
+            "log_odds",
+            f"probabilities are rounded to {digits} digits for this caller; ask for them without log_odds",
+        )
+
+
 def flag_of(option: str, value: object) -> bool:
     """An option that is true or false; null is the same as absent.
 

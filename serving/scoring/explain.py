@@ -18,7 +18,7 @@ from artifact.signature import decide, probabilities
 from serving.errors import Problem, overloaded
 from serving.scoring import words
 from serving.scoring.batcher import Ticket
-from serving.scoring.scores import Scores
+from serving.scoring.scores import Scores, half_unit
 from serving.scoring.shapley import Ask, Attribution, attribute, owners_of
 
 if TYPE_CHECKING:
@@ -85,6 +85,32 @@ class ExplainedScores(Scores):
     ) -> None:
         super().__init__(values, signature)
         self.explanations = explanations
+
+    def _with_digits(self, digits: int) -> ExplainedScores:
+        found = ExplainedScores(
+            self.values, self.signature, [_rounded(each, digits) for each in self.explanations]
+        )
+        found.shown = np.round(self.values, digits)
+        found.rounding = half_unit(digits)
+        found.began, found.ended = self.began, self.ended
+        return found
+
+
+def _rounded(made: RowExplanation, digits: int) -> RowExplanation:
+    """An explanation whose numbers tell no more of a probability than its rounded value does."""
+    found = made.attribution
+    attribution = Attribution(
+        round(found.base, digits),
+        round(found.score, digits),
+        np.round(found.contributions, digits),
+        found.error + half_unit(digits),
+        exact=found.exact,
+    )
+    shown = {
+        column: [word._replace(contribution=round(word.contribution, digits)) for word in words]
+        for column, words in made.words.items()
+    }
+    return RowExplanation(made.label, attribution, shown)
 
 
 class Explainer:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from artifact.signature import decide, labels
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from artifact.signature import Signature
@@ -17,12 +18,31 @@ class Scores:
     """The scores of one call, for the requests that were in it.
 
     `values` has shape (rows, outputs). Values that all replies of a batch need are computed once.
+
+    Attributes
+    ----------
+    shown
+        What a reply may show of the values: the same, unless probabilities are rounded for its caller.
+    rounding
+        How far a probability that is shown may be from its value.
     """
 
-    __slots__ = ("_chosen", "_numbers", "began", "ended", "signature", "values")
+    __slots__ = (
+        "_chosen",
+        "_numbers",
+        "_rounded",
+        "began",
+        "ended",
+        "rounding",
+        "shown",
+        "signature",
+        "values",
+    )
 
     def __init__(self, values: NDArray[np.float64], signature: Signature) -> None:
-        self.values = values
+        self.values = self.shown = values
+        self.rounding = 0.0
+        self._rounded: dict[int, Scores] = {}
         self.signature = signature
         self._chosen: list[int] | None = None
         self._numbers: list[float] | None = None
@@ -42,11 +62,38 @@ class Scores:
             self._numbers = self.values[:, 0].tolist()
         return self._numbers
 
-    def labels(self, start: int, stop: int) -> list[Any]:
-        """Predictions of some rows, by the signature's own threshold."""
+    def labels(self, start: int, stop: int, threshold: float | None = None) -> list[Any]:
+        """Predictions of some rows.
+
+        A label by the signature's own threshold is the same for every caller. One by a caller's threshold
+        comes from the probability that the caller is shown: else a few thresholds would find out the rest.
+        """
+        if threshold is not None:
+            return list(labels(self.signature, self.shown[start:stop], threshold))
         if self.signature.numbers:
             return list(labels(self.signature, self.values[start:stop]))
         if self.signature.task == "regression":
             return self.numbers[start:stop]
         classes = self.signature.classes
         return [classes[i] for i in self.chosen[start:stop]]
+
+    def rounded(self, digits: int) -> Scores:
+        """The same scores for callers whose probabilities are rounded; 0 digits: not rounded."""
+        if not digits or not self.signature.classes:
+            return self
+        found = self._rounded.get(digits)
+        if found is None:
+            found = self._rounded[digits] = self._with_digits(digits)
+        return found
+
+    def _with_digits(self, digits: int) -> Scores:
+        found = Scores(self.values, self.signature)
+        found.shown = np.round(self.values, digits)
+        found.rounding = half_unit(digits)
+        found.began, found.ended = self.began, self.ended
+        return found
+
+
+def half_unit(digits: int) -> float:
+    """How far a number may be from its rounded one."""
+    return 0.5 / float(10**digits)

@@ -46,9 +46,20 @@ def test_a_key_is_printed_once_listed_without_it_and_revoked(
     capsys.readouterr()
     assert main(["keys", "list"]) == 0
     head, one, other = capsys.readouterr().out.splitlines()
-    assert head.split() == ["id", "name", "roles", "models", "rate", "expires", "state", "shown", "by"]
+    assert head.split() == [
+        "id",
+        "name",
+        "roles",
+        "models",
+        "rate",
+        "digits",
+        "expires",
+        "state",
+        "shown",
+        "by",
+    ]
     assert one.split()[:5] == [key.id, "shop", "predict", "credit", "100/s"]
-    assert other.split()[1:] == ["ops", "predict,observe", "all", "-", "never", "valid", "a", "key"]
+    assert other.split()[1:] == ["ops", "predict,observe", "all", "-", "-", "never", "valid", "a", "key"]
     assert secret not in one
 
     assert main(["keys", "revoke", "shop"]) == 0
@@ -85,6 +96,7 @@ def test_of_two_keys_of_one_name_an_id_names_one(file: Path) -> None:
         (["add", "shop", "--role", "root"], "--role: found root, expected predict, explain"),
         (["add", "shop", "--role", ","], "--role: found none"),
         (["add", "shop", "--role", "predict", "--models", "A-b"], "the model 'A-b'"),
+        (["add", "shop", "--role", "predict", "--digits", "16"], "the digits 16, expected 1 to 15"),
         (["add", "shop", "--role", "predict", "--rate", "lots"], "the rate: found 'lots'"),
         (
             ["add", "shop", "--role", "predict", "--certificate", "shop"],

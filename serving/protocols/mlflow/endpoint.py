@@ -10,7 +10,7 @@ import msgspec
 
 from artifact import csv_cells
 from artifact.encode import BadRows
-from artifact.signature import labels, probabilities
+from artifact.signature import probabilities
 from serving.errors import Problem, bad_rows
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.json_body import decode
@@ -22,9 +22,6 @@ from serving.scoring.batcher import packer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from serving.protocols import Head
     from serving.scoring.catalog import LiveModel
@@ -83,8 +80,7 @@ class InvocationsEndpoint:
         """See `Endpoint`."""
         stop = first + query.n
         if not query.plain:
-            values = scores.values[first:stop]
-            return self._reply(self._predictions(query, values))
+            return self._reply(self._predictions(query, scores, first))
         if query.n == 1 and self._one:
             return self._one[scores.chosen[first]]
         return self._reply(scores.labels(first, stop))
@@ -92,11 +88,12 @@ class InvocationsEndpoint:
     def _reply(self, predictions: Sequence[Any]) -> Reply:
         return Reply(200, JSON, b'{"predictions": %s%s' % (_encode(predictions), self._tail))
 
-    def _predictions(self, query: Query, values: NDArray[np.float64]) -> Sequence[Any]:
-        signature = self.model.signature
+    def _predictions(self, query: Query, scores: Scores, first: int) -> Sequence[Any]:
+        signature, stop = self.model.signature, first + query.n
         if not query.probabilities:
-            return labels(signature, values, query.threshold)
+            return scores.labels(first, stop, query.threshold)
         names = [str(label) for label in signature.classes]
+        values = scores.shown[first:stop]
         return [dict(zip(names, row, strict=True)) for row in probabilities(signature, values).tolist()]
 
     def refuse(self, problem: Problem) -> Reply:

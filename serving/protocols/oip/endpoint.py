@@ -113,7 +113,7 @@ class InferEndpoint:
         """See `Endpoint`."""
         if query.outputs is not None or query.n > self._quick_rows or query.threshold is not None:
             return self._reply(query, scores, first)
-        values = _encode(scores.values[first].tolist())
+        values = _encode(scores.shown[first].tolist())
         if query.id:
             text = _encode(query.id)
         else:
@@ -127,16 +127,18 @@ class InferEndpoint:
 
     def _reply(self, query: Query, scores: Scores, first: int) -> Reply:
         """The reply to any request."""
-        signature, values = self.model.signature, scores.values[first : first + query.n]
+        signature, values = self.model.signature, scores.shown[first : first + query.n]
+        # See `Scores.labels`: by the model's own threshold, the label does not depend on rounding.
+        decided_by = values if query.threshold is not None else scores.values[first : first + query.n]
         outputs: list[bytes] = []
         behind: list[bytes] = []
         for name, binary in query.outputs or every_output(signature, binary=False):
             if name == "prediction":
                 datatype, shape = self._labels.datatype, b"[%d]" % query.n
                 if binary:
-                    behind.append(self._labels.binary(values, query.threshold))
+                    behind.append(self._labels.binary(decided_by, query.threshold))
                 else:
-                    data = self._labels.json(values, query.threshold)
+                    data = self._labels.json(decided_by, query.threshold)
             else:
                 chances = explained(name, scores) if name in EXPLAINED else probabilities(signature, values)
                 datatype, shape = "FP64", _encode(chances.shape)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from artifact import calibration
 from artifact.encode import BadRows, CellError, Fault
-from artifact.signature import labels, probabilities
+from artifact.signature import TIE, probabilities
 from serving.errors import Problem, bad_rows
 from serving.ids import PREFIX, SINCE_EPOCH, new_id, next_secret, now
 from serving.protocols import LARGE_BODY_BYTES, Reply, problem_reply
@@ -38,7 +39,6 @@ from serving.scoring.batcher import packer
 from serving.scoring.explain import ExplainedScores
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from artifact.signature import Signature
@@ -111,8 +111,8 @@ class PredictEndpoint:
 
     def _answer_options(self, query: Query, scores: Scores, first: int) -> Reply:
         signature = self.model.signature
-        values = scores.values[first : first + query.n]
-        predictions: Any = labels(signature, values, query.threshold)
+        values = scores.shown[first : first + query.n]
+        predictions: Any = scores.labels(first, first + query.n, query.threshold)
         answer = {"prediction": predictions[0] if query.scalar else predictions}
         if query.probabilities:
             chances = probabilities(signature, values).tolist()
@@ -122,7 +122,7 @@ class PredictEndpoint:
             assert isinstance(scores, ExplainedScores)  # noqa: S101 - the explainer's
             answer["explanations"] = explanations(self.model, query, scores)
         if query.interval is not None:
-            answer |= _how_sure(signature, values, query.interval, scalar=query.scalar)
+            answer |= _how_sure(query, query.interval, scores, first)
         if query.warnings is not None:
             answer["warnings"] = [each._asdict() for each in query.warnings.found]
             answer["warnings_left_out"] = query.warnings.left_out
@@ -138,15 +138,19 @@ class PredictEndpoint:
         return problem_reply(problem)
 
 
-def _how_sure(
-    signature: Signature, values: NDArray[np.float64], interval: Interval, *, scalar: bool
-) -> dict[str, Any]:
+def _how_sure(query: Query, interval: Interval, scores: Scores, first: int) -> dict[str, Any]:
     """The keys of the reply that the option `interval` adds."""
-    found: list[Any] = calibration.intervals(values, interval.within)
-    if signature.classes:
-        found = calibration.sets(signature, values, interval.within)
+    signature, rows = scores.signature, slice(first, first + query.n)
     key = "sets" if signature.classes else "intervals"
-    return {key: found[0] if scalar else found, "level": interval.level}
+    if not signature.classes:
+        found: list[Any] = calibration.intervals(scores.values[rows], interval.within)
+    elif not scores.rounding:
+        found = calibration.sets(signature, scores.values[rows], interval.within)
+    else:  # a set keeps its promise if it takes every class that rounding may have brought below it
+        values = scores.shown[rows].copy()
+        values[np.arange(query.n), scores.chosen[rows]] += TIE  # of equal ones, the predicted class is first
+        found = calibration.sets(signature, values, interval.within + scores.rounding)
+    return {key: found[0] if query.scalar else found, "level": interval.level}
 
 
 class ExplainEndpoint(PredictEndpoint):

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from artifact.signature import labels
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 def explanations(model: LiveModel, query: Query, scores: ExplainedScores) -> list[dict[str, Any]]:
     """One object a row, in the order of the rows."""
     signature = model.signature
-    predictions = labels(signature, scores.values, query.threshold)
+    predictions = scores.labels(0, query.n, query.threshold)
     rows = np.asarray(query.rows)
     return [
         _explanation(signature, row, prediction, made)

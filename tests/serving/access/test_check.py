@@ -271,3 +271,13 @@ def test_the_names_of_a_certificate_are_those_of_its_subject_and_its_alternative
     assert certificate_of(peer) == Certificate(names, datetime(2030, 1, 1, tzinfo=UTC).timestamp())
     assert certificate_of({}) is None
     assert certificate_of(None) is None
+
+
+@pytest.mark.parametrize(
+    ("digits", "setting", "rounded"), [(0, 0, 0), (2, 0, 2), (0, 3, 3), (2, 3, 2), (4, 3, 3)]
+)
+def test_of_a_key_and_the_setting_the_fewer_digits_count(digits: int, setting: int, rounded: int) -> None:
+    secret, key = made(digits=digits)
+    found = Check([key], digits=setting).admit(asked(secret))
+    assert found is not None
+    assert found.digits == rounded

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import msgspec
+import numpy as np
 import pytest
 
 from serving.access import keys
@@ -71,6 +72,7 @@ def entries() -> dict[str, tuple[str, Key]]:
         "shop": keys.make("shop", ["predict"], models=["iris"]),
         "both": keys.make("both", ["predict"]),
         "why": keys.make("why", ["predict", "explain"]),
+        "coarse": keys.make("coarse", ["predict", "explain"], digits=1),
         "ops": keys.make("ops", ["observe"]),
         "rated": keys.make("rated", ["predict"], rate="2/h"),
         "late": keys.make("late", ["admin"], expires=datetime(2020, 1, 1, tzinfo=UTC)),
@@ -116,6 +118,60 @@ def test_an_explanation_needs_its_own_right_by_every_route(kept: Kept) -> None:
         assert refused.status_code == 403, path
         assert "lacks the right 'explain'" in refused.text
         assert kept.get(path, "why", "POST", json=asked).status_code == 200, path
+
+
+def test_probabilities_are_rounded_for_a_key_by_every_route(kept: Kept, made: dict[str, Made]) -> None:
+    """Also a threshold, a set and an explanation tell no more than the rounded ones do; labels are exact."""
+    rows = made["iris"].rows[::10]
+    names = {column: [row[i] for row in rows] for i, column in enumerate(made["iris"].signature.names)}
+
+    def said(who: str, path: str, body: Any) -> Any:
+        reply = kept.get(path, who, "POST", json=body)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def both(path: str, body: Any) -> tuple[Any, Any]:
+        return said("why", path, body), said("coarse", path, body)
+
+    for path, body in (
+        ("/predict", {"features": rows, "probabilities": True}),
+        ("/models/iris/predict", {"columns": names, "probabilities": True}),
+    ):
+        exact, coarse = both(path, body)
+        assert np.allclose(np.round(exact["probabilities"], 1), coarse["probabilities"], atol=1e-12)
+        assert not np.allclose(exact["probabilities"], coarse["probabilities"], atol=1e-3)
+        assert exact["prediction"] == coarse["prediction"]
+    chances = coarse["probabilities"]
+
+    found = said("coarse", "/invocations", {"inputs": names, "params": {"probabilities": True}})
+    assert [list(row.values()) for row in found["predictions"]] == chances
+    data: dict[str, Any] = {"name": "x", "datatype": "FP64"}
+    tensor = {**data, "shape": [len(rows), 4], "data": np.ravel(rows).tolist()}
+    for more in ({}, {"outputs": [{"name": "prediction"}, {"name": "probabilities"}]}):
+        outputs = said("coarse", "/v2/models/iris/infer", {"inputs": [tensor], **more})["outputs"]
+        assert np.allclose(np.reshape(outputs[1]["data"], (-1, 3)), chances, atol=0)
+        assert outputs[0]["data"] == coarse["prediction"]
+    one = {"inputs": [{**data, "shape": [1, 4], "data": rows[7]}]}
+    assert said("coarse", "/v2/models/iris/infer", one)["outputs"][1]["data"] == chances[7]
+    raw = one | {"outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}]}
+    reply = kept.get("/v2/models/iris/infer", "coarse", "POST", json=raw)
+    assert np.frombuffer(reply.content[-24:]).tolist() == chances[7]
+
+    for level in (0.3, 0.9):
+        exact, coarse = both("/predict", {"features": rows, "interval": level})
+        assert [each[0] for each in coarse["sets"]] == coarse["prediction"]
+        assert all(set(few) <= set(many) for few, many in zip(exact["sets"], coarse["sets"], strict=True))
+    for path, more in (("/explain", {}), ("/predict", {"explain": True, "class": "versicolor"})):
+        coarse = said("coarse", path, {"features": rows, **more})
+        for i, each in enumerate(coarse["explanations"]):
+            place = ["setosa", "versicolor", "virginica"].index(each["class"])
+            assert each["score"] == chances[i][place]
+            numbers = [each["base"], *(part["contribution"] for part in each["contributions"])]
+            assert [round(number, 1) for number in numbers] == numbers
+            assert each["error"] >= 0.05
+    for who, status in (("why", 200), ("coarse", 422)):
+        reply = kept.get("/explain", who, "POST", json={"features": rows[:1], "log_odds": True})
+        assert (reply.status_code, "rounded to 1 digits" in reply.text) == (status, status == 422)
 
 
 def test_probes_need_no_key_and_all_else_does(kept: Kept) -> None:

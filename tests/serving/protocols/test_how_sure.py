@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -169,3 +170,22 @@ def test_a_wrong_value_of_warnings_is_refused(gateway: Gateway, value: Any) -> N
 def test_an_artifact_holds_its_misses_sorted(made: dict[str, Made]) -> None:
     found = msgspec.json.decode((made["linear"].path / "calibration.json").read_bytes())["misses"]
     assert found == sorted(found)
+
+
+def test_the_setting_rounds_for_callers_without_a_key(made: dict[str, Made]) -> None:
+    """A threshold is compared with what is shown, so that a few of them do not find out the rest."""
+    settings = replace(PATIENT_SETTINGS, probability_digits=1)
+    found = catalog.load(
+        [("breast_cancer", "")], lambda _: (made["breast_cancer"].path, {"version": "1"}), settings
+    )
+    gateway, rows = Gateway(elsewhere, found, settings), made["breast_cancer"].rows
+    positive = made["breast_cancer"].signature.positive_index
+    chances = post(gateway, "/predict", {"features": rows, "probabilities": True}).json()["probabilities"]
+    assert all(round(chance, 1) == chance for row in chances for chance in row)
+    for threshold in (0.3, 0.5001, 0.62):
+        body = {"features": rows, "threshold": threshold}
+        labels = post(gateway, "/predict", body).json()["prediction"]
+        assert [label == "malignant" for label in labels] == [row[positive] >= threshold for row in chances]
+        body = {"inputs": rows, "params": {"threshold": threshold}}
+        assert post(gateway, "/invocations", body).json()["predictions"] == labels
+    found.close()
