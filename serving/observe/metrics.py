@@ -75,12 +75,14 @@ LANE = Counter("okamochi_lane_requests", "Requests by the lane that answered the
 REJECTED = Counter(
     "okamochi_rejected", "Requests refused, by the reason that their log lines give.", ["model", "reason"]
 )
-BATCH_ROWS = Histogram("okamochi_batch_rows", "Rows of one call of a model.", ["model"], buckets=ROWS)
+BATCH_ROWS = Histogram(
+    "okamochi_batch_rows", "Rows of one call of a model.", ["model", "version"], buckets=ROWS
+)
 QUEUE_ROWS = Gauge(
-    "okamochi_queue_rows", "Rows in the queue of a model.", ["model"], multiprocess_mode="livesum"
+    "okamochi_queue_rows", "Rows in the queue of a model.", ["model", "version"], multiprocess_mode="livesum"
 )
 INFERENCE = Histogram(
-    "okamochi_inference_seconds", "One call of a model, for one batch.", ["model"], buckets=SECONDS
+    "okamochi_inference_seconds", "One call of a model, for one batch.", ["model", "version"], buckets=SECONDS
 )
 EXPLAINED = Counter(
     "okamochi_explained_rows",
@@ -293,11 +295,11 @@ class _Answered:
 
 
 class Batches:
-    """Counts the calls of one model, as `Observer` does requests."""
+    """Counts the calls of one version of a model, as `Observer` does requests."""
 
-    def __init__(self, model: str) -> None:
-        self._rows = _Values(BATCH_ROWS.labels(model), ROWS)
-        self._seconds = _Values(INFERENCE.labels(model), SECONDS)
+    def __init__(self, model: str, version: str) -> None:
+        self._rows = _Values(BATCH_ROWS.labels(model, version), ROWS)
+        self._seconds = _Values(INFERENCE.labels(model, version), SECONDS)
 
     def __call__(self, rows: int, seconds: float) -> None:
         """Count one call."""

@@ -125,7 +125,7 @@ def _operation(model: LiveModel) -> dict[str, Any]:
                 "headers": {
                     "X-Model-Version": {
                         "description": "The version that answered.",
-                        "schema": {"const": model.version},
+                        "schema": {"type": "string"},
                     }
                 },
                 "content": {"application/json": {"schema": {"type": "array", "items": label}}},

@@ -531,7 +531,9 @@ def open_model(
         max_rows = min(settings.queue_rows, rows_in_memory)
         drift = Drift.of(found, settings)
         watched = drift.watching(score) if drift is not None else score
-        batcher = _batcher(found, name, watched, settings, max_rows=max_rows, inline=process is None)
+        batcher = _batcher(
+            found, (name, version), watched, settings, max_rows=max_rows, inline=process is None
+        )
         example = encoder.records([found.signature.example], lenient=True)
         # In a busy worker, most of the wall time of a call in this thread is waiting for the interpreter's
         # lock: by it, a quick model would seem too slow for the event loop. Another process has no such wait.
@@ -592,7 +594,7 @@ def _ranked(model: LiveModel, ranking: Ranking, settings: Settings) -> LiveModel
         signature,
         objective_s=settings.batch_objective_ms / 1000,
         max_rows=max_rows,
-        observe_batch=metrics.Batches(model.name),
+        observe_batch=metrics.Batches(model.name, model.version),
         name=model.name,
     )
     batcher.warm_up(np.zeros((1, 1)), clock=thread_time)
@@ -656,15 +658,23 @@ def _process(found: Artifact, name: str, settings: Settings) -> ModelProcess:
 
 
 def _batcher(
-    found: Artifact, name: str, score: runtime.Score, settings: Settings, *, max_rows: int, inline: bool
+    found: Artifact,
+    named: tuple[str, str],
+    score: runtime.Score,
+    settings: Settings,
+    *,
+    max_rows: int,
+    inline: bool,
 ) -> Batcher:
+    """The batcher of a model, by its name and version."""
+    name, version = named
     return Batcher(
         score,
         found.signature,
         objective_s=settings.batch_objective_ms / 1000,
         max_rows=max_rows,
-        observe_batch=metrics.Batches(name),
-        observe_queue=metrics.QUEUE_ROWS.labels(name).set,
+        observe_batch=metrics.Batches(name, version),
+        observe_queue=metrics.QUEUE_ROWS.labels(name, version).set,
         inline=inline,
         name=name,
     )
@@ -698,7 +708,9 @@ def _open_tensors(found: Artifact, name: str, version: str, tag: str, settings: 
     try:
         tensor_model.check_golden(found, process.answer)
         calls = TensorCalls(process.answer, settings.max_matrix_bytes)
-        batcher = _batcher(found, name, calls.score, settings, max_rows=settings.queue_rows, inline=False)
+        batcher = _batcher(
+            found, (name, version), calls.score, settings, max_rows=settings.queue_rows, inline=False
+        )
         inputs = _golden_inputs(found)
         if inputs is not None:
             batcher.warm_up(Call(inputs, 1).matrix())

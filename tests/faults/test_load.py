@@ -132,7 +132,7 @@ def test_clients_that_leave_free_their_places(server: Server) -> None:
             connection.sendall(SLOW)
     end = time.monotonic() + PATIENCE_S
     while (
-        'okamochi_queue_rows{model="slow"} 0.0'
+        'okamochi_queue_rows{model="slow",version="3"} 0.0'
         not in one(server, request("/metrics", method="GET")).body.decode()
     ):
         assert time.monotonic() < end

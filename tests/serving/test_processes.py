@@ -112,7 +112,7 @@ def test_the_metrics_of_two_workers_add_up_to_what_was_sent(two_workers: Server)
 
     assert grown(requests, after, "predict", "iris", "200") == 200
     assert grown(requests, after, "predict", "iris", "422") == 100
-    assert grown(rows, count("okamochi_batch_rows_sum"), "iris") == 600
+    assert grown(rows, count("okamochi_batch_rows_sum"), "iris", VERSIONS["iris"]) == 600
     assert grown(seconds, count("okamochi_request_seconds_count"), "predict", "iris") == 300
 
 
@@ -168,7 +168,7 @@ def test_the_metrics_still_add_up_after_a_worker_was_killed_while_idle(two_worke
         return [
             samples(two_workers, "okamochi_requests_total").get(("predict", "iris", "200"), 0.0),
             samples(two_workers, "okamochi_request_seconds_count").get(("predict", "iris"), 0.0),
-            samples(two_workers, "okamochi_batch_rows_sum").get(("iris",), 0.0),
+            samples(two_workers, "okamochi_batch_rows_sum").get(("iris", VERSIONS["iris"]), 0.0),
         ]
 
     before = counts()
@@ -186,7 +186,7 @@ def test_the_metrics_still_add_up_after_a_worker_was_killed_while_idle(two_worke
     assert counts() == sent
     send(100)
     assert counts() == [count + 100 for count in sent]
-    assert samples(two_workers, "okamochi_queue_rows")["iris",] == 0
+    assert samples(two_workers, "okamochi_queue_rows")["iris", VERSIONS["iris"]] == 0
 
 
 # ---- starts that fail

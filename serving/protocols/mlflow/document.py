@@ -57,7 +57,10 @@ def _invocations(model: LiveModel) -> dict[str, Any]:
     reply = {
         "type": "object",
         "required": ["predictions", "version"],
-        "properties": {"predictions": predictions, "version": {"const": model.version}},
+        "properties": {
+            "predictions": predictions,
+            "version": {"type": "string", "description": "The version that answered."},
+        },
     }
     return {
         "operationId": "invocations",

@@ -84,7 +84,7 @@ def _reply(model: LiveModel) -> dict[str, Any]:
     properties = {
         "prediction": {"anyOf": [some, one]} if len(signature.columns) == 1 else some,
         "model": {"const": model.name},
-        "version": {"const": model.version},
+        "version": {"type": "string", "description": "The version that answered."},
         "id": {"type": "string", "description": "unique to this reply"},
     }
     if signature.classes:

@@ -117,3 +117,17 @@ def test_what_generators_of_clients_stumble_over_is_not_there(models: Catalog) -
         assert "default" not in node or not isinstance(node.get("type"), str), node
         for media in (node.get("content") or {}).values() if isinstance(node.get("content"), dict) else ():
             assert "schema" in media
+
+
+def test_no_reply_is_promised_to_be_of_one_version(models: Catalog) -> None:
+    """A canary may answer, and the next champion may come before a client is generated anew."""
+    schemas = document(models, Settings())["components"]["schemas"]
+    versions = [
+        schema["properties"]["version"]
+        for schema in schemas.values()
+        if "version" in schema.get("properties", {})
+    ]
+    assert len(versions) > len(models.live)
+    assert all(version["type"] == "string" and "const" not in version for version in versions)
+    header = document(models, Settings())["paths"]["/score"]["post"]["responses"]["200"]["headers"]
+    assert header["X-Model-Version"]["schema"] == {"type": "string"}

@@ -23,8 +23,9 @@ __all__ = ["kept", "run"]  # the fixtures
 
 @pytest.fixture(autouse=True)
 def no_roles_of_other_tests() -> None:
-    """The metric of a process has the roles of every catalog that tests in it have opened."""
+    """The metrics of a process have the versions of every catalog that tests in it have opened."""
     metrics.MODEL_ROLE.clear()
+    metrics.MODEL_INFO.clear()
 
 
 TENSOR = b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 1], "data": [10]}]}'
@@ -191,3 +192,24 @@ def test_a_shadow_waits_for_a_champion_that_is_refused(run: Callable[..., Runnin
     running.store.folders["linear:8"] = running.store.folders["linear:3"]
     running.look()
     assert (running.not_live, beside(running)) == ([], [("shadow", "2")])
+
+
+def test_calls_and_queues_are_counted_by_version(run: Callable[..., Running]) -> None:
+    """A canary's queue is not the champion's; what is no longer loaded is not shown."""
+    running = run("linear linear:1\nlinear linear:2 canary=100\n")
+
+    def shown(metric: str) -> set[str]:
+        lines = metrics.exposition().decode().splitlines()
+        return {
+            line.split('version="')[1].split('"')[0]
+            for line in lines
+            if line.startswith(metric) and 'model="linear"' in line and "bucket" not in line
+        }
+
+    assert running.says() == (20, "2")
+    running.post("/models/linear/versions/1/predict")
+    for metric in ("okamochi_queue_rows", "okamochi_batch_rows_sum", "okamochi_inference_seconds_sum"):
+        assert shown(metric) == {"1", "2"}, metric
+    running.look("linear linear:1\n")
+    for metric in ("okamochi_queue_rows", "okamochi_batch_rows_sum", "okamochi_inference_seconds_sum"):
+        assert shown(metric) == {"1"}, metric
