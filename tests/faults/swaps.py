@@ -78,17 +78,29 @@ def swapping(
     runtime: str = "onnx",
     settings: Mapping[str, str] | None = None,
     others: Mapping[str, Path] | None = None,
+    within: Sequence[str] = (),
+    copies: int = 0,
 ) -> Iterator[Swapping]:
-    """Serve the first of some versions of `linear`; the store has them all, and version 1 of other models."""
+    """Serve the first of some versions of `linear`; the store has them all, and version 1 of other models.
+
+    Parameters
+    ----------
+    within
+        See `bento_server`.
+    copies
+        Of the forest that each version has in its graph.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     work = folder / "work"
     made = {v: artifacts.linear(folder / f"v{v}", slope=v, runtime=runtime).path for v in versions}
+    for path in made.values() if copies else ():
+        artifacts.weigh_down(path, copies=copies)
     bento_server.prepare(work, {"linear": (made[versions[0]], str(versions[0]))})
     stored = [("linear", path, str(v)) for v, path in made.items()]
     stored += [(name, path, "1") for name, path in (others or {}).items()]
     keys = [*map(str, made), *(others or {})]
     lines = dict(zip(keys, bento_server.store(work, stored), strict=True))
-    with bento_server.bento_server(work, settings={**WATCH, **(settings or {})}) as server:
+    with bento_server.bento_server(work, settings={**WATCH, **(settings or {})}, within=within) as server:
         yield Swapping(server, work, lines)
 
 
