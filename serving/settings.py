@@ -149,6 +149,9 @@ class Settings:
     express: int = _setting(
         1, 0, 1, is_="1: plain prediction requests take the express lane; 0: the gateway answers them all"
     )
+    console: int = _setting(
+        1, 0, 1, is_="1: `/console` shows what is live and asks a model about one row; 0: there is none"
+    )
     log_sample: float = _setting(
         0.0,
         0,

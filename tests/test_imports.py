@@ -70,6 +70,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"bento"},
         {"grpc"},
         {"http"},
+        {"console"},
         {"access.watch"},
         {"roles"},
         {"prediction_log"},

@@ -42,6 +42,8 @@ TABLE = (
         Row("GET", path, OPEN)
         for path in ("/livez", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready")
     ),
+    Row("GET", "/console", OPEN),
+    Row("GET", "/console/{name}", OPEN),
     Row("POST", "/predict", "predict"),
     Row("POST", "/models/{name}/predict", "predict"),
     Row("POST", "/models/{name}/versions/{version}/predict", "predict"),
@@ -60,6 +62,7 @@ TABLE = (
     Row("POST", "/v2/repository/models/{name}/load", "admin"),
     Row("POST", "/v2/repository/models/{name}/unload", "admin"),
     Row("GET", "/models/{name}", ANY),
+    Row("GET", "/console/models/{name}", ANY),
     Row("GET", "/v2/models/{name}", ANY),
     Row("GET", "/v2/models/{name}/ready", ANY),
     Row("GET", "/v2/models/{name}/versions/{version}", ANY),
@@ -68,7 +71,10 @@ TABLE = (
     Row("GET", "/version", ANY),
     *(
         Row("GET", path, "observe", all_models=True)
-        for path in ("/metrics", "/models", "/docs", "/openapi.json", "/", "/docs.json", "/schema.json")
+        for path in (
+            *("/metrics", "/models", "/docs", "/openapi.json", "/", "/docs.json", "/schema.json"),
+            "/console/state.json",
+        )
     ),
 )
 
@@ -91,7 +97,7 @@ class Need(NamedTuple):
 
 
 _DEFAULT_MODEL = frozenset(("/predict", "/rank", "/invocations", "/score", "/explain"))
-_NAMED = re.compile(r"(?:/v2(?:/repository)?)?/models/([^/]+)")
+_NAMED = re.compile(r"(?:/v2(?:/repository)?|/console)?/models/([^/]+)")
 _EXACT = {(row.method, row.pattern): row for row in TABLE if "{" not in row.pattern}
 _PATTERNS = tuple(
     (row, re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(row.pattern))))
@@ -109,6 +115,5 @@ def needed(method: str, path: str) -> Need:
     named = _NAMED.match(path)
     for row, pattern in _PATTERNS:
         if row.method == method and pattern.fullmatch(path):
-            assert named is not None  # noqa: S101 - each pattern of the table names a model
-            return Need(row.right, named[1])
+            return Need(row.right, named[1] if named is not None else "")
     return Need(ANY, named[1] if named is not None else "", path in _DEFAULT_MODEL)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from serving.access.check import demand_admin
+from serving.console.pages import ROUTE as CONSOLE
+from serving.console.pages import Console
 from serving.errors import Problem, method_not_allowed, server_failed
 from serving.http import access, pages
 from serving.http.asgi import close_unless_read, read_body, send_reply
@@ -121,7 +123,10 @@ class Gateway:
         self.predictions = capture.open_log(settings)
         self.observe_express = metrics.Observer("express")
         self._roles = Roles(settings, self.predictions)
+        self._console = Console(self._roles.describe, _not_live) if settings.console else None
         self.live = Live(self.routes_of(catalog))
+        if self._console is not None:
+            self._console.events.note(None, catalog)
         if self.predictions is not None:
             self.predictions.start(self.live.versions)
         self._feedback = feedback.Feedback(lambda: self.catalog, self.predictions)
@@ -153,7 +158,10 @@ class Gateway:
 
     def publish(self, catalog: Catalog) -> None:
         """Make other models live; called from any thread."""
+        before = self.catalog
         self.live.routes = self.routes_of(catalog)
+        if self._console is not None:
+            self._console.events.note(before, catalog)
         self._roles.keep_only(catalog)
         live = {(model.name, model.version) for model in catalog.loaded.values()}
         for observer in (self._observe, self.observe_express):
@@ -170,8 +178,8 @@ class Gateway:
             "/metrics": Page("metrics", self._metrics),
             "/models": Page("models", partial(self._models, catalog, described)),
             "/openapi.json": _prepared("docs", JSON, openapi),
-            "/": Page("docs", pages.first),
-            pages.FIRST: Page("docs", lambda: docs),
+            "/": Page("docs", partial(pages.first, pages.DOCS if self._console is None else CONSOLE)),
+            pages.DOCS: Page("docs", lambda: docs),
         }
         for protocol in self._protocols:
             own = protocol.pages(catalog)
@@ -180,6 +188,8 @@ class Gateway:
             found |= {path: Page(protocol.name, each) for path, each in own.items()}
         for name, about in described.items():
             found[f"/models/{name}"] = Page("models", partial(self._model, catalog, name, about))
+        if self._console is not None:
+            found |= {path: Page("console", answer) for path, answer in self._console.pages(catalog).items()}
         for name in catalog.refused:
             found[f"/models/{name}"] = Page("models", partial(_refused_model, catalog, name))
         return found
@@ -291,7 +301,7 @@ class Gateway:
     ) -> None:
         context = RequestContext(scope, endpoint.model if endpoint is not None else None)
         path, method = scope["path"], scope["method"]
-        page = routes.pages.get(path)
+        page = self._page_at(routes, path)
         name = endpoint.name if endpoint is not None else page.endpoint if page else "other"
         try:
             model_name = endpoint.model.name if endpoint is not None else routes.catalog.default
@@ -366,6 +376,13 @@ class Gateway:
             routes.catalog.model(name)  # raises the reason
         raise method_not_allowed(method, path, allowed)
 
+    def _page_at(self, routes: Routes, path: str) -> Page | None:
+        found = routes.pages.get(path)
+        if found is None and self._console is not None:
+            reply = self._console.file(path)
+            return None if reply is None else Page("console", lambda: reply)
+        return found
+
     def _allowed(self, routes: Routes, path: str) -> tuple[str, ...]:
         if (
             path in routes.endpoints
@@ -374,7 +391,7 @@ class Gateway:
             or self._refused(routes.catalog, path)
         ):
             return ("POST", "OPTIONS")
-        if path in routes.pages or path in self._passed_on:
+        if self._page_at(routes, path) is not None or path in self._passed_on:
             return ("GET", "HEAD", "OPTIONS")
         return ("GET", "HEAD", "POST", "OPTIONS") if path == "*" else ()  # the server as a whole
 

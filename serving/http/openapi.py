@@ -41,6 +41,9 @@ def document(
         paths |= part.paths
         schemas |= part.schemas
     paths |= _pages(catalog)
+    if settings.console:
+        paths |= _console(catalog)
+        paths["/"] = {"get": _redirect("/console")}
     if settings.prediction_log:
         paths["/feedback"] = {"post": _feedback()}
     return {
@@ -69,12 +72,24 @@ def _pages(catalog: Catalog) -> dict[str, Any]:
         "/metrics": {"get": page("metrics", "For Prometheus.", "text/plain")},
         "/openapi.json": {"get": page("openapi", "This document.", {"type": "object"})},
         "/docs": {"get": page("docs", "The documentation, as a page.", "text/html")},
-        "/": {"get": _redirect()},
+        "/": {"get": _redirect("/docs")},
     }
 
 
-def _redirect() -> dict[str, Any]:
-    found = page("first", "Redirects to /docs.", {})
+def _console(catalog: Catalog) -> dict[str, Any]:
+    figures = page("console_state", "What the console shows, counted since the start.", {"type": "object"})
+    paths = {
+        "/console": {"get": page("console", "The console, as a page.", "text/html")},
+        "/console/state.json": {"get": figures},
+    }
+    for name in catalog.live:
+        about = page(f"console_{name}", f"What the console shows of {name}.", {"type": "object"})
+        paths[f"/console/models/{name}"] = {"get": about}
+    return paths
+
+
+def _redirect(path: str) -> dict[str, Any]:
+    found = page("first", f"Redirects to {path}.", {})
     location = {"Location": {"schema": {"type": "string"}}}
     moved = {"description": HTTPStatus(307).phrase, "headers": location}
     found["responses"] = {"307": moved, "400": problem(400)}

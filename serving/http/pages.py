@@ -9,15 +9,14 @@ from hashlib import sha256
 from serving.protocols import Reply
 
 HTML = b"text/html; charset=utf-8"
-FIRST = "/docs"
-"""The path that `/` redirects to."""
+DOCS = "/docs"
 
 _INLINE = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
 
 
-def first() -> Reply:
-    """The reply to `/`."""
-    return Reply(307, b"text/plain; charset=utf-8", b"", ((b"location", FIRST.encode()),))
+def first(path: str) -> Reply:
+    """The reply to `/`: it leads to this path."""
+    return Reply(307, b"text/plain; charset=utf-8", b"", ((b"location", path.encode()),))
 
 
 def page(text: str) -> Reply:

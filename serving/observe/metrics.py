@@ -438,11 +438,20 @@ def has_role(model: str, version: str, role: str) -> None:
 
 def exposition() -> bytes:
     """The text of `/metrics`: of all workers of this server, or of this worker alone if the disk is full."""
-    registry: CollectorRegistry = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ and _shared():
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(_OfLive(registry))
+    return generate_latest(_OfLive(_registry()))
+
+
+def collected() -> list[Metric]:
+    """The same as objects."""
+    return _OfLive(_registry()).collect()
+
+
+def _registry() -> CollectorRegistry:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or not _shared():
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
 
 
 class _OfLive:

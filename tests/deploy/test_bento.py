@@ -110,6 +110,8 @@ def test_a_bento_has_what_a_server_needs_and_nothing_else(
 
     top = {path.name for path in (bento / "src").iterdir()}
     assert top - {"bentofile.yaml"} == {"service.py", "serving", "artifact", "models.lock", "requirements"}
+    console = {path.name for path in (bento / "src" / "serving" / "console").iterdir()}
+    assert {path.name for path in (CHECKOUT / "serving" / "console").glob("*.*")} <= console
     requirements = (bento / "env" / "python" / "requirements.txt").read_text()
     assert "--hash=sha256:" in requirements
     assert "://" not in requirements

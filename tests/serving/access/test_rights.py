@@ -34,10 +34,13 @@ def test_every_route_is_in_the_table(gateway: Gateway) -> None:
     assert not missing, "serving/access/rights.py does not say which right these routes need"
 
 
-def test_the_open_routes_are_those_of_probes() -> None:
+def test_the_open_routes_are_those_of_probes_and_the_page_of_the_console() -> None:
     assert {row.pattern for row in TABLE if row.right == OPEN} == {
-        *("/livez", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready")
+        *("/livez", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready"),
+        *("/console", "/console/{name}"),
     }
+    for path in ("/console/", "/console/a/b", "/console/models/iris", "/console/state.json", "/Console"):
+        assert needed("GET", path).right != OPEN, path
     for path in ("/livez/", "/livez/x", "//livez", "/LIVEZ", "/v2/health", "/healthz"):
         assert needed("GET", path).right == ANY, path
     for method in ("POST", "OPTIONS", "get", "DELETE", ""):
@@ -61,6 +64,9 @@ def test_the_open_routes_are_those_of_probes() -> None:
         ("GET", "/predict", Need(ANY, default_model=True)),
         ("GET", "/metrics", Need("observe", all_models=True)),
         ("HEAD", "/models", Need("observe", all_models=True)),
+        ("GET", "/console/iris", Need(OPEN)),
+        ("GET", "/console/models/iris", Need(ANY, "iris")),
+        ("GET", "/console/state.json", Need("observe", all_models=True)),
         ("GET", "/nowhere", Need(ANY)),
     ],
 )

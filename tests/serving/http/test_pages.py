@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 
+from serving.http.gateway import Gateway
 from serving.http.pages import page
+from tests.serving.conftest import PATIENT_SETTINGS, ask, elsewhere
 
 if TYPE_CHECKING:
+    from serving.scoring.catalog import Catalog
     from tests.servers import Server
 
 LOADED = {
@@ -95,11 +101,40 @@ def test_the_policy_lets_a_page_do_what_it_does_and_no_more(server: Server) -> N
                 assert f"'sha256-{digest}'" in policy[f"{kind}-src"], path
 
 
-def test_the_first_page_leads_to_the_docs(server: Server) -> None:
+def test_the_first_page_leads_to_the_console(server: Server) -> None:
     reply = httpx.get(server.url + "/")
-    assert (reply.status_code, reply.headers["location"]) == (307, "/docs")
+    assert (reply.status_code, reply.headers["location"]) == (307, "/console")
     assert httpx.head(server.url + "/").status_code == 307
-    assert httpx.get(server.url + "/", follow_redirects=True).url.path == "/docs"
+    assert httpx.get(server.url + "/", follow_redirects=True).url.path == "/console"
+
+
+def test_the_files_of_the_console_are_under_the_same_policy(server: Server) -> None:
+    policy = httpx.get(server.url + "/console").headers["content-security-policy"]
+    text = httpx.get(server.url + "/console").text
+    files = re.findall(r'(?:src|href)="(/console/[^"]+)"', text)
+    files += [f"/console/{name}.js" for name in ("dom", "charts", "model", "form")]
+    assert len(files) >= 6
+    for path in files:
+        reply = httpx.get(server.url + path)
+        assert reply.status_code == 200, path
+        assert reply.headers["content-security-policy"] == policy
+        assert not ELSEWHERE.search(reply.text), path
+        assert "innerHTML" not in reply.text
+        assert "insertAdjacentHTML" not in reply.text
+
+
+def test_a_server_without_the_console_has_none_of_it(models: Catalog) -> None:
+    without = Gateway(elsewhere, models, replace(PATIENT_SETTINGS, console=0))
+    for path in ("/console", "/console/iris", "/console/console.js", "/console/state.json"):
+        assert asyncio.run(ask(without, "GET", path)).status == 404, path
+    assert asyncio.run(ask(without, "GET", "/")).headers["location"] == "/docs"
+
+
+@pytest.mark.parametrize(
+    "path", ["/console/", "/console/../service.py", "/console/pages.py", "/console/IRIS", "/console/a/b"]
+)
+def test_the_console_has_no_other_files(gateway: Gateway, path: str) -> None:
+    assert asyncio.run(ask(gateway, "GET", path)).status == 404
 
 
 def test_nothing_of_bentomls_own_page_is_left(server: Server) -> None:

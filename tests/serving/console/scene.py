@@ -1,0 +1,99 @@
+"""The models of the console's tests: wide and strangely named columns, a shadow, one that is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from artifact import manifest
+from artifact.encode import Encoder
+from artifact.signature import Column, Signature
+from tests.serving import artifacts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.serving.artifacts import Made
+
+EVIL = "<img src=x onerror=window.broken=1>"
+LONG = "average_monthly_revenue_of_the_customer_over_the_last_twelve_months_before_the_contract_ended"
+CHINESE = "客户所在的城市"
+CITIES = (*(f"城市{i:03d}" for i in range(199)), EVIL)
+CARD = f"""# Customers
+
+Whether a customer **leaves**, from `{CHINESE}` and others. {EVIL}
+
+| column | kind |
+|---|---|
+| {EVIL} | number |
+| {CHINESE} | category |
+
+- The costs of errors are not considered,
+  and nobody was asked.
+"""
+
+
+def customers(directory: Path) -> Made:
+    """Forty columns: numbers, 200 categories, a short list, a date, a moment and a text."""
+    signature = Signature(
+        task="binary",
+        target="leaves",
+        columns=(
+            Column(name="age", kind="number", minimum=18, maximum=90, median=40, integer=True),
+            Column(name=LONG, kind="number", minimum=0, maximum=9e5, median=1250.5, unit="euros"),
+            Column(name=EVIL, kind="number", minimum=-1, maximum=1, median=0.25),
+            Column(name=CHINESE, kind="category", categories=CITIES, mode=CITIES[0]),
+            Column(name="plan", kind="category", categories=("basic", EVIL, "高级"), mode="basic"),
+            Column(
+                name="channel",
+                kind="category",
+                missing="allow",
+                unknown="missing",
+                categories=("shop", "web"),
+                mode="web",
+            ),
+            Column(name="since", kind="date", parts=("year", "month"), middle="2020-05-17"),
+            Column(name="last_call", kind="date", parts=("month", "hour"), middle="2024-02-03T10:30:00"),
+            Column(name="note", kind="text", terms=("late", "paid"), idf=(1.5, 1.25), mode="paid late"),
+            *(
+                Column(name=f"usage_{i:02d}", kind="number", minimum=0, maximum=10, median=5)
+                for i in range(31)
+            ),
+        ),
+        classes=("stays", EVIL),
+        positive=EVIL,
+    )
+    random = np.random.default_rng(3)
+    rows: list[list[Any]] = [
+        [
+            int(random.integers(18, 90)),
+            float(random.integers(0, 9_000)),
+            float(random.normal()),
+            str(random.choice(CITIES)),
+            str(random.choice(signature.columns[4].categories)),
+            str(random.choice(["shop", "web"])),
+            f"20{random.integers(10, 24)}-{random.integers(1, 12):02d}-11",
+            f"2024-02-{random.integers(10, 28)}T{random.integers(10, 23)}:30:00",
+            str(random.choice(["paid late", "paid", "never"])),
+            *(float(value) for value in random.uniform(0, 10, 31).round(2)),
+        ]
+        for _ in range(240)
+    ]
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+    model.fit(Encoder(signature).rows(rows), [int(row[2] + row[0] / 30 > 2) for row in rows])
+    made = artifacts.seal(directory, "customers", model, signature, rows)
+    (directory / manifest.CARD).write_text(CARD, "utf-8")
+    artifacts.reseal(directory)
+    return made
+
+
+def damaged(directory: Path) -> Path:
+    """A model whose graph is not the one that was sealed."""
+    made = artifacts.linear(directory)
+    model = made.path / manifest.ONNX
+    model.write_bytes(model.read_bytes()[:-1] + b"!")
+    return made.path
