@@ -64,7 +64,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"metrics", "registry", "reference"},
         {"tables"},
         {"settings"},
-        {"interpreter", "progress"},
+        {"deadline", "interpreter", "progress"},
     ),
     "serving": (
         {"bento"},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from training.deadline import Deadline
     from training.decide.test_set import TestSet
     from training.progress import Progress
     from training.settings import UseCase
@@ -44,6 +45,8 @@ class Job:
         The folder of its result until the registry has it.
     began
         The local time to the minute, for titles.
+    deadline
+        When the whole run has to be done.
     """
 
     test: TestSet
@@ -52,6 +55,7 @@ class Job:
     folder: Path
     progress: Progress
     began: str
+    deadline: Deadline
 
     @property
     def use_case(self) -> UseCase:

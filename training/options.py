@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 def budget_options(parser: argparse.ArgumentParser) -> None:
     """How long a search may take, and with whom it is shared."""
     parser.add_argument("--trials", type=positive, metavar="N", help="candidates to try")
-    parser.add_argument(
-        "--timeout", type=seconds, metavar="S", help="seconds after which no more candidates are tried"
-    )
+    parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds that the whole run may take")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="K", help="the seed of every random draw (default: 0)"
     )

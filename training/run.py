@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from training.deadline import Deadline
 from training.decide.promote import challenge, challenge_unmeasured
 from training.decide.test_set import encode, groups_of, missed_of, test_set_of
 from training.export import export
@@ -33,6 +34,8 @@ from training.registry.mlflow_registry import Registry
 from training.registry.place import state_folder
 from training.registry.records import CHALLENGER, CHAMPION, RegistryError, TrialRun
 from training.search.choice import best_trial
+from training.search.clock import FINISH_S
+from training.search.last_fit import fit_last, plan_of
 from training.search.search import fit, search
 from training.search.search import tune as work_on_study
 from training.search.spec import SearchSpec
@@ -80,6 +83,7 @@ def run(use_case: UseCase, budget: Budget, progress: Progress, *, anyway: bool =
     UseCaseError, DataError, SearchError, ArtifactError, BusyError
     """
     folder = state_folder() / ".okamochi" / "pending" / use_case.name
+    deadline = Deadline.after(budget.timeout_s or use_case.timeout_s)
     with only_run(folder):
         use_case = with_named_version(use_case)
         if use_case.source is None:
@@ -98,7 +102,7 @@ def run(use_case: UseCase, budget: Budget, progress: Progress, *, anyway: bool =
         if finished is None:
             began = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
             make = _train if use_case.model is None else adopt
-            finished = make(registry, Job(test, budget, key, folder, progress, began))
+            finished = make(registry, Job(test, budget, key, folder, progress, began, deadline))
         result = _registered(
             registry,
             finished,
@@ -172,6 +176,7 @@ def tune(use_case: UseCase, budget: Budget, progress: Progress) -> int:
     ------
     StorageError, UseCaseError, DataError, SearchError
     """
+    deadline = Deadline.after(budget.timeout_s or use_case.timeout_s)
     progress.stage("reading the table")
     test = test_set_of(load_table(use_case))
     signature = signature_of(test.table, ~test.rows)
@@ -185,7 +190,7 @@ def tune(use_case: UseCase, budget: Budget, progress: Progress) -> int:
         encode(signature, test.table, ~test.rows),
         test.table.target[~test.rows],
         signature,
-        _spec_of(test, budget),
+        _spec_of(test, budget, deadline),
         on_trial=on_trial,
         progress=progress.terminal,
     )
@@ -242,12 +247,11 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
 
     job.progress.stage("searching")
     result = _search(job, signature, train_matrix, log)
-    best = result.best
     if absent := absent_families(result.layout, table.task):
         job.progress.say(not_tried(absent))
 
-    job.progress.stage("fitting the best")
-    pipeline = fit(best, train_matrix, labels, signature, result.layout, seed=job.budget.seed)
+    pipeline, best = _fitted(job, signature, result, train_matrix)
+    result = replace(result, best=best)
     baseline = fit(result.baseline, train_matrix, labels, signature, result.layout, seed=job.budget.seed)
     made = _measured(job, signature, result, (pipeline, baseline), test_matrix)
     if job.use_case.rank is not None:
@@ -257,7 +261,7 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
         )
     facts = facts_of(job, made)
 
-    job.progress.stage("exporting and checking")
+    job.progress.stage("exporting and checking", FINISH_S)
     shutil.rmtree(job.folder, ignore_errors=True)
     exported = export(
         pipeline,
@@ -303,6 +307,20 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
         ),
         job.folder,
     )
+
+
+def _fitted(
+    job: Job, signature: Signature, result: SearchResult, matrix: NDArray[np.float64]
+) -> tuple[Any, Trial]:
+    """The winner, fitted on all training rows, or on as many as fit into the time; and what it became."""
+    left_s = job.deadline.left_s - FINISH_S if job.deadline.set else None
+    plan = plan_of(result, len(matrix), left_s=left_s)
+    job.progress.stage("fitting the best", plan.seconds + FINISH_S)
+    for line in plan.told():
+        job.progress.say(f"          {line}")
+    labels = job.test.table.target[~job.test.rows]
+    with job.progress.long(f"fitting {short_title(result.best)}", plan.seconds):
+        return fit_last(plan, result, matrix, labels, signature, _spec_of(job.test, job.budget, job.deadline))
 
 
 def _measured(
@@ -370,13 +388,13 @@ def _search(job: Job, signature: Signature, matrix: NDArray[np.float64], log: _T
         matrix,
         table.target[~job.test.rows],
         signature,
-        _spec_of(job.test, budget),
+        _spec_of(job.test, budget, job.deadline),
         on_trial=on_trial,
         progress=job.progress.terminal,
     )
 
 
-def _spec_of(test: TestSet, budget: Budget) -> SearchSpec:
+def _spec_of(test: TestSet, budget: Budget, deadline: Deadline) -> SearchSpec:
     table, use_case = test.table, test.table.use_case
     train = ~test.rows
     own.check(use_case.candidates.add, use_case.candidates.code, table.task)
@@ -387,7 +405,7 @@ def _spec_of(test: TestSet, budget: Budget) -> SearchSpec:
         groups=None if table.groups is None else table.groups[train],
         times=None if table.times is None else table.times[train],
         trials=budget.trials or use_case.trials,
-        timeout_s=budget.timeout_s or use_case.timeout_s,
+        timeout_s=deadline.left_s if deadline.set else None,
         seed=budget.seed,
         storage=budget.storage,
         study_name=budget.study or f"okamochi-{use_case.name}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log2
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from onnx import TensorProto
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.preprocessing import FunctionTransformer
 
-from training.families.family import ALL_TASKS, Family, no_weight, pipeline_of, weight
+from training.families.family import ALL_TASKS, ROUND_ROWS, Family, no_weight, pipeline_of, weight
 from training.families.preprocessing import columns_of, target_encoder, terms
 from training.onnx.graph import ML_OPSET, Writer
 from training.onnx.trees import histogram_sums
@@ -45,9 +46,9 @@ def _columns(
 
 def _rounds(layout: Layout) -> int:
     """The largest number of boosting rounds; each grows a tree for each class, slower on a larger table."""
-    trees_a_round = layout.classes if layout.classes > 2 else 1
-    cells = layout.rows * max(1, layout.cost) * trees_a_round
-    return int(np.clip(min(1_000 // trees_a_round, 240_000_000 // cells), 40, 400))
+    trees = layout.trees_a_round
+    cells = layout.rows * max(1, layout.cost) * trees
+    return int(np.clip(min(1_000 // trees, 240_000_000 // cells), 40, 400))
 
 
 def _suggest(trial: BaseTrial, layout: Layout) -> Params:
@@ -163,5 +164,13 @@ FAMILY = Family(
     suggest=_suggest,
     build=_build,
     affordable=lambda _rows, _width, classes: classes <= 30,
+    fit_seconds=lambda params, layout, rows: (
+        9e-10
+        * (rows + ROUND_ROWS)
+        * layout.cost
+        * params["max_iter"]
+        * layout.trees_a_round
+        * log2(params["max_leaf_nodes"])
+    ),
     writers={HistGradientBoostingClassifier: _WRITER, HistGradientBoostingRegressor: _WRITER},
 )

@@ -64,7 +64,7 @@ def family(name: str) -> Family:
     """The family of that name, or of that entry of `candidates.add`; KeyError for an unknown name."""
     if own.is_own(name):
         return own.family_of(name)
-    return {each.name: each for each in (*FAMILIES, *RANKING, BASELINE)}[name]
+    return {each.name: each for each in (*RANKING, *FAMILIES, BASELINE)}[name]
 
 
 def affordable_families(layout: Layout, task: Task) -> list[Family]:

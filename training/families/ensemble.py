@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.ensemble import VotingClassifier, VotingRegressor
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import Bunch
 
 from training.onnx.graph import NoExport, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from training.onnx.graph import Graph
 
@@ -22,6 +27,19 @@ def together(members: Sequence[tuple[str, Any]], weights: Sequence[float], class
     if classes:
         return VotingClassifier(list(members), voting="soft", weights=list(weights))
     return VotingRegressor(list(members), weights=list(weights))
+
+
+def fitted_together(
+    members: Sequence[tuple[str, Any]], weights: Sequence[float], classes: int, y: NDArray[Any]
+) -> Any:
+    """Pipelines that are fitted already as one model, as if it had fitted them itself."""
+    model = together([(name, clone(each)) for name, each in members], weights, classes)
+    model.estimators_ = [each for _, each in members]
+    model.named_estimators_ = Bunch(**dict(members))
+    if classes:
+        model.le_ = LabelEncoder().fit(y)
+        model.classes_ = model.le_.classes_
+    return model
 
 
 def _write(graph: Graph, model: VotingClassifier | VotingRegressor, x: Any) -> str:

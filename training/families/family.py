@@ -7,6 +7,7 @@ fitted on class indices, 0 to k - 1, in the order of `Signature.classes`.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ Params = dict[str, Any]
 CLASSES = frozenset({"binary", "multiclass"})
 ALL_TASKS = CLASSES | {"regression"}
 
+ROUND_ROWS = 15_000
+"""A round of boosting takes as long as with so many rows more, since trees of few rows take time too."""
 WIDE = 500
 """Columns beyond which a table counts as wide: a decomposed text has fewer."""
 
@@ -54,6 +57,10 @@ class Family:
         For each type of fitted predictor in its pipelines, how it becomes nodes of an ONNX graph.
     package
         The module that it needs beside those of the group `training`; empty for none.
+    fit_seconds
+        How long a fit on so many rows takes on one core, about; measured on 18 columns.
+    max_fit_rows
+        Rows beyond which a fit, or what it would serve, grows out of hand.
     """
 
     name: str
@@ -66,6 +73,10 @@ class Family:
     second: Callable[[Layout], Params] = lambda _layout: {}
     writers: Mapping[type, Writer] = field(default_factory=dict)
     package: str = ""
+    fit_seconds: Callable[[Mapping[str, Any], Layout, int], float] = lambda _params, _layout, rows: (
+        1e-5 * rows
+    )
+    max_fit_rows: Callable[[Mapping[str, Any], Layout], int] = lambda _params, _layout: sys.maxsize
 
     @property
     def installed(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log2
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from training.families.family import Params
     from training.families.layout import Layout
     from training.onnx.graph import Graph
+
+
+FORESTS = frozenset({"forest", "extra_trees"})
+MAX_GROWN_NODES = 3_000_000
+"""Inner nodes of a forest: its ONNX graph has some 150 MB then."""
 
 
 def _trees(layout: Layout) -> int:
@@ -59,6 +65,16 @@ def _default(layout: Layout) -> Params:
     }
 
 
+def _fit_seconds(params: Mapping[str, Any], layout: Layout, rows: int) -> float:
+    features: float = max(1.0, params["max_features"] * layout.cost)
+    return 4e-8 * rows * log2(max(2, rows)) * _trees(layout) * features
+
+
+def _max_fit_rows(params: Mapping[str, Any], layout: Layout) -> int:
+    """A tree that is not pruned has about 0.6 inner nodes a row, of which a graph holds so many."""
+    return int(MAX_GROWN_NODES / _trees(layout) / 0.6 * params["min_samples_leaf"])
+
+
 def _build(classifier: Any, regressor: Any) -> Callable[..., Pipeline]:
     def build(params: Mapping[str, Any], layout: Layout, task: Task, seed: int) -> Pipeline:
         kwargs = {key: params[key] for key in ("max_features", "min_samples_leaf")}
@@ -88,6 +104,8 @@ RANDOM = Family(
     suggest=_suggest("forest"),
     build=_build(RandomForestClassifier, RandomForestRegressor),
     affordable=lambda rows, width, _classes: rows * min(width, WIDE) <= 4_000_000,
+    fit_seconds=_fit_seconds,
+    max_fit_rows=_max_fit_rows,
     writers={
         RandomForestClassifier: Writer(
             _write, thresholds=_thresholds, ml_opset_of_many_classes=ML_OPSET_OF_MANY_TARGETS
@@ -105,6 +123,8 @@ EXTRA = Family(
     suggest=_suggest("extra_trees"),
     build=_build(ExtraTreesClassifier, ExtraTreesRegressor),
     affordable=lambda rows, width, _classes: rows * min(width, WIDE) <= 4_000_000,
+    fit_seconds=_fit_seconds,
+    max_fit_rows=_max_fit_rows,
     writers={
         ExtraTreesClassifier: Writer(
             _write, thresholds=_thresholds, ml_opset_of_many_classes=ML_OPSET_OF_MANY_TARGETS

@@ -71,6 +71,11 @@ class Layout:
         return len(self.numbers) + len(self.categories) + len(self.terms) // 20
 
     @property
+    def trees_a_round(self) -> int:
+        """Trees that a round of boosting grows: one for each class of three and more."""
+        return self.classes if self.classes > 2 else 1
+
+    @property
     def one_hot(self) -> tuple[int, ...]:
         """The columns of few categories."""
         return tuple(c for c, n in zip(self.categories, self.levels, strict=True) if n <= ONE_HOT_LEVELS)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from math import log2
 from typing import TYPE_CHECKING, Any
 
-from training.families.family import ALL_TASKS, Family, no_weight, pipeline_of, weight
+from training.families.family import ALL_TASKS, ROUND_ROWS, Family, no_weight, pipeline_of, weight
 from training.families.optional import affordable, library, rounds, writers
 from training.families.preprocessing import ordered
 
@@ -63,5 +64,13 @@ FAMILY = Family(
     suggest=_suggest,
     build=_build,
     affordable=affordable,
+    fit_seconds=lambda params, layout, rows: (
+        6e-10
+        * (rows + ROUND_ROWS)
+        * layout.cost
+        * params["n_estimators"]
+        * layout.trees_a_round
+        * log2(params["num_leaves"])
+    ),
     writers=writers("lightgbm", "LGBMClassifier", "LGBMRegressor"),
 )

@@ -81,5 +81,6 @@ FAMILY = Family(
     build=_build,
     affordable=lambda rows, width, _classes: rows * min(width, WIDE) <= 4_000_000,
     second=by_range,
+    fit_seconds=lambda params, _layout, rows: 2e-5 * rows * params["units"] / 64 * params["layers"],
     writers={MLPClassifier: Writer(_write), MLPRegressor: Writer(_write)},
 )

@@ -43,6 +43,6 @@ def writers(package: str, *estimators: str) -> dict[type, Writer]:
 
 def rounds(layout: Layout) -> int:
     """The largest number of boosting rounds; each grows a tree for each class, slower on a larger table."""
-    trees_a_round = layout.classes if layout.classes > 2 else 1
-    cells = layout.rows * max(1, layout.cost) * trees_a_round
-    return max(60, min(1_500 // trees_a_round, 300_000_000 // cells))
+    trees = layout.trees_a_round
+    cells = layout.rows * max(1, layout.cost) * trees
+    return max(60, min(1_500 // trees, 300_000_000 // cells))

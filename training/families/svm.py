@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,5 +156,10 @@ FAMILY = Family(
     second=lambda layout: (
         {"skew": "range", "C": 10.0, "gamma": 4.0} if layout.one_unit and not _linear_kernel(layout) else {}
     ),
+    fit_seconds=lambda _params, layout, rows: (
+        1.5e-5 * rows * layout.cost if _linear_kernel(layout) else 3e-7 * rows**2
+    ),
+    # A kernel machine compares each row that is scored with each of its support vectors.
+    max_fit_rows=lambda _params, layout: sys.maxsize if _linear_kernel(layout) else 10_000,
     writers={CalibratedClassifierCV: Writer(_write_calibrated), SVR: Writer(_write_regressor)},
 )

@@ -72,10 +72,16 @@ class CandidateError(Exception):
 
 
 class Runner:
-    """Runs candidates on the folds and keeps their scores of each held-out row."""
+    """Runs candidates on the folds and keeps their scores of each held-out row.
 
-    def __init__(self, parallel: Parallel, table: SearchTable, splits: list[Fold], metric: str) -> None:
+    `rows` is how many training rows there are, also where only a sample of them is searched.
+    """
+
+    def __init__(
+        self, parallel: Parallel, table: SearchTable, splits: list[Fold], metric: str, rows: int
+    ) -> None:
         self.parallel, self.table, self.splits, self.metric = parallel, table, splits, metric
+        self.rows = rows
         self.kept: dict[int, list[NDArray[np.float64]]] = {}
 
     @property
@@ -86,6 +92,11 @@ class Runner:
         for part in (table.matrix, table.y, *(rows for fold in self.splits for rows in fold)):
             of.update(np.ascontiguousarray(part).tobytes())
         return of.hexdigest()[:8]
+
+    @property
+    def fold_rows(self) -> int:
+        """How many rows a fold is fitted on, in the mean."""
+        return int(np.mean([len(train) for train, _ in self.splits]))
 
     @property
     def one_cut(self) -> float:
@@ -188,4 +199,4 @@ def running(
         Parallel() as parallel,
     ):
         warnings.simplefilter("ignore")
-        yield Runner(parallel, table, splits, spec.metric)
+        yield Runner(parallel, table, splits, spec.metric, len(matrix))

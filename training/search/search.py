@@ -47,6 +47,8 @@ class SearchResult:
         In order, the ensemble last where one was made.
     layout
         Of the rows that were searched; the final fit builds by the same one.
+    fold_rows
+        How many rows a fold was fitted on.
     """
 
     best: Trial
@@ -55,6 +57,7 @@ class SearchResult:
     layout: Layout
     metric: str
     folds: int
+    fold_rows: int
 
 
 def search(
@@ -109,7 +112,8 @@ def search(
                 done.append(together)
                 best = together
                 tell(together)
-    return SearchResult(best, done, baseline, runner.table.layout, spec.metric, len(runner.splits))
+    layout, folds = runner.table.layout, len(runner.splits)
+    return SearchResult(best, done, baseline, layout, spec.metric, folds, runner.fold_rows)
 
 
 def tune(
@@ -129,7 +133,7 @@ def tune(
         study = open_study(runner, spec)
         # The seed of the one that chooses: with the same draws its helpers would try the same candidates.
         study.sampler.reseed_rng()
-        work_on(study, runner, spec, on_trial, progress=progress)
+        work_on(study, runner, spec, on_trial, progress=progress, last_fit=False)
         return len(finished_trials(study))
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from training.families.catalog import affordable_families, family
 from training.metrics.metric import METRICS
+from training.search.clock import SearchTime
 from training.search.folds import FIRST_FOLDS, REPEATS, ROWS_FOR_REPEATS
 from training.search.runner import CandidateError
 from training.search.storage import open_storage
@@ -92,8 +93,12 @@ def work_on(
     on_trial: Callable[[Trial], None] | None,
     *,
     progress: bool,
+    last_fit: bool = True,
 ) -> None:
-    """Run candidates until the study has `spec.trials`, or `spec.timeout_s` is over."""
+    """Run candidates until the study has `spec.trials`, or `spec.timeout_s` is over.
+
+    With `last_fit`, of that time is kept what the winner's fit on all rows takes, and what follows it.
+    """
     finished = (
         optuna.trial.TrialState.COMPLETE,
         optuna.trial.TrialState.PRUNED,
@@ -101,27 +106,27 @@ def work_on(
     )
     names = [each.name for each in affordable_families(runner.table.layout, runner.table.task)]
     sign = METRICS[runner.metric].sign
-    started = time.monotonic()
+    clock = SearchTime(spec.timeout_s, runner.table.layout, runner.fold_rows, runner.rows if last_fit else 0)
     best: float | None = None
     with tqdm(total=spec.trials, desc="search", unit="trial", disable=not progress, mininterval=0.5) as bar:
         while True:
             done = len(study.get_trials(deepcopy=False, states=finished))
             bar.update(min(done, spec.trials) - bar.n)
-            spent = time.monotonic() - started
-            late = spec.timeout_s is not None and done > 0 and spent > spec.timeout_s
-            if done >= spec.trials or late:
+            if done >= spec.trials or (done > 0 and clock.over_with_another):
                 return
-            trial = _one(study, runner, names, sign)
-            if trial.state == "complete" and (best is None or sign * trial.score > sign * best):
+            trial = _one(study, runner, names, sign, clock if best is not None else None)
+            better = trial.state == "complete" and (best is None or sign * trial.score > sign * best)
+            if better:
                 best = trial.score
+            clock.finished(trial, best=better)
             if best is not None:
                 bar.set_postfix_str(f"best {runner.metric} {best:.4g}, {trial.family}")
             if on_trial is not None:
                 on_trial(trial)
 
 
-def _one(study: optuna.Study, runner: Runner, names: list[str], sign: int) -> Trial:
-    """Ask the study for a candidate, run it, and tell the study its figures."""
+def _one(study: optuna.Study, runner: Runner, names: list[str], sign: int, clock: SearchTime | None) -> Trial:
+    """Ask the study for a candidate, run it or give it up in time, and tell the study its figures."""
     drawn = study.ask()
     chosen: Family = family(drawn.suggest_categorical("family", names))
     params = chosen.suggest(drawn, runner.table.layout)
@@ -130,6 +135,7 @@ def _one(study: optuna.Study, runner: Runner, names: list[str], sign: int) -> Tr
     started = time.perf_counter()
     figures: list[float] = []
     held: list[NDArray[np.float64]] = []
+    taken: list[float] = []
     state, reason = optuna.trial.TrialState.COMPLETE, ""
     # Where the rows are cut several times, two folds say too little to prune by: a whole cut runs first.
     start = max(FIRST_FOLDS, len(runner.splits) // REPEATS if len(runner.table.y) < ROWS_FOR_REPEATS else 0)
@@ -139,9 +145,13 @@ def _one(study: optuna.Study, runner: Runner, names: list[str], sign: int) -> Tr
             for fold, outcome in zip(part, runner.run(chosen.name, params, part), strict=True):
                 assert outcome.scores is not None  # noqa: S101 - run() raises
                 held.append(outcome.scores)
+                taken.append(outcome.seconds)
                 figures.append(runner.figure(fold, outcome.scores))
             if part is first and rest:
                 drawn.report(sign * mean_of(figures), 0)
+                if clock is not None and clock.over:
+                    state, reason = optuna.trial.TrialState.PRUNED, "the time was over"
+                    break
                 if drawn.should_prune():
                     state, reason = optuna.trial.TrialState.PRUNED, "below the median of the trials before"
                     break
@@ -151,6 +161,7 @@ def _one(study: optuna.Study, runner: Runner, names: list[str], sign: int) -> Tr
         state, reason = optuna.trial.TrialState.FAIL, str(error) or type(error).__name__
     seconds = time.perf_counter() - started
     told: dict[str, Any] = {"fold_scores": figures, "seconds": seconds, "reason": reason}
+    told["fold_seconds"] = mean_of(taken)
     told |= {name: runner.of_probabilities(held, name) for name in ("log_loss", "brier")}
     for key, value in told.items():
         drawn.set_user_attr(key, value)
@@ -183,6 +194,7 @@ def _trial(number: int, state: optuna.trial.TrialState, attributes: Mapping[str,
         attributes.get("reason", ""),
         float(attributes.get("log_loss", "nan")),
         float(attributes.get("brier", "nan")),
+        float(attributes.get("fold_seconds", "nan")),
     )
 
 

@@ -38,6 +38,8 @@ class Trial:
         Why it failed or was pruned.
     log_loss, brier
         The means of the folds', for classes.
+    fold_seconds
+        What fitting and scoring a fold took in its process, in the mean.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Trial:
     reason: str = ""
     log_loss: float = float("nan")
     brier: float = float("nan")
+    fold_seconds: float = float("nan")
 
     @property
     def title(self) -> str:

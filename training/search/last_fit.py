@@ -1,0 +1,320 @@
+"""The fits of the winner on all training rows: planned within the time, side by side, and weighed again.
+
+What a search found on a sample, an ensemble's members are weighed by once more where all rows are many: each
+has then learnt from more rows than in the search, some from more than others.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from dataclasses import dataclass, replace
+from itertools import starmap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
+
+from training.families.catalog import build, family
+from training.families.ensemble import ENSEMBLE, fitted_together
+from training.families.forest import FORESTS
+from training.families.scores import scores_of
+from training.metrics.metric import METRICS
+from training.metrics.truth import Truth, truth_of
+from training.search.choice import LABEL_METRICS
+from training.search.clock import seconds_by
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from artifact.signature import Signature
+    from training.families.layout import Layout
+    from training.search.search import SearchResult
+    from training.search.spec import SearchSpec
+    from training.search.trial import Trial
+
+SIDE_BY_SIDE = min(2, os.cpu_count() or 1)
+DEFAULT_FIT_S = 75.0
+"""What the last fits may take by `Family.fit_seconds` where no timeout says it, so that no clock decides."""
+SHORT_S = 2.0
+"""Fits that are expected to take less stay in this process."""
+MANY_TIMES, MAX_HELD_ROWS, ROUNDS = 2, 20_000, 20
+"""Members are weighed again where all rows are so many times those of the search, by at most so many rows."""
+MIN_LEFT_S, SLACK = 5.0, 0.8
+"""Of the time that is left, this fraction is planned for: estimates may be wrong."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model to fit: the winner, or a member of it.
+
+    Parameters
+    ----------
+    rows
+        How many rows it is fitted on.
+    seconds
+        How long that takes, as far as is known.
+    """
+
+    family: str
+    params: dict[str, Any]
+    weight: float
+    rows: int
+    seconds: float
+
+    @property
+    def title(self) -> str:
+        """Its family's name for people, within a sentence."""
+        return family(self.family).title
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The last fits. `seconds` is what they take side by side; `rows` are all that could be fitted on."""
+
+    parts: tuple[Part, ...]
+    rows: int
+    seconds: float
+
+    def told(self) -> list[str]:
+        """What a person should know of families that are not fitted on all rows."""
+        return [
+            f"{each.title} is fitted on {each.rows:,} of {self.rows:,} training rows: more would not fit "
+            "into the time or would make it too large to serve"
+            for each in self.parts
+            if each.rows < self.rows
+        ]
+
+
+def plan_of(result: SearchResult, rows: int, *, left_s: float | None = None) -> Plan:
+    """Which rows each part of the winner is fitted on.
+
+    Parameters
+    ----------
+    rows
+        How many training rows there are.
+    left_s
+        The seconds that the fits may take, estimated by what the folds took; None: no timeout, and then the
+        families' own figures of a common machine decide, and no clock.
+    """
+    members = _members_of(result.best)
+    caps = [min(rows, _most_rows(each, result.layout)) for each in members]
+    figures = [_seconds_of(each, result, by_clock=left_s is not None) for each in members]
+    clocks = [_seconds_of(each, result, by_clock=True) for each in members]
+    limit = DEFAULT_FIT_S if left_s is None else max(MIN_LEFT_S, SLACK * left_s)
+    planned = _within(caps, figures, limit, min(rows, result.fold_rows))
+    expected = [clock(count) for clock, count in zip(clocks, planned, strict=True)]
+    parts = tuple(
+        Part(each["family"], each["params"], each["weight"], count, seconds)
+        for each, count, seconds in zip(members, planned, expected, strict=True)
+    )
+    return Plan(parts, rows, _side_by_side(expected))
+
+
+def _members_of(best: Trial) -> list[dict[str, Any]]:
+    if best.family == ENSEMBLE:
+        return list(best.params["members"])
+    return [{"family": best.family, "params": best.params, "weight": 1}]
+
+
+def _most_rows(member: Mapping[str, Any], layout: Layout) -> int:
+    return max(layout.rows, family(member["family"]).max_fit_rows(member["params"], layout))
+
+
+def _seconds_of(member: Mapping[str, Any], result: SearchResult, *, by_clock: bool) -> Callable[[int], float]:
+    """How long a fit on so many rows takes: as a fold's did, or by the family's own figure."""
+    taken = [
+        each.fold_seconds
+        for each in result.trials
+        if (each.family, each.params) == (member["family"], member["params"])
+    ]
+    fold_seconds = min(taken, default=None) if by_clock else None
+    return seconds_by(member["family"], member["params"], result.layout, result.fold_rows, fold_seconds)
+
+
+def _within(
+    caps: Sequence[int], clocks: Sequence[Callable[[int], float]], limit: float, least: int
+) -> list[int]:
+    """Rows for each part, so that all are done within the limit: those that take longest give rows up."""
+
+    def rows_in(seconds: float) -> list[int]:
+        return [_rows_in(seconds, clock, cap, least) for clock, cap in zip(clocks, caps, strict=True)]
+
+    def taken(rows: Sequence[int]) -> float:
+        return _side_by_side([clock(count) for clock, count in zip(clocks, rows, strict=True)])
+
+    if taken(list(caps)) <= limit:
+        return list(caps)
+    low, high = 0.0, limit
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if taken(rows_in(middle)) <= limit else (low, middle)
+    return rows_in(low)
+
+
+def _rows_in(seconds: float, clock: Callable[[int], float], cap: int, least: int) -> int:
+    """The most rows that are fitted in these seconds, to three figures; at least those of a fold."""
+    if clock(cap) <= seconds:
+        return cap
+    low, high = min(least, cap), cap
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if clock(middle) <= seconds else (low, middle)
+    digits: int = 10 ** max(0, len(str(low)) - 3)
+    return max(min(least, cap), low // digits * digits)
+
+
+def _side_by_side(seconds: Sequence[float]) -> float:
+    """When the last of these is done, the longest first."""
+    ends = [0.0] * SIDE_BY_SIDE
+    for each in sorted(seconds, reverse=True):
+        ends[ends.index(min(ends))] += each
+    return max(ends)
+
+
+def fit_last(  # noqa: PLR0917
+    plan: Plan,
+    result: SearchResult,
+    matrix: NDArray[np.float64],
+    labels: Sequence[Any] | NDArray[Any],
+    signature: Signature,
+    spec: SearchSpec,
+) -> tuple[Any, Trial]:
+    """The fitted winner, and the winner itself: of many rows its members' weights may have changed."""
+    truth = truth_of(signature.task, labels, signature.classes, signature.positive, signature.threshold)
+    held = _held_rows(plan, result, spec)
+    learnt = np.setdiff1d(np.arange(len(matrix)), held)
+    chosen = [_rows_of(part, learnt, truth.y, signature, spec) for part in plan.parts]
+    fitted = _fit(plan, chosen, matrix, truth.y, result.layout, signature, spec.seed)
+    parts, best = list(plan.parts), result.best
+    if len(held):
+        there = Truth(truth.y[held], truth.weights[held], truth.positive, truth.threshold)
+        scores = [scores_of(each, matrix[held], result.layout.classes) for each in fitted]
+        weights = _weighed(scores, there, spec.metric)
+        parts, fitted, weights = _those(parts, fitted, weights)
+        best = _reweighed(best, parts, weights)
+    if best.family != ENSEMBLE:
+        return fitted[0], best
+    names = [f"{i}_{each.family}" for i, each in enumerate(parts)]
+    weights = [member["weight"] for member in best.params["members"]]
+    together = fitted_together(list(zip(names, fitted, strict=True)), weights, result.layout.classes, truth.y)
+    return together, best
+
+
+def _held_rows(plan: Plan, result: SearchResult, spec: SearchSpec) -> NDArray[np.intp]:
+    """The rows by which members are weighed again; none where the search has seen most rows."""
+    if len(plan.parts) < 2 or plan.rows < MANY_TIMES * result.layout.rows:
+        return np.array([], np.intp)
+    count = min(MAX_HELD_ROWS, plan.rows // 10)
+    if spec.times is not None:
+        return np.sort(np.argsort(spec.times, kind="stable")[-count:])
+    rng = np.random.default_rng(spec.seed)
+    if spec.groups is not None:
+        order = rng.permutation(np.unique(spec.groups))
+        sizes = np.cumsum([(spec.groups == each).sum() for each in order[:1000]])
+        some = order[: max(1, int(np.searchsorted(sizes, count)))]
+        return np.flatnonzero(np.isin(spec.groups, some))
+    return np.sort(rng.choice(plan.rows, count, replace=False))
+
+
+def _rows_of(
+    part: Part, learnt: NDArray[np.intp], y: NDArray[Any], signature: Signature, spec: SearchSpec
+) -> NDArray[np.intp]:
+    """The rows that a part is fitted on: the newest by time, else drawn, and one of each class at least."""
+    if part.rows >= len(learnt):
+        return learnt
+    if spec.times is not None:
+        rows = learnt[np.argsort(spec.times[learnt], kind="stable")[-part.rows :]]
+    else:
+        rows = np.random.default_rng(spec.seed).choice(learnt, part.rows, replace=False)
+    if signature.classes:
+        _, firsts = np.unique(y[learnt], return_index=True)
+        rows = np.union1d(rows, learnt[firsts])
+    return np.sort(rows)
+
+
+def _fit(  # noqa: PLR0917
+    plan: Plan,
+    chosen: Sequence[NDArray[np.intp]],
+    matrix: NDArray[np.float64],
+    y: NDArray[Any],
+    layout: Layout,
+    signature: Signature,
+    seed: int,
+) -> list[Any]:
+    jobs = [
+        (part.family, part.params, matrix, y, rows, layout, signature.task, seed)
+        for part, rows in zip(plan.parts, chosen, strict=True)
+    ]
+    if len(jobs) < 2 or plan.seconds < SHORT_S or SIDE_BY_SIDE < 2:
+        threads = (
+            1 if plan.seconds < SHORT_S else SIDE_BY_SIDE
+        )  # on few rows threads only wait for each other
+        return list(starmap(_fit_one, [(*job, threads) for job in jobs]))
+    order = sorted(range(len(jobs)), key=lambda i: -plan.parts[i].seconds)
+    with (
+        parallel_config("loky", n_jobs=SIDE_BY_SIDE, inner_max_num_threads=1),
+        Parallel(batch_size=1) as parallel,
+    ):
+        fitted = parallel(delayed(_fit_one)(*jobs[i], 1) for i in order)
+    return [fitted[order.index(i)] for i in range(len(jobs))]
+
+
+def _fit_one(  # noqa: PLR0917
+    name: str,
+    params: Mapping[str, Any],
+    matrix: NDArray[np.float64],
+    y: NDArray[Any],
+    rows: NDArray[np.intp],
+    layout: Layout,
+    task: Any,
+    seed: int,
+    threads: int,
+) -> Any:
+    """A fitted pipeline. Two threads grow the same trees as one."""
+    pipeline = build(name, params, layout, task, seed)
+    every = len(rows) == len(matrix)
+    forest = name in FORESTS
+    if forest:
+        pipeline.set_params(model__n_jobs=threads)
+    with warnings.catch_warnings(), threadpool_limits(1), threadpool_limits(threads, user_api="openmp"):
+        warnings.simplefilter("ignore")
+        pipeline.fit(matrix if every else matrix[rows], y if every else y[rows])
+    if forest:
+        pipeline.set_params(model__n_jobs=None)
+    return pipeline
+
+
+def _weighed(scores: Sequence[NDArray[np.float64]], truth: Truth, metric: str) -> list[int]:
+    """How often each member counts: greedily by its figure on rows that none was fitted on."""
+    objective = METRICS["log_loss" if metric in LABEL_METRICS else metric]
+    total, counts = np.zeros_like(scores[0]), [0] * len(scores)
+    best = (-math.inf, list(counts))
+    for done in range(ROUNDS):
+        figures = [objective.sign * objective.compute(truth, (total + each) / (done + 1)) for each in scores]
+        member = int(np.argmax(figures))
+        total, counts[member] = total + scores[member], counts[member] + 1
+        if figures[member] > best[0] + 1e-12:
+            best = (figures[member], list(counts))
+    return best[1] if any(best[1]) else [1] * len(scores)
+
+
+def _those(
+    parts: Sequence[Part], fitted: Sequence[Any], weights: Sequence[int]
+) -> tuple[list[Part], list[Any], list[int]]:
+    kept = [i for i, weight in enumerate(weights) if weight]
+    return [parts[i] for i in kept], [fitted[i] for i in kept], [weights[i] for i in kept]
+
+
+def _reweighed(best: Trial, parts: Sequence[Part], weights: Sequence[int]) -> Trial:
+    if len(parts) == 1:
+        return replace(best, family=parts[0].family, params=parts[0].params)
+    members = [
+        {"family": each.family, "params": each.params, "weight": weight}
+        for each, weight in zip(parts, weights, strict=True)
+    ]
+    return replace(best, params={"members": members})
