@@ -33,8 +33,8 @@ class Ranking:
     query, item
         The columns of users and items.
     by
-        What a score is: "rating", the expected one; "preference", 1 for a liked item and 0 for any other;
-        "popularity", the number of users who like the item.
+        What a score is: "rating", the expected one; "blend", the same with a bonus for items of many ratings;
+        "preference", 1 for a liked item and 0 for any other; "popularity", how many users like the item.
     users
         Shape (users, factors).
     items

@@ -158,6 +158,7 @@ _RANK_TITLES = {
 }
 _BY = {
     "rating": "the expected rating",
+    "blend": "the expected rating with a bonus for items that many have rated",
     "preference": "factors of what users like (implicit least squares)",
     "popularity": "the number of users who like an item",
 }

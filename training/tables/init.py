@@ -30,6 +30,7 @@ from training.settings import (
 from training.tables.columns import clean_labels
 from training.tables.data import Note, Table, clean_table, test_rows, with_few_test_rows
 from training.tables.preview import column_lines
+from training.tables.ratings import looks_like_ratings
 from training.tables.raw import DataError, Raw
 from training.tables.shown import not_obvious
 from training.tables.sources import read_source, source_of
@@ -119,6 +120,12 @@ def write_use_case(
         tell(line)
     for line in _unobvious(table, width):
         tell(line)
+    pair = None if model is not None else looks_like_ratings(table)
+    if pair is not None:
+        tell(
+            f"These look like ratings of {pair.item} by {pair.query}: [rank] in {path.name}, now a comment, "
+            "would rank items for users (docs/recommendation.md)."
+        )
     return path
 
 
@@ -254,6 +261,7 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
         "",
         *_read_lines(draft, table),
         *_model_lines(draft),
+        *_rank_lines(draft, table),
         "# What each column is: number, category, text, date or leave_out.",
         "[kinds]",
         *_kind_lines(table),
@@ -353,6 +361,27 @@ def tensors_toml(draft: UseCase, about: Iterable[str]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _rank_lines(draft: UseCase, table: Table) -> list[str]:
+    """[rank] as comments, where the table looks like ratings: a person decides."""
+    pair = None if draft.model is not None else looks_like_ratings(table)
+    if pair is None:
+        return []
+    changes = [] if table.task == "regression" else ['task = "regression" and metric = "rmse", above']
+    changes += [
+        f'{_key(name)} = "category", in [kinds]' for name in pair if table.kinds.get(name) != "category"
+    ]
+    also = "; also set:" if changes else "."
+    return [
+        _on_one_line(f"# These look like ratings of {pair.item} by {pair.query}. To rank items for users"),
+        f"# (docs/recommendation.md), take the # off the lines from [rank] on{also}",
+        *(_on_one_line(f"#   {change}") for change in changes),
+        "# [rank]",
+        _on_one_line(f"# query = [{_value(pair.query)}]"),
+        _on_one_line(f"# item = [{_value(pair.item)}]"),
+        "",
+    ]
 
 
 def _model_lines(draft: UseCase) -> list[str]:

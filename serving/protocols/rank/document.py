@@ -101,7 +101,7 @@ def _reply(model: LiveModel, ranking: Ranking) -> dict[str, Any]:
                 "properties": {"item": item, "score": {"type": "number"}},
             },
         },
-        "by": {"enum": ["rating", "preference", "popularity"], "description": "what a score is"},
+        "by": {"enum": ["rating", "blend", "preference", "popularity"], "description": "what a score is"},
         "cold_start": {"type": "boolean", "description": "nothing is known of the user"},
     }
     common = {

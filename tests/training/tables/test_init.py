@@ -1,5 +1,7 @@
 """A use case for a person's own table, written without a question asked."""
 
+import re
+
 import pytest
 
 from tests.training import nasty
@@ -156,3 +158,47 @@ def test_what_was_found_stands_in_the_file_with_its_reason_and_options_as_keys(t
     assert "Columns whose reading is not obvious" in shown
     assert "0,5" in shown
     assert "0.5" in shown
+
+
+@pytest.mark.parametrize(
+    ("user", "item"),
+    [("user", "movie"), ("userId", "item_id"), ("CUSTOMER_ID", "Film"), ("Users", "bookid")],
+)
+def test_ratings_are_recognised_and_ranking_them_is_proposed(tmp_path, user, item):
+    """As comments: the file means the same until a person takes them out, and then it can be used."""
+    rows = "".join(f"{i % 40},{(7 * i + i // 40) % 60},{1 + i % 5}\n" for i in range(900))
+    (tmp_path / "data.csv").write_text(f"{user},{item},stars\n{rows}", encoding="utf-8")
+    told: list[str] = []
+
+    path = write_use_case(tmp_path / "data.csv", "stars", tmp_path, told.append)
+
+    assert load_use_case(path).rank is None
+    assert any(f"ratings of {item} by {user}" in line for line in told)
+    text = path.read_text(encoding="utf-8")
+    for line in ("[rank]", f'query = ["{user}"]', f'item = ["{item}"]'):
+        text = text.replace(f"# {line}", line)
+    text = text.replace('task = "multiclass"', 'task = "regression"').replace('= "number"', '= "category"')
+    path.write_text(re.sub('metric = "[a-z_]+"', 'metric = "rmse"', text), encoding="utf-8")
+    rank = load_use_case(path).rank
+    assert rank is not None
+    assert rank.pair == (user, item)
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells"),
+    [
+        ("town,street,stars", lambda i: f"{i % 40},{(7 * i + i // 40) % 60},{1 + i % 5}"),  # other names
+        ("user,movie,stars", lambda i: f"{i % 5},{(7 * i + i // 40) % 60},{1 + i % 5}"),  # few users
+        ("user,movie,stars", lambda i: f"{i % 40},{i},{1 + i % 5}"),  # each item once
+        ("user,movie,stars", lambda i: f"{i % 40},{i % 40},{1 + i % 5}"),  # the same pairs again
+        ("user,movie,stars", lambda i: f"{i % 40},{(7 * i + i // 40) % 60},{'ab'[i % 2]}"),  # no number
+        ("user,movie,stars", lambda i: f"{i % 40},{(7 * i + i // 40) % 60},{i * 1.37}"),  # no rating
+    ],
+)
+def test_other_tables_are_not_taken_for_ratings(tmp_path, columns, cells):
+    (tmp_path / "data.csv").write_text("\n".join([columns, *map(cells, range(900)), ""]), encoding="utf-8")
+    told: list[str] = []
+
+    path = write_use_case(tmp_path / "data.csv", "stars", tmp_path, told.append)
+
+    assert "[rank]" not in path.read_text(encoding="utf-8") + "".join(told)
