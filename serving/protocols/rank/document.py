@@ -111,7 +111,7 @@ def _reply(model: LiveModel, ranking: Ranking) -> dict[str, Any]:
             "description": "no items of the model",
         },
         "model": {"const": model.name},
-        "version": {"const": model.version},
+        "version": {"type": "string", "description": "The version that answered."},
         "id": {"type": "string", "description": "unique to this reply"},
     }
     one = {"type": "object", "required": list(ranked), "properties": ranked}
