@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import socket
 from base64 import b64encode
@@ -12,7 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from serving.access import keys
-from serving.access.rights import OPEN, TABLE
+from serving.access.rights import ANY, OPEN, TABLE
 from tests.bento_server import bento_server, prepare
 from tests.serving.http.lanes import BODY, NAMES, connect
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 AT_ONCE = 16
+ORIGIN = "https://pages.example.com"
 NO_BRAKE = "\nfrom serving.access import brake\nbrake.MAX_S = 0.0\n"
 
 
@@ -37,6 +39,7 @@ class Ring(NamedTuple):
     expired: str
     revoked: str
     entries: tuple[Key, ...]
+    admin: str
 
 
 class Attack(NamedTuple):
@@ -55,8 +58,9 @@ def ring() -> Ring:
     }
     secret, key = keys.make("revoked", ["admin"])
     data = {name: getattr(key, name) for name in key.__struct_fields__} | {"revoked": PAST}
-    entries = (*(each for _, each in made.values()), type(key)(**data))
-    return Ring(*(secret for secret, _ in made.values()), secret, entries)
+    admin, whole = keys.make("admin", ["admin"])
+    entries = (*(each for _, each in made.values()), type(key)(**data), whole)
+    return Ring(*(secret for secret, _ in made.values()), secret, entries, admin)
 
 
 @contextmanager
@@ -66,7 +70,11 @@ def locked(folder: Path, made: dict[str, Made], of: Ring, *, express: bool) -> I
     service = folder / "service.py"
     service.write_text(service.read_text() + NO_BRAKE)
     keys.write(folder / "keys.json", of.entries)
-    settings = {"OKAMOCHI_KEYS": str(folder / "keys.json"), "OKAMOCHI_EXPRESS": str(int(express))}
+    settings = {
+        "OKAMOCHI_KEYS": str(folder / "keys.json"),
+        "OKAMOCHI_EXPRESS": str(int(express)),
+        "OKAMOCHI_CORS_ORIGINS": ORIGIN,
+    }
     with bento_server(folder, settings=settings, ready="/livez") as server:
         yield server
 
@@ -76,6 +84,14 @@ def routes(random: Random) -> tuple[str, str, str]:
     row = random.choice([row for row in TABLE if row.right != OPEN])
     path = row.pattern.replace("{name}", random.choice(["iris", "loans", "nobody"]))
     return row.method, path.replace("{version}", random.choice(["12", "2", "99"])), row.right
+
+
+def posted(random: Random) -> str:
+    """A route of POST that needs a key."""
+    while True:
+        method, path, _ = routes(random)
+        if method == "POST":
+            return path
 
 
 def wrong_secret(random: Random, of: Ring) -> str:
@@ -215,24 +231,22 @@ def plain(random: Random, of: Ring) -> Attack:
     return Attack("plain", chunks)
 
 
+def lacking(rights: set[str], models: set[str] | None = None) -> list[tuple[str, str]]:
+    """Method and path of each route that a key with these rights, for these models, must not use."""
+    found = []
+    for row in TABLE:
+        for name in ("iris", "loans", "nobody") if "{name}" in row.pattern else ("iris",):  # the default one
+            foreign = models is not None and (row.all_models or name not in models)
+            if row.right != OPEN and (row.right not in {*rights, ANY} or foreign):
+                version = NAMES.get(name, "9")
+                found.append((row.method, row.pattern.replace("{name}", name).replace("{version}", version)))
+    return found
+
+
 def swapped(random: Random, of: Ring) -> Attack:
     """A valid key on a route that it has no right to."""
-    foreign = [
-        (of.ops, "POST", "/predict"),
-        (of.ops, "POST", "/invocations"),
-        (of.ops, "POST", "/score"),
-        (of.ops, "POST", "/models/iris/predict"),
-        (of.ops, "POST", "/v2/models/iris/infer"),
-        (of.ops, "POST", "/feedback"),
-        (of.shop, "POST", "/models/loans/predict"),
-        (of.shop, "POST", "/v2/models/loans/infer"),
-        (of.shop, "POST", "/v2/models/loans/versions/2/infer"),
-        (of.shop, "POST", "/models/loans/versions/2/predict"),
-        (of.shop, "POST", "/feedback"),
-        (of.shop, "POST", "/explain"),
-        *((of.shop, "GET", path) for path in ("/metrics", "/models", "/docs", "/openapi.json", "/")),
-        *((of.shop, "GET", path) for path in ("/models/loans", "/v2/models/loans", "/docs.json")),
-    ]
+    foreign = [(of.ops, *asked) for asked in lacking({"observe"})]
+    foreign += [(of.shop, *asked) for asked in lacking({"predict"}, {"iris"})]
     secret, method, path = random.choice(foreign)
     body = BODY if method == "POST" else b""
     spelled = random.choice([path, respelled(random, path)])
@@ -263,7 +277,27 @@ def chunked(random: Random, of: Ring) -> Attack:
         [b"", f"X-API-Key: {of.shop}\r\n".encode(), f"Authorization: Bearer {of.shop}\r\n".encode()]
     )
     body = b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(BODY), BODY, trailer)
-    return Attack("chunked", (head("POST", "/predict", lines) + body,))
+    return Attack("chunked", (head("POST", posted(random), lines) + body,))
+
+
+def coded(random: Random, of: Ring) -> Attack:
+    """A compressed body, a form of files, or what a page of another origin sends, without a valid key."""
+    zipped = random.choice([gzip.compress(BODY), gzip.compress(b" " * 10_000_000), b"\x1f\x8b\x08\0", BODY])
+    parts = (
+        b'--b\r\nContent-Disposition: form-data; name="f"; filename="f.json"\r\n\r\n%s\r\n--b--\r\n' % BODY
+    )
+    body, lines = random.choice(
+        [
+            (zipped, ["Content-Encoding: gzip"]),
+            (zipped, ["Content-Encoding: gzip, gzip", "Accept-Encoding: gzip"]),
+            (parts, ["Content-Type: multipart/form-data; boundary=b"]),
+            (BODY, [f"Origin: {ORIGIN}"]),
+            (BODY, [f"Origin: {ORIGIN}", "Access-Control-Request-Method: POST"]),
+            (BODY, ["Origin: null", f"Access-Control-Request-Headers: x-api-key, {of.shop}"]),
+        ]
+    )
+    whole = head("POST", posted(random), [*no_credentials(random, of), *lines], length=len(body)) + body
+    return Attack("coded", random.choice([(whole,), (whole[:90], whole[90:])]))
 
 
 def smuggled(random: Random, of: Ring) -> Attack:
@@ -290,10 +324,8 @@ def smuggled(random: Random, of: Ring) -> Attack:
         ),
     )
     more = [line.replace("{n}", str(size)) for line in ends]
-    method = random.choice(["POST", "POST", "GET"])
-    return Attack(
-        "smuggled", (head(method, random.choice(["/predict", "/metrics"]), [*lines, *more]) + inner,)
-    )
+    method, path, _ = routes(random)
+    return Attack("smuggled", (head(method, path, [*lines, *more]) + inner,))
 
 
 def offered(random: Random, of: Ring) -> Attack:
@@ -325,8 +357,8 @@ def pipelined(random: Random, of: Ring) -> Attack:
     return Attack("pipelined", random.choice([(b"".join(parts),), tuple(parts)]))
 
 
-KINDS = (plain, plain, plain, swapped, remembered, chunked, smuggled, offered, pipelined)
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
+KINDS = (plain, plain, plain, swapped, remembered, chunked, smuggled, offered, pipelined, coded)
+STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 
 
 def answered(server: Server, attack: Attack) -> tuple[int, bytes]:
@@ -340,7 +372,7 @@ def answered(server: Server, attack: Attack) -> tuple[int, bytes]:
         while part := connection.recv(1 << 16):
             parts.append(part)
     stream = b"".join(parts)
-    return sum(200 <= int(status) < 400 for status in _STATUS.findall(stream)), stream
+    return sum(200 <= int(status) < 400 for status in STATUS.findall(stream)), stream
 
 
 def got_through(server: Server, seed: int, count: int, of: Ring) -> list[tuple[Attack, bytes]]:
