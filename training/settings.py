@@ -212,8 +212,8 @@ class Rank(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         What the gate compares two models by; None: the use case's metric.
     """
 
-    query: tuple[str, ...]
-    item: tuple[str, ...]
+    query: tuple[str, ...] = ()
+    item: tuple[str, ...] = ()
     relevant: float | None = None
     gate: RankMetric | None = None
 

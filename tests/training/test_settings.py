@@ -15,6 +15,7 @@ from training.settings import (
 )
 
 GOOD = 'target = "y"\n[source]\nkind = "csv"\npath = "data.csv"\n'
+RATED = 'task = "regression"\n' + GOOD
 
 
 def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
@@ -134,6 +135,43 @@ def test_an_unknown_word_is_named_with_the_nearest_right_one(tmp_path, text, key
             ["gate.fairness", "-1", "0 or more"],
         ),
         (GOOD + '[unknown]\ncity = "drop"\n', ["unknown", '"city"', '"drop"', "refuse, missing"]),
+        (RATED + '[rank]\nquery = ["user"]\n', ["rank.item", "0 columns", "expected one"]),
+        (RATED + '[rank]\nquery = "user"\nitem = ["movie"]\n', ["rank.query", '"user"', "a list"]),
+        (
+            RATED + '[rank]\nquery = ["user", "town"]\nitem = ["movie"]\n',
+            ["rank.query", "2 columns", "expected one"],
+        ),
+        (RATED + '[rank]\nquery = ["user"]\nitem = []\n', ["rank.item", "0 columns", 'item = ["movie"]']),
+        (RATED + '[rank]\nquery = ["y"]\nitem = ["movie"]\n', ["rank.query", "the target"]),
+        (RATED + '[rank]\nquery = ["k"]\nitem = ["movie"]\n', ["rank.query", '"k"', "another name"]),
+        (RATED + '[rank]\nquery = ["user"]\nitem = ["user"]\n', ["rank.query and rank.item", "both"]),
+        (
+            RATED + '[rank]\nquery = ["user"]\nitem = ["movie"]\n[kinds]\nmovie = "number"\n',
+            ["rank.item", "number", "expected category"],
+        ),
+        (
+            'leave_out = ["user"]\n' + RATED + '[rank]\nquery = ["user"]\nitem = ["movie"]\n',
+            ["rank.query", "leave_out names too"],
+        ),
+        (
+            GOOD + '[rank]\nquery = ["user"]\nitem = ["movie"]\n',
+            ["task is not set", 'task = "regression"'],
+        ),
+        (
+            RATED + '[rank]\nquery = ["user"]\nitem = ["movie"]\ngate = "ndcg"\n',
+            ["rank.gate", '"ndcg"'],
+        ),
+        (
+            RATED + '[rank]\nqery = ["user"]\nitem = ["movie"]\n',
+            ['unknown key "rank.qery"', 'did you mean "query"?'],
+        ),
+        (RATED + "[gate]\nfloors = { ndcg_at_10 = 0.1 }\n", ["ndcg_at_10", "gate.floors"]),
+        (
+            RATED
+            + "[gate]\nmax_slice_gap = 0.1\n"
+            + '[rank]\nquery = ["user"]\nitem = ["movie"]\ngate = "recall_at_10"\n',
+            ["gate.max_slice_gap", "rank.gate"],
+        ),
         (GOOD + '[read]\ndelimiter = ";;"\n', ["read.delimiter", '";;"', "one character"]),
         (GOOD + '[read]\nquote = "ab"\n', ["read.quote", '"ab"', "one character or an empty text"]),
         (GOOD + '[read]\ndecimal = ";"\n', ["read.decimal", '";"', "one of '.', ','"]),
@@ -241,3 +279,20 @@ def test_the_rules_of_live_are_not_for_named_numbers(tmp_path: Path) -> None:
     path.write_text(f"{lines}[live]\npromote_shadow = true\n")
     with pytest.raises(UseCaseError, match=r"\[live\] compares classes or one number"):
         load_use_case(path)
+
+
+def test_the_columns_of_a_ranking_are_categories_whatever_is_asked_of_them(tmp_path: Path) -> None:
+    """An unknown user is no error, unless the file says so; floors may name the figures of a ranking."""
+    path = tmp_path / "ratings.toml"
+    path.write_text(
+        RATED
+        + "[gate]\nfloors = { ndcg_at_10 = 0.1, coverage_at_10 = 0.01 }\n"
+        + '[unknown]\nmovie = "refuse"\n[rank]\nquery = ["user"]\nitem = ["movie"]\ngate = "ndcg_at_10"\n'
+    )
+
+    found = load_use_case(path)
+
+    assert found.kinds == {"user": "category", "movie": "category"}
+    assert found.unknown == {"user": "missing", "movie": "refuse"}
+    assert found.rank is not None
+    assert found.rank.pair == ("user", "movie")

@@ -11,6 +11,7 @@ import pytest
 
 from artifact import manifest
 from artifact.manifest import RANKING, ArtifactError
+from artifact.models_lock import CANARY, Entry
 from artifact.ranking import best, read
 from serving.http.gateway import Gateway
 from serving.scoring import catalog
@@ -168,6 +169,39 @@ def test_pages_show_the_ranking(ranking_gateway: Gateway) -> None:
     example = operation["requestBody"]["content"]["application/json"]["examples"]["one"]["value"]
     assert len(items(rank(ranking_gateway, example))) == 3
     assert "/models/linear/rank" not in document["paths"]
+
+
+def test_a_canary_ranks_for_its_callers(tmp_path: Path, found: Made) -> None:
+    """By the same key as for predictions; and each version ranks in its own route."""
+    paths = {"one": found.path, "two": artifacts.ratings(tmp_path / "ratings", shift=10).path}
+    opened = catalog.load(
+        [("ratings", "one")],
+        lambda tag: (paths[tag], {"version": "12"[tag == "two"]}),
+        PATIENT_SETTINGS,
+        [Entry("ratings", "two", CANARY, 50.0)],
+    )
+
+    async def nothing(*_: Any) -> None:
+        """BentoML's application is not asked."""
+
+    gateway = Gateway(nothing, opened, PATIENT_SETTINGS)
+    answers: dict[str, set[int]] = {}
+    for number in range(20):
+        headers = {"X-Canary-Key": f"caller {number}"}
+        said = [
+            asyncio.run(ask(gateway, "POST", route, body, headers)).json()
+            for route, body in (
+                ("/rank", b'{"user": 8, "k": 1}'),
+                ("/predict", b'{"records": [{"user": 8, "item": 100}]}'),
+            )
+        ]
+        assert said[0]["version"] == said[1]["version"]
+        answers.setdefault(said[0]["version"], set()).add(said[0]["items"][0]["item"])
+    assert answers == {"1": {103}, "2": {111}}
+    for version, item in (("1", 103), ("2", 111)):
+        answer = rank(gateway, {"user": 8, "k": 1}, f"/models/ratings/versions/{version}/rank")
+        assert items(answer) == [item]
+    opened.close()
 
 
 @pytest.mark.parametrize("seed", range(5))
