@@ -462,6 +462,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
             passed_on={"/docs.json", "/schema.json"},
             on_started=_on_started,
             tracer=tracer,
+            shared=self.shared,
         )
         self.live = gateway.live
         if self.settings.keys or self.settings.jwks:

@@ -39,6 +39,7 @@ from serving.protocols.codings import compressed, expanded, negotiated
 from serving.protocols.oip import repository as model_repository
 from serving.protocols.registry import PROTOCOLS
 from serving.roles.roles import Roles, alone
+from serving.shared import Shared
 from serving.waiting import Until, unless_left
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Gateway:
         BentoML's paths that GET and HEAD may reach.
     on_started
         Called once the application has started, before the first request.
+    shared
+        What this worker shares with the others; None: it is the only one.
 
     Attributes
     ----------
@@ -108,6 +111,7 @@ class Gateway:
         on_started: Callable[[], None] = lambda: None,
         tracer: Tracer | None = None,
         protocols: Sequence[Protocol] = PROTOCOLS,
+        shared: Shared | None = None,
     ) -> None:
         self._bentoml = bentoml_app
         self.settings = settings
@@ -122,7 +126,7 @@ class Gateway:
         self._protocols = protocols
         self.predictions = capture.open_log(settings)
         self.observe_express = metrics.Observer("express")
-        self._roles = Roles(settings, self.predictions)
+        self._roles = Roles(settings, self.predictions, shared or Shared())
         self._console = Console(self._roles.describe, _not_live) if settings.console else None
         self.live = Live(self.routes_of(catalog))
         if self._console is not None:

@@ -2,27 +2,29 @@
 
 A caller with a key (`X-Canary-Key`, else its principal) always gets the same answerer while the percentage
 stays, and the callers of a lower percentage are among those of a higher one. Without a key, each request is
-drawn. Each worker judges its own requests.
+drawn. Each worker judges its own requests at once, and those of all workers of the server once a second.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 from collections import deque
 from hashlib import blake2b
 from random import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
 
 from artifact.models_lock import CANARY
 from serving.observe import metrics
+from serving.observe.supervised import Supervised
 from serving.protocols.watched import Watched, each
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,8 +33,11 @@ if TYPE_CHECKING:
     from serving.protocols import Endpoint, Reply
     from serving.scoring.catalog import LiveModel
     from serving.scoring.scores import Scores
+    from serving.shared import Shared
 
 logger = logging.getLogger("bentoml.okamochi")
+
+T = TypeVar("T")
 
 JUDGE_EVERY = 32
 """Requests of the canary between two judgements."""
@@ -45,6 +50,10 @@ KEPT = 2_000
 """Latest requests of each side that are compared."""
 FAILURES = ("not_finite", "deadline", "queue_full")
 """Reasons of refusals with a status below 500 that the model causes, not the client."""
+SHARE_S = 1.0
+"""How often workers tell each other what they have seen."""
+SHARED_BYTES = 256 * 1024
+"""Of a side's scores in the file of one worker."""
 CONFIDENCE = 3.0  # standard errors
 KS_FACTOR = math.sqrt(-math.log(1e-6 / 2) / 2)  # of the Kolmogorov-Smirnov distance, once in a million
 
@@ -129,6 +138,30 @@ def _lower(errors: int, requests: int) -> float:
     return (middle - half) / (1 + z2 / requests)
 
 
+class Told(msgspec.Struct, frozen=True):
+    """A side in the file of one worker.
+
+    Parameters
+    ----------
+    scores
+        Rows of float64, as bytes.
+    """
+
+    requests: int
+    errors: int
+    seconds: list[float]
+    scores: bytes
+    outputs: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What one worker has seen of a canary, and why it has stopped it; "" if it has not."""
+
+    canary: Told
+    champion: Told
+    stopped: str = ""
+
+
 class Canary:
     """See the module.
 
@@ -136,6 +169,12 @@ class Canary:
     ----------
     percent
         The percentage of the callers, above 0.
+    shared
+        Where the workers tell each other what they have seen.
+    against
+        The version of the champion.
+    worker
+        Names this worker among those of the server.
 
     Attributes
     ----------
@@ -143,7 +182,16 @@ class Canary:
         The reason why it no longer answers; "" while it answers.
     """
 
-    def __init__(self, model: LiveModel, percent: float, bounds: CanaryBounds) -> None:
+    def __init__(
+        self,
+        model: LiveModel,
+        percent: float,
+        bounds: CanaryBounds,
+        *,
+        shared: Shared,
+        against: str,
+        worker: str = "",
+    ) -> None:
         self.model = model
         self.percent = percent
         self.bounds = bounds
@@ -152,6 +200,12 @@ class Canary:
         self._fraction = percent / 100
         self._salt = model.name.encode()[:16]
         self.own, self.champion = Side(), Side()
+        self._shared = shared
+        self._prefix = f"canary-{model.name}-{model.version}-{percent:g}-{against}-"
+        self._file = self._prefix + (worker or str(os.getpid()))
+        self._told: object = None  # the counts that were told last
+        self._untold = False  # whether the last report could not be written
+        self._thread = Supervised("canary", self._run, of=model.name)
         metrics.CANARY_STOPPED.labels(model.name, model.version).set(0)
         metrics.CANARY_PERCENT.labels(model.name, model.version).set(percent)
 
@@ -203,9 +257,64 @@ class Canary:
         else:
             self.stopped = too_many_errors(self.own, self.champion, self.bounds)
         if self.stopped:
-            name, version = self.model.name, self.model.version
-            logger.error("the canary of model %s, version %s, is stopped: %s", name, version, self.stopped)
-            metrics.CANARY_STOPPED.labels(name, version).set(1)
+            self._tell_stopped()
+
+    def _tell_stopped(self) -> None:
+        name, version = self.model.name, self.model.version
+        logger.error("the canary of model %s, version %s, is stopped: %s", name, version, self.stopped)
+        metrics.CANARY_STOPPED.labels(name, version).set(1)
+
+    # ---- what all workers have seen
+
+    def start(self) -> None:
+        """Begin to tell the other workers, and to hear them; what they have stopped is stopped at once."""
+        self.share()
+        self._thread.start()
+
+    def close(self, *, forget: bool) -> None:
+        """End the thread.
+
+        Parameters
+        ----------
+        forget
+            The canary itself ends, so that a later one of the same version begins anew.
+        """
+        self._thread.close()
+        for name in self._shared.names(self._prefix) if forget else ():
+            self._shared.remove(name)
+
+    def _run(self) -> None:
+        while not self._thread.ended.wait(SHARE_S):
+            self.share()
+
+    def share(self) -> None:
+        """Tell what this worker has seen, and judge by what all have."""
+        self._tell()
+        names = [name for name in self._shared.names(self._prefix) if name != self._file]
+        others = [found for name in names if (found := self._shared.read(name, Report)) is not None]
+        if self.stopped or not others:
+            return
+        self.stopped = next((found.stopped for found in others if found.stopped), "") or reason_to_stop(
+            _together(self.own, [found.canary for found in others]),
+            _together(self.champion, [found.champion for found in others]),
+            self.bounds,
+        )
+        if self.stopped:
+            self._tell_stopped()
+            self._tell()
+
+    def _tell(self) -> None:
+        now = (self.own.requests, self.champion.requests, self.stopped)
+        if now in (self._told, (0, 0, "")):
+            return
+        try:
+            self._shared.write(self._file, Report(_told(self.own), _told(self.champion), self.stopped))
+        except OSError as error:
+            if not self._untold:
+                logger.warning("a canary is judged by each worker alone: %s", error.strerror)
+            self._untold = True
+            return
+        self._told, self._untold = now, False
 
     def description(self) -> dict[str, Any]:
         """What `GET /models` shows."""
@@ -237,6 +346,35 @@ class Split:
         if key:
             return self.canary.answers(b"key " + key)
         return self.canary.answers(b"principal " + principal.encode() if principal is not None else None)
+
+
+def _told(side: Side) -> Told:
+    """A side as it is told; the event loop may add to it meanwhile."""
+    scores = _copied(side.scores)
+    outputs = len(scores[0]) if scores else 1
+    most = max(MIN_REQUESTS, SHARED_BYTES // (8 * outputs))
+    matrix = np.array(scores[-most:], np.float64) if scores else np.empty((0, 1))
+    return Told(side.requests, side.errors, _copied(side.seconds), matrix.tobytes(), outputs)
+
+
+def _together(own: Side, others: Sequence[Told]) -> Seen:
+    """What this worker and the others have seen of one side."""
+    every = [_told(own), *others]
+    some = [np.frombuffer(each.scores).reshape(-1, each.outputs) for each in every if each.scores]
+    return Seen(
+        sum(each.requests for each in every),
+        sum(each.errors for each in every),
+        [second for each in every for second in each.seconds],
+        np.concatenate(some) if some else np.empty((0, 1)),
+    )
+
+
+def _copied(values: deque[T]) -> list[T]:
+    while True:
+        try:
+            return list(values)
+        except RuntimeError:  # it grew meanwhile
+            continue
 
 
 def _seen(side: Side) -> Seen:

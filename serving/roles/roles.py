@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from serving.protocols import Endpoint
     from serving.scoring.catalog import Beside, Catalog
     from serving.settings import Settings
+    from serving.shared import Shared
 
     EndpointsOf = Callable[[Catalog], dict[str, Endpoint]]
 
@@ -34,8 +35,9 @@ class RoleRoutes(NamedTuple):
 class Roles:
     """See the module."""
 
-    def __init__(self, settings: Settings, log: PredictionLog | None) -> None:
+    def __init__(self, settings: Settings, log: PredictionLog | None, shared: Shared) -> None:
         self._settings = settings
+        self._shared = shared
         self._log = log
         self._states: dict[Beside, Shadow | Canary] = {}
 
@@ -50,7 +52,7 @@ class Roles:
         found = self._logged(endpoints_of(catalog), CHAMPION)
         splits: dict[str, Split] = {}
         for beside in catalog.beside.values():
-            state = self._state_of(beside)
+            state = self._state_of(beside, catalog.live[beside.model.name].version)
             own = self._logged(endpoints_of(alone(catalog, beside)), beside.role)
             champion = catalog.live[beside.model.name]
             champions = {path: each for path, each in found.items() if each.model is champion}
@@ -67,13 +69,16 @@ class Roles:
     def _logged(self, endpoints: dict[str, Endpoint], role: str) -> dict[str, Endpoint]:
         return endpoints if self._log is None else self._log.logged(endpoints, role)
 
-    def _state_of(self, beside: Beside) -> Shadow | Canary:
+    def _state_of(self, beside: Beside, champion: str) -> Shadow | Canary:
         state = self._states.get(beside)
         if state is None:
             if beside.role == SHADOW:
                 state = Shadow(beside.model, self._settings)
             else:
-                state = Canary(beside.model, beside.percent, beside.bounds)
+                state = Canary(
+                    beside.model, beside.percent, beside.bounds, shared=self._shared, against=champion
+                )
+                state.start()
             self._states[beside] = state
             metrics.has_role(beside.model.name, beside.model.version, beside.role)
         return state
@@ -85,12 +90,16 @@ class Roles:
             state = self._states.pop(beside)
             if isinstance(state, Shadow):
                 state.close()
+            else:
+                state.close(forget=True)
 
     def close(self) -> None:
-        """End the threads of shadows."""
+        """End the threads."""
         for state in self._states.values():
             if isinstance(state, Shadow):
                 state.close()
+            else:
+                state.close(forget=False)
 
     def describe(self, catalog: Catalog, name: str) -> list[dict[str, Any]]:
         """What `GET /models` shows of the versions beside the champion of a name."""

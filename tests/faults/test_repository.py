@@ -180,6 +180,32 @@ def test_a_worker_that_starts_while_a_version_is_refused_serves_the_one_that_the
     settled(swap, {"linear": "3", "iris": "1"})
 
 
+def test_a_canary_is_stopped_in_all_workers_by_what_all_have_seen(swap: Swapping) -> None:
+    """And stays stopped in a worker that is replaced, with the same reason."""
+    swap.lines["canary"] = f"{swap.lines['3']} canary=50"
+    swap.declare("1", "canary", "iris")
+    swap.until(
+        lambda: all(len(swap.models()["models"][0]["beside"]) == 1 for _ in range(ENOUGH)), "no canary"
+    )
+
+    def reasons() -> set[str | None]:
+        return {swap.models()["models"][0]["beside"][0]["stopped"] for _ in range(ENOUGH)}
+
+    def stopped() -> bool:
+        if any("its scores differ" in str(reason) for reason in reasons()):
+            return True
+        for x in range(20):
+            assert one(swap.server, request("/predict", b'{"x": %d}' % (5 + x % 9))).status == 200
+        return False
+
+    swap.until(stopped, "the canary is not stopped")
+    swap.until(lambda: len(reasons()) == 1 and None not in reasons(), "only one worker has stopped it")
+    before = reasons()
+    replace_a_worker(swap)
+    assert reasons() == before
+    assert versions(swap) == {"1"}
+
+
 def test_a_server_that_starts_serves_what_the_file_names(tmp_path: Path) -> None:
     """Orders end with the server."""
     with swapping(tmp_path, versions=(1, 2)) as first:

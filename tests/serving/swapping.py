@@ -115,8 +115,8 @@ def run(
             settings,
             [entry for entry in first if entry.role != CHAMPION],
         )
-        gateway = Gateway(elsewhere, models, settings)
         shared = Shared()
+        gateway = Gateway(elsewhere, models, settings, shared=shared)
 
         looking = Watch(
             lock,
@@ -136,4 +136,5 @@ def run(
     yield start
     for running in started:
         running.watch.close()
+        running.gateway._roles.close()
         running.gateway.catalog.close()

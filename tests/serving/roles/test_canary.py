@@ -12,7 +12,8 @@ import pytest
 from artifact.canary_bounds import FILE, CanaryBounds
 from serving.http import access
 from serving.observe import metrics
-from serving.roles.canary import Canary, Seen, ks_distance, reason_to_stop
+from serving.roles.canary import Canary, Seen, Side, ks_distance, reason_to_stop
+from serving.shared import Shared
 from tests.bento_server import bento_server, prepare, store
 from tests.serving import artifacts
 from tests.serving.conftest import ask
@@ -21,6 +22,7 @@ from tests.serving.swapping import Running, kept, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.servers import Server
 
@@ -279,3 +281,107 @@ def test_a_new_champion_is_compared_anew(run: Callable[..., Running]) -> None:
     assert isinstance(after, Canary)
     assert after is not before
     assert after.model is before.model
+
+
+# ---- several workers
+
+
+def of_worker(
+    running: Running, shared: Shared, worker: str, *, percent: float = 50, against: str = "1"
+) -> Canary:
+    model = running.gateway.catalog.beside["linear", "canary"].model
+    return Canary(model, percent, BOUNDS, shared=shared, against=against, worker=worker)
+
+
+def answered(side: Side, requests: int, *, errors: int = 0, score: float = 0.0) -> None:
+    """As if a version had answered so many."""
+    random = np.random.default_rng(requests)
+    side.requests += requests
+    side.errors += errors
+    side.seconds.extend([0.001] * (requests - errors))
+    side.scores.extend(random.normal(score, 1.0, (requests - errors, 1)))
+
+
+@pytest.fixture
+def of_server(run: Callable[..., Running], tmp_path: Path) -> Callable[..., Canary]:
+    """Makes the canary of one worker more of the same server."""
+    running = run("linear linear:1\nlinear linear:2 canary=50\n")
+    shared = Shared(tmp_path / "shared")
+    return lambda worker, **options: of_worker(running, shared, worker, **options)
+
+
+def test_errors_that_no_worker_would_stop_it_for_stop_it_in_all(of_server: Callable[..., Canary]) -> None:
+    workers = [of_server(worker) for worker in "abc"]
+    for canary in workers:
+        answered(canary.own, 2, errors=2)
+        answered(canary.champion, 100)
+        assert reason_to_stop(Seen(2, 2, [], np.empty((0, 1))), seen(100), BOUNDS) == ""
+    for canary in workers:
+        canary.share()
+    for canary in workers:
+        canary.share()
+        assert canary.stopped == (
+            "6 of its 6 requests failed, and 0 of 300 of the champion; the bound is 0.02 more"
+        )
+
+
+def test_times_and_scores_of_all_workers_count(of_server: Callable[..., Canary]) -> None:
+    """Sixty requests are too few, and those of two workers are enough."""
+    one, two = of_server("a"), of_server("b")
+    for canary in (one, two):
+        answered(canary.own, 60, score=3.0)
+        answered(canary.champion, 60)
+        canary.share()
+    one.share()
+    assert "its scores differ" in one.stopped
+    assert "last 120 and 120 requests" in one.stopped
+
+
+def test_what_one_worker_stops_is_stopped_in_all_and_in_one_that_is_replaced(
+    of_server: Callable[..., Canary],
+) -> None:
+    one, two = of_server("a"), of_server("b")
+    one.stopped = "it was slow"
+    one.share()
+    assert two.stopped == ""
+    two.share()
+    assert two.stopped == "it was slow"
+    new = of_server("c")
+    new.start()
+    assert new.stopped == "it was slow"
+    new.close(forget=False)
+    # Another percentage, another champion, and the same line after it was away: each is another try.
+    for again in (of_server("c", percent=40), of_server("c", against="3")):
+        again.share()
+        assert again.stopped == ""
+    for canary in (one, two):
+        canary.close(forget=True)
+    again = of_server("d")
+    again.share()
+    assert again.stopped == ""
+
+
+def test_equal_versions_are_not_stopped_by_what_all_have_seen(of_server: Callable[..., Canary]) -> None:
+    workers = [of_server(worker) for worker in "abcd"]
+    for n in range(5):
+        for canary in workers:
+            answered(canary.own, 100 + n)
+            answered(canary.champion, 300 + n, errors=1)
+            canary.share()
+    assert {canary.stopped for canary in workers} == {""}
+
+
+def test_a_full_disk_leaves_each_worker_to_itself(
+    of_server: Callable[..., Canary], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    canary = of_server("a")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Shared, "write", full)
+    for _ in range(3):
+        answered(canary.own, 10)
+        canary.share()
+    assert sum("No space left" in message for message in caplog.messages) == 1
+    assert canary.stopped == ""
