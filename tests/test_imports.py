@@ -77,6 +77,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"observe.logs"},
         {"observe.traces"},
         {"protocols.registry"},
+        {"protocols.kserve"},
         {"protocols.predict", "protocols.oip", "protocols.mlflow", "protocols.rank", "protocols.score"},
         {"protocols"},
         {"scoring"},

@@ -52,6 +52,8 @@ TABLE = (
     Row("POST", "/models/{name}/versions/{version}/rank", "predict"),
     Row("POST", "/v2/models/{name}/infer", "predict"),
     Row("POST", "/v2/models/{name}/versions/{version}/infer", "predict"),
+    Row("POST", "/v1/models/{name}:predict", "predict"),
+    Row("POST", "/v1/models/{name}:explain", "explain"),
     Row("POST", "/invocations", "predict"),
     Row("POST", "/score", "predict"),
     Row("POST", "/explain", "explain"),
@@ -63,6 +65,7 @@ TABLE = (
     Row("POST", "/v2/repository/models/{name}/unload", "admin"),
     Row("GET", "/models/{name}", ANY),
     Row("GET", "/console/models/{name}", ANY),
+    Row("GET", "/v1/models/{name}", ANY),
     Row("GET", "/v2/models/{name}", ANY),
     Row("GET", "/v2/models/{name}/ready", ANY),
     Row("GET", "/v2/models/{name}/versions/{version}", ANY),
@@ -73,7 +76,7 @@ TABLE = (
         Row("GET", path, "observe", all_models=True)
         for path in (
             *("/metrics", "/models", "/docs", "/openapi.json", "/", "/docs.json", "/schema.json"),
-            "/console/state.json",
+            *("/v1/models", "/console/state.json"),
         )
     ),
 )
@@ -97,7 +100,7 @@ class Need(NamedTuple):
 
 
 _DEFAULT_MODEL = frozenset(("/predict", "/rank", "/invocations", "/score", "/explain"))
-_NAMED = re.compile(r"(?:/v2(?:/repository)?|/console)?/models/([^/]+)")
+_NAMED = re.compile(r"(?:/v1/models/(?P<v1>[^/:]+)|(?:/v2(?:/repository)?|/console)?/models/(?P<name>[^/]+))")
 _EXACT = {(row.method, row.pattern): row for row in TABLE if "{" not in row.pattern}
 _PATTERNS = tuple(
     (row, re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(row.pattern))))
@@ -112,8 +115,13 @@ def needed(method: str, path: str) -> Need:
     row = _EXACT.get((method, path))
     if row is not None:
         return Need(row.right, "", path in _DEFAULT_MODEL, row.all_models)
-    named = _NAMED.match(path)
+    model = _model_of(path)
     for row, pattern in _PATTERNS:
         if row.method == method and pattern.fullmatch(path):
-            return Need(row.right, named[1] if named is not None else "")
-    return Need(ANY, named[1] if named is not None else "", path in _DEFAULT_MODEL)
+            return Need(row.right, model)
+    return Need(ANY, model, path in _DEFAULT_MODEL)
+
+
+def _model_of(path: str) -> str:
+    found = _NAMED.match(path)
+    return "" if found is None else found["v1"] or found["name"]

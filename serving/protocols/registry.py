@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from serving.protocols.kserve import KServe
 from serving.protocols.mlflow import MLflow
 from serving.protocols.oip import OpenInference
 from serving.protocols.predict import Predict
@@ -13,4 +14,4 @@ from serving.protocols.score import Score
 if TYPE_CHECKING:
     from serving.protocols import Protocol
 
-PROTOCOLS: tuple[Protocol, ...] = (Predict(), Rank(), OpenInference(), MLflow(), Score())
+PROTOCOLS: tuple[Protocol, ...] = (Predict(), Rank(), OpenInference(), KServe(), MLflow(), Score())

@@ -107,7 +107,8 @@ def envelope(header: bytes, model: LiveModel) -> Envelope:
     Problem
         400 for what is not JSON, 422 for keys, parameters and outputs that are wrong.
     """
-    request = decode(header)
+    # numpy's and Python's json write NaN for a missing number.
+    request = decode(header, literals=True)
     if not isinstance(request, dict):
         raise Problem(422, f'Expected a JSON object with "inputs", got {described(request)}.')
     for key in list(request)[:MAX_HINTS]:  # keys of other extensions are ignored, misspelt keys are refused

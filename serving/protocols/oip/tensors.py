@@ -137,7 +137,7 @@ def read_tensors(inputs: object, binary: memoryview | None, model: LiveModel) ->
         model.check_rows(tensor.rows)
         size = binary_size(tensor, each, binary, used)
         if size is None:
-            cells = cells_of_json(tensor, _flattened(tensor, each.get("data")))
+            cells = cells_of_json(tensor, _without_nan(tensor, _flattened(tensor, each.get("data"))))
         else:
             assert binary is not None  # noqa: S101 - or there were no size
             cells = cells_of_bytes(tensor, binary[used : used + size])
@@ -272,6 +272,13 @@ def _flattened(tensor: Tensor, data: object) -> list[Any]:
     if len(data) != tensor.cells:
         raise Problem(422, f"{tensor.place}: data has {len(data)} values, but its shape is {tensor.shape}.")
     return data
+
+
+def _without_nan(tensor: Tensor, data: list[Any]) -> list[Any]:
+    """NaN is missing whatever the datatype, as null is; floats hold it themselves."""
+    if tensor.datatype in FLOATS or float not in set(map(type, data)):
+        return data
+    return [None if cell != cell else cell for cell in data]  # noqa: PLR0124 - only NaN differs from itself
 
 
 def cells_of_json(tensor: Placed, data: list[Any]) -> Any:

@@ -115,6 +115,8 @@ COMMON = (
         "/invocations records", "/invocations", lambda s, r, i: b'{"dataframe_records":%b}' % records(s, r, i)
     ),
     Form("/invocations columns", "/invocations", lambda s, r, i: b'{"inputs":%b}' % columns(s, r, i)),
+    Form("/v1 rows", "/v1/models/{}:predict", lambda s, r, _: b'{"instances":%b}' % lists(r), False),
+    Form("/v1 records", "/v1/models/{}:predict", lambda s, r, i: b'{"instances":%b}' % records(s, r, i)),
     Form("/score rows", "/score", lambda s, r, _: b'{"rows":%b}' % lists(r), False),
 )
 NUMERIC = (
@@ -143,7 +145,7 @@ def told(status: int, body: bytes, path: str) -> Told:
     if status != 200:
         return Told(status // 100, None)
     answer = json.loads(body)
-    if path == "/invocations":
+    if path == "/invocations" or path.startswith("/v1/"):
         return Told(2, answer["predictions"])
     if path.endswith("/infer"):
         return Told(2, next(each["data"] for each in answer["outputs"] if each["name"] == "prediction"))

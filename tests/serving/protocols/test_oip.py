@@ -589,7 +589,16 @@ def size_of(size: Any) -> dict[str, Any]:
     [
         (b"", 400, "empty"),
         (b"{", 400, "not JSON"),
-        (b'{"inputs":[{"name":"f","shape":[1,4],"datatype":"FP64","data":[NaN,1,1,1]}]}', 400, "NaN"),
+        (b'{"inputs":[{"name":"f","shape":[1,4],"datatype":"FP64","data":[NaN,1,1,1]}]}', 422, "missing"),
+        (b'{"inputs":[{"name":"f","shape":[1,4],"datatype":"INT8","data":[1,NaN,1,1]}]}', 422, "missing"),
+        (b'{"inputs":[{"name":"f","shape":[1,4],"datatype":"FP64","data":[1,-Infinity,1,1]}]}', 422, "row 0"),
+        (
+            b'{"inputs":[{"name":"f","shape":[1,4],"datatype":"INT8","data":[1,Infinity,1,1]}]}',
+            422,
+            "position 1",
+        ),
+        (b'{"inputs":[{"name":"f","shape":[1,NaN],"datatype":"FP64","data":[1,1,1,1]}]}', 422, "got nan"),
+        (b'{"inputs":[{"name":"f","shape":[1,4],"datatype":"FP64","data":[nan,1,1,1]}]}', 400, "JSON"),
         (b"[" * 100_000, 400, "deep"),
         (b"[]", 422, "object"),
         ({}, 422, '"inputs"'),

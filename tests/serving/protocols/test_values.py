@@ -17,6 +17,7 @@ from artifact.encode import MAX_NUMBER
 from artifact.signature import Column, Signature
 from serving.errors import Problem
 from serving.protocols import Head, score
+from serving.protocols.kserve import endpoint as kserve
 from serving.protocols.mlflow.endpoint import InvocationsEndpoint
 from serving.protocols.oip.endpoint import InferEndpoint
 from serving.protocols.oip.tensors import DTYPES
@@ -104,6 +105,7 @@ def matrix(model: LiveModel, form_path: str, body: bytes, head: Head | None = No
     try:
         module = {
             "/pre": PredictEndpoint,
+            "/v1/": kserve.PredictEndpoint,
             "/v2/": InferEndpoint,
             "/inv": InvocationsEndpoint,
             "/sco": score.ScoreEndpoint,
@@ -195,7 +197,8 @@ def test_a_value_in_json(live: dict[str, LiveModel], line: Line, count: int) -> 
             for form in forms(model, default=True):
                 if form == SCALAR and count > 1:
                     continue
-                if cell[:1] == b"[" and form.path == "/invocations" and len(rows[0]) == 1:
+                tensors = form.path == "/invocations" or form.path.startswith("/v1/")
+                if cell[:1] == b"[" and tensors and len(rows[0]) == 1:
                     continue  # of one column, nested lists are a tensor
                 if form.name.startswith("/v2") and _not_in_a_tensor(form, line, each, alone=alone):
                     continue
