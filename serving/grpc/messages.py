@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from artifact.encode import MAX_NUMBER
 from serving.errors import Problem
 from serving.grpc.schema import ModelInferResponse
-from serving.protocols.oip.request import HEADER_LENGTH
+from serving.protocols.oip.request import HEADER_LENGTH, Query, every_output
 from serving.protocols.oip.tensors import DTYPES
 from serving.protocols.wording import short
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from serving.protocols import Reply
+    from serving.scoring.catalog import LiveModel
 
 FIELDS = {
     "BOOL": "bool_contents",
@@ -34,6 +36,7 @@ MAX_SIZE = 2**62
 BINARY = "binary_data"
 BINARY_OUTPUT = "binary_data_output"
 
+_PLAIN = {name: DTYPES[name] for name in ("FP32", "FP64")}
 _encode = msgspec.json.encode
 _length = struct.Struct("<I")
 
@@ -43,6 +46,46 @@ class Body(msgspec.Struct, frozen=True, gc=False):
 
     data: bytes
     header: int
+
+
+def plain_query(request: Any, model: LiveModel) -> Query | None:
+    """The query of the usual message, without the way over a body; None for any other message.
+
+    That is one tensor of finite floats in raw contents, without options, for a model whose columns are all
+    numbers. It takes 4 us instead of 17.
+
+    Raises
+    ------
+    Problem
+        413 for too many rows.
+    """
+    raw, inputs = request.raw_input_contents, request.inputs
+    if len(raw) != 1 or len(inputs) != 1 or request.parameters or request.outputs:
+        return None
+    signature = model.signature
+    (tensor,) = inputs
+    shape = tensor.shape
+    code = _PLAIN.get(tensor.datatype)
+    width = len(signature.columns)
+    if code is None or not signature.numeric or signature.tensors is not None:
+        return None
+    if (
+        len(shape) != 2
+        or shape[1] != width
+        or shape[0] < 1
+        or tensor.parameters
+        or tensor.HasField("contents")
+    ):
+        return None
+    data = raw[0]
+    if len(data) != shape[0] * width * code.itemsize:
+        return None
+    cells = np.frombuffer(data, code)
+    if not np.abs(cells).max() <= MAX_NUMBER:  # nor for a NaN
+        return None
+    model.check_rows(shape[0])
+    rows = data if code.itemsize == 8 else cells.astype(np.float64).tobytes()
+    return Query(rows, shape[0], request.id, every_output(signature, binary=True))
 
 
 def body_of(request: Any) -> Body:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from serving.errors import Problem, server_failed
 from serving.grpc.call import LENGTH, Call
-from serving.grpc.messages import body_of, response_of, set_tensors
+from serving.grpc.messages import body_of, plain_query, response_of, set_tensors
 from serving.grpc.refusals import Refusal, refusal_of
 from serving.grpc.schema import METHODS, SERVICE, ModelInferRequest
 from serving.http.lane import lane
@@ -85,17 +85,7 @@ class InferenceService:
             split = routes.splits.get(path)
             if split is not None and split.picks(call.head.canary_key, call.caller or None):
                 endpoint = split.endpoint
-            body: Body = await self._run(large, body_of, request)
-            length = (HEADER_LENGTH, b"%d" % body.header)
-            reply = await data_plane.answer(
-                endpoint,
-                body.data,
-                msgspec.structs.replace(call.head, headers=(*call.head.headers, length)),
-                call,
-                settings=self._settings,
-                readers=self._readers,
-                left=None,
-            )
+            reply = await self._answer(endpoint, request, call, large=large)
             assert reply is not None  # noqa: S101 - the call of a client that leaves is cancelled
             answer = partial(response_of, raw=bool(request.raw_input_contents))
             response: bytes = await self._run(len(reply.body) >= LARGE_BODY_BYTES, answer, reply)
@@ -116,6 +106,24 @@ class InferenceService:
         if len(trailers) > 1:  # beside the length of the JSON, which no client here can use
             context.set_trailing_metadata([each for each in trailers if each[0] != LENGTH])
         return response
+
+    async def _answer(self, endpoint: Endpoint, request: Any, call: Call, *, large: bool) -> Reply | None:
+        query = await self._run(large, plain_query, request, endpoint.model)
+        if query is not None:
+            return await data_plane.answer_query(
+                endpoint, query, call.head, call, settings=self._settings, left=None, large=large
+            )
+        body: Body = await self._run(large, body_of, request)
+        length = (HEADER_LENGTH, b"%d" % body.header)
+        return await data_plane.answer(
+            endpoint,
+            body.data,
+            msgspec.structs.replace(call.head, headers=(*call.head.headers, length)),
+            call,
+            settings=self._settings,
+            readers=self._readers,
+            left=None,
+        )
 
     async def _run(self, large: bool, work: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function, in a thread if it may take long."""
@@ -181,6 +189,8 @@ class InferenceService:
         self._observe(*of, name, reply.status, perf_counter() - call.started, reason=reply.reason)
         if lane.audit is not None:
             lane.audit(call.caller, *of, name, reply.status)
+        if reply.status < 400 and self._log.sample_rate is None:
+            return
         self._log(
             name,
             reply,

@@ -60,13 +60,33 @@ async def answer(
     Problem
         The reason why there is no answer.
     """
-    loop = asyncio.get_running_loop()
     large = len(body) >= LARGE_BODY_BYTES or bool(head.coding)
     if large:
         limit = settings.max_body_bytes
-        query = await loop.run_in_executor(readers, _read, endpoint, body, head, limit)
+        query = await asyncio.get_running_loop().run_in_executor(readers, _read, endpoint, body, head, limit)
     else:
         query = endpoint.read(body, head)
+    return await answer_query(endpoint, query, head, progress, settings=settings, left=left, large=large)
+
+
+async def answer_query(
+    endpoint: Endpoint,
+    query: Any,
+    head: Head,
+    progress: Progress,
+    *,
+    settings: Settings,
+    left: Callable[[], Awaitable[object]] | None,
+    large: bool,
+) -> Reply | None:
+    """The reply to a message that was read; otherwise as `answer`.
+
+    Parameters
+    ----------
+    large
+        Whether the answer may take long whatever the model is.
+    """
+    loop = asyncio.get_running_loop()
     future: asyncio.Future[tuple[Scores, int]] = loop.create_future()
 
     def scored(scores: Scores | None, first: int, problem: Problem | None) -> None:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 FULL = os.environ.get("OKAMOCHI_FAULTS") == "1"
 """`make faults`: the promised numbers of requests; `make test` sends a part of them."""
 
-collect_ignore = [] if FULL else ["test_access.py"]
-"""It takes minutes at any size; tests/serving/http sends some of the attacks."""
+collect_ignore = [] if FULL else ["test_access.py", "test_grpc.py"]
+"""They take minutes at any size; tests/serving sends some of the attacks and messages."""
 
 VERSIONS = {"iris": "12", "linear": "1", "loans": "2", "slow": "3", "fragile": "4"}
 

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from serving.grpc.refusals import DETAILS, MAX_TEXT, refusal_of
 from serving.protocols import Head
 from serving.protocols.oip.endpoint import InferEndpoint
 from serving.protocols.oip.request import HEADER_LENGTH
+from serving.scoring.batcher import matrix_of
 from tests.servers import free_port
 
 if TYPE_CHECKING:
@@ -210,6 +212,63 @@ def test_a_message_says_what_its_json_says(models: Catalog) -> None:
 
     for message in (typed, raw):
         assert np.array_equal(np.asarray(read(message, models).rows).ravel(), expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("code", ["FP32", "FP64"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_usual_message_is_read_at_once_and_says_the_same(models: Catalog, code: str, rows: int) -> None:
+    """The rows, the id and the outputs are those of the way over a body."""
+    message = raw_request(np.array([IRIS] * rows, messages.DTYPES[code]), code)
+    model = models.live["iris"]
+
+    query, other = messages.plain_query(message, model), read(message, models)
+
+    assert query is not None
+    assert np.array_equal(matrix_of(query.rows, model.signature), matrix_of(other.rows, model.signature))
+    assert (query.n, query.id, query.outputs) == (other.n, other.id, other.outputs)
+
+
+def raw_request(cells: Any, datatype: str = "FP64") -> Any:
+    message = request(id="mine", raw_input_contents=[cells.tobytes()])
+    message.inputs.add(name="f", datatype=datatype, shape=cells.shape)
+    return message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.parameters["timeout"].MergeFrom(
+            schema.message("inference.InferParameter")(int64_param=9)
+        ),
+        lambda m: m.outputs.add(name="prediction"),
+        lambda m: m.inputs[0].shape.append(1),
+        lambda m: m.inputs[0].shape.__setitem__(1, 5),
+        lambda m: m.inputs[0].shape.__setitem__(0, -1),
+        lambda m: setattr(m.inputs[0], "datatype", "INT64"),
+        lambda m: m.inputs[0].contents.fp64_contents.append(1),
+        lambda m: m.raw_input_contents.append(b""),
+        lambda m: m.raw_input_contents.__setitem__(0, m.raw_input_contents[0] + b"x"),
+        lambda m: m.raw_input_contents.__setitem__(0, np.array([1, 2, 3, np.nan]).tobytes()),
+        lambda m: m.raw_input_contents.__setitem__(0, np.array([1, 2, -np.inf, 3]).tobytes()),
+        lambda m: m.raw_input_contents.__setitem__(0, np.array([1, 2, 1e300, 3]).tobytes()),
+    ],
+)
+def test_any_other_message_takes_the_way_over_a_body(models: Catalog, change: Any) -> None:
+    """It has the words for what is wrong, and the options."""
+    message = raw_request(np.array([IRIS]))
+    change(message)
+
+    assert messages.plain_query(message, models.live["iris"]) is None
+
+
+def test_models_of_texts_and_too_many_rows(models: Catalog) -> None:
+    """A model with categories is not asked by position at once; the limit of rows holds."""
+    loans, iris = models.live["loans"], models.live["iris"]
+    assert messages.plain_query(raw_request(np.ones((1, len(loans.signature.columns)))), loans) is None
+    few = replace(iris, max_rows=2)
+    with pytest.raises(Problem) as refused:
+        messages.plain_query(raw_request(np.ones((3, 4))), few)
+    assert refused.value.status == 413
 
 
 # ---- refusals

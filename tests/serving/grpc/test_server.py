@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import signal
 import socket
 import ssl
@@ -27,6 +26,7 @@ from serving.grpc import schema
 from tests.bento_server import bento_server, prepare
 from tests.certificates import issued
 from tests.servers import PATIENCE_S, free_port
+from tests.serving.grpc.calls import REFUSED, channel_to, message, method, send_malformed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from tests.serving.artifacts import Made
 
 Status = health_pb2.HealthCheckResponse.ServingStatus
-IRIS = [5.1, 3.5, 1.4, 0.2]
 MALFORMED = 600
 MAX_BYTES = 300_000
 
@@ -45,9 +44,9 @@ class Served(NamedTuple):
     server: Server
     address: str
 
-    def channel(self, *options: tuple[str, Any]) -> grpc.Channel:
+    def channel(self) -> grpc.Channel:
         """A connection of its own."""
-        return grpc.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1), *options])
+        return channel_to(self.address)
 
 
 @pytest.fixture(scope="module")
@@ -70,24 +69,6 @@ def served(made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory) -> I
 def client(served: Served) -> Iterator[Any]:
     with triton.InferenceServerClient(served.address) as found:
         yield found
-
-
-def message(model: str = "iris", cells: list[float] | None = None, **fields: Any) -> Any:
-    """A `ModelInferRequest` of one row, with typed contents."""
-    row = IRIS if cells is None else cells
-    found = schema.ModelInferRequest(model_name=model, **fields)
-    tensor = found.inputs.add(name="features", datatype="FP64", shape=[1, len(row)])
-    tensor.contents.fp64_contents.extend(row)
-    return found
-
-
-def method(channel: Any, name: str = "ModelInfer") -> Any:
-    kinds = schema.METHODS[name]
-    return channel.unary_unary(
-        f"/{schema.SERVICE}/{name}",
-        request_serializer=lambda sent: sent if isinstance(sent, bytes) else sent.SerializeToString(),
-        response_deserializer=kinds[1].FromString,
-    )
 
 
 def refused(call: Any) -> grpc.RpcError:
@@ -193,20 +174,6 @@ def test_typed_contents_are_answered_in_typed_contents(served: Served) -> None:
 # ---- refusals
 
 
-REFUSED = [
-    (message("nothing"), "NOT_FOUND", "Unknown model 'nothing'"),
-    (message("iris/versions/7"), "NOT_FOUND", "Unknown model"),
-    (message("iris", model_version="8"), "NOT_FOUND", "Unknown version '8' of 'iris'"),
-    (message("iris", model_version="7/infer/.."), "NOT_FOUND", "Unknown version"),
-    (message(""), "INVALID_ARGUMENT", "Expected the name of a model"),
-    (message("iris", [1.0]), "INVALID_ARGUMENT", "expected [rows, 4]"),
-    (message("iris", [1.0, 2, 3, float("nan")]), "INVALID_ARGUMENT", "row 0, column 'petal_width': missing"),
-    (message("iris", [1.0, 2, 3, float("inf")]), "INVALID_ARGUMENT", "petal_width"),
-    (schema.ModelInferRequest(model_name="iris"), "INVALID_ARGUMENT", '"inputs" is empty'),
-    (b"\xff\xff\xff", "INVALID_ARGUMENT", "not a valid inference.ModelInferRequest"),
-]
-
-
 @pytest.mark.parametrize(("sent", "code", "words"), REFUSED)
 def test_a_refusal_has_a_code_and_the_words_of_http(served: Served, sent: Any, code: str, words: str) -> None:
     """And the id of its log line."""
@@ -233,29 +200,6 @@ def test_malformed_messages_lose_no_worker(served: Served) -> None:
 
 def workers(server: Server) -> set[int]:
     return {child.pid for child in psutil.Process(server.process.pid).children()}
-
-
-def send_malformed(channel: Any, count: int) -> Iterator[str]:
-    """Valid messages with bytes changed, cut or added, and some that nobody would write; their codes."""
-    draw = random.Random(7)  # noqa: S311 - the same messages each time
-    seeds = [sent if isinstance(sent, bytes) else sent.SerializeToString() for sent, *_ in REFUSED]
-    wide = message()
-    wide.inputs[0].shape[:] = [2**62, 2**62]
-    raw = schema.ModelInferRequest(model_name="iris", raw_input_contents=[b"x" * 31])
-    raw.inputs.add(name="f", datatype="BYTES", shape=[1, 4])
-    seeds += [message().SerializeToString(), wide.SerializeToString(), raw.SerializeToString(), b""]
-    infer = method(channel)
-    for _ in range(count):
-        data = bytearray(draw.choice(seeds))
-        for _ in range(draw.randrange(4)):
-            place = draw.randrange(len(data) + 1)
-            data[place : place + draw.randrange(3)] = draw.randbytes(draw.randrange(4))
-        try:
-            infer(bytes(data), timeout=PATIENCE_S)
-        except grpc.RpcError as error:
-            yield error.code().name
-        else:
-            yield "OK"
 
 
 def test_bytes_that_are_no_http2_close_their_connection_only(served: Served) -> None:
