@@ -78,6 +78,10 @@ NOT_RUN = {
     "bentoml serve --host 0.0.0.0 --ssl-certfile tls.crt --ssl-keyfile tls.key": SERVES,
     "python -m deploy keys add shop --certificate DNS:shop.example.com --role predict --rate 100/s": KEYS,
     "python -m deploy keys list": KEYS,
+    (
+        '.venv/bin/python -c "from mlflow.server.auth.client import AuthServiceClient as C; '
+        "C('http://127.0.0.1:5001').create_user('trainer', 'PASSWORD')\""
+    ): "needs an MLflow server with passwords: tests/training/registry/test_basic_auth.py calls it on one",
     "python -m deploy keys revoke shop": KEYS,
     ".venv/bin/python -m deploy log-key log-keys": LOG_KEYS,
     ".venv/bin/python -m deploy signing-key signing.key --name release": SIGNS,

@@ -24,6 +24,7 @@ NEEDS = {
     "backup": ["mlflow"],
     "follow": ["mlflow"],
     "live-quality": ["mlflow"],
+    "mlflow-auth": ["mlflow"],
     "retraining": ["mlflow"],
     "tuning": ["mlflow"],
 }

@@ -245,6 +245,7 @@ def test_every_config_that_a_pod_takes_is_there(objects: dict[str, list[Object]]
     by_hand = {"okamochi-postgres"} | (
         {"okamochi-prediction-log"} if what.endswith("live-quality") else set()
     )
+    by_hand |= {"okamochi-mlflow-auth"} if what.endswith("mlflow-auth") else set()
     there = {
         each["metadata"]["name"] for each in of_kind(objects[what], "ConfigMap", "PersistentVolumeClaim")
     }
@@ -381,6 +382,44 @@ def test_mlflow_knows_every_name_it_is_called_by(objects: dict[str, list[Object]
         asked = container[probe]["httpGet"]
         assert asked["path"].startswith("/api/")
         assert asked["httpHeaders"] == [{"name": "Host", "value": f"{name}:{port}"}]
+
+
+def test_with_passwords_mlflow_has_them_from_secrets_and_so_have_all_who_ask_it() -> None:
+    """Whatever the order of the components; a probe has no password, so it asks a path that is open."""
+    asking = ("retraining", "tuning", "live-quality", "follow")
+    found = rendered("mlflow", "mlflow-auth", *asking)
+    (container,) = pod_template(one(found, "Deployment", "okamochi-mlflow"))["spec"]["containers"]
+    assert "--app-name=basic-auth" in container["args"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] == "/health"
+    env = {each["name"]: each for each in container["env"]}
+    for name in ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"):
+        assert env[name]["valueFrom"]["secretKeyRef"]["name"] == "okamochi-mlflow-auth"
+    folder, _, file = env["MLFLOW_AUTH_CONFIG_PATH"]["value"].rpartition("/")
+    (mount,) = [each for each in container["volumeMounts"] if each["mountPath"] == folder]
+    (volume,) = [
+        each
+        for each in pod_template(one(found, "Deployment", "okamochi-mlflow"))["spec"]["volumes"]
+        if each["name"] == mount["name"]
+    ]
+    config = one(found, "ConfigMap", volume["configMap"]["name"])
+    assert "default_permission = READ" in config["data"][file]
+
+    asked = 0
+    for workload in workloads(found):
+        pod = pod_template(workload)["spec"]
+        for each in [*pod["containers"], *pod.get("initContainers", [])]:
+            if "training" in each["image"] and each["name"] != "mlflow" and "backup" not in str(each):
+                sent = {one["name"]: one.get("valueFrom") for one in each["env"]}
+                for name in ("USERNAME", "PASSWORD"):
+                    secret = sent[f"MLFLOW_TRACKING_{name}"]["secretKeyRef"]
+                    assert secret == {
+                        "name": "okamochi-mlflow-clients",
+                        "key": name.lower(),
+                        "optional": True,
+                    }, workload["metadata"]["name"]
+                asked += 1
+    assert asked == 6  # two of `follow`, two of `tuning`, a CronJob each
 
 
 def test_those_who_ask_mlflow_ask_it_where_it_is(objects: dict[str, list[Object]]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from mlflow.server.auth.client import AuthServiceClient
 
-from tests.servers import free_port, started
+from tests.servers import CHECKOUT, free_port, started
 from training.__main__ import main
 from training.registry.mlflow_registry import Registry
 
@@ -21,13 +23,10 @@ PASSWORD = "a-password-of-the-test"  # noqa: S105
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder: Path = tmp_path_factory.mktemp("mlflow")
-    (folder / "auth.ini").write_text(
-        "[mlflow]\n"
-        "default_permission = READ\n"
-        f"database_uri = sqlite:///{folder}/auth.db\n"
-        "admin_username = admin\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-    )
+    ini = (CHECKOUT / "k8s/components/mlflow-auth/basic_auth.ini").read_text()  # but for the database
+    own = re.sub(r"(?m)^database_uri = .*$", f"database_uri = sqlite:///{folder}/auth.db", ini)
+    assert own != ini
+    (folder / "auth.ini").write_text(own)
     port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
@@ -57,6 +56,17 @@ def test_the_right_password_opens_the_registry(server: str, monkeypatch: pytest.
     run = registry.start("iris", "a run", {})
     assert registry.has_run(run)
     assert registry.versions("iris") == []
+
+
+def test_a_user_that_the_admin_made_trains(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/security.md makes the user of trainings: reading is the default, what it makes is its own."""
+    for user, password in (("admin", PASSWORD), ("trainer", PASSWORD[::-1])):
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+        if user == "admin":
+            AuthServiceClient(server).create_user("trainer", PASSWORD[::-1])
+    registry = Registry(server)
+    assert registry.has_run(registry.start("wine", "a run", {}))
 
 
 @pytest.mark.parametrize(
