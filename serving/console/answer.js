@@ -35,8 +35,10 @@ function interval(body) {
 
 function warnings(found) {
   if (!found.length) return el("p", { class: "good" }, "Nothing is unusual about this row.");
-  return el("ul", { class: "warnings" }, found.map(each =>
-    el("li", {}, el("strong", {}, each.column || "Scores"), ` ${each.detail}`)));
+  const drifted = found.filter(each => each.kind === "drift").map(each => each.column || "the scores");
+  return el("ul", { class: "warnings" },
+    found.filter(each => each.kind !== "drift").map(each => el("li", {}, el("strong", {}, each.column), `: ${each.detail}`)),
+    drifted.length > 0 && el("li", {}, el("strong", {}, "Drift"), `: the last rows differ from the training rows in ${drifted.join(", ")}`));
 }
 
 export function explanation(found) {

@@ -8,7 +8,8 @@ function path(points, x, y) {
   let drawn = "", open = false;
   for (const [at, value] of points) {
     if (value === null) { open = false; continue; }
-    drawn += `${open ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`;
+    // A point alone is a line of no length, which a round cap shows as a dot.
+    drawn += open ? `L${x(at).toFixed(1)} ${y(value).toFixed(1)}` : `M${x(at).toFixed(1)} ${y(value).toFixed(1)}h0`;
     open = true;
   }
   return drawn;

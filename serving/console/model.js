@@ -87,7 +87,8 @@ function versionTable(about) {
         line("Trained", each => each.created.replace("T", " ").replace(/(\.\d+)?(Z|\+00:00)$/, " UTC")),
         line("Signed by", each => each.signed_by ?? "–"),
         el("tr", {}, el("th", { scope: "row" }, "In this server"), all.map(each => live.get(each.role))),
-        names.map(name => line(`${format.metric(name)} on test rows`, each => cell(each, name))))));
+        names.length > 0 && el("tr", {}, el("th", { scope: "row", colspan: all.length + 1, class: "part" }, "On test rows")),
+        names.map(name => line(format.metric(name), each => cell(each, name))))));
   function update(model, figures) {
     say(live.get("champion"), versionWords(figures, model.version));
     for (const each of model.beside) {

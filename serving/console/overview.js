@@ -10,7 +10,7 @@ const EMPTY = "No requests yet";
 // The three charts of one model and how they follow its traffic.
 export function traffic() {
   const rate = lineChart("Requests per second");
-  const times = lineChart("Answer time", ["p50", "p99"]);
+  const times = lineChart("Latency", ["p50", "p99"]);
   const errors = lineChart("Errors and refusals");
   const node = el("div", { class: "charts" }, rate.node, times.node, errors.node);
 
@@ -53,7 +53,7 @@ function parts(counts) {
 export function drift(figures) {
   if (figures?.drift_rows == null) return { text: "Not watched", kind: "" };
   const worst = Object.entries(figures.drift)[0];
-  if (!worst) return { text: figures.drift_rows ? `${format.plural(figures.drift_rows, "row")} so far` : "No rows yet", kind: "" };
+  if (!worst?.[1]) return { text: figures.drift_rows ? `${format.plural(figures.drift_rows, "row")} so far` : "No rows yet", kind: "" };
   const where = worst[0] || "the scores";
   if (!figures.drift_alarm) return { text: `None (largest PSI ${worst[1].toFixed(2)})`, kind: "good" };
   return { text: `Alarm: PSI ${worst[1].toFixed(2)} in ${where}`, kind: "bad" };

@@ -141,6 +141,7 @@ def test_the_overview_shows_what_is_live_and_what_is_refused_and_why(open_page: 
 def test_a_model_without_traffic_says_so(open_page: Open) -> None:
     page = open_page()
     linear = model_card(page, "linear")
+    expect(linear.locator(".big")).to_have_text(["\N{EN DASH}"] * 3)
     expect(linear.locator(".empty").first).to_have_text("No requests yet")
     expect(linear).to_contain_text("No outcomes yet")
     text = page.locator("main").inner_text()
