@@ -59,7 +59,7 @@ def served(champions: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield Served(server.url, folder / "site", artifact, ranking)
 
 
-def test_the_champion_beats_popularity_in_its_card_and_figures(served: Served) -> None:
+def test_the_champion_is_exact_and_its_card_has_the_ranking(served: Served) -> None:
     figures = served.artifact.manifest.metrics
     card = (served.artifact.path / "card.md").read_text()
 
