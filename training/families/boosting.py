@@ -39,7 +39,7 @@ def _columns(
         ("native", "passthrough", native),
         ("numbers", "passthrough", layout.numbers),
         ("coded", target_encoder(task, seed), rest),
-        ("terms", terms(layout, seed, dense=True), layout.terms),
+        ("terms", terms(layout, seed, dense=True, rounded=True), layout.terms),
     )
     return columns, list(range(len(native)))
 

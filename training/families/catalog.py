@@ -93,7 +93,7 @@ def _suitable(layout: Layout, task: Task) -> list[Family]:
         for each in (*map(own.family_of, layout.own), *(FAMILIES if layout.pair is None else RANKING))
         if task in each.tasks
         and each.affordable(layout.rows, layout.width, layout.classes)
-        # Trees over a decomposed text are not exact in ONNX, and no server has these packages.
+        # Over a decomposed text these were no better than histogram boosting.
         and not (each.package and len(layout.terms) > WIDE_TEXT)
     ]
 

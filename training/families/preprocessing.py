@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.decomposition import TruncatedSVD
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 WIDE_TEXT = 100
 """Terms up to which trees and distances see each; beyond, through a singular value decomposition."""
-TEXT_COMPONENTS = 64
+TEXT_COMPONENTS, GRID_DECIMALS = 64, 6
 
 
 def columns_of(*steps: tuple[str, Any, tuple[int, ...]]) -> ColumnTransformer:
@@ -44,14 +45,21 @@ def target_encoder(task: Task, seed: int) -> TargetEncoder:
     return TargetEncoder(target_type=kind, cv=5, shuffle=True, random_state=seed)
 
 
-def terms(layout: Layout, seed: int, *, dense: bool) -> Any:
-    """TF-IDF columns: unchanged where they are few, else sparse, or decomposed for a model of few columns."""
+def terms(layout: Layout, seed: int, *, dense: bool, rounded: bool = False) -> Any:
+    """TF-IDF columns: unchanged where they are few, else sparse, or decomposed for a model of few columns.
+
+    With `rounded` the decomposed columns are on a grid, so that trees split a served row as they split it in
+    training: a sum of products ends in other last digits there, and a tree may have split between them.
+    """
     if len(layout.terms) <= WIDE_TEXT:
         return "passthrough"
     sparse = FunctionTransformer(csr_matrix, accept_sparse=True)
     if not dense:
         return sparse
-    return Pipeline([("sparse", sparse), ("svd", TruncatedSVD(TEXT_COMPONENTS, random_state=seed))])
+    steps = [("sparse", sparse), ("svd", TruncatedSVD(TEXT_COMPONENTS, random_state=seed))]
+    if rounded:
+        steps.append(("grid", FunctionTransformer(np.round, kw_args={"decimals": GRID_DECIMALS})))
+    return Pipeline(steps)
 
 
 def scaled(layout: Layout, task: Task, seed: int, *, skew: str, dense: bool) -> ColumnTransformer:
@@ -75,7 +83,7 @@ def ordered(layout: Layout, task: Task, seed: int) -> ColumnTransformer:
         ("numbers", "passthrough", layout.numbers),
         ("few", OneHotEncoder(handle_unknown="ignore", sparse_output=False), layout.one_hot),
         ("many", target_encoder(task, seed), layout.many),
-        ("terms", terms(layout, seed, dense=True), layout.terms),
+        ("terms", terms(layout, seed, dense=True, rounded=True), layout.terms),
     )
 
 

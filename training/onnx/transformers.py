@@ -182,9 +182,19 @@ def _function(graph: Graph, step: FunctionTransformer, x: str) -> str:
     name = getattr(step.func, "__name__", None)
     if step.func is None or name == "csr_matrix":
         return x
+    if step.func is np.round:
+        return _rounded(graph, x, **(step.kw_args or {}))
     if not isinstance(step.func, np.ufunc) or step.kw_args:
         raise NoExport(f"no ONNX form of the function {name or type(step.func).__name__!r}")
     return function(graph, step.func, x)
+
+
+def _rounded(graph: Graph, x: str, decimals: int = 0) -> str:
+    """As numpy rounds: to the nearest of a grid, and half to even."""
+    if decimals < 0:
+        raise NoExport("no ONNX form of rounding to tens")
+    grid = graph.constant([[10.0**decimals]])
+    return graph.op("Div", graph.op("Round", graph.op("Mul", x, grid)), grid)
 
 
 def function(graph: Graph, func: Any, x: str) -> str:

@@ -70,7 +70,7 @@ def test_small_tables_try_every_family_of_scikit_learn():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_larger_tables_try_every_booster_that_is_installed(task):
-    """Not over a decomposed text, of which trees are not exact in ONNX."""
+    """Not over a decomposed text, where they were no better."""
     made = messy(task)
     layout = layout_of(made.signature, MIN_ROWS)
     boosters = {"lightgbm", "catboost", "xgboost"}
