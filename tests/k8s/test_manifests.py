@@ -30,6 +30,7 @@ from tests.k8s.rendering import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+OF_KUSTOMIZE = {"kustomization.yaml", "references.yaml"}
 EVERYTHING = [*(f"overlays/{name}" for name in OVERLAYS), *(f"components/{name}" for name in COMPONENTS)]
 
 
@@ -63,7 +64,7 @@ def test_it_is_all_in_one_namespace_that_is_restricted(objects: dict[str, list[O
 
 
 @pytest.mark.parametrize(
-    "file", [f for f in sorted(K8S.rglob("*.yaml")) if f.name != "kustomization.yaml"],
+    "file", [f for f in sorted(K8S.rglob("*.yaml")) if f.name not in OF_KUSTOMIZE],
     ids=lambda file: str(file.relative_to(K8S)),
 )  # fmt: skip
 def test_a_file_holds_one_object_and_is_named_after_its_kind(file: Path) -> None:
@@ -189,6 +190,8 @@ def test_every_service_and_budget_selects_pods_that_are_there(
     objects: dict[str, list[Object]], what: str
 ) -> None:
     pods = [pod_template(workload)["metadata"]["labels"] for workload in workloads(objects[what])]
+    # KServe gives the labels of an InferenceService to its pods.
+    pods += [each["metadata"]["labels"] for each in of_kind(objects[what], "InferenceService")]
     for each in of_kind(objects[what], "Service"):
         assert any(each["spec"]["selector"].items() <= labels.items() for labels in pods), each["metadata"][
             "name"
@@ -357,6 +360,30 @@ def test_one_autoscaler_at_a_time(objects: dict[str, list[Object]]) -> None:
     assert scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["name"] == "okamochi"
     (scaler,) = of_kind(objects["components/canary"], "HorizontalPodAutoscaler")
     assert scaler["spec"]["scaleTargetRef"]["kind"] == "Rollout"
+
+
+def test_kserve_runs_the_pods_of_the_base(objects: dict[str, list[Object]]) -> None:
+    """Instead of the Deployment; the Service, the policies and the disruption budget select them."""
+    found = objects["components/kserve"]
+    assert not of_kind(found, "Deployment", "HorizontalPodAutoscaler")
+    base = one(objects["components/monitoring"], "Deployment", "okamochi")
+    pod = pod_template(base)["spec"]
+    (container,) = pod.pop("containers")
+    runtime = one(found, "ServingRuntime", "okamochi")["spec"]
+    (own,) = runtime["containers"]
+    assert own.pop("name") == "kserve-container"
+    assert own == {key: value for key, value in container.items() if key != "name"}
+    assert runtime["volumes"] == pod.pop("volumes")
+    del pod["topologySpreadConstraints"]  # by a label that only a Deployment's pods have
+    service = one(found, "InferenceService", "okamochi")
+    predictor = service["spec"]["predictor"]
+    assert {key: predictor[key] for key in pod} == pod
+    assert predictor["model"]["runtime"] == "okamochi"
+    assert predictor["model"]["modelFormat"]["name"] == runtime["supportedModelFormats"][0]["name"]
+    assert predictor["model"]["protocolVersion"] in runtime["protocolVersions"]
+    for kind in ("Service", "PodDisruptionBudget"):
+        selector = one(found, kind, "okamochi")["spec"]["selector"]
+        assert selector.get("matchLabels", selector).items() <= service["metadata"]["labels"].items()
 
 
 def test_a_canary_without_requests_is_no_error(objects: dict[str, list[Object]]) -> None:

@@ -28,7 +28,7 @@ GRAFANA = Pod({"app.kubernetes.io/name": "grafana"}, namespace="monitoring")
 @pytest.fixture(scope="module")
 def everything() -> list[Object]:
     """All components at once but those that replace a part of the base or let the server out."""
-    left = {"keda", "canary", "follow", "live-quality"}
+    left = {"keda", "canary", "follow", "kserve", "live-quality"}
     return of_kind(rendered(*[c for c in COMPONENTS if c not in left]), "NetworkPolicy")
 
 
