@@ -18,6 +18,8 @@ from serving.protocols.wording import short
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from serving.protocols import Reply
     from serving.scoring.catalog import LiveModel
 
@@ -51,41 +53,44 @@ class Body(msgspec.Struct, frozen=True, gc=False):
 def plain_query(request: Any, model: LiveModel) -> Query | None:
     """The query of the usual message, without the way over a body; None for any other message.
 
-    That is one tensor of finite floats in raw contents, without options, for a model whose columns are all
-    numbers. It takes 4 us instead of 17.
+    That is one tensor of finite floats, without options, for a model whose columns are all numbers. It takes
+    4 us instead of 17.
 
     Raises
     ------
     Problem
         413 for too many rows.
     """
-    raw, inputs = request.raw_input_contents, request.inputs
-    if len(raw) != 1 or len(inputs) != 1 or request.parameters or request.outputs:
+    inputs = request.inputs
+    if len(inputs) != 1 or request.parameters or request.outputs:
         return None
     signature = model.signature
     (tensor,) = inputs
     shape = tensor.shape
     code = _PLAIN.get(tensor.datatype)
     width = len(signature.columns)
-    if code is None or not signature.numeric or signature.tensors is not None:
+    if code is None or not signature.numeric or signature.tensors is not None or tensor.parameters:
         return None
+    if len(shape) != 2 or shape[1] != width or shape[0] < 1:
+        return None
+    cells = _plain_cells(request.raw_input_contents, tensor, code)
     if (
-        len(shape) != 2
-        or shape[1] != width
-        or shape[0] < 1
-        or tensor.parameters
-        or tensor.HasField("contents")
-    ):
-        return None
-    data = raw[0]
-    if len(data) != shape[0] * width * code.itemsize:
-        return None
-    cells = np.frombuffer(data, code)
-    if not np.abs(cells).max() <= MAX_NUMBER:  # nor for a NaN
+        cells is None or len(cells) != shape[0] * width or not np.abs(cells).max() <= MAX_NUMBER
+    ):  # nor for a NaN
         return None
     model.check_rows(shape[0])
-    rows = data if code.itemsize == 8 else cells.astype(np.float64).tobytes()
+    rows = cells.astype(np.float64, copy=False).tobytes()
     return Query(rows, shape[0], request.id, every_output(signature, binary=True))
+
+
+def _plain_cells(raw: Sequence[bytes], tensor: Any, code: np.dtype[Any]) -> NDArray[Any] | None:
+    """The floats of the only input, in raw contents or else in typed ones; None if they are in neither."""
+    contents: list[Any] = tensor.contents.ListFields() if tensor.HasField("contents") else []
+    if len(raw) == 1 and not contents:
+        return np.frombuffer(raw[0], code) if len(raw[0]) % code.itemsize == 0 else None
+    if not raw and len(contents) == 1 and contents[0][0].name == FIELDS[tensor.datatype]:
+        return np.array(contents[0][1], code)
+    return None
 
 
 def body_of(request: Any) -> Body:

@@ -223,7 +223,13 @@ def test_the_usual_message_is_read_at_once_and_says_the_same(models: Catalog, co
 
     query, other = messages.plain_query(message, model), read(message, models)
 
+    typed = request(id="mine")
+    filled = typed.inputs.add(name="f", datatype=code, shape=[rows, 4]).contents
+    getattr(filled, messages.FIELDS[code]).extend(IRIS * rows)
+    same = messages.plain_query(typed, model)
     assert query is not None
+    assert same is not None
+    assert (same.rows, same.n) == (query.rows, query.n)
     assert np.array_equal(matrix_of(query.rows, model.signature), matrix_of(other.rows, model.signature))
     assert (query.n, query.id, query.outputs) == (other.n, other.id, other.outputs)
 
@@ -247,6 +253,9 @@ def raw_request(cells: Any, datatype: str = "FP64") -> Any:
         lambda m: setattr(m.inputs[0], "datatype", "INT64"),
         lambda m: m.inputs[0].contents.fp64_contents.append(1),
         lambda m: m.raw_input_contents.append(b""),
+        lambda m: m.ClearField("raw_input_contents"),
+        lambda m: (m.ClearField("raw_input_contents"), m.inputs[0].contents.fp32_contents.extend(IRIS)),
+        lambda m: (m.ClearField("raw_input_contents"), m.inputs[0].contents.fp64_contents.extend(IRIS[1:])),
         lambda m: m.raw_input_contents.__setitem__(0, m.raw_input_contents[0] + b"x"),
         lambda m: m.raw_input_contents.__setitem__(0, np.array([1, 2, 3, np.nan]).tobytes()),
         lambda m: m.raw_input_contents.__setitem__(0, np.array([1, 2, -np.inf, 3]).tobytes()),
