@@ -628,11 +628,11 @@ def explained(run: Callable[[], int]) -> int:
     which runs one command may not have.
     """
     from artifact.manifest import ArtifactError
-    from deploy.bundle import NoChampionError
+    from deploy.bundle import NoVersionError
 
     try:
         return run()
-    except (ArtifactError, NoChampionError) as error:
+    except (ArtifactError, NoVersionError) as error:
         print(error, file=sys.stderr)
         return 1
     except Exception as error:

@@ -125,8 +125,8 @@ def put_beside(name: str, role: str, locked: Mapping[str, str]) -> Bundled:
     version = read_alias(name, role)
     if version is None:
         raise NoVersionError(
-            f"no version of {name} has the alias {role} in the registry; set it on one (`make mlflow`, then "
-            f"Models, {name})"
+            f"no version of {name} has the alias {role} in the registry; "
+            f"{typed(f'-m training role {name} {role} --version N')} gives it to one"
         )
     if name not in locked:
         again = typed(f"-m deploy bundle {name}")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,16 @@ import pytest
 
 from artifact import manifest, models_lock, runtime, store
 from artifact.manifest import ArtifactError
-from artifact.models_lock import CANARY, SHADOW, Entry
+from artifact.models_lock import CANARY, ROLES, SHADOW, Entry
 from deploy import bundle as bundling
 from deploy import follow as following
 from deploy import follow_roles
+from deploy.__main__ import main as deploy_main
 from deploy.follow import Follower
 from tests.deploy.registered import crown, promote, version_of
 from tests.servers import CHECKOUT, free_port
 from tests.serving.artifacts import iris, linear, reseal
+from training.__main__ import main as training_main
 from training.registry.mlflow_registry import Registry
 from training.registry.records import CHAMPION
 
@@ -271,6 +274,50 @@ def test_a_role_is_bundled_by_hand(lock: Path) -> None:
     lock.unlink()
     with pytest.raises(bundling.NoVersionError, match=r"has no champion of iris, which a shadow needs"):
         bundling.bundle_beside(["iris"], SHADOW, 0.0, lock)
+
+
+BAD_ROLES = {
+    "training role iris king --version 2": "invalid choice: 'king' (choose from",
+    "training role iris canary --version 2 --percent 101": "101 is not above 0 and at most 100",
+    "training role iris canary --version 2 --percent 0": "0 is not above 0 and at most 100",
+    "training role iris shadow --version 2 --percent 5": "a shadow answers nobody",
+    "training role iris shadow --version 9": "iris has no version '9'",
+    "training role nobody shadow --version 1": 'There is no use case "nobody"',
+    "deploy bundle iris --role king": "'king' is not a role; expected champion, shadow or canary=PERCENT",
+    "deploy bundle iris --role canary=101": "a percentage above 0, at most 100",
+    "deploy bundle iris --role canary": "a percentage above 0, at most 100",
+    "deploy bundle iris --role canary=5": "no version of iris has the alias canary in the registry",
+    "deploy bundle linear --role shadow": "models.lock has no champion of linear, which a shadow needs",
+    "deploy bundle iris --role shadow --only": "--only writes champions",
+}
+
+
+@pytest.mark.parametrize("command", BAD_ROLES)
+def test_a_bad_role_is_one_sentence_and_changes_nothing(
+    lock: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """A role that does not exist, a percentage that is none, a version or a champion that is not there."""
+    package, *arguments = command.split()
+    linears = version_of(Registry(), "1", "linear")
+    Registry().set_alias("linear", SHADOW, linears)
+    monkeypatch.setattr(bundling, "bundle_beside", partial(bundling.bundle_beside, lock=lock))
+    before = lock.read_text(), entries(lock), aliases()
+    main = {"training": training_main, "deploy": deploy_main}[package]
+    try:
+        code = main(arguments)
+    except SystemExit as ended:  # of argparse, after its usage
+        code = int(str(ended.code))
+    said = capsys.readouterr()
+    assert code in {1, 2}
+    assert said.out == ""
+    assert BAD_ROLES[command] in said.err
+    assert len([line for line in said.err.splitlines() if line and line[0] not in " u"]) == 1, said.err
+    assert (lock.read_text(), entries(lock), aliases()) == before
+
+
+def aliases() -> dict[tuple[str, str], str]:
+    found = {(name, alias): Registry().version(name, alias) for name in ("iris", "linear") for alias in ROLES}
+    return {key: version.number for key, version in found.items() if version is not None}
 
 
 def test_a_champion_that_is_gone_stays_served(lock: Path, told: list[str]) -> None:
