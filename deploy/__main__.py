@@ -137,6 +137,15 @@ def _add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     score.add_argument("--delimiter", help="of a CSV file, or tab (default: found in its header)")
     score.add_argument("--encoding", default="utf-8", help="of a CSV file (default: utf-8)")
     score.add_argument("--jobs", type=jobs, default=0, help="processes that score (default: one a core)")
+    score.add_argument(
+        "--engine",
+        choices=("local", "spark"),
+        default="local",
+        help="spark: on a cluster of Spark, from and to any of its file systems; the output is a folder",
+    )
+    score.add_argument(
+        "--master", metavar="URL", help="of Spark, such as spark://host:7077 (default: this machine)"
+    )
     score.add_argument("--overwrite", action="store_true", help="replace an output that exists")
     score.set_defaults(run=run_score, execute=execute)
 
@@ -517,8 +526,19 @@ def run_score(options: argparse.Namespace) -> int:
         "asked": Asked(columns, options.probabilities, options.threshold),
         "delimiter": "\t" if options.delimiter in {"tab", "\\t"} else options.delimiter,
         "encoding": options.encoding,
-        "jobs": options.jobs or len(os.sched_getaffinity(0)),
         "overwrite": options.overwrite,
+    }
+    if options.engine == "spark":
+        if options.query or options.key or options.jobs:
+            print("--query, --key and --jobs are for --engine local", file=sys.stderr)
+            return 2
+        job["master"] = options.master
+        return explained(lambda: command.run_on_spark(options.model, options.table, options.output, job))
+    if options.master:
+        print("--master is for --engine spark", file=sys.stderr)
+        return 2
+    job |= {
+        "jobs": options.jobs or len(os.sched_getaffinity(0)),
         "query": options.query,
         "key": options.key,
         "progress": True,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 REQUIREMENTS = Path("requirements")
 WIDEST = "dev"
-NARROWER = ("training", "boosting", "serving", "loadtests")
+NARROWER = ("training", "boosting", "serving", "loadtests", "spark", "examples")
 """Compiled with the pins of the widest group, so that a server has the versions that were tested."""
 APART = ("frameworks",)
 """Installed in environments of their own, with pins of their own."""

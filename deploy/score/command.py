@@ -44,6 +44,26 @@ def run(
     return 0
 
 
+def run_on_spark(model: str, table: str, output: str, options: Mapping[str, Any]) -> int:
+    """Score a table on Spark; exit codes as of `run`.
+
+    Parameters
+    ----------
+    options
+        The rest of a `SparkJob`.
+    """
+    from deploy.score.spark import SparkJob, score_on_spark, session
+
+    # Spark is asked for first: a model may take long to come.
+    with session(model, options["master"]) as spark, _named(model) as artifact:
+        found = score_on_spark(spark, table, output, SparkJob(artifact, **options))
+        said = f"{found.output}: {found.rows:,} rows"
+        if found.refused:
+            said += f"; {found.refused:,} were refused, with reasons in {found.refused_folder}"
+        print(said)
+    return 0
+
+
 def _outcomes(table: Place, output: Place, job: Job) -> Iterator[Outcome]:
     if isinstance(table, Path) and table.is_dir():
         yield from score_folder(table, output, job)

@@ -17,10 +17,14 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from artifact.kinds.cell import listed
 from deploy.score.errors import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from artifact.signature import Signature
+    from deploy.score.rows import Asked
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".parquet": "parquet", ".pq": "parquet",
            ".jsonl": "jsonl", ".ndjson": "jsonl"}  # fmt: skip
@@ -39,6 +43,26 @@ def format_of(path: Path) -> str:
     if found is None or (found == "parquet" and path.suffix == ".gz"):
         raise TableError(f"{path}: expected a name that ends in {', '.join(FORMATS)}, with or without .gz")
     return found
+
+
+def check_asked(asked: Asked, signature: Signature) -> None:
+    """Refuse what a model of this kind does not give."""
+    if asked.threshold is not None and signature.task != "binary":
+        raise TableError(f"--threshold is for a binary model; this one does a {signature.task} task")
+    if asked.probabilities and not signature.classes:
+        raise TableError("--probabilities is for a model with classes; this one predicts numbers")
+
+
+def check_columns(table: str, names: Sequence[str], signature: Signature, asked: Asked) -> None:
+    """Refuse a table without the columns that the model needs, or those that are to be kept."""
+    absent = [
+        column.name for column in signature.columns if column.name not in names and column.missing == "refuse"
+    ]
+    if absent:
+        raise TableError(f"{table} lacks {listed(absent)}, which the model needs; it has {listed(names)}")
+    unknown = [name for name in asked.columns or () if name not in names]
+    if unknown:
+        raise TableError(f"{table} has no column {unknown[0]!r}; it has {listed(names)}")
 
 
 @dataclass
@@ -159,7 +183,7 @@ def _csv(path: Path, wanted: Sequence[str], delimiter: str | None, encoding: str
     text = head.decode(encoding, errors="replace").removeprefix("\ufeff")
     if not text.strip():
         raise TableError(f"{path} is empty; expected a header and rows")
-    found = delimiter or _delimiter(text, wanted)
+    found = delimiter or delimiter_of(text, wanted)
     names = next(csv.reader(io.StringIO(text), delimiter=found))
     check_names(names, str(path))
     place = [0]
@@ -202,7 +226,7 @@ def _csv(path: Path, wanted: Sequence[str], delimiter: str | None, encoding: str
     return source
 
 
-def _delimiter(text: str, wanted: Sequence[str]) -> str:
+def delimiter_of(text: str, wanted: Sequence[str]) -> str:
     """The one that finds most of the model's columns in the header, a comma before others."""
     line = text.splitlines()[0] if text.splitlines() else ""
 

@@ -24,11 +24,19 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from artifact import atomic, manifest
-from artifact.kinds.cell import listed
 from artifact.program import Model
 from deploy.score.chunk import of_lines, of_table, record_of, refused_line
 from deploy.score.errors import ScoringError, TableError
-from deploy.score.files import CHUNK_ROWS, FORMATS, UNREADABLE, FileOutput, format_of, open_source
+from deploy.score.files import (
+    CHUNK_ROWS,
+    FORMATS,
+    UNREADABLE,
+    FileOutput,
+    check_asked,
+    check_columns,
+    format_of,
+    open_source,
+)
 from deploy.score.progress import Progress
 from deploy.score.rows import Asked
 
@@ -194,6 +202,7 @@ def score_table(
         try:
             if whole is None:
                 rows, found = _score_all(source, parts, str(job.artifact.path), job)
+                rows += len(source.ragged)
                 refused = _assemble(source, parts, target, job.artifact, run=run, rows=rows)
             else:  # it was killed behind the commit
                 rows, found = whole, len(list(parts.glob("*.part")))
@@ -247,24 +256,9 @@ def _check(source: Source, table: Place, target: FileOutput | TableOutput, outpu
         isinstance(output, Path) and isinstance(table, Path) and output.resolve() == table.resolve()
     ):
         raise TableError(f"{target.shown} is the table itself; name another one")
-    if asked.threshold is not None and signature.task != "binary":
-        raise TableError(f"--threshold is for a binary model; this one does a {signature.task} task")
-    if asked.probabilities and not signature.classes:
-        raise TableError("--probabilities is for a model with classes; this one predicts numbers")
-    if source.names is None:
-        return
-    absent = [
-        column.name
-        for column in signature.columns
-        if column.name not in source.names and column.missing == "refuse"
-    ]
-    if absent:
-        raise TableError(
-            f"{source.name} lacks {listed(absent)}, which the model needs; it has {listed(source.names)}"
-        )
-    unknown = [name for name in asked.columns or () if name not in source.names]
-    if unknown:
-        raise TableError(f"{source.name} has no column {unknown[0]!r}; it has {listed(source.names)}")
+    check_asked(asked, signature)
+    if source.names is not None:
+        check_columns(source.name, source.names, signature, asked)
 
 
 def _state(source: Source, job: Job) -> dict[str, Any]:

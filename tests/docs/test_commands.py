@@ -41,6 +41,7 @@ INSTALLS = "changes the environment of this checkout"
 
 SCORES = "tests/deploy/test_score.py scores tables of its own"
 SCORES_SQL = "tests/deploy/test_score_sql.py scores tables of databases of its own"
+SPARK = "tests/deploy/test_score_spark.py runs it on a cluster of its own"
 NOT_RUN = {
     "make check": TESTS,
     "make test": TESTS,
@@ -60,6 +61,8 @@ NOT_RUN = {
     "'postgresql://me:$PGPASSWORD@db/shop?table=scored_loans'": SCORES_SQL,
     ".venv/bin/python -m deploy score credit 'sqlite:///shop.db' scored.parquet "
     "--query 'select * from loans where decided is null' --key id": SCORES_SQL,
+    ".venv/bin/python -m deploy score credit s3a://shop/loans s3a://shop/scored "
+    "--engine spark --master spark://spark:7077": SPARK,
     "make serve": SERVES,
     "make mlflow": SERVES,
     "bentoml serve": SERVES,

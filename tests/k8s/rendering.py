@@ -26,6 +26,7 @@ NEEDS = {
     "live-quality": ["mlflow"],
     "mlflow-auth": ["mlflow"],
     "retraining": ["mlflow"],
+    "score": ["mlflow"],
     "tuning": ["mlflow"],
 }
 """Components that stand on another."""

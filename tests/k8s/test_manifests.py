@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from deploy import __main__ as deploy
 from serving.access.rights import OPEN, needed
 from serving.settings import PREFIX, Settings
 from tests.k8s.rendering import (
@@ -467,6 +469,28 @@ def test_tuning_shares_one_study(objects: dict[str, list[Object]]) -> None:
         for job in (run, one(found, "Job", "okamochi-tuning-workers"))
     ]
     assert reads[0] == reads[1]
+
+
+def test_scoring_goes_on_where_a_pod_was_and_its_command_is_one(objects: dict[str, list[Object]]) -> None:
+    """What is done is on the volume of the output, and the command's options exist."""
+    found = objects["components/score"]
+    job = one(found, "Job", "okamochi-score")
+    (container,) = pod_template(job)["spec"]["containers"]
+    (settings,) = (
+        each["data"]
+        for each in of_kind(found, "ConfigMap")
+        if each["metadata"]["name"] == container["envFrom"][0]["configMapRef"]["name"]
+    )
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == "tables")
+    assert settings["TABLE"].startswith(mount["mountPath"] + "/")
+    assert settings["OUTPUT"].startswith(mount["mountPath"] + "/")
+    words = [re.sub(r"\$\((\w+)\)", lambda name: settings[name[1]], word) for word in container["args"]]
+    assert words[:3] == ["python", "-m", "deploy"]
+    parser = argparse.ArgumentParser()
+    deploy.add_commands(parser.add_subparsers())
+    options = parser.parse_args(words[3:])
+    assert (options.table, options.output, options.jobs) == ("/tables/in.parquet", "/tables/out.parquet", 1)
+    assert job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2]
 
 
 def test_as_many_workers_load_as_the_master_waits_for(objects: dict[str, list[Object]]) -> None:
