@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from serving.grpc.place import Place
     from serving.http.routes import Live
     from serving.observe.traces import Tracer
+    from serving.scoring.repository import Repository
     from serving.settings import Settings
 
 logger = logging.getLogger("bentoml.okamochi")
@@ -38,7 +39,15 @@ class Server:
         The same as the gateway's.
     """
 
-    def __init__(self, live: Live, settings: Settings, place: Place, tracer: Tracer | None) -> None:
+    def __init__(
+        self,
+        live: Live,
+        settings: Settings,
+        place: Place,
+        tracer: Tracer | None,
+        store: Repository | None = None,
+    ) -> None:
+        self._store = store
         self._live = live
         self._settings = settings
         self._place = place
@@ -52,7 +61,7 @@ class Server:
         self._ending = ending = asyncio.Event()
         self._server = server = grpc.aio.server(options=self._options())
         reflection = Reflection(ending)
-        inference = InferenceService(self._live, self._settings, self._tracer)
+        inference = InferenceService(self._live, self._settings, self._tracer, self._store)
         server.add_generic_rpc_handlers((inference.handlers(), *reflection.handlers()))
         health_pb2_grpc.add_HealthServicer_to_server(Health(self._live, ending), server)
         address = self._place.address

@@ -22,7 +22,7 @@ from serving.observe import metrics
 from serving.observe.logs import RequestLog
 from serving.observe.supervised import Pool
 from serving.protocols import LARGE_BODY_BYTES, Reply, data_plane
-from serving.protocols.oip import ROOT, OpenInference
+from serving.protocols.oip import ROOT, OpenInference, repository
 from serving.protocols.oip.request import HEADER_LENGTH
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from serving.http.routes import Live, Routes
     from serving.observe.traces import Tracer
     from serving.protocols import Endpoint
+    from serving.scoring.repository import Repository
     from serving.settings import Settings
 
 PAGES = OpenInference.name
@@ -49,10 +50,15 @@ class InferenceService:
     ----------
     live
         The same as the gateway's.
+    store
+        The models that could be served; None where the server does not look.
     """
 
-    def __init__(self, live: Live, settings: Settings, tracer: Tracer | None) -> None:
+    def __init__(
+        self, live: Live, settings: Settings, tracer: Tracer | None, store: Repository | None = None
+    ) -> None:
         self._live = live
+        self._repository = store
         self._settings = settings
         self._observe = metrics.Observer("grpc")
         self._log = RequestLog("grpc", settings.log_sample, tracer)
@@ -64,7 +70,7 @@ class InferenceService:
         found = {name: self._page_method(name) for name in _PAGE_METHODS}
         methods = {
             name: grpc.unary_unary_rpc_method_handler(method)
-            for name, method in (found | {"ModelInfer": self.infer}).items()
+            for name, method in (found | {"ModelInfer": self.infer, "RepositoryIndex": self.index}).items()
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
@@ -125,6 +131,18 @@ class InferenceService:
             left=None,
         )
 
+    def _known(self) -> Repository:
+        """The models that could be served.
+
+        Raises
+        ------
+        Problem
+            403.
+        """
+        if self._repository is None:
+            raise Problem(403, "OKAMOCHI_WATCH_S=0: this server does not change its models while it runs.")
+        return self._repository
+
     async def _run(self, large: bool, work: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function, in a thread if it may take long."""
         if large:
@@ -181,6 +199,29 @@ class InferenceService:
             return response.SerializeToString()  # type: ignore[no-any-return]
 
         return answer
+
+    async def index(self, data: bytes, context: Any) -> bytes:
+        """`RepositoryIndex`, as `POST /v2/repository/index`."""
+        call = Call()
+        request_class, response_class = METHODS["RepositoryIndex"]
+        response = response_class()
+        try:
+            call.read(context)
+            request = _parsed(request_class, data, call)
+            call.admit("POST", repository.INDEX, self._live.routes.catalog.default)
+            store = self._known()
+            body = b'{"ready":true}' if request.ready else b"{}"
+            reply = await self._run(True, repository.answer, store, repository.INDEX, body)
+            for each in _decode(reply.body):
+                response.models.add(**each)
+        except Problem as problem:
+            reply = self._oip.refuse(call.named(problem))
+        except Exception as error:  # noqa: BLE001 - as in `infer`
+            reply = self._oip.refuse(call.named(server_failed(error)))
+        self._tell("repository", reply, call)
+        if call.problem is not None:
+            await _abort(context, call, reply)
+        return response.SerializeToString()  # type: ignore[no-any-return]
 
     def _tell(self, name: str, reply: Reply, call: Call, endpoint: Endpoint | None = None) -> None:
         """Count, audit and log an answered call."""

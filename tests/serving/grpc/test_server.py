@@ -99,6 +99,16 @@ def test_the_server_and_its_models_describe_themselves(client: Any) -> None:
     assert {"name": "job", "datatype": "BYTES", "shape": ["-1"]} in about["inputs"]
 
 
+def test_the_index_of_the_repository_is_that_of_http(client: Any, served: Served) -> None:
+    """Each version with its state; `ready` leaves out those that are not."""
+    index = client.get_model_repository_index().models
+    over_http = httpx.post(f"{served.server.url}/v2/repository/index").json()
+
+    found = [{name: getattr(each, name) for name in ("name", "version", "state", "reason")} for each in index]
+    assert found == over_http
+    assert {each["name"] for each in found} == {"iris", "breast_cancer", "loans"}
+
+
 def test_metadata_has_the_parameters_of_http(served: Served) -> None:
     """The classes, in their order."""
     with served.channel() as channel:
