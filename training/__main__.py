@@ -399,7 +399,7 @@ def live(chosen: argparse.Namespace) -> int:
 
 
 def forget(chosen: argparse.Namespace) -> int:
-    """`forget [NAME] --column COLUMN --value VALUE... [--log FOLDER|URL] [--dry-run]`."""
+    """`forget [NAME] --column COLUMN --value VALUE... [--log FOLDER|URL] [--models] [--dry-run]`."""
     from training.decide.live_log import sealing_keys
     from training.erasure.forget import as_json, as_text
     from training.erasure.forget import forget as erase
@@ -424,7 +424,7 @@ def forget(chosen: argparse.Namespace) -> int:
         hash_key=os.environ.get("OKAMOCHI_HASH_KEY", "").strip(),
         sealing=sealing_keys(),
     )
-    found = erase(target, person, dry=chosen.dry_run)
+    found = erase(target, person, dry=chosen.dry_run, models=chosen.models)
     print(as_json(found, dry=chosen.dry_run) if chosen.json else as_text(found, person, dry=chosen.dry_run))
     return FAILED if found.problems else DONE
 

@@ -87,6 +87,21 @@ def forget_options(parser: argparse.ArgumentParser) -> None:
         help="the prediction log (default: OKAMOCHI_PREDICTION_LOG, as the server has it)",
     )
     parser.add_argument("--dry-run", action="store_true", help="count the rows and remove nothing")
+    in_models = parser.add_mutually_exclusive_group()
+    in_models.add_argument(
+        "--models",
+        action="store_const",
+        const="remove",
+        default="ask",
+        help="replace versions of models that have rows of the person by ones without these rows",
+    )
+    in_models.add_argument(
+        "--keep-models",
+        dest="models",
+        action="store_const",
+        const="keep",
+        help="do not look into models",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for a program to read")
 
 

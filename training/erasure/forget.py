@@ -6,7 +6,7 @@ import json
 import tarfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from artifact.sealing import UnknownKeyError
 from training.decide.live_log import POSTGRES
@@ -20,14 +20,21 @@ if TYPE_CHECKING:
 
 MAX_COLUMNS = 20  # named in a message
 NOT_SEARCHED = (
-    "Not searched: the tables that models are trained from, MLflow's runs and artifacts (golden rows, input "
-    "examples, reports), backups elsewhere, and rows hashed with another key. Rows that a server answers "
-    "from now on are logged again."
+    "Not searched: the tables that models are trained from, the reports of MLflow's runs, backups elsewhere, "
+    "rows hashed with another key, and, where models do not read the column, rows in models of a person who "
+    "is not in the log. Rows that a server answers from now on are logged again."
 )
+Models = Literal["ask", "remove", "keep"]
 
 
-def forget(target: str, person: Person, *, dry: bool = False) -> Found:
-    """Remove a person from a log, and count what the backups of this checkout hold.
+def forget(target: str, person: Person, *, dry: bool = False, models: Models = "ask") -> Found:
+    """Remove a person from a log and from models, and count what the backups of this checkout hold.
+
+    Parameters
+    ----------
+    models
+        What happens with versions of models that have rows of the person: they are replaced (`remove`) or
+        left unsearched (`keep`). `ask` refuses: the rows in the log tell which rows of a model are theirs.
 
     Raises
     ------
@@ -39,6 +46,19 @@ def forget(target: str, person: Person, *, dry: bool = False) -> Found:
     """
     found = _erase(target, person, dry=True)
     _check(found, target, person)
+    held, own, replaced = [], found.own, []
+    if models != "keep":
+        from training.erasure.models import as_lines, look, remove  # MLflow, which takes a second
+
+        held = look(person, own)
+        registered = [each for each in held if each.version is not None]
+        if registered and models == "ask" and not dry:
+            raise ErasureError(
+                "nothing was removed, since versions of models have rows of this person (--models removes "
+                "them too, --keep-models leaves them):\n" + "\n".join(as_lines(registered))
+            )
+        if registered and not dry:
+            replaced = remove(registered, person, own)
     if not dry:
         try:
             found = _erase(target, person, dry=False)
@@ -47,6 +67,7 @@ def forget(target: str, person: Person, *, dry: bool = False) -> Found:
                 f"{error.filename or target} cannot be changed: {error.strerror}; some rows may have been "
                 "removed already. Run this again once it can be changed."
             ) from error
+    found.models_held, found.replaced = held, replaced
     _look_into_backups(state_folder() / "backups", person, found)
     return found
 
@@ -121,6 +142,8 @@ def as_json(found: Found, *, dry: bool) -> str:
             "feedback": sum(place.feedback for place in found.places),
             "places": [asdict(place) for place in found.places],
             "kept": [asdict(place) for place in found.kept],
+            "models": [{"name": each.name, "rows": each.rows} for each in found.models_held],
+            "replaced": found.replaced,
             "problems": found.problems,
         },
         indent=1,
@@ -148,9 +171,32 @@ def as_text(found: Found, person: Person, *, dry: bool) -> str:
             "Still there, in copies that this command does not change (delete them, or make new ones):",
         ]
         lines += [_line(place) for place in found.kept]
+    if found.models_held:
+        lines += [
+            "",
+            "In models (golden rows, and background rows of explanations):",
+            *_of_models(found, dry=dry),
+        ]
     if found.problems:
         lines += ["", *found.problems]
     return "\n".join([*lines, "", NOT_SEARCHED])
+
+
+def _of_models(found: Found, *, dry: bool) -> list[str]:
+    from training.erasure.models import as_lines
+
+    lines = as_lines(found.models_held)
+    if dry:
+        return [*lines, "--models replaces registered versions by ones without these rows."]
+    lines += found.replaced
+    if found.replaced:
+        lines.append("`mlflow gc` removes the files of deleted versions from MLflow's store.")
+    if any(each.version is None for each in found.models_held):
+        lines.append(
+            "Copies in BentoML's store stay: `python -m deploy bundle` (or `follow`) brings the new "
+            "versions, then `bentoml models delete TAG` removes a copy."
+        )
+    return lines
 
 
 def _line(place: Place) -> str:

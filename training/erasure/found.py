@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from artifact.sealing import DamagedError, opened
 
 if TYPE_CHECKING:
+    from training.erasure.models import Held
     from training.erasure.person import Person
+
+MAX_OWN = 10_000
 
 
 @dataclass
@@ -51,6 +54,12 @@ class Found:
         The models that made the rows.
     damaged
         How many rows could not be opened, by the reason.
+    own
+        Cells by column of the person's rows, at most `MAX_OWN`.
+    models_held
+        Versions of models, and copies of them, that have rows of the person.
+    replaced
+        What became of these versions, a sentence each.
     """
 
     places: list[Place] = field(default_factory=list)
@@ -62,6 +71,9 @@ class Found:
     columns: Counter[str] = field(default_factory=Counter)
     models: set[str] = field(default_factory=set)
     damaged: Counter[str] = field(default_factory=Counter)
+    own: list[dict[str, Any]] = field(default_factory=list)
+    models_held: list[Held] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
 
     def is_persons(self, person: Person, said: dict[str, Any]) -> bool:
         """Count a row, and return whether it is the person's.
@@ -92,6 +104,8 @@ class Found:
         self.with_column += 1
         cell = columns[person.column]
         if person.has(cell):
+            if len(self.own) < MAX_OWN:
+                self.own.append(columns)
             return True
         self.hidden += person.may_be_hidden(cell)
         return False

@@ -26,6 +26,7 @@ from training.registry.records import (
     MAX_NOTE,
     MAX_PARAM,
     MAX_TAG,
+    SIGNATURE,
     SOURCE,
     RegistryError,
     Version,
@@ -202,6 +203,31 @@ class Registry:
                 model_id=model_id,
             )
             return _version(created)
+
+    def replace(self, version: Version, artifact: Artifact) -> Version:
+        """Register another artifact with a version's run, tags and aliases, and delete that version.
+
+        The signature is not taken over. Its files stay in the store until `mlflow gc`.
+        """
+        with self._attempt("read the model's version"):
+            old = self._client.get_model_version(version.name, version.number)
+            aliases = self._client.get_registered_model(version.name).aliases
+        fresh = self.register(
+            artifact,
+            version.run_id,
+            tags={key: value for key, value in version.tags.items() if key != SIGNATURE},
+            metrics={},
+            description=old.description or "",
+            about="",
+        )
+        for alias, number in aliases.items():
+            if str(number) == version.number:
+                self.set_alias(version.name, alias, fresh)
+        with self._attempt("delete the model's version"):
+            self._client.delete_model_version(version.name, version.number)
+            if old.model_id:
+                self._client.delete_logged_model(old.model_id)
+        return fresh
 
     def names(self) -> list[str]:
         """The use cases that have a registered version."""
