@@ -130,8 +130,8 @@ def greeting(port: int, mlflow_port: int, *, followed: bool) -> Iterator[str]:
     except urllib.error.HTTPError as error:
         with error:
             yield (
-                f"\nReady: {at}. It needs a key, since OKAMOCHI_KEYS is set. For an example here, set "
-                f"{CLIENT_KEY} to one with the roles predict and observe."
+                f"\nReady: {at}, with its console at {at}/console. It needs a key, since OKAMOCHI_KEYS is "
+                f"set. For an example here, set {CLIENT_KEY} to one with the roles predict and observe."
             )
         return
     names = ", ".join(model["name"] for model in models)
@@ -140,7 +140,7 @@ def greeting(port: int, mlflow_port: int, *, followed: bool) -> Iterator[str]:
         path = "/predict" if number == 0 else f"/models/{model['name']}/predict"
         yield f"\n{curl(at + path, model['example'])}"
     hint = "" if mlflow_port == 5001 else f" MLFLOW_PORT={mlflow_port}"
-    yield f"\nThe routes: {at}/docs   The experiments: make mlflow{hint}, then http://{HOST}:{mlflow_port}"
+    yield f"\nThe console: {at}/console   The routes: {at}/docs   The experiments: make mlflow{hint}, then http://{HOST}:{mlflow_port}"
     if followed:
         yield "A new champion is served without a restart (FOLLOW=0: it is not)."
     yield "Ctrl-C stops the server."

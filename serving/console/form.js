@@ -4,6 +4,7 @@ import { el } from "/console/dom.js";
 import * as format from "/console/format.js";
 
 const MAX_OPTIONS = 12; // a longer list of categories can be typed into
+const MAX_SUGGESTED = 1000; // more would make the page slow
 let made = 0;
 
 function hintOf(column) {
@@ -32,7 +33,7 @@ function controlOf(column, id, described) {
   if (column.kind === "category") {
     const list = `${id}-list`;
     return [el("input", { ...common, type: "text", list, spellcheck: "false" }),
-      el("datalist", { id: list }, column.categories.map(category => el("option", { value: category })))];
+      el("datalist", { id: list }, column.categories.slice(0, MAX_SUGGESTED).map(category => el("option", { value: category })))];
   }
   if (column.kind === "date") return el("input", { ...common, type: column.time ? "text" : "date" });
   if (column.kind === "text") return el("textarea", { ...common, rows: 2 });
@@ -61,6 +62,7 @@ function fieldOf(column) {
     input.value = input.type === "date" ? text.slice(0, 10) : text;
     tell("");
   }
+  const typed = () => input.value;
   function get() {
     const text = input.value;
     if (text.trim() === "") return null;
@@ -68,7 +70,7 @@ function fieldOf(column) {
     const value = Number(text);
     return Number.isFinite(value) ? value : text; // the server says what is wrong with a text
   }
-  return { node, input, tell, set, get };
+  return { node, input, tell, set, get, typed };
 }
 
 export function rowForm(columns, onRow) {
@@ -112,6 +114,9 @@ export function rowForm(columns, onRow) {
     tell(first && body.errors.length === 1 ? "" : text);
     first?.input.focus();
   }
+  // What stands in the fields, for the form of the version that comes next.
+  const typed = () => new Map([...fields].map(([name, field]) => [name, field.typed()]));
+  const restore = texts => texts.forEach((text, name) => fields.get(name)?.set(text));
   fill();
-  return { node: form, refuse };
+  return { node: form, refuse, typed, restore };
 }

@@ -18,7 +18,8 @@ function panel(title, ...children) {
 
 // ---- ask
 
-function asking(about) {
+// `before` is what the page of the version before had: a row that is half typed outlives a swap.
+function asking(about, before) {
   const result = el("div", { class: "result", "aria-live": "polite", role: "region", "aria-label": "Answer", tabindex: 0 },
     el("p", { class: "muted" }, "The answer will stand here. The form has an example: the median or the most frequent value of each column."));
   const route = `/models/${about.name}`;
@@ -50,8 +51,14 @@ function asking(about) {
     why.replaceChildren(explained.ok ? explanation(explained.body.explanations[0]) :
       el("p", { class: "muted" }, `No explanation: ${reason(explained)}`));
   });
-  return el("section", { class: "panel ask" }, el("h2", {}, "Ask about one row"),
-    el("div", { class: "two" }, form.node, result));
+  if (before) {
+    form.restore(before.typed);
+    result.replaceChildren(...before.answer);
+  }
+  return {
+    node: el("section", { class: "panel ask" }, el("h2", {}, "Ask about one row"), el("div", { class: "two" }, form.node, result)),
+    kept: () => ({ typed: form.typed(), answer: [...result.childNodes] }),
+  };
 }
 
 // A model that takes tensors: a request of /v2 as it is sent.
@@ -68,7 +75,7 @@ function askingTensors(about) {
     const reply = await ask(`/v2/models/${about.name}/infer`, body);
     result.textContent = JSON.stringify(reply.body, null, 1);
   });
-  return el("section", { class: "panel ask" }, el("h2", {}, "Ask with tensors"), el("div", { class: "two" }, form, result));
+  return { node: el("section", { class: "panel ask" }, el("h2", {}, "Ask with tensors"), el("div", { class: "two" }, form, result)), kept: () => null };
 }
 
 // ---- versions side by side
@@ -106,7 +113,8 @@ function versionWords(figures, version) {
 
 // ---- the page
 
-function pageOf(about) {
+function pageOf(about, before) {
+  const question = about.task === "tensors" ? askingTensors(about) : asking(about, before);
   const charts = traffic();
   const table = versionTable(about);
   const driftWords = el("p"), driftBars = el("div"), qualityWords = el("p"), qualityMore = el("p", { class: "muted" });
@@ -123,7 +131,7 @@ function pageOf(about) {
     el("div", { class: "head" }, el("h1", { tabindex: -1 }, about.name), el("span", { class: "badge" }, `version ${about.version}`), el("span", { class: "badge role" }, "champion")),
     el("p", { class: "muted about" }, `${about.target ? `Predicts ${about.target}: ${what}. ` : ""}${about.algorithm || "Model"}, ${about.runtime === "onnx" ? "runs in onnxruntime" : `runs in a process of its own${about.runtime_reason ? `: ${about.runtime_reason}` : ""}`}.`),
     refused,
-    about.task === "tensors" ? askingTensors(about) : asking(about),
+    question.node,
     figuresPanel,
     panel(about.beside.length ? "Champion beside the others" : "Version", table.node),
     el("div", { class: "two" }, driftPanel, qualityPanel),
@@ -183,7 +191,7 @@ function pageOf(about) {
     for (const each of needing) each.replaceChildren(each.firstChild, el("p", { class: "muted" }, words));
     events({ events: [] });
   }
-  return { node, update, without };
+  return { node, update, without, kept: question.kept };
 }
 
 export function modelPage(name, renew) {
@@ -203,7 +211,7 @@ export function modelPage(name, renew) {
       return;
     }
     about = reply.body;
-    page = pageOf(about);
+    page = pageOf(about, page?.kept());
     node.replaceChildren(page.node);
   }
 

@@ -334,7 +334,7 @@ def test_the_edge_has_tls_and_publishes_no_metrics(objects: dict[str, list[Objec
     assert [each["sectionName"] for each in route["parentRefs"]] == ["https"]
     (rule,) = route["rules"]
     prefixes = [each["path"]["value"] for each in rule["matches"]]
-    for private in ("/metrics", "/docs", "/openapi.json", "/livez", "/readyz", "/"):
+    for private in ("/metrics", "/docs", "/console", "/openapi.json", "/livez", "/readyz", "/"):
         assert not any(private == prefix or private.startswith(f"{prefix}/") for prefix in prefixes)
     (redirect,) = one(found, "HTTPRoute", "okamochi-redirect")["spec"]["rules"]
     assert redirect["filters"][0]["requestRedirect"]["scheme"] == "https"

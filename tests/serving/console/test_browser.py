@@ -5,6 +5,7 @@ Each test fails as well if the page logs an error, breaks its content security p
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
@@ -19,6 +20,7 @@ from tests.serving.console import scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Browser, Page
 
@@ -41,6 +43,8 @@ EXPECTED_REFUSALS = ("401", "403", "404", "422", "503")
 class Kept(NamedTuple):
     server: Server
     secrets: dict[str, str]
+    lock: Path
+    newer: str  # a line of models.lock with another version of linear
 
     def post(self, path: str, body: Any) -> httpx.Response:
         headers = {"X-API-Key": self.secrets["all"]}
@@ -49,7 +53,7 @@ class Kept(NamedTuple):
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
-    """Two workers, five models, of which the forest is refused; a shadow and a canary."""
+    """Two workers, six models, of which the forest is refused; a shadow and a canary."""
     folder = tmp_path_factory.mktemp("console")
     work = folder / "work"
     iris = artifacts.iris(folder / "iris").path
@@ -61,10 +65,14 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
             "iris": (iris, "12"),
             "breast_cancer": (cancer, "2"),
             "linear": (artifacts.linear(folder / "linear").path, "1"),
+            "quiet": (scene.quiet(folder / "quiet").path, "1"),
             "forest": (artifacts.breast_cancer(folder / "forest", trees=2).path, "7"),
         },
     )
-    lines = store(work, [("iris", iris, "13"), ("breast_cancer", cancer, "4")])
+    linear = artifacts.linear(folder / "linear2", slope=3).path
+    *lines, newer = store(
+        work, [("iris", iris, "13"), ("breast_cancer", cancer, "4"), ("linear", linear, "2")]
+    )
     lock = work / "models.lock"
     lock.write_text(f"{lock.read_text()}{lines[0]} shadow\n{lines[1]} canary=20\n")
     (damaged,) = (work / "bentoml" / "models" / "okamochi-forest").rglob(ONNX)
@@ -73,7 +81,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
     keys.write(folder / "keys.json", [key for _, key in made.values()])
     settings = {"OKAMOCHI_WORKERS": "2", "OKAMOCHI_KEYS": str(folder / "keys.json")}
     with bento_server(work, settings=settings, ready="/livez") as server:
-        yield Kept(server, {name: secret for name, (secret, _) in made.items()})
+        yield Kept(server, {name: secret for name, (secret, _) in made.items()}, lock, newer)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +134,7 @@ def is_narrow(page: Page) -> bool:
 
 def test_the_overview_shows_what_is_live_and_what_is_refused_and_why(open_page: Open) -> None:
     page = open_page()
-    expect(page.locator("article.model")).to_have_count(4)
+    expect(page.locator("article.model")).to_have_count(5)
     iris = model_card(page, "iris")
     expect(iris).to_contain_text("version 12")
     expect(iris).to_contain_text("Shadow, version 13")
@@ -140,10 +148,10 @@ def test_the_overview_shows_what_is_live_and_what_is_refused_and_why(open_page: 
 
 def test_a_model_without_traffic_says_so(open_page: Open) -> None:
     page = open_page()
-    linear = model_card(page, "linear")
-    expect(linear.locator(".big")).to_have_text(["\N{EN DASH}"] * 3)
-    expect(linear.locator(".empty").first).to_have_text("No requests yet")
-    expect(linear).to_contain_text("No outcomes yet")
+    quiet = model_card(page, "quiet")
+    expect(quiet.locator(".big")).to_have_text(["\N{EN DASH}"] * 3)
+    expect(quiet.locator(".empty").first).to_have_text("No requests yet")
+    expect(quiet).to_contain_text("No outcomes yet")
     text = page.locator("main").inner_text()
     for nonsense in ("NaN", "undefined", "null", "Infinity"):
         assert nonsense not in text
@@ -303,7 +311,7 @@ CONTRAST = """() => {
 def test_the_console_can_be_used_by_keyboard_alone(open_page: Open) -> None:
     """From the overview to an answer and back; the focus can be seen wherever it is."""
     page = open_page()
-    expect(page.locator("article.model")).to_have_count(4)
+    expect(page.locator("article.model")).to_have_count(5)
     tab_to(page, "iris")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("iris")
@@ -342,6 +350,31 @@ def test_a_version_beside_the_champion_and_what_changed_are_shown(open_page: Ope
     expect(page.locator(".timeline")).to_contain_text("Version 2 was trained")
 
 
+def test_a_new_version_goes_live_under_a_row_that_is_half_typed(open_page: Open, kept: Kept) -> None:
+    page = open_page("/console/linear")
+    expect(page.locator(".head .badge").first).to_have_text("version 1")
+    page.get_by_label("x", exact=True).fill("7")
+    before = kept.lock.read_text()
+    lines = [kept.newer if line.startswith("linear ") else line for line in before.splitlines()]
+    kept.lock.write_text("\n".join(lines) + "\n")
+    try:
+        expect(page.locator(".head .badge").first).to_have_text("version 2")
+        expect(page.get_by_label("x", exact=True)).to_have_value("7")
+        expect(page.locator(".timeline")).to_contain_text("Version 2 is champion")
+        expect(page.locator(".timeline")).to_contain_text("Version 1 is champion no more")
+    finally:
+        kept.lock.write_text(before)
+    until_both_workers_serve(kept, "1")
+
+
+def until_both_workers_serve(kept: Kept, version: str) -> None:
+    """Each request has a connection of its own, which either worker takes."""
+    end = time.monotonic() + WAIT_MS / 1000
+    while {kept.post("/models/linear/predict", {"x": 1}).json()["version"] for _ in range(20)} != {version}:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
 # ---- keys
 
 
@@ -352,9 +385,9 @@ def test_without_a_key_the_page_asks_for_one_and_keeps_it_for_the_tab(open_page:
     expect(page.get_by_role("alert")).to_have_text("This key is unknown.")
     page.get_by_label("Key", exact=True).fill(kept.secrets["all"])
     page.keyboard.press("Enter")
-    expect(page.locator("article.model")).to_have_count(4)
+    expect(page.locator("article.model")).to_have_count(5)
     page.reload()
-    expect(page.locator("article.model")).to_have_count(4)
+    expect(page.locator("article.model")).to_have_count(5)
     assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
     assert kept.secrets["all"] not in page.content()
     other = page.context.new_page()

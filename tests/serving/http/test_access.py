@@ -170,6 +170,8 @@ ROUTES = [
     ("GET", "/docs", b""),
     ("GET", "/openapi.json", b""),
     ("GET", "/models", b""),
+    ("GET", "/console/state.json", b""),
+    ("GET", "/console/models/iris", b""),
     ("HEAD", "/models/iris", b""),
     ("GET", "/v2", b""),
     ("GET", "/ping", b""),

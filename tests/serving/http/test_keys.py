@@ -178,7 +178,11 @@ def test_probes_need_no_key_and_all_else_does(kept: Kept) -> None:
     for path in ("/livez", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready"):
         assert kept.get(path).status_code == 200
         assert kept.get(path, "wrong").status_code == 200
-    for path in ("/metrics", "/docs", "/openapi.json", "/models", "/v2", "/", "/docs.json", "/nowhere"):
+    for path in ("/console", "/console/iris", "/console/nobody", "/console/console.js"):
+        assert kept.get(path).status_code == 200
+        assert kept.get(path, "wrong").text == kept.get(path).text
+    about_all = ("/metrics", "/docs", "/openapi.json", "/models", "/", "/docs.json", "/console/state.json")
+    for path in (*about_all, "/v2", "/nowhere"):
         reply = kept.get(path)
         assert reply.status_code == 401
         assert reply.headers["www-authenticate"] == 'Bearer realm="okamochi"'
