@@ -17,6 +17,7 @@ from serving.protocols.json_body import decode
 from serving.protocols.mlflow import csv_table, usual
 from serving.protocols.mlflow.frames import FORMS, MAX_HINTS, check_names, from_columns, rows_of_form
 from serving.protocols.options import OPTIONS, Query, probabilities_of, threshold_of, with_options
+from serving.protocols.orientations import frame_of
 from serving.protocols.wording import described, keys, one_of
 from serving.scoring.batcher import packer
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 JSON = b"application/json"
 CSV = "text/csv"
+OF_FRAMES = {"features": "instances", "records": "dataframe_records", "columns": "inputs"}
+"""The form that reads a data frame of `orientations`."""
 ERROR_CODES = {
     400: "BAD_REQUEST",
     404: "ENDPOINT_NOT_FOUND",
@@ -124,6 +127,9 @@ def parse(body: bytes, model: LiveModel) -> Query:
     """
     # MLflow's own client writes NaN for a missing cell.
     request = decode(body, literals=True)
+    frame = frame_of(request, model, (*FORMS, "params"))
+    if frame is not None:
+        request = {OF_FRAMES[frame.form]: frame.rows}
     forms = [form for form in FORMS if form in request] if isinstance(request, dict) else []
     if len(forms) != 1:
         got = described(request) if not isinstance(request, dict) else keys(forms) or "none of them"

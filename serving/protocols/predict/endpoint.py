@@ -31,6 +31,7 @@ from serving.protocols.options import (
     threshold_of,
     with_options,
 )
+from serving.protocols.orientations import frame_of
 from serving.protocols.predict import picture
 from serving.protocols.predict.explanation import explanations
 from serving.protocols.predict.unusual import warned
@@ -196,6 +197,9 @@ def parse(body: bytes, model: LiveModel, *, explain: bool = False) -> Query:
         400 for a body that is not JSON, 413 for too many rows, 422 for rows that the signature refuses.
     """
     request = decode(body)
+    frame = frame_of(request, model, FORMS)
+    if frame is not None:
+        request = {frame.form: frame.rows}
     if not isinstance(request, dict):
         raise Problem(422, f"Expected a JSON object with one of {one_of(FORMS)}, got {described(request)}.")
     signature = model.signature

@@ -216,7 +216,6 @@ def cases(made: dict[str, Made]) -> Iterator[Case]:  # noqa: PLR0915 - a list
     yield case("no form", {"features": rows})
     yield case("predict's own form", {"records": records})
     yield case("null", "null")
-    yield case("a list", rows)
     yield case("a number", "5")
     yield case("a text", '"dataframe_split"')
     yield case("an empty object", "{}")
@@ -322,6 +321,9 @@ LOAN_JSON = json.dumps(LOAN)
 FEW = {"age": 30, "job": "cook", "since": "2020-01-01"}
 CUT = {"columns": [*FEW, "city"], "data": [list(FEW.values()), [*FEW.values(), "Ulm"]]}
 DIFFERENCES: list[tuple[str, str, str, int, int]] = [
+    ("without a key around it", "loans", json.dumps([FEW]), 400, 200),
+    ("without a key around it", "loans", json.dumps([list(LOAN.values())]), 400, 200),
+    ("without a key around it", "linear", json.dumps({"x": {"0": 5, "1": 6}}), 400, 200),
     ("by position", "loans", json.dumps({"dataframe_split": {"data": [list(LOAN.values())]}}), 400, 200),
     ("by position", "loans", json.dumps({"instances": [list(LOAN.values())]}), 400, 200),
     ("by position", "loans", json.dumps({"inputs": [list(LOAN.values())] * 2}), 400, 200),
