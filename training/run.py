@@ -34,7 +34,7 @@ from training.registry.mlflow_registry import Registry
 from training.registry.place import state_folder
 from training.registry.records import CHALLENGER, CHAMPION, RegistryError, TrialRun
 from training.search.choice import best_trial
-from training.search.clock import FINISH_S
+from training.search.clock import MIN_FIT_FRACTION, finish_s_by
 from training.search.last_fit import fit_last, plan_of
 from training.search.search import fit, search
 from training.search.search import tune as work_on_study
@@ -261,7 +261,7 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
         )
     facts = facts_of(job, made)
 
-    job.progress.stage("exporting and checking", FINISH_S)
+    job.progress.stage("exporting and checking", finish_s_by(result.trials, result.layout, result.fold_rows))
     shutil.rmtree(job.folder, ignore_errors=True)
     exported = export(
         pipeline,
@@ -313,9 +313,12 @@ def _fitted(
     job: Job, signature: Signature, result: SearchResult, matrix: NDArray[np.float64]
 ) -> tuple[Any, Trial]:
     """The winner, fitted on all training rows, or on as many as fit into the time; and what it became."""
-    left_s = job.deadline.left_s - FINISH_S if job.deadline.set else None
+    finish_s = finish_s_by(result.trials, result.layout, result.fold_rows)
+    left_s = None
+    if job.deadline.set:
+        left_s = max(job.deadline.left_s - finish_s, job.deadline.left_s * MIN_FIT_FRACTION)
     plan = plan_of(result, len(matrix), left_s=left_s)
-    job.progress.stage("fitting the best", plan.seconds + FINISH_S)
+    job.progress.stage("fitting the best", plan.seconds + finish_s)
     for line in plan.told():
         job.progress.say(f"          {line}")
     labels = job.test.table.target[~job.test.rows]

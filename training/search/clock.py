@@ -10,15 +10,19 @@ import numpy as np
 from training.families.catalog import family
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from training.families.layout import Layout
     from training.search.trial import Trial
 
 FINISH_S = 12.0
-"""What follows the last fits: test rows, export and its check, pictures, MLflow, gate."""
+"""What follows the last fits on an idle machine: test rows, export, pictures, MLflow, gate."""
+GAUGE, MAX_BUSY = "boosting", 4.0
+"""The family, tried on every table, whose folds tell how many times slower a machine is than an idle one."""
 MAX_RESERVE = 0.5
 """Of a search's time at most this fraction is kept for what follows it."""
+MIN_FIT_FRACTION = 1 / 3
+"""The last fits have at least this fraction of what is left, or a busy machine would learn from few rows."""
 MEMBERS = 2.0
 """An ensemble's last fits take about so many times the best candidate's."""
 
@@ -38,6 +42,17 @@ def seconds_by(
     return lambda rows: scale * known(rows)
 
 
+def finish_s_by(trials: Sequence[Trial], layout: Layout, fold_rows: int) -> float:
+    """What follows the last fits takes on this machine, as busy as it was during the search."""
+    known = family(GAUGE).fit_seconds
+    slower = [
+        each.fold_seconds / known(each.params, layout, fold_rows)
+        for each in trials
+        if each.family == GAUGE and np.isfinite(each.fold_seconds)
+    ]
+    return FINISH_S * float(np.clip(np.median(slower or [1.0]), 1.0, MAX_BUSY))
+
+
 class SearchTime:
     """The time that a search has; none is counted where `timeout_s` is None.
 
@@ -50,20 +65,23 @@ class SearchTime:
     def __init__(self, timeout_s: float | None, layout: Layout, fold_rows: int, last_rows: int) -> None:
         self.timeout_s, self.layout, self.fold_rows, self.last_rows = timeout_s, layout, fold_rows, last_rows
         self.started = time.monotonic()
-        self.reserve_s = 0.0 if timeout_s is None else self._reserve(0.0)
-        self.trials: list[float] = []
+        self.trials: list[Trial] = []
+        self.fit_s = 0.0
 
-    def _reserve(self, fit_s: float) -> float:
-        if not self.last_rows:
+    @property
+    def reserve_s(self) -> float:
+        """The seconds that are kept for what follows the search."""
+        if not self.last_rows or self.timeout_s is None:
             return 0.0
-        return min(MAX_RESERVE * (self.timeout_s or 0.0), FINISH_S + MEMBERS * fit_s)
+        finish_s = finish_s_by(self.trials, self.layout, self.fold_rows)
+        return min(MAX_RESERVE * self.timeout_s, finish_s + MEMBERS * self.fit_s)
 
     def finished(self, trial: Trial, *, best: bool) -> None:
         """Learn how long a trial takes, and from the best so far how long its last fit does."""
-        self.trials.append(trial.seconds)
+        self.trials.append(trial)
         if best and self.timeout_s is not None:
             fit = seconds_by(trial.family, trial.params, self.layout, self.fold_rows, trial.fold_seconds)
-            self.reserve_s = self._reserve(fit(self.last_rows))
+            self.fit_s = fit(self.last_rows)
 
     @property
     def over(self) -> bool:
@@ -78,4 +96,7 @@ class SearchTime:
         if self.timeout_s is None:
             return False
         spent = time.monotonic() - self.started
-        return spent + float(np.median(self.trials or [0.0])) > self.timeout_s - self.reserve_s
+        return (
+            spent + float(np.median([each.seconds for each in self.trials] or [0.0]))
+            > self.timeout_s - self.reserve_s
+        )

@@ -13,7 +13,7 @@ from training.families.ensemble import ENSEMBLE
 from training.families.layout import layout_of
 from training.families.scores import scores_of
 from training.search import last_fit
-from training.search.clock import FINISH_S, SearchTime
+from training.search.clock import FINISH_S, SearchTime, finish_s_by
 from training.search.last_fit import SIDE_BY_SIDE, fit_last, plan_of
 from training.search.search import SearchResult, fit
 from training.search.spec import SearchSpec
@@ -132,6 +132,24 @@ def test_every_class_is_learnt_where_few_rows_fit_into_the_time(task):
     spec = replace(SPEC, task=task)
     model, _ = fit_last(plan, result, made.matrix, labels, made.signature, spec)
     assert len(model.classes_) == len(made.signature.classes)
+
+
+def test_what_follows_the_fits_takes_longer_on_a_busy_machine():
+    """Boosting is the gauge: its folds are compared with its own figure, and one that failed says nothing."""
+    result = result_of({"boosting": 1.0}, rows=10_000)
+    known = next(each for each in FAMILIES if each.name == "boosting").fit_seconds
+    idle = known(result.best.params, result.layout, result.fold_rows)
+
+    def finish_s(*taken):
+        trials = [replace(result.best, fold_seconds=each) for each in taken]
+        return finish_s_by(trials, result.layout, result.fold_rows)
+
+    assert finish_s() == finish_s(idle / 3) == finish_s(float("nan")) == FINISH_S
+    assert finish_s(2 * idle, float("nan")) == pytest.approx(2 * FINISH_S)
+    assert finish_s(50 * idle) == 4 * FINISH_S
+    clock = SearchTime(300.0, result.layout, result.fold_rows, 100_000)
+    clock.finished(replace(result.best, fold_seconds=3 * idle), best=False)
+    assert clock.reserve_s == pytest.approx(3 * FINISH_S)
 
 
 def test_a_search_keeps_back_the_time_of_what_follows_it():
