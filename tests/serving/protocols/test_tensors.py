@@ -553,3 +553,12 @@ def test_a_version_beside_the_champion_answers_only_with_the_same_tensors(models
     assert same == ""
     assert other == "its tensors differ from the champion's in names, datatypes or shapes"
     assert "has no scores that a shadow's could be compared with" in shadow
+
+
+def test_the_console_describes_a_model_of_tensors(gateway: Gateway, models: Catalog) -> None:
+    """It has no columns to make a form of, so the page gets a request of `/v2` as its example."""
+    for name in models.live:
+        about = asyncio.run(ask(gateway, "GET", f"/console/models/{name}"))
+        assert about.status == 200, about.body
+        assert (about.json()["task"], about.json()["columns"]) == ("tensors", [])
+        assert (about.json()["interval"], about.json()["explains"]) == (None, False)
