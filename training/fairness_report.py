@@ -76,7 +76,8 @@ def write_fairness_page(title: str, target: str, found: Sequence[Fairness], rows
     intro = (
         f"<p>Does the model treat groups of people alike? {rows:,} people of known outcome are compared "
         f"by {_listed(columns)}. The thin line at the end of each bar is the range in which the true figure "
-        "lies with 95 % certainty: few people, long line.</p>"
+        "lies with 95 % certainty: few people, long line. An upright line shows zero where a figure "
+        "may be above or below it.</p>"
         f"<p>Groups of fewer than {MIN_GROUP_ROWS} people are shown in grey and not compared. A difference "
         "says that there is something to look at; whether it is unjust, only a person who knows the matter "
         "can say.</p>"
@@ -126,8 +127,8 @@ def _question(rate: str, target: str, each: Fairness) -> str:
     answer = f"{target} = {each.answer}"
     return {
         SELECTION: f"how often the model answers {answer}:",
-        TPR: f"how often the model answers {answer} where it is so:",
-        FPR: f"how often the model answers {answer} where it is not so:",
+        TPR: f"how often the model answers {answer} where that is right:",
+        FPR: f"how often the model answers {answer} where that is wrong:",
         CALIBRATION: f"how much more often {answer} comes true than the model's probability says:",
         PREDICTION: f"the mean of the predicted {target}:",
         ERROR: f"how much larger {target} is than predicted, on the mean:",
@@ -145,11 +146,16 @@ def _figure(value: float, rate: str) -> str:
 def _part(each: Fairness, target: str) -> str:
     rates = list(each.groups[0].rates)
     pictures = "".join(
-        f"<h3>{escape(_question(rate, target, each).rstrip(':').capitalize())}</h3>{_bars(each.groups, rate)}"
+        f"<h3>{escape(_heading(_question(rate, target, each)))}</h3>{_bars(each.groups, rate)}"
         for rate in rates
     )
     answer = "" if each.answer is None else f" <small>{escape(target)} = {escape(str(each.answer))}</small>"
     return f"<section><h2>By {escape(each.title)}{answer}</h2>{pictures}</section>"
+
+
+def _heading(question: str) -> str:
+    """A question as a heading; only its first letter changes, since names of columns are as they are."""
+    return question[0].upper() + question[1:].rstrip(":")
 
 
 def _bars(groups: Sequence[Group], rate: str) -> str:
@@ -172,11 +178,12 @@ def _bars(groups: Sequence[Group], rate: str) -> str:
         if np.isfinite(found.low) and np.isfinite(found.high):
             left, width = at(found.low), at(found.high) - at(found.low)
             line = f'<u style="left:{left:.1f}%;width:{width:.1f}%"></u>'
+        zero = f'<s style="left:{at(0.0):.1f}%"></s>' if low < 0 else ""  # else the bars begin there
         kind = "bar" if group.judged else "bar few"
         name = escape(", ".join(group.levels))
         rows.append(
             f'<tr><th title="{name}">{name}<small>{group.rows:,} people</small></th><td class="{kind}"><span>'
-            f'<i style="left:{start:.1f}%;width:{end - start:.1f}%"></i>{line}</span></td>'
+            f'<i style="left:{start:.1f}%;width:{end - start:.1f}%"></i>{zero}{line}</span></td>'
             f'<td class="figure">{_figure(found.value, rate)}</td></tr>'
         )
     more = f"<p>and {len(groups) - MAX_GROUPS} more groups</p>" if len(groups) > MAX_GROUPS else ""
@@ -208,6 +215,7 @@ th{width:34%;text-align:left;font-weight:400;padding:3px 10px 3px 0;overflow:hid
 th small{display:block;color:var(--soft);font-size:11px}
 td.bar span{display:block;position:relative;height:16px;background:var(--paper)}
 td.bar i{position:absolute;top:2px;height:12px;background:var(--c0);border-radius:1px}
+td.bar s{position:absolute;top:-4px;height:24px;width:1px;background:var(--soft)}
 td.bar u{position:absolute;top:7px;height:2px;background:var(--ink)}
 td.few i{background:var(--soft);opacity:.5}
 td.figure{width:16%;text-align:right;font-variant-numeric:tabular-nums}

@@ -38,6 +38,9 @@ def test_the_page_says_what_stands_out_and_shows_every_group(tmp_path: Path) -> 
     for group in ("north", "south", "west", "&lt;women&gt;, north", "m, west"):
         assert f'title="{group}"' in page
     assert "http" not in page, "it loads nothing from elsewhere"
+    assert "<h3>How often the model answers paid = True</h3>" in page, "names are written as they are"
+    calibration = page.split("probability says</h3>")[1].split("</table>")[0]
+    assert calibration.count("<s ") == calibration.count("<tr>"), "a difference has a line at zero"
 
 
 def test_a_page_without_a_difference_says_so(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from html import escape
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,10 +14,12 @@ if TYPE_CHECKING:
 
 SVG = b"image/svg+xml"
 MAX_BARS = 12
-WIDTH, LEFT, RIGHT = 780, 270, 90  # pixels; the bars lie between the margins
+WIDTH, LEFT, RIGHT = 780, 270, 100  # pixels; the bars lie between the margins
 LINE = 26
 TOP = 72
 MAX_CHARACTERS = 34
+MAX_VALUE = 14  # characters of a value beside the name of its column
+MAX_WRITTEN = 1e8  # from here on a number is written as 1e+08
 
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1b1f24 }
@@ -81,7 +85,7 @@ def of(explanation: Mapping[str, Any], target: str, *, log_odds: bool) -> str:
         lines += [
             f'<text class="name" x="{LEFT - 12}" y="{y + 16}">{escape(_cut(name))}</text>',
             f'<rect class="{kind}" x="{start:.1f}" y="{y + 4}" {size} rx="2"/>',
-            f'<text x="{end + 6:.1f}" y="{y + 16}">{contribution:+.3g}</text>',
+            f'<text x="{end + 6:.1f}" y="{y + 16}">{_number(contribution, 3, "+")}</text>',
         ]
     near = abs(x(score) - x(base)) < 130  # two labels would meet
     lines += [
@@ -107,13 +111,13 @@ def _named(contribution: Mapping[str, Any]) -> str:
     if "value" not in contribution:
         return name
     value = contribution["value"]
-    shown = "missing" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-    room = MAX_CHARACTERS - 3 - min(len(shown), 14)
-    return f"{_cut(name, room)} = {_cut(shown, 14)}"
+    shown = "missing" if value is None else _number(value, 6) if isinstance(value, float) else str(value)
+    shown = _cut(shown, MAX_VALUE)
+    return f"{_cut(name, MAX_CHARACTERS - 3 - _width(shown))} = {shown}"
 
 
 def _told(bars: Sequence[tuple[str, float]]) -> str:
-    return "; ".join(f"{name}: {contribution:+.3g}" for name, contribution in bars)
+    return "; ".join(f"{name}: {_number(contribution, 3, '+')}" for name, contribution in bars)
 
 
 def _label(x: float, y: float, text: str) -> str:
@@ -125,11 +129,28 @@ def _plain(value: Any) -> str:
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
 
 
-def _number(value: float) -> str:
-    return f"{value:.4g}"
+def _number(value: float, digits: int = 4, sign: str = "") -> str:
+    """A number of so many digits; a larger one has all of its digits, as a person writes it."""
+    if 10**digits <= abs(value) < MAX_WRITTEN:
+        return f"{value:{sign},.0f}"
+    return f"{value:{sign}.{digits}g}"
 
 
-def _cut(text: str, most: int = MAX_CHARACTERS) -> str:
-    """A text as one line of characters that XML can hold."""
+def _width(text: str) -> float:
+    """The width of a text in characters of the usual width."""
+    return sum(map(_width_of, text))
+
+
+def _width_of(character: str) -> float:
+    if east_asian_width(character) in ("W", "F"):
+        return 2.0
+    return 1.6 if character in "WMmw@%" else 1.25 if character.isupper() else 1.0
+
+
+def _cut(text: str, most: float = MAX_CHARACTERS) -> str:
+    """A text as one line of characters that XML can hold, which is no wider than there is room."""
     line = "".join(c if c.isprintable() else " " for c in text)
-    return line if len(line) <= most else line[: most - 1] + "…"
+    if _width(line) <= most:
+        return line
+    ends = accumulate(map(_width_of, line))
+    return line[: sum(end <= most - 1 for end in ends)] + "…"

@@ -316,6 +316,39 @@ def test_what_a_client_sends_cannot_break_the_picture() -> None:
     assert not [node for node in root.iter() if node.tag.endswith("script")]
 
 
+def test_wide_names_and_large_numbers_stay_inside_the_picture() -> None:
+    """A Chinese character is as wide as two letters; a number has all of its digits while there is room."""
+    from serving.protocols.predict import picture
+
+    names = ["\u5ba2" * 60, "W" * 60, "a" * 60, "\u5ba2\u6237"]
+    values = ["\u672a" * 30, 1_234_567.9, None, 0.25]
+    contributions = [
+        {"column": name, "value": value, "contribution": (-1) ** i * 2_345_678.9}
+        for i, (name, value) in enumerate(zip(names, values, strict=True))
+    ]
+    drawn = picture.of(
+        {
+            "prediction": 13_000_000.5,
+            "score": 13_000_000.5,
+            "base": 10_000_000.5,
+            "error": 0.0,
+            "method": "exact",
+            "contributions": contributions,
+        },
+        "price",
+        log_odds=False,
+    )
+    shown = [node for node in xml_of(drawn).iter() if node.get("class") == "name"]
+    assert len(shown) == 4
+    for node in shown:
+        wide = sum(2 if ord(c) > 0x2E80 else 1.6 if c == "W" else 1 for c in node.text)
+        assert wide <= 35, node.text  # the left margin has room for 36 letters
+    assert shown[3].text == "\u5ba2\u6237 = 0.25"
+    words = " ".join(xml_of(drawn).itertext())
+    for number in ("price: 13,000,000", "base 10,000,000", "+2,345,679", "= 1,234,568"):
+        assert number in words
+
+
 # ---- the Open Inference Protocol
 
 
