@@ -50,7 +50,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # untyped
         if model is not None:
             ready = not (model.batcher.failed or self._ending.is_set())
             return Status.SERVING if ready else Status.NOT_SERVING
-        if service in catalog.refused or service in catalog.held:
+        if catalog.not_served(service) or service in catalog.held:
             return Status.NOT_SERVING
         return Status.SERVICE_UNKNOWN
 

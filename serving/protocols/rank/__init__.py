@@ -54,7 +54,7 @@ class Rank:
         if path != _route_of(name, version):
             return ""
         name = name or catalog.default
-        return name if name in catalog.refused else ""
+        return name if catalog.not_served(name) else ""
 
     def not_found(self, path: str, catalog: Catalog) -> Problem | None:
         """404 for a model that does not rank, and for an unknown version of one that does."""
