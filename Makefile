@@ -123,6 +123,11 @@ bench: ## compare with other ways to serve the same models (QUICK=1: under three
 	@$(environment) dev --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
+.PHONY: bench-score
+bench-score: ## measure deploy score on 1 and 10 million rows (ARGS=MODEL: a folder or tag of a model of numbers)
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m benchmarks.score $(ARGS)
+
 .PHONY: faults
 faults: ## test a running server under faults at full size; figures in reports/faults.json
 	@$(environment) dev --rebuild-for "$(PYTHON)"
