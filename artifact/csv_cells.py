@@ -73,4 +73,5 @@ _CELLS: dict[str, Callable[[Column, Sequence[str]], list[Any]]] = {
     "category": _categories,
     "date": _dates,
     "text": _texts,
+    "image": _texts,
 }

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from artifact.kinds import category, date, number, raw, text
+from artifact.kinds import category, date, image, number, raw, text
 from artifact.kinds.category import canonical
 from artifact.kinds.cell import BadRows, CellError, Encode, EncodeCell, Errors, Fault, listed, shown
 from artifact.kinds.date import parse_date
@@ -42,6 +42,7 @@ _COLUMNS: dict[str, Callable[[Column], Encode]] = {
     "category": category.encode_column,
     "text": text.encode_column,
     "date": date.encode_column,
+    "image": image.encode_column,
 }
 
 
@@ -58,8 +59,7 @@ class Encoder:
         self._accepted = frozenset(signature.names) | frozenset(signature.ignored)
         self._names = frozenset(signature.names)
         self._encoders: list[tuple[Column, slice, Encode]] = []
-        texts = any(column.kind == "text" for column in signature.columns)
-        plain = not (texts or signature.raw)
+        plain = not signature.raw and all(column.kind in _CELLS for column in signature.columns)
         self._cells = [_CELLS[column.kind](column) for column in signature.columns] if plain else None
         for column, place in zip(signature.columns, signature.places, strict=True):
             encode = raw.encode_column if signature.raw else _COLUMNS[column.kind]

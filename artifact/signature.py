@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-Kind = Literal["number", "category", "text", "date"]
+Kind = Literal["number", "category", "text", "date", "image"]
 Task = Literal["binary", "multiclass", "regression", "scores", "tensors"]
 DatePart = Literal["year", "month", "day", "weekday", "day_of_year", "hour", "minute", "second"]
 TextUnits = Literal["words", "characters"]
+View = Literal["grey", "colour", "gradients", "histogram"]
 Label = bool | int | float | str
+
+VIEW_WIDTHS: dict[View, int] = {"grey": 256, "colour": 192, "gradients": 576, "histogram": 28}
+"""How many features each view of a picture has; `artifact.kinds.image` makes them."""
 
 TIE = 1e-12
 """Scores nearer than this are equal: a forest's votes, added in another order, differ in the last bits."""
@@ -50,6 +54,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         For categories: canonical spellings; a category's code is its index.
     mode
         For categories: the most frequent one. For texts: a made one, of terms that tell the classes apart.
+        For pictures: the mean of the training pictures, small.
     offset
         For numbers: what is taken off each value before the matrix, whose float32 would not tell large values
         apart that lie near each other. The bounds and the median are those of values as sent.
@@ -71,6 +76,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     clock
         For dates: the offset from UTC, such as "+00:00", to which a moment with an
         offset of its own is brought.
+    views
+        For pictures: what is seen of one, in the order of its features; see `artifact.kinds.image`.
     """
 
     name: str
@@ -98,11 +105,19 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     names: dict[str, str] = {}
     latest: str | None = None
     clock: str | None = None
+    views: tuple[View, ...] = ()
 
     @property
     def width(self) -> int:
         """How many columns of the matrix this one becomes."""
-        return {"number": 1, "category": 1, "text": len(self.terms), "date": len(self.parts)}[self.kind]
+        match self.kind:
+            case "text":
+                return len(self.terms)
+            case "date":
+                return len(self.parts)
+            case "image":
+                return sum(VIEW_WIDTHS[view] for view in self.views)
+        return 1
 
     @property
     def feature_names(self) -> list[str]:
@@ -111,6 +126,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return [f"{self.name}: {term}" for term in self.terms]
         if self.kind == "date":
             return [f"{self.name}: {part}" for part in self.parts]
+        if self.kind == "image":
+            return [f"{self.name}: {view} {i}" for view in self.views for i in range(VIEW_WIDTHS[view])]
         return [self.name]
 
     @property
@@ -120,7 +137,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             if self.median is None:
                 return 0.0
             return round(self.median) if self.integer else self.median
-        if self.kind == "category":
+        if self.kind in {"category", "image"}:
             return self.mode
         if self.kind == "text":
             commonest = sorted(range(len(self.terms)), key=lambda i: self.idf[i])[:4]
@@ -222,6 +239,11 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self.tensors is None and all(
             column.kind == "number" and not column.offset and not column.whole for column in self.columns
         )
+
+    @cached_property
+    def pictures(self) -> tuple[str, ...]:
+        """The names of the columns that hold pictures; to decode one takes milliseconds."""
+        return tuple(column.name for column in self.columns if column.kind == "image")
 
     @cached_property
     def combinations(self) -> float:

@@ -246,6 +246,7 @@ def _takes(column: Column) -> str:
         "number": f"{_number(column.minimum)} to {_number(column.maximum)}, median {_number(column.median)}",
         "category": f"{len(column.categories)} categories, most often {table_cell(column.mode or '')}",
         "text": f"text, {len(column.terms):,} terms",
+        "image": f"picture, seen as {', '.join(column.views)}",
         "date": "dates: " + ", ".join(column.parts),
     }[column.kind]
     return told + ("; may be missing" if column.missing == "allow" else "")

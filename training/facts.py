@@ -18,7 +18,7 @@ from training.metrics.metric import metrics
 from training.owner import tags_of_table
 from training.plots import plots
 from training.registry.records import SOURCE, DataInput, TrialRun
-from training.settings import Bundled, Csv, OpenML, Parquet, Sql, Synthetic, UseCase
+from training.settings import Bundled, Csv, Images, OpenML, Parquet, Sql, Synthetic, UseCase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,7 +156,13 @@ def _card(job: Job, made: Trained, figures: Mapping[str, float], baseline: Mappi
 
 def data_of(table: Table) -> DataInput:
     """The table as the data set of a run."""
-    types = {"number": "double", "category": "string", "text": "string", "date": "datetime"}
+    types = {
+        "number": "double",
+        "category": "string",
+        "text": "string",
+        "image": "string",
+        "date": "datetime",
+    }
     return DataInput(
         name=table.use_case.name,
         digest=table.digest,
@@ -170,7 +176,7 @@ def data_of(table: Table) -> DataInput:
 def _source_name(use_case: UseCase) -> str:
     """The source of the table, without passwords and folders."""
     match use_case.source:
-        case Csv(path=path) | Parquet(path=path):
+        case Csv(path=path) | Parquet(path=path) | Images(path=path):
             return Path(path).name
         case OpenML(id=number):
             return f"openml.org/d/{number}"

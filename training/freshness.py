@@ -15,7 +15,18 @@ from training.families.own import roots_of
 from training.registry.mlflow_registry import read_alias
 from training.registry.named import named_now
 from training.registry.records import CHALLENGER, CHAMPION, Version
-from training.settings import REGISTERED, Bundled, Csv, Model, OpenML, Parquet, Sql, Synthetic, UseCase
+from training.settings import (
+    REGISTERED,
+    Bundled,
+    Csv,
+    Images,
+    Model,
+    OpenML,
+    Parquet,
+    Sql,
+    Synthetic,
+    UseCase,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,7 +84,7 @@ def settings_digest(use_case: UseCase) -> str:
         said.pop("targets")
     if use_case.rank is None:
         said.pop("rank")
-    if isinstance(use_case.source, Csv | Parquet):
+    if isinstance(use_case.source, Csv | Parquet | Images):
         said["source"]["path"] = Path(use_case.source.path).name
     if use_case.model is not None and not use_case.model.source.startswith(REGISTERED):
         said["model"] |= {"source": Path(use_case.model.source).name, "sha256": _content(use_case.model)}
@@ -119,6 +130,13 @@ def _data_is(use_case: UseCase, digest: str) -> bool:
         case Csv(path=path) | Parquet(path=path):
             with suppress(OSError):
                 return hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest
+            return False
+        case Images(path=path):
+            from training.tables.pictures import digest_of
+            from training.tables.raw import DataError
+
+            with suppress(OSError, DataError):
+                return digest_of(Path(path), use_case.read) == digest
             return False
         case Sql():
             from training.tables.sources import read_source

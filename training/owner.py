@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.settings import Csv, Parquet, UseCaseError
+from training.settings import Csv, Images, Parquet, UseCaseError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -76,7 +76,7 @@ def _table(target: str, columns: Collection[str], file: str) -> str:
 
 def _file(use_case: UseCase) -> str:
     """The name of the table's file and of its folder, without the rest of the path."""
-    if not isinstance(use_case.source, Csv | Parquet):
+    if not isinstance(use_case.source, Csv | Parquet | Images):
         return ""
     return "/".join(Path(use_case.source.path).parts[-2:])
 

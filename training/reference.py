@@ -26,7 +26,8 @@ def reference(
     -------
     `rows`; `columns`: by name `{"kind", "missing", ...}` with `edges` and `counts` for numbers (deciles; the
     outer bins are open) and each part of a date, `categories` and `counts` for categories, and for text the
-    fraction of rows with each of the commonest terms; `scores`: by class or number, `edges` and
+    fraction of rows with each of the commonest terms, and for pictures the deciles of the mean of their
+    features; `scores`: by class or number, `edges` and
     `counts`.
     """
     columns: dict[str, Any] = {}
@@ -49,6 +50,8 @@ def reference(
         elif column.kind == "date":
             parts = {name: _histogram(part[:, i]) for i, name in enumerate(column.parts)}
             columns[column.name] = {"kind": "date", "parts": parts}
+        elif column.kind == "image":
+            columns[column.name] = {"kind": "image", **_histogram(part.mean(axis=1))}
         else:
             fractions = (part > 0).mean(axis=0) if len(part) else np.zeros(column.width)
             often = np.argsort(-fractions, kind="stable")[:MAX_REFERENCE_TERMS]

@@ -23,7 +23,7 @@ Label = str | bool | int | float
 DecimalMark = Literal[".", ","]
 ThousandsMark = Literal["", ".", ",", " ", "'", "_"]
 DECIMAL_MARKS, THOUSANDS_MARKS = get_args(DecimalMark), get_args(ThousandsMark)
-KindSetting = Literal["number", "category", "text", "date", "leave_out"]
+KindSetting = Literal["number", "category", "text", "date", "image", "leave_out"]
 
 _CLASS_METRICS = (
     "accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro", "roc_auc", "average_precision",
@@ -78,7 +78,7 @@ class UseCaseError(Exception):
 class Bundled(Struct, frozen=True, tag="bundled", tag_field="kind", forbid_unknown_fields=True):
     """A data set that ships with scikit-learn."""
 
-    name: Literal["breast_cancer", "iris", "wine", "digits", "diabetes"]
+    name: Literal["breast_cancer", "iris", "wine", "digits", "digit_pictures", "diabetes"]
 
 
 class Synthetic(Struct, frozen=True, tag="synthetic", tag_field="kind", forbid_unknown_fields=True):
@@ -100,6 +100,12 @@ class Parquet(Struct, frozen=True, tag="parquet", tag_field="kind", forbid_unkno
     path: str
 
 
+class Images(Struct, frozen=True, tag="images", tag_field="kind", forbid_unknown_fields=True):
+    """Pictures: a folder with a folder for each class, or a delimited file with a column of their paths."""
+
+    path: str
+
+
 class OpenML(Struct, frozen=True, tag="openml", tag_field="kind", forbid_unknown_fields=True):
     """A data set of openml.org by its number, kept in `OKAMOCHI_DATA` after the first download."""
 
@@ -113,7 +119,7 @@ class Sql(Struct, frozen=True, tag="sql", tag_field="kind", forbid_unknown_field
     query: str
 
 
-Source = Bundled | Synthetic | Csv | Parquet | OpenML | Sql
+Source = Bundled | Synthetic | Csv | Parquet | Images | OpenML | Sql
 
 
 class Read(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -440,7 +446,7 @@ def _with_targets(settings: dict[str, Any], path: Path) -> dict[str, Any]:
 def _with_absolute_paths(use_case: UseCase, path: Path) -> UseCase:
     """Paths of a use case are relative to its file."""
     source = use_case.source
-    if isinstance(source, Csv | Parquet):
+    if isinstance(source, Csv | Parquet | Images):
         source = msgspec.structs.replace(source, path=_absolute(source.path, path))
     model = use_case.model
     if model is not None:
@@ -471,7 +477,8 @@ _EXAMPLE = {
     "source": ': say where the data is, for example [source] with kind = "csv" and path = "data.csv"',
 }
 _SOURCES: dict[str, type[Struct]] = {
-    "bundled": Bundled, "synthetic": Synthetic, "csv": Csv, "parquet": Parquet, "openml": OpenML, "sql": Sql,
+    "bundled": Bundled, "synthetic": Synthetic, "csv": Csv, "parquet": Parquet, "images": Images,
+    "openml": OpenML, "sql": Sql,
 }  # fmt: skip
 
 

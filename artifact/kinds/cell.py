@@ -22,6 +22,7 @@ Fault = Literal[
     "no_number",
     "no_rows",
     "no_text",
+    "bad_picture",
     "number_too_large",
     "unknown_category",
     "unknown_column",

@@ -17,6 +17,7 @@ function hintOf(column) {
     parts.push(`one of ${format.count(column.categories.length)}`);
   } else if (column.kind === "date") parts.push(column.time ? "such as 2026-05-17T14:30:00" : "a date");
   else if (column.kind === "text") parts.push("text");
+  else if (column.kind === "image") parts.push("a PNG, JPEG or WebP file");
   if (column.kind === "category" && column.unknown === "missing") parts.push("others count as missing");
   if (column.kind === "category" && column.unknown === "pass") parts.push("others are allowed");
   if (column.missing === "allow") parts.push("may be empty");
@@ -37,7 +38,25 @@ function controlOf(column, id, described) {
   }
   if (column.kind === "date") return el("input", { ...common, type: column.time ? "text" : "date" });
   if (column.kind === "text") return el("textarea", { ...common, rows: 2 });
+  if (column.kind === "image") return pictureOf(common);
   return el("input", { ...common, type: "text", inputmode: "decimal", spellcheck: "false" });
+}
+
+// A file is read as soon as it is chosen; the hidden input holds it in base64, as a request has it.
+function pictureOf(common) {
+  const input = el("input", { type: "hidden" });
+  const file = el("input", { ...common, type: "file", accept: "image/png,image/jpeg,image/webp" });
+  file.addEventListener("change", () => {
+    const [chosen] = file.files;
+    if (!chosen) return;
+    const reader = new FileReader();
+    reader.addEventListener("load", () => {
+      input.value = reader.result.slice(reader.result.indexOf(",") + 1);
+      input.dispatchEvent(new Event("input"));
+    });
+    reader.readAsDataURL(chosen);
+  });
+  return [input, file];
 }
 
 function fieldOf(column) {

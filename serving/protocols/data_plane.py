@@ -50,7 +50,7 @@ async def answer(
     Parameters
     ----------
     readers
-        Threads for large bodies.
+        Threads for large bodies, and for pictures, of which few bytes may be many pixels.
     left
         Returns once the client has left; called only if the answer may take long. None where this is
         cancelled then.
@@ -60,7 +60,8 @@ async def answer(
     Problem
         The reason why there is no answer.
     """
-    large = len(body) >= LARGE_BODY_BYTES or bool(head.coding)
+    pictures = bool(endpoint.model.signature.pictures)
+    large = len(body) >= LARGE_BODY_BYTES or bool(head.coding) or pictures
     if large:
         limit = settings.max_body_bytes
         query = await asyncio.get_running_loop().run_in_executor(readers, _read, endpoint, body, head, limit)

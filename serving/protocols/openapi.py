@@ -118,6 +118,12 @@ def cell(column: Column) -> dict[str, Any]:
         } | ({} if missing else {"minLength": 1, "pattern": r"\S"})
     if column.kind == "date":
         return {"type": ["string", *missing], "format": "date", "description": f"such as {column.middle}"}
+    if column.kind == "image":
+        return {
+            "type": ["string", *missing],
+            "contentEncoding": "base64",
+            "description": "the content of a PNG, JPEG or WebP file in base64",
+        }
     return {"type": ["string", *missing]} | ({} if missing else {"minLength": 1, "pattern": r"\S"})
 
 

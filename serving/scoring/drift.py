@@ -126,6 +126,8 @@ def parts_of(signature: Signature, reference: dict[str, Any]) -> list[Part]:
                 there = _numbers(column.name, slice(start + i, start + i + 1), held["parts"][part])
                 found.append(Part(there.name, there.counts, there.code, there.place, alarms=False))
             found.append(_missing(column.name, slice(start, start + 1), held["parts"][column.parts[0]]))
+        elif column.kind == "image":
+            found.append(_level(column.name, slice(start, start + column.width), held))
         elif column.kind == "category":
             found.append(_categories(column.name, slice(start, start + 1), held))
         else:
@@ -153,6 +155,12 @@ def _numbers(name: str, place: slice, held: dict[str, Any]) -> Part:
         return np.where(np.isfinite(values), places, last)
 
     return Part(name, np.array([*held["counts"], held["missing"]]), code, place)
+
+
+def _level(name: str, place: slice, held: dict[str, Any]) -> Part:
+    """Of pictures: the mean of their features."""
+    mean = _numbers(name, place, held)
+    return Part(name, mean.counts, lambda values: mean.code(values.mean(axis=1)[:, None]), place)
 
 
 def _chances(place: slice, held: dict[str, Any]) -> Part:

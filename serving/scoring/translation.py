@@ -48,7 +48,7 @@ def untranslatable(champion: Signature, other: Signature, *, kept: bool) -> str:
     lost = [
         one.name
         for one, two in zip(champion.columns, other.columns, strict=True)
-        if one.kind in ("text", "date") and (other.raw or not _alike(one, two))
+        if one.kind in ("text", "date", "image") and (other.raw or not _alike(one, two))
     ]
     if not lost:
         return ""

@@ -51,7 +51,7 @@ def _inputs(signature: Signature) -> Any:
     return Schema(
         [
             ColSpec(
-                "string" if column.kind == "text" else AnyType(),
+                "string" if column.kind in {"text", "image"} else AnyType(),
                 column.name,
                 required=column.missing == "refuse",
             )

@@ -41,6 +41,7 @@ from training.tables.numbers import (
     read_numbers,
     too_large,
 )
+from training.tables.pictures import pictures_of
 from training.tables.reading import UNDECIDED, LookAt, Reading
 from training.tables.tokens import MissingWords, Tokens, is_a_code_among_codes, marks_of, tokenised
 from training.tables.typed import as_text, beyond_float, canonical_numbers, iso, objects, one_clock, typed
@@ -73,6 +74,8 @@ def clean_column(
 ) -> Cleaned:
     """Make a column uniform, guessing its kind unless `wanted` says it. Raises UnfitColumn."""
     cells = cells.reset_index(drop=True)
+    if wanted == "image":
+        return Cleaned("image", pictures_of(cells))
     cleaned = _clean(cells, name, wanted, reading)
     marks = marks_of(cells, cleaned.cells)
     look_at = (

@@ -150,7 +150,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
     notes = [Note("info", column, text) for column, text in raw.notes]
     frame, renamed = named(raw.frame)
     notes += [Note("warning", *each) for each in renamed]
-    reading = decide_from_cells(frame, raw.reading)
+    reading = decide_from_cells(frame.drop(columns=[*raw.pictures], errors="ignore"), raw.reading)
     check_named_columns(use_case, list(frame.columns))
     if len(frame) < 2:
         raise DataError(f"{_where(use_case)} has {len(frame)} row: there is nothing to learn from.")
@@ -160,7 +160,7 @@ def clean_table(raw: Raw, use_case: UseCase) -> Table:
     positive = _positive(classes, labels, use_case) if task == "binary" else None
     _check_measures(task, use_case)
     features = _feature_names(frame, use_case, notes, unnamed=is_unnamed(raw.frame.columns[0]))
-    found = _Found(notes, list(reading.look_at))
+    found = _Found(notes, list(reading.look_at), pictures=raw.pictures)
     cleaned = _clean_features(frame, features, use_case, reading, found)
     if not cleaned:
         raise DataError(
@@ -430,6 +430,7 @@ class _Found:
 
     notes: list[Note]
     look_at: list[LookAt]
+    pictures: tuple[str, ...] = ()
     shown: dict[str, ShownColumn] = field(default_factory=dict)
 
 
@@ -439,6 +440,10 @@ def _clean_features(
     kept: dict[str, Cleaned] = {}
     ids: dict[str, Cleaned] = {}
     for name in features:
+        if name in found.pictures:
+            kept[name] = Cleaned("image", frame[name])
+            found.shown[name] = show_column(name, frame[name], kept[name])
+            continue
         setting = use_case.kinds.get(name)
         wanted: Kind | None = setting if setting in get_args(Kind) else None  # type: ignore[assignment]
         try:

@@ -18,6 +18,7 @@ from artifact.signature import Signature
 from training.settings import (
     REGISTERED,
     USE_CASES,
+    Images,
     KindSetting,
     Label,
     Model,
@@ -256,7 +257,7 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
         "# sensitive = []  # columns such as sex or age: no features, but the model is compared across them",
         "",
         "[source]",
-        f'kind = "{"parquet" if isinstance(draft.source, Parquet) else "csv"}"',
+        f"kind = {_value(_kind_of(draft.source))}",
         f"path = {_value(path)}",
         "",
         *_read_lines(draft, table),
@@ -276,6 +277,12 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _kind_of(source: object) -> str:
+    if isinstance(source, Images):
+        return "images"
+    return "parquet" if isinstance(source, Parquet) else "csv"
 
 
 def _target_lines(draft: UseCase) -> list[str]:
@@ -466,6 +473,8 @@ def _facts(table: Table, name: str) -> str:
             return f"{cells.min()} to {cells.max()}"
         case "text":
             return f"for example {str(cells.iloc[0])[:40]!r}"
+        case "image":
+            return f"{len(cells):,} pictures"
 
 
 def _key(name: str) -> str:

@@ -27,12 +27,15 @@ class Raw:
         How a text file is written, the keys of `[read]` and `[formats]` in it.
     notes
         What was done to read it, as (column or None, text).
+    pictures
+        The columns whose cells are squares of `artifact.kinds.image`.
     """
 
     frame: pd.DataFrame
     digest: str
     reading: Reading = UNDECIDED
     notes: tuple[tuple[str | None, str], ...] = field(default=())
+    pictures: tuple[str, ...] = ()
 
 
 def first_line(error: BaseException) -> str:

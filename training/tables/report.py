@@ -19,6 +19,8 @@ from training.tables.leaks import column_power, suspicious
 from training.tables.preview import reading_lines
 from training.tables.shown import ShownColumn, not_obvious
 
+MAX_THUMBNAILS = 3
+
 BINS = 24
 TOP_CATEGORIES = 8
 TOP_BARS = 20
@@ -269,6 +271,9 @@ def _card(table: Table, column: Column, classes: list[Any]) -> str:
             picture = _histogram(there.str.count(r"\w+").astype("float64"), target, classes)
             often = sorted(zip(column.idf, column.terms, strict=True))[:6]
             facts = f"words a text; often: {escape(', '.join(term for _, term in often))}"
+        case "image":
+            picture = _thumbnails(there)
+            facts = f"{len(there):,} pictures, seen as {', '.join(column.views)}"
     missing = float(1 - present.mean())
     rule = f", {missing:.1%} missing" if missing else ""
     if column.kind == "category":
@@ -276,6 +281,14 @@ def _card(table: Table, column: Column, classes: list[Any]) -> str:
     return (
         f'<div class="card"><h3 title="{name}">{name}<small>{column.kind}</small></h3>'
         f"{picture}<p>{facts}{rule}</p></div>"
+    )
+
+
+def _thumbnails(cells: "pd.Series[Any]") -> str:
+    """The first pictures; a cell is the base64 of a small PNG file."""
+    return "".join(
+        f'<img alt="" width="64" height="64" src="data:image/png;base64,{escape(str(cell))}">'
+        for cell in cells.head(MAX_THUMBNAILS)
     )
 
 

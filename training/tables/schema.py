@@ -9,10 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from artifact.encode import learn_text
+from artifact.kinds.image import GREY, SIDE, cell_of, content_of, square_of
 from artifact.kinds.text import terms_in, units_of
 from artifact.signature import Column, DatePart, Signature
 from training.tables.data import Table
 from training.tables.float32 import offset_of
+from training.tables.views import best_views
 
 MAX_TEXT_CELLS = 20_000_000  # of the encoded matrix, all text columns together
 MAX_TEXT_TERMS = 2_000  # of one column; artifact.encode allows 5,000, trees crawl there
@@ -58,6 +60,8 @@ def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
                 labels = table.target if table.target.ndim == 1 else np.zeros(table.rows)
                 said = labels[train][values[train].notna().to_numpy()]
                 column = _text(seen, said, common, max_terms=MAX_TEXT_CELLS // (table.rows * texts))
+            case "image":
+                column = _image(seen, table.target[train][values[train].notna().to_numpy()], common)
             case "date":
                 column = _date(seen, common, table.date_formats.get(name, ()))
         columns.append(column)
@@ -69,7 +73,8 @@ def signature_of(table: Table, train: NDArray[np.bool_]) -> Signature:
         positive=table.positive,
         threshold=use_case.threshold if table.task == "binary" else None,
         ignored=table.ignored,
-        sensitive=use_case.sensitive,
+        # No log holds a picture: it would be as large as the rest of the log together.
+        sensitive=(*use_case.sensitive, *(name for name, kind in table.kinds.items() if kind == "image")),
         numbers=(use_case.targets or (use_case.target,)) if table.task == "scores" else (),
     )
 
@@ -153,6 +158,18 @@ def _example(column: Column, seen: "pd.Series[Any]", target: NDArray[Any]) -> st
         if strength > best[0]:
             best = (strength, chosen)
     return (" " if column.units == "words" else "，").join(best[1])
+
+
+def _image(seen: "pd.Series[Any]", target: NDArray[Any], common: dict[str, Any]) -> Column:
+    """The views that tell the target's values apart, and as an example the mean of all pictures, small."""
+    cells = seen.tolist()
+    if target.ndim > 1:
+        target = target[:, 0]
+    views, _ = best_views(cells, target)
+    few = cells[:: max(1, len(cells) // MAX_EXAMPLE_TEXTS)]
+    mean = np.mean([square_of(content_of(cell)).astype(np.float64) for cell in few], axis=0)
+    small = mean.reshape(GREY, SIDE // GREY, GREY, SIDE // GREY, 3).mean(axis=(1, 3))
+    return Column(**common, views=views, mode=cell_of(small.round().astype(np.uint8)))
 
 
 def _words(term: str) -> set[str]:

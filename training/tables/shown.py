@@ -34,6 +34,9 @@ def show_column(
     if column.formats:
         said.append("as " + ", ".join(column.formats))
     said += [became_missing(cells, column), left_out]
+    if column.kind == "image":
+        shown = tuple("" if _is_none(cell) else "(a picture)" for cell in cells.head(rows))
+        return ShownColumn(name, column.kind, "; ".join(filter(None, said)), shown, shown)
     return ShownColumn(
         name,
         column.kind,

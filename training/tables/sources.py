@@ -7,6 +7,7 @@ import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.error import URLError
 
@@ -14,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from artifact.nfc import nfc
-from training.settings import Bundled, Csv, OpenML, Parquet, Sql, Synthetic, UseCase
+from training.settings import Bundled, Csv, Images, OpenML, Parquet, Sql, Synthetic, UseCase
 from training.tables.delimited import read_delimited
 from training.tables.parquet import read_parquet
+from training.tables.pictures import read_pictures, write_digits
 from training.tables.raw import DataError, Raw, first_line
 from training.tables.reading import from_keys
 from training.tables.sql import read_sql
@@ -34,6 +36,12 @@ def read_source(use_case: UseCase) -> Raw:
             return read_delimited(Path(source.path), use_case.read, columns=source.columns, given=given)
         case Parquet():
             frame, digest = read_parquet(Path(source.path))
+        case Images():
+            return read_pictures(Path(source.path), use_case.target, use_case.read, given)
+        case Bundled(name="digit_pictures"):
+            with TemporaryDirectory() as folder:
+                write_digits(Path(folder))
+                return read_pictures(Path(folder), use_case.target, use_case.read, given)
         case Bundled():
             frame = _read_bundled(source.name)
         case Synthetic():
@@ -52,8 +60,10 @@ def read_source(use_case: UseCase) -> Raw:
     return Raw(in_nfc(frame), digest, replace(given, look_at=(*given.look_at, *told)))
 
 
-def source_of(path: Path) -> Csv | Parquet:
-    """A file as a source, by its name or its first bytes."""
+def source_of(path: Path) -> Csv | Parquet | Images:
+    """A file as a source, by its name or its first bytes; a folder is one of pictures."""
+    if path.is_dir():
+        return Images(path=str(path))
     parquet = path.suffix.lower() in {".parquet", ".pq"}
     if not parquet and path.is_file():
         with path.open("rb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from artifact.kinds.image import MEDIA_TYPES
 from serving.protocols import Described
 from serving.protocols.openapi import HEADERS, PROBLEMS, prediction, problem, record, request, schema
 from serving.protocols.predict.unusual import KINDS
@@ -48,6 +49,11 @@ def _operation(verb: str, model: LiveModel, operation: str) -> dict[str, Any]:
     }
     if len(signature.columns) == 1:
         examples["x"] = {"value": {"x": next(iter(signature.example.values()))}}
+    bodies: dict[str, Any] = {
+        "application/json": {"schema": schema(f"{model.name}_request"), "examples": examples}
+    }
+    if signature.pictures and len(signature.columns) == 1:
+        bodies |= {form: {"schema": {"type": "string", "format": "binary"}} for form in MEDIA_TYPES}
     content = {"application/json": {"schema": schema(f"{model.name}_reply")}}
     about = f"Predict {signature.target} with {model.name}, version {model.version}"
     if verb == "explain":
@@ -59,12 +65,7 @@ def _operation(verb: str, model: LiveModel, operation: str) -> dict[str, Any]:
         "operationId": operation,
         "summary": f"{about}.",
         "parameters": HEADERS,
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": schema(f"{model.name}_request"), "examples": examples}
-            },
-        },
+        "requestBody": {"required": True, "content": bodies},
         "responses": {
             "200": {
                 "description": "The predictions, in the order of the rows.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from artifact import calibration
 from artifact.encode import BadRows, CellError, Fault
+from artifact.kinds.image import MEDIA_TYPES
 from artifact.signature import TIE, probabilities
 from serving.errors import Problem, bad_rows
 from serving.ids import PREFIX, SINCE_EPOCH, new_id, next_secret, now
@@ -67,12 +69,14 @@ class PredictEndpoint:
         # The whole reply to one row, except for the id: most replies are one of these.
         self._one = [b'{"prediction":[' + _encode(label) + self._tail for label in signature.classes]
         width = len(signature.columns)
+        if signature.pictures and width == 1:
+            self.content_types = (*self.content_types, *MEDIA_TYPES)
         self._hot = _hot_decoder(rows_of(width)) if signature.numeric else None
         self._rest = _hot_decoder(StandIn)
         self._blocks = Blocks(width, dtype=signature.dtype)
         self._pack = packer(signature.width)
 
-    def read(self, body: bytes, head: Head) -> Query:  # noqa: ARG002 - other protocols look at headers
+    def read(self, body: bytes, head: Head) -> Query:
         """See `Endpoint`."""
         hot = self._hot
         if hot is not None:
@@ -88,7 +92,13 @@ class PredictEndpoint:
             self.model.check_rows(n)
             pack = self._pack  # called as an attribute, Python 3.11 would look it up anew each time
             return Query(pack(rows), n)
-        return parse(body, self.model)
+        return parse(self._in_json(body, head), self.model)
+
+    def _in_json(self, body: bytes, head: Head) -> bytes:
+        """A body that is a picture's file as the request of one row."""
+        if not head.content_type.strip().lower().startswith(b"image/"):
+            return body
+        return b'{"features":[["%s"]]}' % base64.b64encode(body)
 
     def _read_large(self, body: bytes) -> Query:
         found = self._blocks.read(body, self._rest)
@@ -161,7 +171,7 @@ class ExplainEndpoint(PredictEndpoint):
 
     def read(self, body: bytes, head: Head) -> Query:
         """See `Endpoint`."""
-        query = parse(body, self.model, explain=True)
+        query = parse(self._in_json(body, head), self.model, explain=True)
         if not picture.is_wanted(head):
             return query
         if query.n > 1:
