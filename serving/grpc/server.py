@@ -26,8 +26,6 @@ logger = logging.getLogger("bentoml.okamochi")
 
 MAX_STREAMS = 1_024
 """Calls in progress on one connection; further ones wait in the client."""
-IDENTITY_ONLY = 1
-"""No compression is supported: a compressed message may be a thousand times as large as it looks."""
 
 
 class Server:
@@ -90,7 +88,6 @@ class Server:
             ("grpc.max_metadata_size", settings.max_head_bytes),
             ("grpc.absolute_max_metadata_size", settings.max_head_bytes),
             ("grpc.max_concurrent_streams", MAX_STREAMS),
-            ("grpc.compression_enabled_algorithms_bitset", IDENTITY_ONLY),
             ("grpc.server_handshake_timeout_ms", int(1000 * settings.receive_s)),
             ("grpc.keepalive_time_ms", int(1000 * settings.receive_s)),
             ("grpc.http2.max_pings_without_data", 0),
