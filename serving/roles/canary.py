@@ -95,6 +95,8 @@ def reason_to_stop(canary: Seen, champion: Seen, bounds: CanaryBounds) -> str:
             f"{1000 * other:.1f} ms; the bound is {bounds.max_slowdown:g} times"
         )
     n, m = len(canary.scores), len(champion.scores)
+    if min(n, m) < MIN_REQUESTS:
+        return ""
     distance = max(
         ks_distance(canary.scores[:, i], champion.scores[:, i]) for i in range(canary.scores.shape[1])
     )
@@ -228,12 +230,15 @@ class Canary:
 
     def _watched(self, endpoint: Endpoint, side: Side, *, judge: bool) -> Endpoint:
         answer, refuse = endpoint.answer, endpoint.refuse
+        # A ranking's route scores all items, which are not compared with the scores of rows.
+        compared = endpoint.model.signature.outputs == self.model.signature.outputs
 
         def answered(query: Any, scores: Scores, first: int) -> Reply:
             reply = answer(query, scores, first)
             side.requests += 1
             side.seconds.append(scores.ended - scores.began)
-            side.scores.append(scores.values[first].copy())  # a view would keep the whole batch
+            if compared:
+                side.scores.append(scores.values[first].copy())  # a view would keep the whole batch
             if judge and side.requests % JUDGE_EVERY == 0:
                 self._judge()
             return reply

@@ -14,6 +14,7 @@ from artifact.manifest import RANKING, ArtifactError
 from artifact.models_lock import CANARY, Entry
 from artifact.ranking import best, read
 from serving.http.gateway import Gateway
+from serving.roles.canary import Canary
 from serving.scoring import catalog
 from tests.serving import artifacts
 from tests.serving.artifacts import ITEMS
@@ -201,6 +202,11 @@ def test_a_canary_ranks_for_its_callers(tmp_path: Path, found: Made) -> None:
     for version, item in (("1", 103), ("2", 111)):
         answer = rank(gateway, {"user": 8, "k": 1}, f"/models/ratings/versions/{version}/rank")
         assert items(answer) == [item]
+    (canary,) = gateway._roles._states.values()
+    assert isinstance(canary, Canary)
+    canary.share()  # of both routes, whose scores are as many as the items, or one
+    assert {len(scores) for scores in canary.own.scores} == {1}
+    gateway._roles.close()
     opened.close()
 
 
