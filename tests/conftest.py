@@ -48,7 +48,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONG = (
     "tests/end_to_end/", "tests/training/imported/test_corpus.py", "tests/training/imported/test_scores",
-    "tests/training/imported/test_tensors.py", "tests/training/search/", "tests/faults/",
+    "tests/training/imported/test_tensors.py", "tests/training/search/", "tests/faults/", "tests/deploy/",
+    "tests/serving/console/", "tests/serving/grpc/", "tests/examples/",
 )  # fmt: skip
 """Files that take minutes: they begin first, so that no process works alone at the end."""
 
