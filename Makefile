@@ -142,6 +142,11 @@ load: ## load HOST (127.0.0.1:PORT) in a SHAPE with USERS for DURATION, judge by
 		$(if $(PROCESSES),--processes "$(PROCESSES)") \
 		--html "reports/load/$(SHAPE).html" --csv "reports/load/$(SHAPE)" $(ARGS)
 
+.PHONY: clients
+clients: ## write docs/clients.md from the OpenAPI of HOST (127.0.0.1:PORT), a server of breast_cancer
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@exec $(RUN) docs/clients.py "$(or $(HOST),http://127.0.0.1:$(PORT))"
+
 .PHONY: soak
 soak: ## measure whether a server's memory grows in 15 minutes of full load (HOST: a running server on this machine)
 	@$(environment) dev --rebuild-for "$(PYTHON)"

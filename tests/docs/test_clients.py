@@ -1,0 +1,87 @@
+"""docs/clients.md is what its script writes, and its programs get their answers where their tools are."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.bento_server import bento_server, prepare
+from tests.servers import PATIENCE_S
+from tests.serving import artifacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.servers import Server
+
+SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "clients.py"
+TOOLS = {
+    "client.sh": ["bash"],
+    "with_requests.py": [sys.executable],
+    "with_httpx.py": [sys.executable],
+    "client.mjs": ["node"],
+    "client.go": ["go", "run"],
+    "Client.java": ["java"],
+}
+"""By file, what runs it; C# has none here. Java runs a source file only where it has its compiler."""
+
+
+@pytest.fixture(scope="module")
+def clients() -> Any:
+    spec = importlib.util.spec_from_file_location("clients", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    sys.modules["clients"] = found
+    spec.loader.exec_module(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("clients")
+    made = artifacts.breast_cancer(folder / "breast_cancer")
+    prepare(folder / "work", {"breast_cancer": (made.path, "1")})
+    with bento_server(folder / "work") as started:
+        yield started
+
+
+def test_the_page_is_what_the_script_writes(clients: Any, server: Server) -> None:
+    """But for the numbers of the example, which are those of the model."""
+    numbers = re.compile(r"\[\[[^\]]*\]\]")
+    found, expected = SCRIPT.with_suffix(".md").read_text(), clients.page(clients.fetched(server.url))
+    assert numbers.sub("[[]]", found) == numbers.sub("[[]]", expected), "run `make clients`"
+    assert len(numbers.findall(found)) == len(clients.PROGRAMS)
+
+
+def test_each_program_gets_its_answer(clients: Any, server: Server, tmp_path: Path) -> None:
+    ran = []
+    path = f"{os.environ['PATH']}{os.pathsep}/usr/local/go/bin"
+    for program in clients.programs(clients.fetched(server.url), server.url):
+        command = TOOLS.get(program.file, [])
+        tool = shutil.which(command[0], path=path) if command else None
+        if tool is None or (command[0] == "java" and shutil.which("javac") is None):
+            continue
+        file = tmp_path / program.file
+        file.write_text(program.text)
+        done = subprocess.run(
+            [tool, *command[1:], str(file)],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path, "GOCACHE": str(tmp_path / "go"), "GOFLAGS": "-mod=mod"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+        assert done.returncode == 0, (program.title, done.stderr)
+        assert re.search("malignant|benign", done.stdout), (program.title, done.stdout)
+        ran.append(program.title)
+    assert {"curl", "Python, requests", "Python, httpx"} <= set(ran)
