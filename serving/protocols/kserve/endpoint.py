@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact.encode import BadRows
-from artifact.signature import labels, probabilities
+from artifact.signature import probabilities
 from serving.errors import Problem, bad_rows
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.json_body import decode
@@ -84,9 +84,9 @@ class PredictEndpoint:
         stop = first + query.n
         if query.plain:
             return _encode(scores.labels(first, stop))
-        signature, values = self.model.signature, scores.values[first:stop]
         if not query.probabilities:
-            return _encode(labels(signature, values, query.threshold))
+            return _encode(scores.labels(first, stop, query.threshold))
+        signature, values = self.model.signature, scores.shown[first:stop]
         names = [str(label) for label in signature.classes]
         return _encode(
             [dict(zip(names, row, strict=True)) for row in probabilities(signature, values).tolist()]

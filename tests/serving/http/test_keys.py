@@ -145,6 +145,10 @@ def test_probabilities_are_rounded_for_a_key_by_every_route(kept: Kept, made: di
 
     found = said("coarse", "/invocations", {"inputs": names, "params": {"probabilities": True}})
     assert [list(row.values()) for row in found["predictions"]] == chances
+    found = said(
+        "coarse", "/v1/models/iris:predict", {"instances": rows, "parameters": {"probabilities": True}}
+    )
+    assert [list(row.values()) for row in found["predictions"]] == chances
     data: dict[str, Any] = {"name": "x", "datatype": "FP64"}
     tensor = {**data, "shape": [len(rows), 4], "data": np.ravel(rows).tolist()}
     for more in ({}, {"outputs": [{"name": "prediction"}, {"name": "probabilities"}]}):
