@@ -5,6 +5,7 @@ Spark gives rows in no order, and repeats a task whose worker died. What it writ
 
 from __future__ import annotations
 
+import atexit
 import csv
 import io
 import os
@@ -304,9 +305,9 @@ def _bring_our_code(spark: Any) -> None:
             file.writestr(zipfile.ZipInfo(source.relative_to(CHECKOUT).as_posix()), source.read_bytes())
         file.writestr(zipfile.ZipInfo("deploy/__init__.py"), "")
     content = archive.getvalue()
-    path = (
-        Path(tempfile.mkdtemp(prefix="okamochi-spark-")) / f"okamochi-{sha256(content).hexdigest()[:16]}.zip"
-    )
+    folder = Path(tempfile.mkdtemp(prefix="okamochi-spark-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # workers may fetch it at any time until then
+    path = folder / f"okamochi-{sha256(content).hexdigest()[:16]}.zip"
     path.write_bytes(content)
     spark.sparkContext.addPyFile(str(path))
 
