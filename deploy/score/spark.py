@@ -318,7 +318,10 @@ _OPEN: dict[str, Model] = {}
 
 def _model(work: _Work) -> Model:
     if work.digest not in _OPEN:
-        folder = Path(tempfile.mkdtemp(prefix="okamochi-spark-"))
+        from pyspark import SparkFiles
+
+        # Spark removes its own folder when the application ends; a worker is killed without a last word.
+        folder = Path(tempfile.mkdtemp(prefix="okamochi-", dir=SparkFiles.getRootDirectory()))
         with zipfile.ZipFile(io.BytesIO(work.packed.value)) as archive:
             archive.extractall(folder)
         _OPEN[work.digest] = Model(manifest.load(folder))
