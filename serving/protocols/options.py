@@ -53,6 +53,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     within_s: float | None = None
     explain: Explain | None = None
     picture: bool = False  # the explanation as a picture
+    csv: bool = False  # the answer as CSV
     interval: Interval | None = None
     warnings: Warnings | None = None
 

@@ -12,9 +12,9 @@ from artifact import csv_cells
 from artifact.encode import BadRows
 from artifact.signature import probabilities
 from serving.errors import Problem, bad_rows
-from serving.protocols import LARGE_BODY_BYTES, Reply
+from serving.protocols import LARGE_BODY_BYTES, Reply, csv_table
 from serving.protocols.json_body import decode
-from serving.protocols.mlflow import csv_table, usual
+from serving.protocols.mlflow import usual
 from serving.protocols.mlflow.frames import FORMS, MAX_HINTS, check_names, from_columns, rows_of_form
 from serving.protocols.options import OPTIONS, Query, probabilities_of, threshold_of, with_options
 from serving.protocols.orientations import frame_of
@@ -179,7 +179,7 @@ def parse_csv(body: bytes, model: LiveModel) -> Query:
         400 for a body that is not CSV in UTF-8, 413 for too many rows, 422 for rows that the signature
         refuses.
     """
-    header, rows = csv_table.read(body, model.check_rows)
+    header, rows, _ = csv_table.read(body, model.check_rows)
     check_names([name for name in header if name], "in the header", model)
     texts = list(zip(*rows, strict=True)) or [()] * len(header)
     raw = dict(zip(header, texts, strict=True))

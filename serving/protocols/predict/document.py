@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from artifact.kinds.image import MEDIA_TYPES
 from serving.protocols import Described
 from serving.protocols.openapi import HEADERS, PROBLEMS, prediction, problem, record, request, schema
+from serving.protocols.predict.files import CSV, FORM_DATA, PARQUET, csv_of
 from serving.protocols.predict.unusual import KINDS
 from serving.scoring.explain import MAX_ROWS
 
@@ -52,9 +53,21 @@ def _operation(verb: str, model: LiveModel, operation: str) -> dict[str, Any]:
     bodies: dict[str, Any] = {
         "application/json": {"schema": schema(f"{model.name}_request"), "examples": examples}
     }
+    text = {"schema": {"type": "string"}}
+    bodies |= {
+        CSV: {**text, "example": csv_of({name: [cell] for name, cell in signature.example.items()}).decode()},
+        PARQUET: {"schema": {"type": "string", "format": "binary"}},
+        FORM_DATA: {
+            "schema": {
+                "type": "object",
+                "properties": {"file": {"type": "string", "format": "binary"}},
+                "description": "a CSV or Parquet file, and options as fields",
+            }
+        },
+    }
     if signature.pictures and len(signature.columns) == 1:
         bodies |= {form: {"schema": {"type": "string", "format": "binary"}} for form in MEDIA_TYPES}
-    content = {"application/json": {"schema": schema(f"{model.name}_reply")}}
+    content = {"application/json": {"schema": schema(f"{model.name}_reply")}, CSV: text}
     about = f"Predict {signature.target} with {model.name}, version {model.version}"
     if verb == "explain":
         content["image/svg+xml"] = {"schema": {"type": "string"}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,7 +34,7 @@ from serving.protocols.options import (
     with_options,
 )
 from serving.protocols.orientations import frame_of
-from serving.protocols.predict import picture
+from serving.protocols.predict import files, picture
 from serving.protocols.predict.explanation import explanations
 from serving.protocols.predict.unusual import warned
 from serving.protocols.wording import described, one_of
@@ -59,7 +59,7 @@ class PredictEndpoint:
     """`/predict` of one model."""
 
     name: str = "predict"
-    content_types: tuple[str, ...] = ("application/json",)
+    content_types: tuple[str, ...] = ("application/json", *files.MEDIA_TYPES)
 
     def __init__(self, model: LiveModel) -> None:
         self.model = model
@@ -83,27 +83,32 @@ class PredictEndpoint:
             # Numbers by position and nothing else: decoded and checked in one pass of C. A body that is
             # refused here is decoded again below, where the error is named.
             if len(body) >= LARGE_BODY_BYTES:
-                return self._read_large(body)
+                return self._read_large(body, head)
             try:
                 rows = hot(body).features
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                return parse(body, self.model)
+                return self._parsed(body, head)
             n = len(rows)
             self.model.check_rows(n)
             pack = self._pack  # called as an attribute, Python 3.11 would look it up anew each time
             return Query(pack(rows), n)
-        return parse(self._in_json(body, head), self.model)
+        return self._parsed(body, head)
 
-    def _in_json(self, body: bytes, head: Head) -> bytes:
-        """A body that is a picture's file as the request of one row."""
-        if not head.content_type.strip().lower().startswith(b"image/"):
-            return body
-        return b'{"features":[["%s"]]}' % base64.b64encode(body)
+    def _parsed(self, body: bytes, head: Head, *, explain: bool = False) -> Query:
+        """A body in any form that the route reads."""
+        if head.content_type.strip().lower().startswith(b"image/"):
+            request = {"features": [[base64.b64encode(body).decode()]]}
+            return parse_request(request, self.model, explain=explain)
+        if not files.is_file(head):
+            return parse(body, self.model, explain=explain)
+        found = files.read(body, head, self.model)
+        query = parse_request(found.request, self.model, explain=explain, places=found.places)
+        return _with_csv(query) if files.wants_csv(head) else query
 
-    def _read_large(self, body: bytes) -> Query:
-        found = self._blocks.read(body, self._rest)
+    def _read_large(self, body: bytes, head: Head) -> Query:
+        found = None if files.is_file(head) else self._blocks.read(body, self._rest)
         if found is None:
-            return parse(body, self.model)
+            return self._parsed(body, head)
         rows = found[0]
         self.model.check_rows(len(rows))
         return Query(rows, len(rows))
@@ -124,6 +129,8 @@ class PredictEndpoint:
         signature = self.model.signature
         values = scores.shown[first : first + query.n]
         predictions: Any = scores.labels(first, first + query.n, query.threshold)
+        if query.csv:
+            return self._in_csv(query, predictions, values)
         answer = {"prediction": predictions[0] if query.scalar else predictions}
         if query.probabilities:
             chances = probabilities(signature, values).tolist()
@@ -144,9 +151,31 @@ class PredictEndpoint:
         }
         return Reply(200, JSON, _encode(answer))
 
+    def _in_csv(self, query: Query, predictions: list[Any], values: NDArray[np.float64]) -> Reply:
+        """One line a row: the prediction, or each number of the task "scores", and the probabilities."""
+        signature = self.model.signature
+        columns: dict[str, Any] = {"prediction": predictions}
+        if signature.numbers:
+            columns = {name: [row[name] for row in predictions] for name in signature.numbers}
+        if query.probabilities:
+            chances = probabilities(signature, values).T.tolist()
+            names = [f"probability_{label}" for label in signature.classes]
+            columns |= dict(zip(names, chances, strict=True))
+        headers = ((b"x-model-version", self.model.version.encode()),)
+        return Reply(200, files.CSV.encode(), files.csv_of(columns), headers)
+
     def refuse(self, problem: Problem) -> Reply:
         """See `Endpoint`."""
         return problem_reply(problem)
+
+
+def _with_csv(query: Query) -> Query:
+    """A query whose answer is CSV, which has a place for predictions and probabilities alone."""
+    wanted = {"explain": query.explain, "interval": query.interval, "warnings": query.warnings}
+    for option, value in wanted.items():
+        if value is not None:
+            raise _at(option, "an answer in CSV has none; send Accept: application/json")
+    return msgspec.structs.replace(query, plain=False, csv=True)
 
 
 def _how_sure(query: Query, interval: Interval, scores: Scores, first: int) -> dict[str, Any]:
@@ -171,7 +200,7 @@ class ExplainEndpoint(PredictEndpoint):
 
     def read(self, body: bytes, head: Head) -> Query:
         """See `Endpoint`."""
-        query = parse(self._in_json(body, head), self.model, explain=True)
+        query = self._parsed(body, head, explain=True)
         if not picture.is_wanted(head):
             return query
         if query.n > 1:
@@ -206,7 +235,19 @@ def parse(body: bytes, model: LiveModel, *, explain: bool = False) -> Query:
     Problem
         400 for a body that is not JSON, 413 for too many rows, 422 for rows that the signature refuses.
     """
-    request = decode(body)
+    return parse_request(decode(body), model, explain=explain)
+
+
+def parse_request(
+    request: Any, model: LiveModel, *, explain: bool = False, places: Sequence[str] | None = None
+) -> Query:
+    """A decoded body of `/predict` to encoded rows; otherwise as `parse`.
+
+    Parameters
+    ----------
+    places
+        The names of the rows in errors, where they are from a file.
+    """
     frame = frame_of(request, model, FORMS)
     if frame is not None:
         request = {frame.form: frame.rows}
@@ -242,7 +283,7 @@ def parse(body: bytes, model: LiveModel, *, explain: bool = False) -> Query:
     try:
         matrix = _matrix(request[scalars[0]] if scalars else None, forms, request, model)
     except BadRows as error:
-        raise bad_rows(error) from None
+        raise (bad_rows(error) if places is None else files.named(error, places)) from None
     if wanted is not None:
         model.explainer.check(len(matrix))
     query = with_options(

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.errors import Problem
+from serving.protocols import Head
 from serving.protocols.predict.endpoint import PredictEndpoint, parse
 from tests.serving.conftest import ask
 
@@ -83,7 +84,7 @@ def test_the_quick_way_and_the_careful_way_give_the_same_matrix(models: Catalog,
     except Problem as problem:
         careful = problem.status
     try:
-        query = PredictEndpoint(model).read(body, None)  # type: ignore[arg-type]
+        query = PredictEndpoint(model).read(body, Head())
         quick: Any = np.frombuffer(query.rows).astype(np.float32).reshape(-1, 4)
     except Problem as problem:
         quick = problem.status
@@ -96,7 +97,7 @@ def test_the_quick_way_and_the_careful_way_give_the_same_matrix(models: Catalog,
 )
 def test_the_quick_way_takes_numbers_only(models: Catalog, body: str) -> None:
     with pytest.raises(Problem) as refused:
-        PredictEndpoint(models.live["iris"]).read(body.encode(), None)  # type: ignore[arg-type]
+        PredictEndpoint(models.live["iris"]).read(body.encode(), Head())
     assert refused.value.status == 422
 
 

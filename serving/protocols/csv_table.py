@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from artifact.encode import CellError
 from artifact.nfc import nfc
@@ -18,8 +18,16 @@ csv.field_size_limit(
 )  # the body is limited already; Python's own limit would refuse a text of 128 KiB
 
 
-def read(body: bytes, check_rows: Callable[[int], None]) -> tuple[list[str], list[list[str]]]:
-    """The header, and the rows as wide as it; empty lines are skipped, as MLflow does.
+class CsvTable(NamedTuple):
+    """The header, the rows as wide as it, and the line on which each row ends, the first being line 1."""
+
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+
+def read(body: bytes, check_rows: Callable[[int], None]) -> CsvTable:
+    """The table of a body; empty lines are skipped, as MLflow does.
 
     Parameters
     ----------
@@ -38,6 +46,7 @@ def read(body: bytes, check_rows: Callable[[int], None]) -> tuple[list[str], lis
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []
     rows: list[list[str]] = []
+    lines: list[int] = []
     try:
         for row in reader:
             if not row:
@@ -49,9 +58,10 @@ def read(body: bytes, check_rows: Callable[[int], None]) -> tuple[list[str], lis
                 reason = f"line {reader.line_num} has {len(row)} fields, the header has {len(header)}"
                 raise Problem(400, reason, errors=[CellError(len(rows), None, reason)])
             rows.append(row)
+            lines.append(reader.line_num)
             check_rows(len(rows))
     except csv.Error as error:
         raise Problem(400, f"The body is not CSV: line {reader.line_num}: {error}") from None
     if not header:
         raise Problem(400, "The body is empty; expected CSV with a header.")
-    return header, rows
+    return CsvTable(header, rows, lines)

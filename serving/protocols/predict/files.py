@@ -1,0 +1,298 @@
+"""Bodies of `/predict` that are a file: CSV, Parquet, or a form with such a file or with pictures in it.
+
+Each becomes the request that a client would write in JSON. A wrong cell is named by its file and line too.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from artifact import csv_cells
+from artifact.encode import CellError
+from artifact.nfc import nfc
+from serving.errors import Problem
+from serving.protocols import csv_table
+from serving.protocols.json_body import decode
+from serving.protocols.options import EXPLAIN_OPTIONS, OPTIONS, SURE_OPTIONS
+from serving.protocols.wording import one_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from artifact.encode import BadRows
+    from artifact.signature import Signature
+    from serving.protocols import Head
+    from serving.scoring.catalog import LiveModel
+
+CSV = "text/csv"
+PARQUET = "application/vnd.apache.parquet"
+FORM_DATA = "multipart/form-data"
+MEDIA_TYPES = (CSV, PARQUET, FORM_DATA)
+MAX_PARTS = 1_000
+MAX_PARQUET_BYTES = 64 << 20
+"""Of a table in memory: a few bytes of a file may be many there."""
+_BATCH_ROWS = 64
+_MAGIC = b"PAR1"
+_ALL_OPTIONS = (*OPTIONS, *EXPLAIN_OPTIONS, *SURE_OPTIONS)
+
+
+class Read(NamedTuple):
+    """A file as a request, and how its rows are named in errors: "rows.csv, line 7"."""
+
+    request: dict[str, Any]
+    places: Sequence[str]
+
+
+class _Part(NamedTuple):
+    name: str
+    file: str | None
+    media: str
+    content: bytes
+
+
+def is_file(head: Head) -> bool:
+    """Whether a body is one of these, by its content type."""
+    return _media(head.content_type) in MEDIA_TYPES
+
+
+def wants_csv(head: Head) -> bool:
+    """Whether the client accepts CSV, and did not name JSON beside it."""
+    accepted = b",".join(value for name, value in head.headers if name == b"accept").lower()
+    kinds = {part.split(b";", 1)[0].strip().decode("latin-1") for part in accepted.split(b",")}
+    return CSV in kinds and "application/json" not in kinds
+
+
+def read(body: bytes, head: Head, model: LiveModel) -> Read:
+    """A body as a request.
+
+    Raises
+    ------
+    Problem
+        400 for a file or form that cannot be read, 413 for too many rows, 415 for Parquet on a server that
+        cannot read it, 422 for a form without a file.
+    """
+    media = _media(head.content_type)
+    if media == CSV:
+        return _of_csv(body, "", model)
+    if media == PARQUET:
+        return _of_parquet(body, "", model)
+    return _of_form(_parts(body, head.content_type), model)
+
+
+def named(error: BadRows, places: Sequence[str]) -> Problem:
+    """422 for rows that the signature refuses, each with its place in the file."""
+    errors = [
+        each
+        if each.row is None or each.row >= len(places)
+        else CellError(each.row, each.column, f"{places[each.row]}: {each.reason}", each.fault)
+        for each in error.errors
+    ]
+    first = errors[0]
+    column = f", column {first.column!r}" if first.column is not None else ""
+    more = "" if len(errors) == 1 else f" (and {len(errors) - 1} more, see `errors`)"
+    place, _, reason = first.reason.partition(": ") if first.row is not None else ("", "", first.reason)
+    return Problem(422, f"{place}{column}{': ' if place or column else ''}{reason}{more}", errors=errors)
+
+
+def _media(content_type: bytes) -> str:
+    return content_type.split(b";", 1)[0].strip().lower().decode("latin-1")
+
+
+def _of_csv(content: bytes, file: str, model: LiveModel) -> Read:
+    table = csv_table.read(content, model.check_rows)
+    texts = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
+    raw = dict(zip(table.header, texts, strict=True))
+    raw.pop("", None)  # the row numbers that pandas writes
+    columns: dict[str, Any] = dict(raw)
+    for column in model.signature.columns:
+        if column.name in raw:
+            columns[column.name] = csv_cells.cells(column, raw[column.name])
+    prefix = f"{file}, line" if file else "line"
+    return Read({"columns": columns}, [f"{prefix} {line}" for line in table.lines])
+
+
+def _of_parquet(content: bytes, file: str, model: LiveModel) -> Read:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise Problem(
+            415,
+            "This server cannot read Parquet, which needs the package pyarrow; send CSV.",
+            reason="bad_content_type",
+        ) from None
+    what = file or "The body"
+    columns: dict[str, list[Any]] = {}
+    try:
+        table = parquet.ParquetFile(io.BytesIO(content))
+        rows = table.metadata.num_rows
+        model.check_rows(rows)
+        names = [name for name in table.schema_arrow.names if not name.startswith("__index_level_")]
+        columns = {nfc(name): [] for name in names}
+        size = 0
+        for batch in table.iter_batches(_BATCH_ROWS, columns=names):
+            size += batch.nbytes
+            if size > MAX_PARQUET_BYTES:
+                raise Problem(
+                    413,
+                    f"{what} has more than {MAX_PARQUET_BYTES >> 20} MB of cells. Send fewer rows.",
+                    reason="body_too_large",
+                )
+            for name, cells in zip(names, batch.columns, strict=True):
+                columns[nfc(name)] += map(_plain, cells.to_pylist())
+    except (pa.ArrowException, OSError, ValueError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise Problem(400, f"{what} is no Parquet that can be read: {line[:200]}") from None
+    prefix = f"{file}, row" if file else "row"
+    return Read({"columns": columns}, [f"{prefix} {row + 1}" for row in range(rows)])
+
+
+def _plain(cell: Any) -> Any:
+    """A cell as JSON has it."""
+    if isinstance(cell, bytes):
+        return base64.b64encode(cell).decode()
+    if hasattr(cell, "isoformat"):
+        return cell.isoformat()
+    return float(cell) if type(cell).__name__ == "Decimal" else cell
+
+
+def _of_form(parts: Sequence[_Part], model: LiveModel) -> Read:
+    tables = [part for part in parts if _is_table(part)]
+    if len(tables) > 1:
+        raise Problem(422, f"The form has {len(tables)} tables: {_listed(tables)}; expected one.")
+    options: dict[str, Any] = {}
+    cells: dict[str, Any] = {}
+    signature = model.signature
+    for part in parts:
+        if part in tables:
+            continue
+        if part.name in signature.names:
+            cells[part.name] = _cell(part, signature)
+        elif part.name in _ALL_OPTIONS:
+            options[part.name] = decode(part.content)
+        elif part.file is not None and len(signature.pictures) == 1:
+            cells[signature.pictures[0]] = base64.b64encode(part.content).decode()
+        else:
+            expected = ["a file of rows", *signature.names[:8], *_ALL_OPTIONS]
+            raise Problem(422, f"The form has the field {part.name[:100]!r}; expected {one_of(expected)}.")
+    if not tables:
+        if not cells:
+            raise Problem(422, "The form has no file; expected a CSV or Parquet file of rows.")
+        return Read({"records": [cells], **options}, ["the form"])
+    if cells:
+        field = next(iter(cells))
+        raise Problem(
+            422, f"The form has the file {tables[0].file!r} and the field {field!r}; expected one of them."
+        )
+    (part,) = tables
+    reader = _of_parquet if _is_parquet(part) else _of_csv
+    found = reader(part.content, (part.file or part.name)[:100], model)
+    return Read({**found.request, **options}, found.places)
+
+
+def _cell(part: _Part, signature: Signature) -> Any:
+    if part.name in signature.pictures and part.file is not None:
+        return base64.b64encode(part.content).decode()
+    try:
+        text = part.content.decode()
+    except UnicodeDecodeError as error:
+        raise Problem(400, f"The field {part.name!r} is not UTF-8 at byte {error.start}.") from None
+    column = next(each for each in signature.columns if each.name == part.name)
+    return csv_cells.cells(column, [text])[0]
+
+
+def _is_parquet(part: _Part) -> bool:
+    return part.media == PARQUET or part.content.startswith(_MAGIC)
+
+
+def _is_table(part: _Part) -> bool:
+    named_so = part.file is not None and part.file.lower().endswith((".csv", ".parquet", ".pq", ".txt"))
+    return named_so or part.media == CSV or (part.file is not None and _is_parquet(part))
+
+
+def _listed(parts: Sequence[_Part]) -> str:
+    return ", ".join(repr((part.file or part.name)[:60]) for part in parts[:4])
+
+
+def _parts(body: bytes, content_type: bytes) -> list[_Part]:
+    """The parts of a form (RFC 7578)."""
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import MultipartParser, parse_options_header
+
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
+        raise Problem(400, f"Content-Type {FORM_DATA!r} has no boundary.")
+    found: list[tuple[dict[bytes, bytes], bytearray]] = []
+    header = [b"", b""]
+
+    def begin() -> None:
+        if len(found) >= MAX_PARTS:
+            raise Problem(400, f"The form has more than {MAX_PARTS} fields.")
+        found.append(({}, bytearray()))
+
+    def end_of_header() -> None:
+        found[-1][0][header[0].lower()] = header[1]
+        header[:] = b"", b""
+
+    def name_of(data: bytes, start: int, end: int) -> None:
+        header[0] += data[start:end]
+
+    def value_of(data: bytes, start: int, end: int) -> None:
+        header[1] += data[start:end]
+
+    ended: list[bool] = []
+    try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": begin,
+                "on_part_data": lambda data, start, end: found[-1][1].extend(data[start:end]),
+                "on_header_field": name_of,
+                "on_header_value": value_of,
+                "on_header_end": end_of_header,
+                "on_end": lambda: ended.append(True),
+            },
+        )
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise Problem(400, f"The form cannot be read: {str(error)[:200]}") from None
+    if not ended:
+        raise Problem(400, "The form is cut off: its last boundary is missing.")
+    return [_part(headers, bytes(content)) for headers, content in found]
+
+
+def _part(headers: Mapping[bytes, bytes], content: bytes) -> _Part:
+    from python_multipart.multipart import parse_options_header
+
+    kind, said = parse_options_header(headers.get(b"content-disposition", b""))
+    if kind.lower() != b"form-data" or b"name" not in said:
+        raise Problem(400, "A field of the form has no Content-Disposition: form-data with a name.")
+    file = said.get(b"filename")
+    return _Part(
+        nfc(said[b"name"].decode("utf-8", "replace")),
+        None if file is None else file.decode("utf-8", "replace"),
+        _media(headers.get(b"content-type", b"")),
+        content,
+    )
+
+
+def csv_of(columns: Mapping[str, Sequence[Any]]) -> bytes:
+    """Equally long columns as CSV (RFC 4180) in UTF-8; numbers are as JSON has them, null is nothing."""
+    import csv
+
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    writer.writerows(zip(*(map(_text, cells) for cells in columns.values()), strict=True))
+    return out.getvalue().encode()
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return cell if isinstance(cell, str) else msgspec.json.encode(cell).decode()
