@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from artifact import manifest, runtime, signing
+from artifact import manifest, runtime, signing, tags
 from artifact.encode import Encoder
 from artifact.manifest import ArtifactError
 from artifact.signature import labels, probabilities
@@ -227,7 +227,7 @@ def _signed(address: str) -> _Signed:
             version = client.get_model_version(found["name"], found["version"])
     number = str(version.version)
     # An alias may move between two calls, so the download names the version.
-    return _Signed(f"models:/{found['name']}/{number}", number, version.tags.get(signing.TAG))
+    return _Signed(f"models:/{found['name']}/{number}", number, version.tags.get(tags.SIGNATURE))
 
 
 @contextmanager

@@ -19,8 +19,6 @@ import msgspec
 from artifact.key_lines import key_of, lines_of
 from artifact.manifest import MANIFEST, ArtifactError, digest
 
-TAG = "okamochi.signature"
-"""The tag of a registered version with its signature."""
 SIGNED = "signed.json"
 """The file with the signature, beside the folder of a stored artifact."""
 SIGNING_VARIABLE, DAYS_VARIABLE = "OKAMOCHI_SIGNING_KEY", "OKAMOCHI_SIGNATURE_DAYS"

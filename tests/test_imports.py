@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"contracts", "encode", "logged"},
         {"kinds"},
         {"models_lock", "nfc", "raised", "sealing", "signature", "trusted", "verdict"},
-        {"atomic", "key_lines", "tensors"},
+        {"atomic", "key_lines", "tags", "tensors"},
     ),
     "training": (
         {"__main__"},

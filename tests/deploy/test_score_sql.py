@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import time
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -206,9 +207,17 @@ def test_killed_at_random_moments_it_loses_and_doubles_nothing(
     table, output = f"{database}?table=flowers", f"{database}?table=scored"
     chance = np.random.default_rng(5)
     kills, done = 0, set()
+
+    def parts() -> int:
+        return len(list(Path("scored.parts").glob("*.part")))
+
     while kills < 12:
+        # The first kills come once a few more chunks are done, the others at any time.
+        more = parts() + int(chance.integers(2, 8))
         child = in_child(made, table, output, key="id")
-        child.join(chance.uniform(0.02, 0.5))
+        while child.is_alive() and parts() < more and kills < 6:
+            time.sleep(0.001)
+        child.join(chance.uniform(0, 0.02 if kills < 6 else 0.5))
         ended = not child.is_alive()
         if not ended:
             os.kill(child.pid, signal.SIGKILL)
@@ -216,7 +225,7 @@ def test_killed_at_random_moments_it_loses_and_doubles_nothing(
         child.join()
         if ended:
             break
-        done.add(len(list(Path("scored.parts").glob("*.part"))))
+        done.add(parts())
         there = rows_of(database, sa_tables(database))
         if any(each["name"] == "scored" for each in there):
             (count,) = rows_of(database, "select count(*) as n from scored")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from artifact import signing
+from artifact import tags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,7 @@ SHADOW, CANARY = "shadow", "canary"
 """The aliases of a version."""
 CANARY_PERCENT = "okamochi.canary_percent"
 """Tag of a version: the percentage of the callers that it answers as a canary."""
-SIGNATURE = signing.TAG
+SIGNATURE = tags.SIGNATURE
 UNMEASURED = "okamochi.unmeasured"
 """Tag of a version that no table measured, with the reason."""
 SOURCE = "python -m training"
