@@ -112,10 +112,10 @@ def retrain(place: Place, name: str) -> str:
         )
     )
     container = job["spec"]["template"]["spec"]["containers"][0]
+    wanted = {"USECASE": "breast_cancer", "TRIALS": "2"}
     for variable in container["env"]:
-        variable["value"] = {"USECASE": "breast_cancer", "TRIALS": "2"}.get(
-            variable["name"], variable["value"]
-        )
+        if variable["name"] in wanted:
+            variable["value"] = wanted[variable["name"]]
     container["resources"]["requests"] = {"cpu": "100m", "memory": "256Mi"}
     place.apply([job])
     assert place.job(name) == "Complete", place.log(name)
