@@ -286,7 +286,7 @@ def test_a_chunked_body_within_the_limit_is_read(client: httpx.Client) -> None:
     "content_type",
     [
         "text/plain",
-        "text/csv",
+        "text/html",
         "application/vnd.bentoml+pickle",
         "nonsense",
     ],

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 JSON = b"application/json"
 FORMS = ("features", "records", "columns")
+_JSON_TYPES = (b"", b"application/json", b"application/x-ww")
+"""The first letters of the content types that clients send JSON with."""
 
 _encode = msgspec.json.encode
 
@@ -79,7 +81,7 @@ class PredictEndpoint:
     def read(self, body: bytes, head: Head) -> Query:
         """See `Endpoint`."""
         hot = self._hot
-        if hot is not None:
+        if hot is not None and head.content_type[:16] in _JSON_TYPES:
             # Numbers by position and nothing else: decoded and checked in one pass of C. A body that is
             # refused here is decoded again below, where the error is named.
             if len(body) >= LARGE_BODY_BYTES:

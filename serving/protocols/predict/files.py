@@ -86,16 +86,22 @@ def read(body: bytes, head: Head, model: LiveModel) -> Read:
 def named(error: BadRows, places: Sequence[str]) -> Problem:
     """422 for rows that the signature refuses, each with its place in the file."""
     errors = [
-        each
-        if each.row is None or each.row >= len(places)
-        else CellError(each.row, each.column, f"{places[each.row]}: {each.reason}", each.fault)
+        CellError(each.row, each.column, f"{place}: {each.reason}" if place else each.reason, each.fault)
         for each in error.errors
+        for place in (_place(each, places),)
     ]
-    first = errors[0]
-    column = f", column {first.column!r}" if first.column is not None else ""
+    first = error.errors[0]
+    where = [_place(first, places), f"column {first.column!r}" if first.column is not None else ""]
+    named_by = ", ".join(filter(None, where))
     more = "" if len(errors) == 1 else f" (and {len(errors) - 1} more, see `errors`)"
-    place, _, reason = first.reason.partition(": ") if first.row is not None else ("", "", first.reason)
-    return Problem(422, f"{place}{column}{': ' if place or column else ''}{reason}{more}", errors=errors)
+    return Problem(
+        422, f"{named_by}: {first.reason}{more}" if named_by else first.reason + more, errors=errors
+    )
+
+
+def _place(error: CellError, places: Sequence[str]) -> str:
+    """The row of an error in its file; "" for one that is of no row."""
+    return "" if error.row is None or error.row >= len(places) else places[error.row]
 
 
 def _media(content_type: bytes) -> str:

@@ -158,7 +158,7 @@ def bad_form(body: bytes) -> tuple[bytes, str]:
         (b"age\n\xff\n", CSV, 400, "not UTF-8 at byte 4"),
         (b'age\n"1\n', CSV, 400, "The body is not CSV: line"),
         (b"age,job\n1\n", CSV, 400, "line 2 has 1 fields, the header has 2"),
-        (b"agee\n1\n", CSV, 422, "did you mean 'age'?"),
+        (b"agee\n1\n", CSV, 422, "column 'agee': unknown column; did you mean 'age'?"),
         (b"PAR1", PARQUET, 400, "The body is no Parquet that can be read"),
         (in_parquet(LOANS)[:-50], PARQUET, 400, "The body is no Parquet that can be read"),
         (in_parquet(pd.DataFrame({"age": range(200_000)})), PARQUET, 413, "200000 rows in one request"),
