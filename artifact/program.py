@@ -243,7 +243,7 @@ def _mlflow(address: str) -> Iterator[Any]:
     try:
         yield mlflow
     except (MlflowException, OSError) as error:
-        raise ArtifactError(f"MLflow does not give {address}: {_first_line(error)}") from error
+        raise ArtifactError(f"MLflow does not give {address}: {first_line(error)}") from error
 
 
 def _downloaded(address: str) -> TemporaryDirectory[str]:
@@ -258,7 +258,8 @@ def _downloaded(address: str) -> TemporaryDirectory[str]:
     return folder
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of a library says, without its further lines."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

@@ -36,7 +36,7 @@ def of_table(
         good[[each.row for each in refused]] = False
         kept, scores = kept.filter(pa.array(good)), scores[good]
     for name, values in answers(model, scores, asked).items():
-        kept = kept.append_column(_free(name, kept.column_names), values)
+        kept = kept.append_column(free_name(name, kept.column_names), values)
     return kept, refused
 
 
@@ -60,12 +60,12 @@ def of_lines(model: Model, lines: list[bytes], asked: Asked) -> tuple[list[bytes
     for place, i in enumerate(good):
         record = records[i]
         kept = record if asked.columns is None else {name: record.get(name) for name in asked.columns}
-        added = {_free(name, kept): each[place] for name, each in columns.items()}
+        added = {free_name(name, kept): each[place] for name, each in columns.items()}
         written.append(msgspec.json.encode({**kept, **added}) + b"\n")
     return written, sorted(refused, key=lambda each: each.row)
 
 
-def _free(name: str, taken: Container[str]) -> str:
+def free_name(name: str, taken: Container[str]) -> str:
     """The name of an added column, which a column of the table may have already."""
     return name if name not in taken else f"{name}_of_model"
 

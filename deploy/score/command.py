@@ -40,7 +40,8 @@ def run(
         raise TableError(f"--query and --key are for a database; {source} is a file")
     with _named(model) as artifact:
         for found in _outcomes(source, target, Job(artifact, **options)):
-            print(_told(found))
+            before = f" ({found.found} chunks were done before)" if found.found else ""
+            print(_told(found.output, f"{found.rows:,} rows{before}", found.refused, found.refused_file))
     return 0
 
 
@@ -57,10 +58,7 @@ def run_on_spark(model: str, table: str, output: str, options: Mapping[str, Any]
     # Spark is asked for first: a model may take long to come.
     with session(model, options["master"]) as spark, _named(model) as artifact:
         found = score_on_spark(spark, table, output, SparkJob(artifact, **options))
-        said = f"{found.output}: {found.rows:,} rows"
-        if found.refused:
-            said += f"; {found.refused:,} were refused, with reasons in {found.refused_folder}"
-        print(said)
+        print(_told(found.output, f"{found.rows:,} rows", found.refused, found.refused_folder))
     return 0
 
 
@@ -80,12 +78,9 @@ def _place(written: str, *, there: bool = True) -> Place:
     return address_of(written, there=there)
 
 
-def _told(done: Outcome) -> str:
-    before = f" ({done.found} chunks were done before)" if done.found else ""
-    said = f"{done.output}: {done.rows:,} rows{before}"
-    if not done.refused:
-        return said
-    return f"{said}; {done.refused:,} were refused, with reasons in {done.refused_file}"
+def _told(output: str, done: str, refused: int, reasons: Path | str | None) -> str:
+    said = f"{output}: {done}"
+    return f"{said}; {refused:,} were refused, with reasons in {reasons}" if refused else said
 
 
 @contextmanager

@@ -256,7 +256,7 @@ class FileOutput:
 class Sink:
     """A table that is written a chunk at a time, under another name until it is whole."""
 
-    def __init__(self, path: Path, delimiter: str = ",") -> None:
+    def __init__(self, path: Path, delimiter: str) -> None:
         self.path, self.kind, self.delimiter = path, format_of(path), delimiter
         self.temporary = path.with_name(f".{path.name}.writing")
         self._stream: Any = None

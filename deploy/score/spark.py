@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 
 from artifact import manifest
-from artifact.program import Model
-from deploy.score.chunk import of_lines, of_table, record_of, refused_line
+from artifact.program import Model, first_line
+from deploy.score.chunk import free_name, of_lines, of_table, record_of, refused_line
 from deploy.score.errors import ScoringError, TableError
 from deploy.score.files import check_asked, check_columns, check_names, delimiter_of, format_of
 from deploy.score.rows import Asked, answers
@@ -110,7 +110,7 @@ def session(name: str, master: str | None) -> Iterator[Any]:
     try:
         spark = builder.getOrCreate()
     except PySparkRuntimeError as error:
-        raise TableError(f"Spark does not start: {_first_line(error)}. {LACKS_JAVA}") from None
+        raise TableError(f"Spark does not start: {first_line(error)}. {LACKS_JAVA}") from None
     spark.sparkContext.setLogLevel("ERROR")
     try:
         yield spark
@@ -271,7 +271,7 @@ def _scored_frame(spark: Any, frame: Any, kind: str, delimiter: str, job: SparkJ
         kept = [named[name] for name in job.asked.columns or named]
         found = answers(model, np.zeros((0, model.signature.outputs)), job.asked)
         taken = {field.name for field in kept}
-        added = {(f"{name}_of_model" if name in taken else name): each.type for name, each in found.items()}
+        added = {free_name(name, taken): each.type for name, each in found.items()}
         fields = [StructField(field.name, field.dataType) for field in kept]
         fields += [StructField(name, from_arrow_type(type_)) for name, type_ in added.items()]
     schema = StructType([*fields, StructField(REFUSED, StringType())])
@@ -417,8 +417,4 @@ def _told(error: Exception) -> str:
             "requirements/training.txt, and name that Python with PYSPARK_PYTHON"
         )
     raised = re.findall(r"^(?:[\w.]+\.)?(?:\w+(?:Error|Exception)): .+$", text, re.MULTILINE)
-    return f"Spark: {(raised[-1] if raised else _first_line(error))[:500]}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"Spark: {(raised[-1] if raised else first_line(error))[:500]}"
