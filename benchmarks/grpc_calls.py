@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -22,6 +20,7 @@ import grpc
 import uvloop
 
 from benchmarks.environments import CHECKOUT
+from benchmarks.json_report import publish
 from benchmarks.servers import free_port
 from serving.grpc import schema
 
@@ -102,16 +101,12 @@ def main(arguments: list[str] | None = None) -> int:
         beside.terminate()
         beside.wait()
     rates = {name: median(each["rate"] for each in found) for name, found in rounds.items()}
-    found = {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}",
-        "versions": {"python": platform.python_version(), "grpcio": grpc.__version__},
+    figures = {
         "rounds": rounds,
         "rates": {name: round(rate) for name, rate in rates.items()},
         "ratio": round(rates["okamochi"] / rates["empty"], 2),
     }
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+    publish(OUT, ("grpcio",), figures)
     return 0 if all(set(each["codes"]) == {"OK"} for side in rounds.values() for each in side) else 1
 
 

@@ -12,13 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -30,9 +28,14 @@ import pyarrow.parquet as pq
 from artifact import load
 from artifact.program import artifact_of
 from benchmarks.environments import CHECKOUT
+from benchmarks.json_report import publish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from artifact.signature import Signature
 
 OUT = CHECKOUT / "reports" / "score.json"
 CHUNK = 50_000
@@ -57,15 +60,20 @@ sys.exit(code)
 """The kernel's own figure of the process: that of `wait4` counts the memory of the parent that forked it."""
 
 
-def write_table(path: Path, model: str, rows: int) -> None:
-    """Rows around the model's example, of the columns that it takes."""
-    signature = load(model).signature
+def rows_of(signature: Signature, rows: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """Rows around the model's example, shape (rows, columns)."""
     centre = np.array([float(signature.example[name]) for name in signature.names])
+    found: NDArray[np.float64] = centre * random.uniform(0.5, 1.5, (rows, len(centre)))
+    return found
+
+
+def write_table(path: Path, model: str, rows: int) -> None:
+    """Write such rows, with the columns that the model takes."""
+    signature = load(model).signature
     random = np.random.default_rng(0)
     writer: Any = None
     for start in range(0, rows, 1_000_000):
-        size = min(1_000_000, rows - start)
-        cells = centre * random.uniform(0.5, 1.5, (size, len(centre)))
+        cells = rows_of(signature, min(1_000_000, rows - start), random)
         table = pa.table({name: cells[:, i] for i, name in enumerate(signature.names)})
         writer = writer or pq.ParquetWriter(path, table.schema)
         writer.write_table(table, row_group_size=200_000)
@@ -102,8 +110,7 @@ def in_process(model: str, rows: int) -> int:
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(artifact.path / "model.onnx", options, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
-    centre = np.array([float(signature.example[name]) for name in signature.names])
-    chunk = centre * np.random.default_rng(0).uniform(0.5, 1.5, (CHUNK, len(centre)))
+    chunk = rows_of(signature, CHUNK, np.random.default_rng(0))
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     for _ in range(-(-rows // CHUNK)):
         session.run(None, {given.name: chunk})
@@ -144,19 +151,8 @@ def main(arguments: list[str] | None = None) -> int:
                 sides[-1][f"ratio_of_{key}"] = round(sides[-1]["in_process"][key] / scored[key], 2)
     loads = [measured([python, "-c", LOAD, options.model], 0)["said"].split() for _ in range(LOADS)]
     load_ms, load_cpu_ms = (round(1000 * median(map(float, each))) for each in zip(*loads, strict=True))
-    found = {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}",
-        "versions": {
-            "python": platform.python_version(),
-            **{n: version(n) for n in ("onnxruntime", "pyarrow")},
-        },
-        "load_ms": load_ms,
-        "load_cpu_ms": load_cpu_ms,
-        "sides": sides,
-    }
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+    figures = {"load_ms": load_ms, "load_cpu_ms": load_cpu_ms, "sides": sides}
+    publish(OUT, ("onnxruntime", "pyarrow"), figures)
     return 0
 
 
