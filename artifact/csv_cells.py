@@ -36,13 +36,13 @@ def cells(column: Column, texts: Sequence[str]) -> list[Any]:
 
 
 def _numbers(column: Column, cells: Sequence[str]) -> list[Any]:
-    """Numbers; a text that is not a number stays one, and the encoder refuses it with its place.
+    """Numbers; any other text stays a text, and the encoder refuses it with its place.
 
     "66.723" is refused too if the training table has dots between thousands: a client may mean either number.
     """
     if column.dotted_thousands:
         return [cell if _DOTTED.fullmatch(cell) else _number(cell) for cell in cells]
-    # Python's float reads more than CSV has, such as "1_0" and "Nan", but not of these characters.
+    # Python's float also reads "1_0" and "Nan", which are not numbers in CSV; these characters exclude them.
     if _NUMBERS.fullmatch("".join(cells)):
         with suppress(ValueError):
             return list(map(float, cells))

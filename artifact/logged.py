@@ -17,7 +17,7 @@ LOCK = "feedback.lock"
 HASH_DIGITS = 16
 MAX_TEXT = 4_096  # characters of one cell
 RANKED = "rank"
-"""The endpoint of lines whose prediction is a list of items: no outcome of one row judges them."""
+"""The endpoint of lines that predict a list of items; the outcome of one row cannot judge them."""
 
 
 def hash_of(key: str, cell: Any) -> str | None:

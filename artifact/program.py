@@ -232,7 +232,7 @@ def _signed(address: str) -> _Signed:
 
 @contextmanager
 def _mlflow(address: str) -> Iterator[Any]:
-    """MLflow; what keeps it from giving what an address names is one sentence."""
+    """The module mlflow; its errors, or its absence, become an ArtifactError that names the address."""
     try:
         import mlflow
         from mlflow.exceptions import MlflowException

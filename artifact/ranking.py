@@ -81,7 +81,7 @@ class Ranking:
 
 
 def best(scores: NDArray[np.float64], left_out: NDArray[np.int64], k: int) -> NDArray[np.intp]:
-    """The `k` items of the highest scores, the best first and of equals the lower code.
+    """The `k` items of the highest scores, the best first; of equal scores, the lower code first.
 
     Parameters
     ----------

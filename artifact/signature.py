@@ -77,7 +77,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         For dates: the offset from UTC, such as "+00:00", to which a moment with an
         offset of its own is brought.
     views
-        For pictures: what is seen of one, in the order of its features; see `artifact.kinds.image`.
+        For pictures: the views that give its features, in their order; see `artifact.kinds.image`.
     """
 
     name: str

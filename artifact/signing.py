@@ -234,7 +234,7 @@ def check(
     directory
         The folder of the artifact; the signature is beside it.
     version
-        "" where only the signature says which version it is.
+        "" if only the signature states the version.
     trusted
         The file of trusted keys; it is read each time, so a change needs no restart.
 
@@ -256,7 +256,7 @@ def check(
 def check_text(
     text: str | None, directory: Path, *, name: str, version: str, trusted: Path, now: datetime
 ) -> Statement:
-    """See `check`; `text` is the signature, None if there is none."""
+    """As `check`, with the text of the signature, or None for an unsigned artifact."""
     try:
         keys = read_trusted(trusted)
     except SigningKeyError as error:
@@ -271,9 +271,9 @@ def check_text(
 
 
 def distrusted(directory: Path, *, name: str, version: str, keys: dict[str, Trusted]) -> str:
-    """Why an artifact that is open was not signed by these keys; "" if it was.
+    """Why an open artifact has no signature by these keys; "" if it has one.
 
-    A signature that has expired since counts: what is live stays until a key is taken away.
+    An expired signature is accepted: a live model stays until its key is removed.
     """
     try:
         text = _beside(directory)
@@ -284,7 +284,7 @@ def distrusted(directory: Path, *, name: str, version: str, keys: dict[str, Trus
 
 
 def _beside(directory: Path) -> str | None:
-    """The signature beside the folder of an artifact; None if there is none."""
+    """The text of the signature beside an artifact's folder; None for an unsigned artifact."""
     path = directory.parent / SIGNED
     try:
         return path.read_text("utf-8")
@@ -301,7 +301,7 @@ def _called(name: str, version: str) -> str:
 def _by_trusted(
     text: str | None, directory: Path, *, name: str, version: str, keys: dict[str, Trusted], today: date
 ) -> Statement:
-    """See `check`, but for the end of the signature itself."""
+    """As `check`, but an expired signature is accepted."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 

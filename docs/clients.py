@@ -4,7 +4,7 @@
 
 Route, body and headers are those of the document; the programs around them are templates here. A test writes
 the page again from a live server, compares it with the committed one, and runs each program whose tool is on
-the machine. The .NET SDK is not among what the tests install, so nothing has compiled the program in C#.
+the machine. The tests do not install the .NET SDK, so they do not compile the program in C#.
 """
 
 from __future__ import annotations

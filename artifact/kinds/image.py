@@ -2,8 +2,8 @@
 
 A cell is the content of a PNG, JPEG or WebP file in base64; `data:image/...;base64,` may stand before it.
 Every picture is brought to `SIDE` x `SIDE` pixels in RGB: turned as its EXIF says, laid on white where it is
-transparent, stretched where it is not square. Training keeps these squares, and a square is itself brought to
-the same square, so a row of training and a client's file go the same way.
+transparent, stretched where it is not square. Training keeps these squares. A square stays as it is, so a row
+of training and a client's file become the same features.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ HUES, SHADES = 12, 8
 
 
 class BadPictureError(ValueError):
-    """A file that is no picture, or none that is read; the text says what was found and what is expected."""
+    """A file that is not a picture or cannot be decoded; the text says what was found and expected."""
 
 
 def square_of(content: bytes) -> NDArray[np.uint8]:
@@ -58,7 +58,7 @@ def square_of(content: bytes) -> NDArray[np.uint8]:
         raise BadPictureError(f"an empty file; expected a {_NAMES} file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a picture that is large: the bound below decides
+            warnings.simplefilter("ignore")  # about a large picture: the bound below decides
             picture: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, Image.DecompressionBombError):
@@ -73,7 +73,7 @@ def square_of(content: bytes) -> NDArray[np.uint8]:
     try:
         picture.draft("RGB", (4 * SIDE, 4 * SIDE))  # a JPEG is decoded at a fraction of its size
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of EXIF that is damaged
+            warnings.simplefilter("ignore")  # about damaged EXIF
             turned = ImageOps.exif_transpose(picture)
         small = _in_rgb(turned).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError, IndexError, EOFError, ArithmeticError, MemoryError) as error:
@@ -116,7 +116,7 @@ def content_of(cell: str) -> bytes:
     Raises
     ------
     BadPictureError
-        It is no base64.
+        The text is not base64.
     """
     text = cell
     if cell.startswith("data:"):
@@ -126,7 +126,7 @@ def content_of(cell: str) -> bytes:
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise BadPictureError("no base64; expected the content of a picture's file in base64") from None
+        raise BadPictureError("not base64; expected the content of a picture's file in base64") from None
 
 
 def features_of(square: NDArray[np.uint8], views: Sequence[View]) -> NDArray[np.float64]:
@@ -156,7 +156,7 @@ def _colour(square: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _gradients(square: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Histograms of oriented gradients (Dalal and Triggs 2005), one a cell of CELL x CELL pixels.
+    """Histograms of oriented gradients (Dalal and Triggs 2005), one for each cell of CELL x CELL pixels.
 
     Each pixel votes for the two orientations next to its own, by the length of its gradient. A cell is
     divided by the length of its 3 x 3 neighbours together, so that light and contrast do not count.

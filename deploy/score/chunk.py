@@ -1,4 +1,4 @@
-"""One chunk of a table, of whichever engine: the kept rows with their predictions, and the refused ones."""
+"""One chunk of a table, for both engines: the kept rows with their predictions, and the refused rows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def of_table(
 
 
 def of_lines(model: Model, lines: list[bytes], asked: Asked) -> tuple[list[bytes], list[Refused]]:
-    """The same of lines of JSON, which keep what else a record holds."""
+    """The same for lines of JSON; fields that the model does not know are kept."""
     records, places, refused = [], [], []
     for row, line in enumerate(lines):
         try:
@@ -66,7 +66,7 @@ def of_lines(model: Model, lines: list[bytes], asked: Asked) -> tuple[list[bytes
 
 
 def free_name(name: str, taken: Container[str]) -> str:
-    """The name of an added column, which a column of the table may have already."""
+    """The name of an added column; another one if a column of the table has it already."""
     return name if name not in taken else f"{name}_of_model"
 
 

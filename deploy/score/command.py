@@ -55,7 +55,7 @@ def run_on_spark(model: str, table: str, output: str, options: Mapping[str, Any]
     """
     from deploy.score.spark import SparkJob, score_on_spark, session
 
-    # Spark is asked for first: a model may take long to come.
+    # Spark is started first: to download a model may take long.
     with session(model, options["master"]) as spark, _named(model) as artifact:
         found = score_on_spark(spark, table, output, SparkJob(artifact, **options))
         print(_told(found.output, f"{found.rows:,} rows", found.refused, found.refused_folder))

@@ -80,7 +80,7 @@ class Source:
     chunks
         Each chunk with its mark: what tells `chunks` to go on behind it, or None.
     identity
-        What it is, for a run that goes on.
+        Tells the table from another one: a run goes on only with the same table.
     keyed
         Whether `chunks` goes on behind a mark. Otherwise it gives all chunks again.
     size

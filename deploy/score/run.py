@@ -85,7 +85,7 @@ class Job:
     jobs
         Processes that score.
     query, key
-        Of a database: what is read (None: the table of the address), and the unique column that orders it.
+        For a database: the query (None: the table of the address), and the unique column that orders it.
     progress
         Whether stderr says how far it is.
     """
@@ -107,7 +107,7 @@ def pairs_of(table: Path, output: Place) -> list[tuple[Path, Path]]:
     Raises
     ------
     TableError
-        The folder has no table, or the output is no folder.
+        The folder has no table, or the output is not a folder.
     """
     if not isinstance(output, Path) or output.is_file():
         told = output if isinstance(output, Path) else output.shown
@@ -144,7 +144,7 @@ def score_folder(table: Path, output: Place, job: Job) -> Iterator[Outcome]:
 
 
 class _Finished:
-    """The tables of a folder that are whole, until all are: by name what they were made of."""
+    """The finished tables of a folder, each with what it was made of; kept until all are finished."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -171,7 +171,7 @@ def score_table(
     Parameters
     ----------
     finished
-        Is called when the output is whole, before what the run has noted is removed.
+        Is called when the output is whole, before the chunks are removed.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def score_table(
                 rows, found = _score_all(source, parts, str(job.artifact.path), job)
                 rows += len(source.ragged)
                 refused = _assemble(source, parts, target, job.artifact, run=run, rows=rows)
-            else:  # it was killed behind the commit
+            else:  # it was killed after the commit
                 rows, found = whole, len(list(parts.glob("*.part")))
                 refused = _refused_count(_refused_file(target.beside))
         except UNREADABLE as error:
@@ -288,7 +288,7 @@ def _locked(parts: Path) -> Iterator[None]:
 
 
 def _run_of(parts: Path, state: dict[str, Any]) -> str | None:
-    """The id of an unfinished run that was asked for the same."""
+    """The id of an unfinished run with the same state; None if there was no such run."""
     with suppress(OSError, ValueError):
         found = json.loads((parts / STATE).read_text("utf-8"))
         run = found.pop("run", None)
@@ -297,7 +297,7 @@ def _run_of(parts: Path, state: dict[str, Any]) -> str | None:
 
 
 def _begin(parts: Path, state: dict[str, Any]) -> str:
-    """Leave the chunks of an earlier run that was asked for the same; remove others. Gives the run's id."""
+    """Keep the chunks of an earlier run with the same state, or remove all; gives the run's id."""
     run = _run_of(parts, state)
     if run is not None:
         return run
@@ -348,7 +348,7 @@ def _score_all(source: Source, parts: Path, model: str, job: Job) -> tuple[int, 
 def _prefix(parts: Path) -> tuple[int, int, str | None]:
     """The chunks from the first on without a gap: how many, their rows, and the mark of the last.
 
-    The others are removed: what is read behind the mark is divided in another way.
+    The others are removed: the rows after the mark are divided into chunks anew.
     """
     number = rows = 0
     mark: str | None = None
@@ -413,7 +413,7 @@ def _open(model: str) -> None:
 
 
 def _do(task: _Task) -> None:
-    """Score a chunk and write its files, that with the predictions last."""
+    """Score a chunk and write its files, the one with the predictions last."""
     (model,) = _MODEL
     path = _part(Path(task.parts), task.number)
     if isinstance(task.chunk, list):
@@ -493,7 +493,7 @@ def _schema_of(chunks: list[Path], source: Source) -> pa.Schema:
 
 
 def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """The type that holds the values of both; text where there is none."""
+    """A type that holds the values of both; text if Arrow has no such type."""
     if one == other:
         return one
     try:

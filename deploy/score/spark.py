@@ -79,7 +79,7 @@ class SparkJob:
 
 @contextmanager
 def session(name: str, master: str | None) -> Iterator[Any]:
-    """A session of Spark: the one that this process has, else its own, which ends with the block.
+    """A session of Spark: the active one, or a new one that ends with the block.
 
     Raises
     ------
@@ -247,7 +247,7 @@ class _Work:
     packed
         The artifact's folder as a zip archive, which Spark brings to each worker once.
     schema
-        Of what is given back, with the column `REFUSED`.
+        Of the batches that are given back, with the column `REFUSED`.
     """
 
     packed: Any

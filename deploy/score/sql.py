@@ -1,7 +1,7 @@
 """Tables of a database: a query is read with a server-side cursor, and one transaction writes all rows.
 
 A query whose rows have a key goes on behind the last key that is done. The transaction that writes the output
-also writes a line into the table `okamochi_scored`, so a run that was killed behind its commit writes nothing
+also writes a line into the table `okamochi_scored`, so a run that was killed after its commit writes nothing
 twice.
 """
 
@@ -77,7 +77,7 @@ def address_of(written: str, *, there: bool = True) -> Address:
     Raises
     ------
     DataError
-        It is no URL of a database, or a variable that it names is not set.
+        It is not the URL of a database, or a variable in it is not set.
     """
     url = url_of(written, "the address", Path(), there=there)
     table = url.query.get("table")
@@ -86,7 +86,7 @@ def address_of(written: str, *, there: bool = True) -> Address:
 
 @contextmanager
 def _engine(address: Address) -> Iterator[sa.Engine]:
-    """A way into the database; whatever it refuses is told without the statement and its values.
+    """An engine of the database; its errors are told without the statement and its values.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def open_query(address: Address, query: str | None, key: str | None) -> Source:
                 key = key or _primary_key(connection, name, schema)
                 rows: Any = sa.table(name, schema=schema)
             else:
-                # A colon is no parameter here. The lines of their own end a comment at the end of the query.
+                # Escaped, a colon begins no parameter. The line breaks end a comment at the end of the query.
                 inner = query.strip().rstrip(";").replace(":", "\\:")
                 rows = sa.text(f"(\n{inner}\n) AS scored_rows")
             names = list(connection.execute(_select(rows).where(sa.false())).keys())
@@ -224,7 +224,7 @@ def _arrow(names: list[str], rows: Sequence[Any]) -> pa.Table:
 
 
 def _cells(cells: list[Any]) -> pa.Array:
-    """Cells with a type; what Arrow has no type for becomes text, as do cells of several types."""
+    """An array of cells; cells of several types, or of a type that Arrow lacks, become text."""
     plain = [cell if cell is None or isinstance(cell, PLAIN) else _text(cell) for cell in cells]
     try:
         return pa.array(plain)
@@ -244,7 +244,7 @@ def _text(cell: Any) -> str:
 class TableOutput:
     """A table that gets all rows in one transaction; it is made, or it exists and has no rows.
 
-    What an unfinished run has done is in a folder of this directory, by the name of the table.
+    The chunks of an unfinished run are in a folder of the current directory, named after the table.
     """
 
     def __init__(self, address: Address) -> None:
@@ -276,13 +276,13 @@ class TableOutput:
             return None if found is None else int(found)
 
     def _absent(self) -> bool:
-        """Whether it is an SQLite file that is not there yet, and would be made by looking."""
+        """Whether it is an SQLite file that does not exist yet; connecting would create it."""
         url = self.address.url
         return url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()
 
     @contextmanager
     def sink(self, run: str, model: str, rows: int) -> Iterator[TableSink]:
-        """Write rows; all of them are there when it ends, or none.
+        """Write rows in one transaction: at its end all of them are there, or none.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Pictures of any form become the same square, and what is none is refused in a sentence."""
+"""Pictures of any form become the same square; any other file is refused in a sentence."""
 
 from __future__ import annotations
 

@@ -296,7 +296,7 @@ BAD_ROLES = {
 def test_a_bad_role_is_one_sentence_and_changes_nothing(
     lock: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    """A role that does not exist, a percentage that is none, a version or a champion that is not there."""
+    """An unknown role, an invalid percentage, a version or a champion that does not exist."""
     package, *arguments = command.split()
     linears = version_of(Registry(), "1", "linear")
     Registry().set_alias("linear", SHADOW, linears)

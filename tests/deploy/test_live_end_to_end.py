@@ -44,7 +44,7 @@ metric = "accuracy"
 
 
 def iris(folder: Path, *, columns: int) -> Made:
-    """A model that looks at the first so many columns; with one it is right on two thirds of the rows."""
+    """A model of the first `columns` columns; with one it is right on two thirds of the rows."""
     data = load_iris()
     names = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
     signature = Signature(
@@ -69,7 +69,7 @@ def until(found: Callable[[], object], what: str) -> None:
 
 
 def asked(client: httpx.Client) -> list[tuple[str, str]]:
-    """Ids of the answers to rows that no two are equal, and what was true."""
+    """Ids of the answers to rows that all differ, each with the true label."""
     data = load_iris()
     random = np.random.default_rng(1)
     found = []

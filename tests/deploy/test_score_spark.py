@@ -62,7 +62,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def frame_of(made: Made, rows: int = 300) -> pd.DataFrame:
-    """Rows of which some are refused, with a text that CSV has to quote."""
+    """Rows with a text that CSV has to quote; some rows are refused."""
     found = [made.rows[i % len(made.rows)] for i in range(rows)]
     frame = pd.DataFrame(found, columns=list(made.signature.names))
     frame.insert(0, "id", np.arange(rows))

@@ -31,7 +31,7 @@ TOOLS = {
     "client.go": ["go", "run"],
     "Client.java": ["java"],
 }
-"""By file, what runs it; C# has none here. Java runs a source file only where it has its compiler."""
+"""The command of each file; none runs C#. Java runs a source file only where it has its compiler."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_the_page_is_what_the_script_writes(clients: Any, server: Server) -> None:
-    """But for the numbers of the example, which are those of the model."""
+    """Except the numbers of the example, which depend on the model."""
     numbers = re.compile(r"\[\[[^\]]*\]\]")
     found, expected = SCRIPT.with_suffix(".md").read_text(), clients.page(clients.fetched(server.url))
     assert numbers.sub("[[]]", found) == numbers.sub("[[]]", expected), "run `make clients`"

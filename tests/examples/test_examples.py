@@ -35,7 +35,7 @@ def flowers(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @contextmanager
 def serving(flowers: Made, *command: str, cwd: Path = CHECKOUT) -> Iterator[httpx.Client]:
-    """Run an example with Python, PORT being a free port, until it has been asked."""
+    """Run an example with Python until the block ends; PORT in the command becomes a free port."""
     port = free_port()
     with (
         started(

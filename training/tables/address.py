@@ -29,8 +29,8 @@ def url_of(written: str, key: str, folder: Path, *, there: bool = True) -> sa.UR
     Raises
     ------
     DataError
-        A variable is not set, it is no URL, or the file does not exist. No message has the URL itself, which
-        may hold a password.
+        A variable is not set, the text is not a URL, or the file does not exist. No message has the URL
+        itself, which may hold a password.
     """
     import sqlalchemy as sa  # takes 0.3 s
 
