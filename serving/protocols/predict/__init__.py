@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from serving.protocols import problem_reply, unknown_version
+from serving.protocols.model_routes import named_by, refused, route_of, routes_of
 from serving.protocols.predict import document
 from serving.protocols.predict.endpoint import ExplainEndpoint, PredictEndpoint
 from serving.protocols.tensors_only import endpoint_of
@@ -31,9 +32,7 @@ class Predict:
         for verb, kind in VERBS.items():
             for name, model in catalog.live.items():
                 endpoint = endpoint_of(kind, model, problem_reply)
-                routes[_route_of(verb, name)] = routes[_route_of(verb, name, model.version)] = endpoint
-                if name == catalog.default:
-                    routes[_route_of(verb)] = endpoint
+                routes |= dict.fromkeys(routes_of(verb, name, catalog), endpoint)
         return routes
 
     def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:  # noqa: ARG002 - it has none
@@ -43,7 +42,7 @@ class Predict:
     def owns(self, path: str) -> bool:
         """Its routes; paths of no protocol are refused in the same shape."""
         verb = path.rpartition("/")[2]
-        return verb in VERBS and (path == _route_of(verb) or path.startswith("/models/"))
+        return verb in VERBS and (path == route_of(verb) or path.startswith("/models/"))
 
     def refuse(self, problem: Problem) -> Reply:
         """As `application/problem+json`."""
@@ -51,36 +50,13 @@ class Predict:
 
     def refused(self, path: str, catalog: Catalog) -> str:
         """The model of the path, if it is refused or unloaded."""
-        verb, name, version = _parts_of(path)
-        if verb not in VERBS or path != _route_of(verb, name, version):
-            return ""
-        name = name or catalog.default
-        return name if catalog.not_served(name) else ""
+        return refused(path, catalog, VERBS)
 
     def not_found(self, path: str, catalog: Catalog) -> Problem | None:
         """404 with the version that is live, for another one of a live model."""
-        verb, name, version = _parts_of(path)
-        if (
-            name not in catalog.live
-            or not version
-            or verb not in VERBS
-            or path != _route_of(verb, name, version)
-        ):
-            return None
-        return unknown_version(catalog, name, version)
+        name, version = named_by(path, VERBS) or ("", "")
+        return unknown_version(catalog, name, version) if name in catalog.live and version else None
 
     def document(self, catalog: Catalog) -> Described:
         """One operation for each route."""
-        return document.of(catalog, _route_of)
-
-
-def _parts_of(path: str) -> tuple[str, str, str]:
-    """The verb, the model and the version that a route would name; "" for a part that it does not name."""
-    parts = path.split("/")
-    return parts[-1], parts[2] if len(parts) > 3 else "", parts[4] if len(parts) == 6 else ""
-
-
-def _route_of(verb: str, name: str = "", version: str = "") -> str:
-    if not name:
-        return f"/{verb}"
-    return f"/models/{name}/versions/{version}/{verb}" if version else f"/models/{name}/{verb}"
+        return document.of(catalog)

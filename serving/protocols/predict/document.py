@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from artifact.kinds.image import MEDIA_TYPES
 from serving.protocols import Described
+from serving.protocols.model_routes import route_of
 from serving.protocols.openapi import HEADERS, PROBLEMS, prediction, problem, record, request, schema
 from serving.protocols.predict.files import CSV, FORM_DATA, PARQUET, csv_of
 from serving.protocols.predict.unusual import KINDS
 from serving.scoring.explain import MAX_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from serving.scoring.catalog import Catalog, LiveModel
 
 
-def of(catalog: Catalog, route_of: Callable[..., str]) -> Described:
+def of(catalog: Catalog) -> Described:
     """An operation a route, and each model's record, request and replies."""
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {"Explanation": _explanation(), "Warning": _warning()}

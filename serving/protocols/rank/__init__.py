@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from serving.errors import Problem
 from serving.protocols import problem_reply, unknown_version
+from serving.protocols.model_routes import named_by, refused, routes_of
 from serving.protocols.rank import document
 from serving.protocols.rank.endpoint import RankEndpoint
 
@@ -27,12 +28,8 @@ class Rank:
         """The routes of each live model that ranks, and of its version; one without a name."""
         routes: dict[str, Endpoint] = {}
         for name, model in catalog.live.items():
-            if model.ranked is None:
-                continue
-            endpoint = RankEndpoint(model.ranked)
-            routes[_route_of(name)] = routes[_route_of(name, model.version)] = endpoint
-            if name == catalog.default:
-                routes[_route_of()] = endpoint
+            if model.ranked is not None:
+                routes |= dict.fromkeys(routes_of(VERB, name, catalog), RankEndpoint(model.ranked))
         return routes
 
     def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:  # noqa: ARG002 - it has none
@@ -41,27 +38,23 @@ class Rank:
 
     def owns(self, path: str) -> bool:
         """Its routes."""
-        name, version = _parts_of(path)
-        return path == _route_of(name, version)
+        return named_by(path, (VERB,)) is not None
 
     def refuse(self, problem: Problem) -> Reply:
         """As `application/problem+json`."""
         return problem_reply(problem)
 
     def refused(self, path: str, catalog: Catalog) -> str:
-        """The model of the path, if it was refused."""
-        name, version = _parts_of(path)
-        if path != _route_of(name, version):
-            return ""
-        name = name or catalog.default
-        return name if catalog.not_served(name) else ""
+        """The model of the path, if it is refused or unloaded."""
+        return refused(path, catalog, (VERB,))
 
     def not_found(self, path: str, catalog: Catalog) -> Problem | None:
         """404 for a model that does not rank, and for an unknown version of one that does."""
-        name, version = _parts_of(path)
-        model = catalog.live.get(name or catalog.default)
-        if model is None or path != _route_of(name, version):
+        named = named_by(path, (VERB,))
+        model = None if named is None else catalog.live.get(named[0] or catalog.default)
+        if named is None or model is None:
             return None
+        name, version = named
         if version and version not in catalog.versions(name):
             return unknown_version(catalog, name, version)
         return Problem(
@@ -70,16 +63,4 @@ class Rank:
 
     def document(self, catalog: Catalog) -> Described:
         """One operation for each route."""
-        return document.of(catalog, _route_of)
-
-
-def _parts_of(path: str) -> tuple[str, str]:
-    """The model and the version that a route would name; "" for a part that it does not name."""
-    parts = path.split("/")
-    return parts[2] if len(parts) > 3 else "", parts[4] if len(parts) == 6 else ""
-
-
-def _route_of(name: str = "", version: str = "") -> str:
-    if not name:
-        return f"/{VERB}"
-    return f"/models/{name}/versions/{version}/{VERB}" if version else f"/models/{name}/{VERB}"
+        return document.of(catalog, VERB)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from serving.protocols import Described
+from serving.protocols.model_routes import route_of
 from serving.protocols.openapi import HEADERS, PROBLEMS, problem, schema
 from serving.protocols.rank.endpoint import DEFAULT_K, MAX_K, MAX_USERS, named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from artifact.ranking import Ranking
     from serving.scoring.catalog import Catalog, LiveModel
 
 
-def of(catalog: Catalog, route_of: Callable[..., str]) -> Described:
+def of(catalog: Catalog, verb: str) -> Described:
     """An operation a route, and each model's request and reply."""
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {}
@@ -24,10 +23,11 @@ def of(catalog: Catalog, route_of: Callable[..., str]) -> Described:
         if ranked is None or ranked.ranking is None:
             continue
         if name == catalog.default:
-            paths[route_of()] = {"post": _operation(ranked, "rank")}
-        paths[route_of(name)] = {"post": _operation(ranked, f"rank_{name}")}
-        own = f"rank_{name}_version_{model.version}"
-        paths[route_of(name, model.version)] = {"post": _operation(ranked, own)}
+            paths[route_of(verb)] = {"post": _operation(ranked, verb)}
+        own = f"{verb}_{name}"
+        paths[route_of(verb, name)] = {"post": _operation(ranked, own)}
+        own = f"{own}_version_{model.version}"
+        paths[route_of(verb, name, model.version)] = {"post": _operation(ranked, own)}
         schemas[f"{name}_rank_request"] = _request(ranked, ranked.ranking)
         schemas[f"{name}_rank_reply"] = _reply(ranked, ranked.ranking)
     return Described(paths, schemas)
