@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from artifact import csv_cells
 from artifact.encode import CellError
 from artifact.nfc import nfc
 from serving.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from artifact.signature import Signature
 
 csv.field_size_limit(
     2**31 - 1
@@ -24,6 +27,15 @@ class CsvTable(NamedTuple):
     header: list[str]
     rows: list[list[str]]
     lines: list[int]
+
+    def columns(self, signature: Signature) -> dict[str, Any]:
+        """The cells by column, as the kinds of the signature read them; other columns stay texts."""
+        texts = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
+        found: dict[str, Any] = dict(zip(self.header, texts, strict=True))
+        for column in signature.columns:
+            if column.name in found:
+                found[column.name] = csv_cells.cells(column, found[column.name])
+        return found
 
 
 def read(body: bytes, check_rows: Callable[[int], None]) -> CsvTable:

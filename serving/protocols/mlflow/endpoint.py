@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from artifact import csv_cells
 from artifact.encode import BadRows
 from artifact.signature import probabilities
 from serving.errors import Problem, bad_rows
@@ -179,16 +178,10 @@ def parse_csv(body: bytes, model: LiveModel) -> Query:
         400 for a body that is not CSV in UTF-8, 413 for too many rows, 422 for rows that the signature
         refuses.
     """
-    header, rows, _ = csv_table.read(body, model.check_rows)
-    check_names([name for name in header if name], "in the header", model)
-    texts = list(zip(*rows, strict=True)) or [()] * len(header)
-    raw = dict(zip(header, texts, strict=True))
-    columns: dict[str, Any] = dict(raw)
-    for column in model.signature.columns:
-        if column.name in raw:
-            columns[column.name] = csv_cells.cells(column, raw[column.name])
+    table = csv_table.read(body, model.check_rows)
+    check_names([name for name in table.header if name], "in the header", model)
     try:
-        matrix = from_columns(columns, model)
+        matrix = from_columns(table.columns(model.signature), model)
     except BadRows as error:
         raise bad_rows(error) from None
     return Query(matrix, len(matrix))

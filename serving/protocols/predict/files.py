@@ -110,13 +110,8 @@ def _media(content_type: bytes) -> str:
 
 def _of_csv(content: bytes, file: str, model: LiveModel) -> Read:
     table = csv_table.read(content, model.check_rows)
-    texts = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
-    raw = dict(zip(table.header, texts, strict=True))
-    raw.pop("", None)  # the row numbers that pandas writes
-    columns: dict[str, Any] = dict(raw)
-    for column in model.signature.columns:
-        if column.name in raw:
-            columns[column.name] = csv_cells.cells(column, raw[column.name])
+    columns = table.columns(model.signature)
+    columns.pop("", None)  # the row numbers that pandas writes
     prefix = f"{file}, line" if file else "line"
     return Read({"columns": columns}, [f"{prefix} {line}" for line in table.lines])
 
