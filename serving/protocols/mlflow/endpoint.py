@@ -13,6 +13,7 @@ from artifact.signature import probabilities
 from serving.errors import Problem, bad_rows
 from serving.protocols import LARGE_BODY_BYTES, Reply, csv_table
 from serving.protocols.json_body import decode
+from serving.protocols.media import media_type
 from serving.protocols.mlflow import usual
 from serving.protocols.mlflow.frames import FORMS, MAX_HINTS, check_names, from_columns, rows_of_form
 from serving.protocols.options import OPTIONS, Query, probabilities_of, threshold_of, with_options
@@ -60,7 +61,7 @@ class InvocationsEndpoint:
 
     def read(self, body: bytes, head: Head) -> Query:
         """See `Endpoint`."""
-        if head.content_type in (b"", JSON) or not _is_csv(head.content_type):
+        if head.content_type in (b"", JSON) or media_type(head.content_type) != CSV.encode():
             # Whole rows of numbers and nothing else: decoded and checked in one pass of C, 30 columns in 2 to
             # 5 us. A body that is refused here is decoded again below, where the error is named.
             form = body[2:20].partition(b'"')[0]
@@ -163,10 +164,6 @@ def _params(params: object, model: LiveModel) -> tuple[bool, float | None]:
 def _first(keys: Iterable[str], *known: str) -> list[str]:
     """A few keys that may be misspelt; comparing each with the known keys takes time."""
     return list(itertools.islice((key for key in keys if key not in known and len(key) < 30), MAX_HINTS))
-
-
-def _is_csv(content_type: bytes) -> bool:
-    return content_type.split(b";", 1)[0].strip().lower() == CSV.encode()
 
 
 def parse_csv(body: bytes, model: LiveModel) -> Query:

@@ -19,6 +19,7 @@ from serving.ids import PREFIX, SINCE_EPOCH, new_id, next_secret, now
 from serving.protocols import LARGE_BODY_BYTES, Reply, problem_reply
 from serving.protocols.blocks import Blocks, StandIn, rows_of
 from serving.protocols.json_body import decode
+from serving.protocols.media import prefers
 from serving.protocols.options import (
     EXPLAIN_OPTIONS,
     OPTIONS,
@@ -105,7 +106,7 @@ class PredictEndpoint:
             return parse(body, self.model, explain=explain)
         found = files.read(body, head, self.model)
         query = parse_request(found.request, self.model, explain=explain, places=found.places)
-        return _with_csv(query) if files.wants_csv(head) else query
+        return _with_csv(query) if prefers(head, files.CSV.encode()) else query
 
     def _read_large(self, body: bytes, head: Head) -> Query:
         found = None if files.is_file(head) else self._blocks.read(body, self._rest)
@@ -203,7 +204,7 @@ class ExplainEndpoint(PredictEndpoint):
     def read(self, body: bytes, head: Head) -> Query:
         """See `Endpoint`."""
         query = self._parsed(body, head, explain=True)
-        if not picture.is_wanted(head):
+        if not prefers(head, picture.SVG):
             return query
         if query.n > 1:
             raise Problem(

@@ -17,6 +17,7 @@ from artifact.nfc import nfc
 from serving.errors import Problem
 from serving.protocols import csv_table
 from serving.protocols.json_body import decode
+from serving.protocols.media import media_type
 from serving.protocols.options import EXPLAIN_OPTIONS, OPTIONS, SURE_OPTIONS
 from serving.protocols.wording import one_of
 
@@ -59,13 +60,6 @@ def is_file(head: Head) -> bool:
     return _media(head.content_type) in MEDIA_TYPES
 
 
-def wants_csv(head: Head) -> bool:
-    """Whether the client accepts CSV, and did not name JSON beside it."""
-    accepted = b",".join(value for name, value in head.headers if name == b"accept").lower()
-    kinds = {part.split(b";", 1)[0].strip().decode("latin-1") for part in accepted.split(b",")}
-    return CSV in kinds and "application/json" not in kinds
-
-
 def read(body: bytes, head: Head, model: LiveModel) -> Read:
     """A body as a request.
 
@@ -105,7 +99,7 @@ def _place(error: CellError, places: Sequence[str]) -> str:
 
 
 def _media(content_type: bytes) -> str:
-    return content_type.split(b";", 1)[0].strip().lower().decode("latin-1")
+    return media_type(content_type).decode("latin-1")
 
 
 def _of_csv(content: bytes, file: str, model: LiveModel) -> Read:

@@ -10,8 +10,6 @@ from unicodedata import east_asian_width
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from serving.protocols import Head
-
 SVG = b"image/svg+xml"
 MAX_BARS = 12
 WIDTH, LEFT, RIGHT = 780, 270, 100  # pixels; the bars lie between the margins
@@ -31,13 +29,6 @@ text { fill: #e6edf3 } .note { fill: #9da7b1 } .page { fill: #11161c }
 .up { fill: #3fb97f } .down { fill: #ef7788 } line { stroke: #6e7781 }
 }
 """
-
-
-def is_wanted(head: Head) -> bool:
-    """Whether the client accepts a picture, and did not name JSON beside it."""
-    accepted = b",".join(value for name, value in head.headers if name == b"accept").lower()
-    kinds = {part.split(b";", 1)[0].strip() for part in accepted.split(b",")}
-    return SVG in kinds and b"application/json" not in kinds
 
 
 def of(explanation: Mapping[str, Any], target: str, *, log_odds: bool) -> str:
