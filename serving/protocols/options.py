@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact import calibration
-from artifact.encode import CellError
+from artifact.encode import CellError, Fault
 from artifact.signature import same_label
 from serving.errors import Problem
 from serving.protocols.wording import cut, described
@@ -94,9 +94,9 @@ def threshold_of(value: object, model: LiveModel) -> float | None:
         return None
     task = model.signature.task
     if task != "binary":
-        raise _refused("threshold", f"only a binary model has one; {model.name!r} is {task}")
+        raise bad_option("threshold", f"only a binary model has one; {model.name!r} is {task}")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise _refused("threshold", f"expected a number from 0 to 1, got {described(value)}")
+        raise bad_option("threshold", f"expected a number from 0 to 1, got {described(value)}")
     return float(value)
 
 
@@ -121,7 +121,7 @@ def explain_of(
     if not (explain or always):
         for name, given in (("class", label is not None), ("log_odds", log_odds)):
             if given:
-                raise _refused(name, "it has no effect where no explanation is asked for")
+                raise bad_option(name, "it has no effect where no explanation is asked for")
         return None
     model.explainer.check(1)
     return Explain(label, log_odds, threshold)
@@ -138,7 +138,7 @@ def interval_of(value: object, model: LiveModel) -> Interval | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-        raise _refused("interval", f"expected a number between 0 and 1, got {described(value)}")
+        raise bad_option("interval", f"expected a number between 0 and 1, got {described(value)}")
     missed = model.calibration
     if missed is None:
         how = f"train it again (`python -m training run {model.name}`)"
@@ -146,11 +146,11 @@ def interval_of(value: object, model: LiveModel) -> Interval | None:
             how = "name a table in its use case, whose rows measure it, and run it again"
         if model.signature.numbers:
             how = "a model that answers named numbers has none"
-        raise _refused("interval", f"{model.name!r} was not calibrated on held-out rows; {how}")
+        raise bad_option("interval", f"{model.name!r} was not calibrated on held-out rows; {how}")
     within = calibration.reach(missed, value)
     if within is None:
         most = calibration.highest_level(len(missed))
-        raise _refused(
+        raise bad_option(
             "interval",
             f"{model.name!r} was calibrated on {len(missed)} held-out rows, which can promise at most "
             f"{math.floor(1000 * most) / 1000:g}; got {described(value)}",
@@ -167,7 +167,7 @@ def check_digits(explain: Explain | None, digits: int) -> None:
         422.
     """
     if digits and explain is not None and explain.log_odds:
-        raise _refused(
+        raise bad_option(
             "log_odds",
             f"probabilities are rounded to {digits} digits for this caller; ask for them without log_odds",
         )
@@ -184,7 +184,7 @@ def flag_of(option: str, value: object) -> bool:
     if value is None:
         return False
     if not isinstance(value, bool):
-        raise _refused(option, f"expected true or false, got {described(value)}")
+        raise bad_option(option, f"expected true or false, got {described(value)}")
     return value
 
 
@@ -193,7 +193,7 @@ def _flag_for_probabilities(option: str, value: object, model: LiveModel) -> boo
     flag = flag_of(option, value)
     if flag and not model.signature.classes:
         what = "answers named numbers" if model.signature.numbers else "is a regression"
-        raise _refused(option, f"{model.name!r} {what} and has no probabilities")
+        raise bad_option(option, f"{model.name!r} {what} and has no probabilities")
     return flag
 
 
@@ -209,14 +209,25 @@ def class_of(value: object, model: LiveModel) -> int | None:
         return None
     signature = model.signature
     if signature.task == "regression":
-        raise _refused("class", f"{model.name!r} is a regression, which has no classes")
+        raise bad_option("class", f"{model.name!r} is a regression, which has no classes")
     names = signature.classes or signature.numbers
     for i, name in enumerate(names):
         if same_label(name, value) or (isinstance(value, str) and str(name) == value):
             return i
     known = ", ".join(cut(str(name)) for name in names[:8])
-    raise _refused("class", f"expected one of {known}, got {described(value)}")
+    raise bad_option("class", f"expected one of {known}, got {described(value)}")
 
 
-def _refused(option: str, reason: str) -> Problem:
-    return Problem(422, f"{option!r}: {reason}", errors=[CellError(None, option, reason, "bad_option")])
+def bad_option(
+    key: str, reason: str, *, row: int | None = None, fault: Fault | None = "bad_option"
+) -> Problem:
+    """422 for a key of the body.
+
+    Parameters
+    ----------
+    row
+        The place of a wrong value in a list.
+    fault
+        The reason in the log; None for the usual one of the status.
+    """
+    return Problem(422, f"{key!r}: {reason}", errors=[CellError(row, key, reason, fault)])

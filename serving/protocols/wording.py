@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ def listed(names: Sequence[str]) -> str:
 def keys(names: Sequence[str]) -> str:
     """The first eight keys of JSON."""
     return ", ".join(f'"{cut(name)}"' for name in names[:8])
+
+
+def hint(key: str, known: Sequence[str], expected: str = "") -> str:
+    """The known key that an unknown one is like, or what is expected; by default all known keys."""
+    near = difflib.get_close_matches(key[:100], known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"expected {expected or keys(known)}"
 
 
 def one_of(names: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,7 +24,7 @@ from serving.protocols.options import (
     with_options,
 )
 from serving.protocols.predict.explanation import explanations
-from serving.protocols.wording import described, keys, short
+from serving.protocols.wording import described, hint, short
 from serving.scoring.batcher import packer
 from serving.scoring.explain import ExplainedScores
 
@@ -129,12 +128,12 @@ def parse(body: bytes, model: LiveModel, options: Sequence[str], *, explain: boo
         raise Problem(422, f'Expected a JSON object with "{ROWS}", got {described(request)}.')
     for key in request:
         if key not in KEYS:
-            where = ' belongs into "parameters"' if key in options else _hint(key, KEYS)
-            raise Problem(422, f"Unknown key {short(key)};{where}.")
+            instead = 'belongs into "parameters"' if key in options else hint(key, KEYS)
+            raise Problem(422, f"Unknown key {short(key)}; {instead}.")
     given = parameters_of(request, "the request")
     for key in given:
         if key not in options:
-            raise Problem(422, f"parameters: unknown key {short(key)};{_hint(key, options)}.")
+            raise Problem(422, f"parameters: unknown key {short(key)}; {hint(key, options)}.")
     instances = request.get(ROWS)
     if not isinstance(instances, list):
         raise Problem(422, f'"{ROWS}": expected a list of rows, got {described(instances)}.')
@@ -148,11 +147,6 @@ def parse(body: bytes, model: LiveModel, options: Sequence[str], *, explain: boo
     if wanted is not None:
         model.explainer.check(len(matrix))
     return with_options(matrix, probabilities=chances, threshold=threshold, explain=wanted)
-
-
-def _hint(key: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key[:100], known, 1)
-    return f" did you mean {near[0]!r}?" if near else f" expected {keys(known)}"
 
 
 def example(model: LiveModel) -> dict[str, Any]:

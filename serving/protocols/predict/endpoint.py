@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import msgspec
 import numpy as np
 
 from artifact import calibration
-from artifact.encode import BadRows, CellError, Fault
+from artifact.encode import BadRows
 from artifact.kinds.image import MEDIA_TYPES
 from artifact.signature import TIE, probabilities
 from serving.errors import Problem, bad_rows
@@ -27,6 +26,7 @@ from serving.protocols.options import (
     Interval,
     Query,
     Warnings,
+    bad_option,
     explain_of,
     flag_of,
     interval_of,
@@ -38,7 +38,7 @@ from serving.protocols.orientations import frame_of
 from serving.protocols.predict import files, picture
 from serving.protocols.predict.explanation import explanations
 from serving.protocols.predict.unusual import warned
-from serving.protocols.wording import described, one_of
+from serving.protocols.wording import described, hint, one_of
 from serving.scoring.batcher import packer
 from serving.scoring.explain import ExplainedScores
 
@@ -177,7 +177,7 @@ def _with_csv(query: Query) -> Query:
     wanted = {"explain": query.explain, "interval": query.interval, "warnings": query.warnings}
     for option, value in wanted.items():
         if value is not None:
-            raise _at(option, "an answer in CSV has none; send Accept: application/json")
+            raise bad_option(option, "an answer in CSV has none; send Accept: application/json")
     return msgspec.structs.replace(query, plain=False, csv=True)
 
 
@@ -267,9 +267,8 @@ def parse_request(
     known = [*FORMS, *options, *lone]
     for key in given:
         if key not in forms and key not in scalars:
-            near = difflib.get_close_matches(key[:100], known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {one_of(FORMS)}"
-            raise _at(key[:100], f"unknown key; {hint}", None)
+            instead = hint(key, known, f"one of {one_of(FORMS)}")
+            raise bad_option(key[:100], f"unknown key; {instead}", fault=None)
     if len(forms) + len(scalars) != 1:
         got = " and ".join(map(repr, forms + scalars)) or "none of them"
         raise Problem(422, f"Expected exactly one of {one_of([*FORMS, *lone])}, got {got}.")
@@ -321,11 +320,11 @@ def _matrix(value: object, forms: list[str], request: dict[str, Any], model: Liv
     rows = request[form]
     if form == "columns":
         if not isinstance(rows, Mapping):
-            raise _at(form, f"expected an object of columns, got {described(rows)}")
+            raise bad_option(form, f"expected an object of columns, got {described(rows)}")
         model.check_rows(max((len(cells) for cells in rows.values() if isinstance(cells, list)), default=0))
         return model.encoder.columns(rows)
     if not isinstance(rows, list):
-        raise _at(form, f"expected a list of rows, got {described(rows)}")
+        raise bad_option(form, f"expected a list of rows, got {described(rows)}")
     model.check_rows(len(rows))
     return model.encoder.rows(rows) if form == "features" else model.encoder.records(rows)
 
@@ -334,14 +333,6 @@ def _hot_decoder(rows: Any) -> Callable[[bytes], Any]:
     """Decoder of `{"features": rows}` and nothing else."""
     hot = msgspec.defstruct("Hot", [("features", rows)], forbid_unknown_fields=True)
     return msgspec.json.Decoder(hot).decode
-
-
-# ---- words
-
-
-def _at(key: str, reason: str, fault: Fault | None = "bad_option") -> Problem:
-    """A problem with a key of the body; it has no fault if the key is unknown."""
-    return Problem(422, f"{key!r}: {reason}", errors=[CellError(None, key, reason, fault)])
 
 
 def _json(text: str) -> str:

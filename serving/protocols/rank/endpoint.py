@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from artifact.encode import BadRows, CellError, canonical
+from artifact.encode import BadRows, canonical
 from artifact.kinds.category import reader
 from artifact.kinds.cell import is_missing
 from artifact.logged import RANKED
@@ -17,8 +16,8 @@ from serving.errors import Problem, bad_rows
 from serving.ids import new_id
 from serving.protocols import Reply, problem_reply
 from serving.protocols.json_body import decode
-from serving.protocols.options import flag_of
-from serving.protocols.wording import described, keys
+from serving.protocols.options import bad_option, flag_of
+from serving.protocols.wording import described, hint, keys
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,23 +91,23 @@ class RankEndpoint:
         known = (column, *OPTIONS)
         for key in request:
             if key not in known:
-                near = difflib.get_close_matches(key[:100], known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"expected {keys(known)}"
-                raise _at(key[:100], f"unknown key; {hint}")
+                raise bad_option(key[:100], f"unknown key; {hint(key, known)}")
         if column not in request:
-            raise _at(column, f"missing; expected a value of the column {column!r}, or a list of them")
+            raise bad_option(column, f"missing; expected a value of the column {column!r}, or a list of them")
         sent = request[column]
         users = sent if isinstance(sent, list) else [sent]
         if not users:
-            raise _at(column, "expected at least one value, got an empty list")
+            raise bad_option(column, "expected at least one value, got an empty list")
         if len(users) > MAX_USERS:
-            raise _at(column, f"expected at most {MAX_USERS} values in one request, got {len(users)}")
+            raise bad_option(column, f"expected at most {MAX_USERS} values in one request, got {len(users)}")
         self.model.check_rows(len(users))
         marks = self.model.signature.columns[0].marks
         for row, user in enumerate(users):
             if is_missing(user) or is_missing(user, marks):
                 # The encoder's own words would list other users.
-                raise _at(column, f"expected a value of the column {column!r}, got {described(user)}", row)
+                raise bad_option(
+                    column, f"expected a value of the column {column!r}, got {described(user)}", row=row
+                )
         exclude, unknown = self._excluded(request.get("exclude"))
         k, seen = _k_of(request.get("k")), flag_of("seen", request.get("seen"))
         try:
@@ -120,11 +119,11 @@ class RankEndpoint:
     def _excluded(self, value: object) -> tuple[NDArray[np.int64], list[Any]]:
         """The codes of the excluded items, and those of them that the model does not know."""
         if value is not None and not isinstance(value, list):
-            raise _at("exclude", f"expected a list of items, got {described(value)}")
+            raise bad_option("exclude", f"expected a list of items, got {described(value)}")
         codes, unknown = [], []
         for place, item in enumerate(value or ()):
             if item is None or isinstance(item, (list, dict)):
-                raise _at("exclude", f"place {place}: expected an item, got {described(item)}")
+                raise bad_option("exclude", f"place {place}: expected an item, got {described(item)}")
             name = self._read_item(item)
             if name is None:
                 unknown.append(item)
@@ -190,10 +189,5 @@ def _k_of(value: object) -> int:
     if value is None:
         return DEFAULT_K
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_K:
-        raise _at("k", f"expected a whole number from 1 to {MAX_K}, got {described(value)}")
+        raise bad_option("k", f"expected a whole number from 1 to {MAX_K}, got {described(value)}")
     return value
-
-
-def _at(key: str, reason: str, row: int | None = None) -> Problem:
-    """A problem with a key of the body."""
-    return Problem(422, f"{key!r}: {reason}", errors=[CellError(row, key, reason, "bad_option")])
