@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from serving.protocols import Described
 from serving.protocols.kserve.endpoint import ROWS, example
-from serving.protocols.openapi import HEADERS, PROBLEMS, page, prediction, record, request, schema
+from serving.protocols.oip.document import error, page_of
+from serving.protocols.openapi import HEADERS, PROBLEMS, prediction, record, request, schema
 from serving.scoring.explain import MAX_ROWS
 
 if TYPE_CHECKING:
@@ -18,27 +19,14 @@ if TYPE_CHECKING:
 def of(catalog: Catalog, root: str, verbs: Sequence[str]) -> Described:
     """The pages, and for each model one route a verb."""
     names = {"type": "object", "properties": {"models": {"type": "array", "items": {"type": "string"}}}}
-    paths: dict[str, Any] = {root: {"get": _page("v1_models", "The names of the live models.", names)}}
+    paths: dict[str, Any] = {root: {"get": page_of("v1_models", "The names of the live models.", names)}}
     ready = {"type": "object", "required": ["name", "ready"], "properties": {"ready": {"type": "boolean"}}}
     for name in catalog.live:
-        paths[f"{root}/{name}"] = {"get": _page(f"v1_{name}", f"{name} is ready.", ready)}
+        paths[f"{root}/{name}"] = {"get": page_of(f"v1_{name}", f"{name} is ready.", ready)}
     for name, model in catalog.of_rows.items():
         for verb in verbs:
             paths[f"{root}/{name}:{verb}"] = {"post": _operation(model, verb)}
     return Described(paths, {})
-
-
-def _page(operation: str, summary: str, content: dict[str, Any]) -> dict[str, Any]:
-    found = page(operation, summary, content)
-    found["responses"]["400"] = _error(400)
-    return found
-
-
-def _error(status: int) -> dict[str, Any]:
-    return {
-        "description": PROBLEMS[status],
-        "content": {"application/json": {"schema": schema("V2Error")}},
-    }
 
 
 def _operation(model: LiveModel, verb: str) -> dict[str, Any]:
@@ -86,6 +74,6 @@ def _operation(model: LiveModel, verb: str) -> dict[str, Any]:
                 "description": "The predictions, in the order of the rows.",
                 "content": {"application/json": {"schema": reply}},
             },
-            **{str(status): _error(status) for status in PROBLEMS},
+            **{str(status): error(about) for status, about in PROBLEMS.items()},
         },
     }

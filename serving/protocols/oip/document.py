@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 def of(catalog: Catalog, root: str, paths_of: Callable[[LiveModel], Sequence[str]]) -> Described:
     """The pages of the server, and those and the route of each model and its version."""
     paths: dict[str, Any] = {
-        root: {"get": _page_of("v2", "The server's name, version and extensions.", {"type": "object"})},
-        f"{root}/health/live": {"get": _page_of("v2_live", "The process answers.", {"type": "object"})},
-        f"{root}/health/ready": {"get": _page_of("v2_ready", "Every model is ready.", {"type": "object"})},
+        root: {"get": page_of("v2", "The server's name, version and extensions.", {"type": "object"})},
+        f"{root}/health/live": {"get": page_of("v2_live", "The process answers.", {"type": "object"})},
+        f"{root}/health/ready": {"get": page_of("v2_ready", "Every model is ready.", {"type": "object"})},
     }
     paths[f"{root}/health/ready"]["get"]["responses"]["503"] = {"description": "Not ready."}
     for model in catalog.live.values():
         name = model.name
         operations = (f"v2_{name}", f"v2_{name}_versions_{model.version}")
         for path, operation in zip(paths_of(model), operations, strict=True):
-            about = _page_of(f"{operation}_metadata", f"The tensors of {name}.", schema("V2Metadata"))
-            ready = _page_of(f"{operation}_ready", f"{name} is ready.", {"type": "object"})
+            about = page_of(f"{operation}_metadata", f"The tensors of {name}.", schema("V2Metadata"))
+            ready = page_of(f"{operation}_ready", f"{name} is ready.", {"type": "object"})
             infer = _infer(model, f"{operation}_infer")
             paths |= {path: {"get": about}, f"{path}/ready": {"get": ready}, f"{path}/infer": {"post": infer}}
     return Described(paths | _repository(catalog, root), _schemas())
@@ -62,20 +62,15 @@ def _order(operation: str, summary: str, reply: str = "") -> dict[str, Any]:
         "parameters": HEADERS,
         "responses": {
             "200": {"description": "Done.", "content": {"application/json": {"schema": content}}},
-            **{
-                str(status): {
-                    "description": refused[status],
-                    "content": {"application/json": {"schema": schema("V2Error")}},
-                }
-                for status in (400, 403, 404, 409, 413, 415, 422, 503)
-            },
+            **{str(status): error(refused[status]) for status in (400, 403, 404, 409, 413, 415, 422, 503)},
         },
     }
 
 
-def _page_of(operation: str, summary: str, content: dict[str, Any]) -> dict[str, Any]:
+def page_of(operation: str, summary: str, content: dict[str, Any]) -> dict[str, Any]:
+    """A page whose refusals have the shape of this protocol."""
     found = page(operation, summary, content)
-    found["responses"]["400"] = _error(400)
+    found["responses"]["400"] = error(PROBLEMS[400])
     return found
 
 
@@ -109,7 +104,7 @@ def _infer(model: LiveModel, operation: str) -> dict[str, Any]:
                     "application/octet-stream": {"schema": binary},
                 },
             },
-            **{str(status): _error(status) for status in PROBLEMS},
+            **{str(status): error(about) for status, about in PROBLEMS.items()},
         },
     }
 
@@ -125,11 +120,9 @@ def _examples(model: LiveModel) -> dict[str, Any]:
     return columns
 
 
-def _error(status: int) -> dict[str, Any]:
-    return {
-        "description": PROBLEMS[status],
-        "content": {"application/json": {"schema": schema("V2Error")}},
-    }
+def error(description: str) -> dict[str, Any]:
+    """A refusal, as a response of an operation."""
+    return {"description": description, "content": {"application/json": {"schema": schema("V2Error")}}}
 
 
 def _schemas() -> dict[str, Any]:
