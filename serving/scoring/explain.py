@@ -87,13 +87,8 @@ class ExplainedScores(Scores):
         self.explanations = explanations
 
     def _with_digits(self, digits: int) -> ExplainedScores:
-        found = ExplainedScores(
-            self.values, self.signature, [_rounded(each, digits) for each in self.explanations]
-        )
-        found.shown = np.round(self.values, digits)
-        found.rounding = half_unit(digits)
-        found.began, found.ended = self.began, self.ended
-        return found
+        explanations = [_rounded(each, digits) for each in self.explanations]
+        return ExplainedScores(self.values, self.signature, explanations)
 
 
 def _rounded(made: RowExplanation, digits: int) -> RowExplanation:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from artifact.signature import decide, labels
+from artifact.signature import decide, labels, probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,6 +77,12 @@ class Scores:
         classes = self.signature.classes
         return [classes[i] for i in self.chosen[start:stop]]
 
+    def by_class(self, start: int, stop: int) -> list[dict[str, float]]:
+        """Probabilities of some rows as a caller is shown them, each row by its classes."""
+        names = [str(label) for label in self.signature.classes]
+        rows = probabilities(self.signature, self.shown[start:stop]).tolist()
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
     def rounded(self, digits: int) -> Scores:
         """The same scores for callers whose probabilities are rounded; 0 digits: not rounded."""
         if not digits or not self.signature.classes:
@@ -84,14 +90,13 @@ class Scores:
         found = self._rounded.get(digits)
         if found is None:
             found = self._rounded[digits] = self._with_digits(digits)
+            found.shown = np.round(self.values, digits)
+            found.rounding = half_unit(digits)
+            found.began, found.ended = self.began, self.ended
         return found
 
-    def _with_digits(self, digits: int) -> Scores:
-        found = Scores(self.values, self.signature)
-        found.shown = np.round(self.values, digits)
-        found.rounding = half_unit(digits)
-        found.began, found.ended = self.began, self.ended
-        return found
+    def _with_digits(self, digits: int) -> Scores:  # noqa: ARG002 - `ExplainedScores` rounds by it
+        return Scores(self.values, self.signature)
 
 
 def half_unit(digits: int) -> float:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact.encode import BadRows
-from artifact.signature import probabilities
 from serving.errors import Problem, bad_rows
 from serving.protocols import LARGE_BODY_BYTES, Reply
 from serving.protocols.json_body import decode
@@ -85,11 +84,7 @@ class PredictEndpoint:
             return _encode(scores.labels(first, stop))
         if not query.probabilities:
             return _encode(scores.labels(first, stop, query.threshold))
-        signature, values = self.model.signature, scores.shown[first:stop]
-        names = [str(label) for label in signature.classes]
-        return _encode(
-            [dict(zip(names, row, strict=True)) for row in probabilities(signature, values).tolist()]
-        )
+        return _encode(scores.by_class(first, stop))
 
     def refuse(self, problem: Problem) -> Reply:
         """See `Endpoint`."""

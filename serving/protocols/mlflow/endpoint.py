@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from artifact.encode import BadRows
-from artifact.signature import probabilities
 from serving.errors import Problem, bad_rows
 from serving.protocols import LARGE_BODY_BYTES, Reply, csv_table
 from serving.protocols.json_body import decode
@@ -92,12 +91,10 @@ class InvocationsEndpoint:
         return Reply(200, JSON, b'{"predictions": %s%s' % (_encode(predictions), self._tail))
 
     def _predictions(self, query: Query, scores: Scores, first: int) -> Sequence[Any]:
-        signature, stop = self.model.signature, first + query.n
+        stop = first + query.n
         if not query.probabilities:
             return scores.labels(first, stop, query.threshold)
-        names = [str(label) for label in signature.classes]
-        values = scores.shown[first:stop]
-        return [dict(zip(names, row, strict=True)) for row in probabilities(signature, values).tolist()]
+        return scores.by_class(first, stop)
 
     def refuse(self, problem: Problem) -> Reply:
         """A problem in MLflow's shape; rows that the signature refuses are 400 there."""
