@@ -10,9 +10,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.errors import Problem
 from serving.grpc.call import Call
-from serving.grpc.refusals import refusal_of
 from serving.grpc.schema import SERVICE
-from serving.grpc.service import abort
+from serving.grpc.service import abort, model_path
 from serving.protocols.oip import ROOT
 
 if TYPE_CHECKING:
@@ -59,10 +58,10 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # untyped
         call = await self._admitted(request.service, context)
         status = self.status(request.service)
         if status == Status.SERVICE_UNKNOWN:
-            unknown = Problem(
-                404, f'Unknown service {request.service[:100]!r}; expected "" or a model\'s name.'
+            call.named(
+                Problem(404, f'Unknown service {request.service[:100]!r}; expected "" or a model\'s name.')
             )
-            await abort(context, refusal_of(call.named(unknown)))
+            await abort(context, call)
         return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - as above
@@ -85,11 +84,9 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # untyped
         call = Call()
         try:
             call.read(context)
-            whole = service in WHOLE
-            name = service.replace("/", "%2F")
-            call.admit("GET", f"{ROOT}/health/ready" if whole else f"{ROOT}/models/{name}/ready")
+            path = f"{ROOT}/health/ready" if service in WHOLE else f"{model_path(service)}/ready"
+            call.admit("GET", path)
         except Problem as problem:
-            if problem.wait_s:
-                await asyncio.sleep(problem.wait_s)
-            await abort(context, refusal_of(call.named(problem)))
+            call.named(problem)
+            await abort(context, call)
         return call

@@ -12,7 +12,6 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from serving.errors import Problem
 from serving.grpc import health, schema
 from serving.grpc.call import Call
-from serving.grpc.refusals import refusal_of
 from serving.grpc.service import abort
 from serving.protocols.oip import ROOT
 
@@ -49,9 +48,8 @@ class Reflection:
             call.read(context)
             call.admit("GET", ROOT)
         except Problem as problem:
-            if problem.wait_s:
-                await asyncio.sleep(problem.wait_s)
-            await abort(context, refusal_of(call.named(problem)))
+            call.named(problem)
+            await abort(context, call)
         async for response in self._servicer.ServerReflectionInfo(self._until_the_end(requests), context):
             yield response
 

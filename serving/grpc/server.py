@@ -51,17 +51,16 @@ class Server:
         self._place = place
         self._tracer = tracer
         self._server: grpc.aio.Server | None = None
-        self._ending: asyncio.Event | None = None
+        self._ending = asyncio.Event()
 
     async def start(self) -> None:
         """Listen, in the running loop."""
         guards.usable(guards.CONNECTIONS)  # says so at start if it is not
-        self._ending = ending = asyncio.Event()
         self._server = server = grpc.aio.server(options=self._options())
-        reflection = Reflection(ending)
+        reflection = Reflection(self._ending)
         inference = InferenceService(self._live, self._settings, self._tracer, self._store)
         server.add_generic_rpc_handlers((inference.handlers(), *reflection.handlers()))
-        health_pb2_grpc.add_HealthServicer_to_server(Health(self._live, ending), server)
+        health_pb2_grpc.add_HealthServicer_to_server(Health(self._live, self._ending), server)
         address = self._place.address
         credentials = self._place.tls.credentials() if self._place.tls is not None else None
         if credentials is None:
@@ -73,7 +72,7 @@ class Server:
 
     async def end(self) -> None:
         """Take no new calls; return once those in progress are answered."""
-        if self._server is None or self._ending is None:
+        if self._server is None:
             return
         self._ending.set()
         await drain(self._settings.grpc_port)

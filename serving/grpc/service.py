@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from serving.errors import Problem, server_failed
 from serving.grpc.call import LENGTH, Call
 from serving.grpc.messages import body_of, plain_query, response_of, set_tensors
-from serving.grpc.refusals import Refusal, refusal_of
+from serving.grpc.refusals import refusal_of
 from serving.grpc.schema import METHODS, SERVICE, ModelInferRequest
 from serving.http.lane import lane
 from serving.observe import metrics
@@ -26,7 +26,7 @@ from serving.protocols.oip import ROOT, OpenInference, repository
 from serving.protocols.oip.request import HEADER_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from serving.grpc.messages import Body
     from serving.http.routes import Live, Routes
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from serving.settings import Settings
 
 PAGES = OpenInference.name
-"""The value of the metric label `endpoint` of all methods but `ModelInfer`."""
+"""The value of the metric label `endpoint` of the methods that a page of `/v2` answers."""
 NOT_READY = Reply(200, b"", b"")
 
 _decode = msgspec.json.decode
@@ -67,11 +67,10 @@ class InferenceService:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The methods; they take and give bytes, so that a message that cannot be read has our words."""
-        found = {name: self._page_method(name) for name in _PAGE_METHODS}
-        methods = {
-            name: grpc.unary_unary_rpc_method_handler(method)
-            for name, method in (found | {"ModelInfer": self.infer, "RepositoryIndex": self.index}).items()
-        }
+        found = {name: self._method(name, PAGES, partial(self._page, name)) for name in _PAGE_METHODS}
+        found["RepositoryIndex"] = self._method("RepositoryIndex", "repository", self._index)
+        found["ModelInfer"] = self.infer
+        methods = {name: grpc.unary_unary_rpc_method_handler(method) for name, method in found.items()}
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     # ---- predictions
@@ -85,7 +84,7 @@ class InferenceService:
             call.read(context)
             large = len(data) >= LARGE_BODY_BYTES
             request = await self._run(large, _parsed, ModelInferRequest, data, call)
-            path = f"{_model_path(request.model_name, request.model_version)}/infer"
+            path = f"{model_path(request.model_name, request.model_version)}/infer"
             call.admit("POST", path)
             endpoint = self._found(routes.endpoints, routes, path, request.model_name)
             split = routes.splits.get(path)
@@ -105,7 +104,7 @@ class InferenceService:
             reply = (endpoint or self._oip).refuse(call.named(server_failed(error)))
         self._tell(endpoint.name if endpoint is not None else "infer", reply, call, endpoint)
         if call.problem is not None:
-            await _abort(context, call, reply)
+            await abort(context, call, reply)
         trailers = [(name.decode(), value.decode("latin-1")) for name, value in reply.headers]
         if call.head.request_id is not None:
             trailers.append(("x-request-id", call.head.request_id.decode("latin-1")))
@@ -130,18 +129,6 @@ class InferenceService:
             readers=self._readers,
             left=None,
         )
-
-    def _known(self) -> Repository:
-        """The models that could be served.
-
-        Raises
-        ------
-        Problem
-            403.
-        """
-        if self._repository is None:
-            raise Problem(403, "OKAMOCHI_WATCH_S=0: this server does not change its models while it runs.")
-        return self._repository
 
     async def _run(self, large: bool, work: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function, in a thread if it may take long."""
@@ -168,60 +155,61 @@ class InferenceService:
 
     # ---- all else
 
-    def _page_method(self, name: str) -> Callable[[bytes, Any], Any]:
-        """A method that is answered by a page of `/v2`."""
-        path_of, fill = _PAGE_METHODS[name]
+    def _method(
+        self, name: str, label: str, reply_to: Callable[[Any, Any, Call], Awaitable[Reply]]
+    ) -> Callable[[bytes, Any], Any]:
+        """A method whose request is small.
+
+        Parameters
+        ----------
+        label
+            The value of the metric label `endpoint`.
+        reply_to
+            Takes the request, the response to fill and the call.
+        """
         request_class, response_class = METHODS[name]
 
         async def answer(data: bytes, context: Any) -> bytes:
             call = Call()
-            routes = self._live.routes
             reply = NOT_READY
             response = response_class()
             try:
                 call.read(context)
-                request = _parsed(request_class, data, call)
-                path = path_of(request)
-                call.admit("GET", path, routes.catalog.default)
-                page = self._found(routes.pages, routes, path, getattr(request, "name", ""))
-                found = page.answer()
-                reply = await found if inspect.isawaitable(found) else found
-                fill(response, _decode(reply.body))
+                reply = await reply_to(_parsed(request_class, data, call), response, call)
             except Problem as problem:
-                # A model that is not there is not ready, which is no error.
+                # A missing model is not ready; that is not an error.
                 if name != "ModelReady" or problem.status not in (404, 503):
                     reply = self._oip.refuse(call.named(problem))
             except Exception as error:  # noqa: BLE001 - as in `infer`
                 reply = self._oip.refuse(call.named(server_failed(error)))
-            self._tell(PAGES, reply, call)
+            self._tell(label, reply, call)
             if call.problem is not None:
-                await _abort(context, call, reply)
+                await abort(context, call, reply)
             return response.SerializeToString()  # type: ignore[no-any-return]
 
         return answer
 
-    async def index(self, data: bytes, context: Any) -> bytes:
+    async def _page(self, name: str, request: Any, response: Any, call: Call) -> Reply:
+        """A method that is answered by a page of `/v2`."""
+        path_of, fill = _PAGE_METHODS[name]
+        routes = self._live.routes
+        path = path_of(request)
+        call.admit("GET", path, routes.catalog.default)
+        page = self._found(routes.pages, routes, path, getattr(request, "name", ""))
+        found = page.answer()
+        reply = await found if inspect.isawaitable(found) else found
+        fill(response, _decode(reply.body))
+        return reply
+
+    async def _index(self, request: Any, response: Any, call: Call) -> Reply:
         """`RepositoryIndex`, as `POST /v2/repository/index`."""
-        call = Call()
-        request_class, response_class = METHODS["RepositoryIndex"]
-        response = response_class()
-        try:
-            call.read(context)
-            request = _parsed(request_class, data, call)
-            call.admit("POST", repository.INDEX, self._live.routes.catalog.default)
-            store = self._known()
-            body = b'{"ready":true}' if request.ready else b"{}"
-            reply = await self._run(True, repository.answer, store, repository.INDEX, body)
-            for each in _decode(reply.body):
-                response.models.add(**each)
-        except Problem as problem:
-            reply = self._oip.refuse(call.named(problem))
-        except Exception as error:  # noqa: BLE001 - as in `infer`
-            reply = self._oip.refuse(call.named(server_failed(error)))
-        self._tell("repository", reply, call)
-        if call.problem is not None:
-            await _abort(context, call, reply)
-        return response.SerializeToString()  # type: ignore[no-any-return]
+        call.admit("POST", repository.INDEX, self._live.routes.catalog.default)
+        store = repository.required(self._repository)
+        body = b'{"ready":true}' if request.ready else b"{}"
+        reply: Reply = await self._run(True, repository.answer, store, repository.INDEX, body)
+        for each in _decode(reply.body):
+            response.models.add(**each)
+        return reply
 
     def _tell(self, name: str, reply: Reply, call: Call, endpoint: Endpoint | None = None) -> None:
         """Count, audit and log an answered call."""
@@ -246,16 +234,19 @@ class InferenceService:
         )
 
 
-async def _abort(context: Any, call: Call, reply: Reply) -> None:
+async def abort(context: Any, call: Call, reply: Reply | None = None) -> None:
+    """End a call that has a problem; raises.
+
+    Parameters
+    ----------
+    reply
+        The refusal, if there is one already.
+    """
     problem = call.problem
     assert problem is not None  # noqa: S101 - the caller looked
     if problem.wait_s:
         await asyncio.sleep(problem.wait_s)
-    await abort(context, refusal_of(problem, reply, has_deadline=call.due is not None))
-
-
-async def abort(context: Any, refusal: Refusal) -> None:
-    """End a call with a refusal; raises."""
+    refusal = refusal_of(problem, reply, has_deadline=call.due is not None)
     await context.abort(refusal.code, refusal.text, refusal.trailers)
 
 
@@ -281,14 +272,14 @@ def _parsed(kind: Any, data: bytes, call: Call) -> Any:
 # ---- paths
 
 
-def _model_path(name: str, version: str = "") -> str:
+def model_path(name: str, version: str = "") -> str:
     """The path of a model; a name with a slash is one part of it, and so is the name of no model."""
     path = f"{ROOT}/models/{name.replace('/', '%2F')}"
     return f"{path}/versions/{version.replace('/', '%2F')}" if version else path
 
 
 def _ready_path(request: Any) -> str:
-    return f"{_model_path(request.name, request.version)}/ready"
+    return f"{model_path(request.name, request.version)}/ready"
 
 
 # ---- replies
@@ -319,6 +310,6 @@ _PAGE_METHODS: dict[str, tuple[Callable[[Any], str], Callable[[Any, dict[str, An
     "ServerReady": (lambda _: f"{ROOT}/health/ready", _ready_of),
     "ModelReady": (_ready_path, _ready_of),
     "ServerMetadata": (lambda _: ROOT, _server_of),
-    "ModelMetadata": (lambda request: _model_path(request.name, request.version), _model_of),
+    "ModelMetadata": (lambda request: model_path(request.name, request.version), _model_of),
 }
 """The path of each method, and how the page's JSON becomes its response."""

@@ -466,9 +466,7 @@ class Gateway:
         body = await read_body(receive, context.head.length, most)
         if body is None:
             return None
-        if self.repository is None:
-            raise Problem(403, "OKAMOCHI_WATCH_S=0: this server does not change its models while it runs.")
-        repository, coding = self.repository, context.head.coding
+        repository, coding = model_repository.required(self.repository), context.head.coding
 
         def answer() -> Reply:
             return model_repository.answer(repository, path, expanded(body, coding, most))

@@ -28,6 +28,19 @@ def is_route(path: str) -> bool:
     return path == INDEX or bool(_parts_of(path))
 
 
+def required(repository: Repository | None) -> Repository:
+    """The repository.
+
+    Raises
+    ------
+    Problem
+        403 without one: the server does not change its models.
+    """
+    if repository is None:
+        raise Problem(403, "OKAMOCHI_WATCH_S=0: this server does not change its models while it runs.")
+    return repository
+
+
 def answer(repository: Repository, path: str, body: bytes) -> Reply:
     """The reply to a POST; it waits until all workers have done what it asks for.
 
