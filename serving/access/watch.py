@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from serving.access import keys
 from serving.access.check import Check
@@ -21,11 +22,9 @@ URL_UNKNOWN_S = 10.0
 """After a token with an unknown key the URL is asked again, but not more often than this."""
 
 
-_HELD: Any = {
-    "error": keys.KeysError,
-    "kept": "the keys from before hold",
-    "none": "nobody is admitted by it",
-}
+_follow = partial(
+    Followed, error=keys.KeysError, kept="the keys from before hold", none="nobody is admitted by it"
+)
 
 
 class KeysWatch:
@@ -45,21 +44,19 @@ class KeysWatch:
         if settings.keys:
             path = Path(settings.keys)
             self._followed.append(
-                Followed(
+                _follow(
                     settings.keys,
                     lambda: keys.read_bytes(path),
                     lambda content: check.replace(keys.parse(content, path)),
-                    **_HELD,
                 )
             )
         if settings.jwks:
             from serving.access import tokens
 
-            jwks = Followed(
+            jwks = _follow(
                 settings.jwks,
                 lambda: tokens.read(settings.jwks),
                 lambda content: check.replace_tokens(tokens.Tokens(content, settings)),
-                **_HELD,
             )
             if tokens.is_url(settings.jwks):
                 self._url = jwks

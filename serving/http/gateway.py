@@ -317,20 +317,17 @@ class Gateway:
                 return
             if path == feedback.ROUTE and method == "POST":
                 name = "feedback"
-                found = await self._take_feedback(context, scope, receive)
-                if found is None:
-                    return
-                reply = found
+                answered = await self._take_feedback(context, scope, receive)
             elif method == "POST" and model_repository.is_route(path):
                 name = "repository"
                 answered = await self._change_models(context, scope, receive)
-                if answered is None:
-                    return
-                reply = answered
             else:
-                reply = await self._page(routes, page, path, method)
-                if reply.status >= 400:  # a protocol's own way to say that the server is not ready
-                    context.named(Problem(reply.status, "", error=routes.catalog.not_ready))
+                answered = await self._page(routes, page, path, method)
+                if answered.status >= 400:  # a protocol's own way to say that the server is not ready
+                    context.named(Problem(answered.status, "", error=routes.catalog.not_ready))
+            if answered is None:
+                return  # the client left
+            reply = answered
         except Problem as problem:
             if problem.wait_s:
                 await asyncio.sleep(problem.wait_s)
