@@ -1,18 +1,24 @@
-"""Certificates for tests: an authority and what it has issued, valid for an hour."""
+"""Certificates for tests: an authority and what it has issued, valid for an hour; clients that use them."""
 
 from __future__ import annotations
 
+import ssl
+import time
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tests.servers import Server
 
 
 def issued(folder: Path, name: str, *, authority: str = "authority") -> tuple[Path, Path, Path]:
@@ -50,6 +56,31 @@ def issued(folder: Path, name: str, *, authority: str = "authority") -> tuple[Pa
     file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     key_file.write_bytes(_pem(key))
     return ca_file, file, key_file
+
+
+def context(authority: Path, *own: Path) -> ssl.SSLContext:
+    """A client that trusts an authority, and shows a certificate if it is given with its key."""
+    found = ssl.create_default_context(cafile=str(authority))
+    if own:
+        found.load_cert_chain(*own)
+    return found
+
+
+def answers_to(client: ssl.SSLContext) -> Callable[[Server, str, float], None]:
+    """A wait for a server to start that knows TLS, in place of `tests.servers._await`."""
+
+    def wait(server: Server, ready: str, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                assert httpx.get(server.url + ready, verify=client).status_code == 200
+            except httpx.TransportError:
+                assert server.process.poll() is None, server.log.read_text()
+                time.sleep(0.1)
+            else:
+                return
+
+    return wait
 
 
 def _name(common: str) -> x509.Name:

@@ -25,8 +25,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from serving.access import keys
 from serving.grpc import schema
+from tests import servers
 from tests.bento_server import bento_server, prepare
-from tests.certificates import issued
+from tests.certificates import answers_to, context, issued
 from tests.servers import PATIENCE_S, free_port
 from tests.serving.grpc.calls import REFUSED, channel_to, message, method, send_malformed
 
@@ -419,8 +420,6 @@ def test_tls_by_the_files_of_http_with_client_certificates(
     made: dict[str, Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without TLS, another authority or no certificate: no answer. A certificate names its caller."""
-    from tests import servers
-
     authority, certificate, key = issued(tmp_path, "127.0.0.1")
     own = issued(tmp_path, "shop.example.com")[1:]
     stranger = issued(tmp_path, "stranger.example.com")[1:]
@@ -428,21 +427,7 @@ def test_tls_by_the_files_of_http_with_client_certificates(
     keys.write(
         tmp_path / "keys.json", [keys.make("shop", ["predict"], certificate="DNS:shop.example.com")[1]]
     )
-    trusted = ssl.create_default_context(cafile=str(authority))
-    trusted.load_cert_chain(*own)
-
-    def until_it_answers(server: Server, ready: str, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            try:
-                assert httpx.get(server.url + ready, verify=trusted).status_code == 200
-            except httpx.TransportError:
-                assert server.process.poll() is None, server.log.read_text()
-                time.sleep(0.1)
-            else:
-                return
-
-    monkeypatch.setattr(servers, "_await", until_it_answers)
+    monkeypatch.setattr(servers, "_await", answers_to(context(authority, *own)))
     prepare(tmp_path / "work", {"iris": (made["iris"].path, "7")})
     options = ["--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)]
     options += ["--ssl-ca-certs", str(authority), "--ssl-cert-reqs", str(int(ssl.CERT_REQUIRED))]

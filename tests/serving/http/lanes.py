@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import time
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
 
 NAMES = {"iris": "12", "linear": "1", "loans": "2"}
 KEEP_ALIVE_S = 7  # longer than uvicorn's own 5
+ROW = [5.1, 3.5, 1.4, 0.2]
 BODY = b'{"features": [[5.1, 3.5, 1.4, 0.2]]}'
+INFER = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": ROW}]}
+PREDICTIONS = {
+    "/predict": BODY,
+    "/v2/models/iris/infer": json.dumps(INFER).encode(),
+    "/invocations": b'{"instances": [[5.1, 3.5, 1.4, 0.2]]}',
+    "/score": b'{"rows": [[5.1, 3.5, 1.4, 0.2]]}',
+}
+"""A request of each protocol about the same row, by path."""
 END = b"GET /livez HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from tests.serving.http.lanes import BODY, taken
+from tests.serving.http.lanes import BODY, PREDICTIONS, taken
 
 if TYPE_CHECKING:
     from tests.serving.http.lanes import Lanes
 
-ROW = [5.1, 3.5, 1.4, 0.2]
-INFER = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": ROW}]}
 ROUTES = {
-    "/predict": BODY,
+    **PREDICTIONS,
     "/models/iris/predict": BODY,
-    "/v2/models/iris/infer": json.dumps(INFER).encode(),
-    "/invocations": b'{"instances": [[5.1, 3.5, 1.4, 0.2]]}',
-    "/score": b'{"rows": [[5.1, 3.5, 1.4, 0.2]]}',
     "/feedback": b'{"id": "unknown", "actual": "setosa"}',
 }
 TAKEN = (

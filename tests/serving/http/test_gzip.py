@@ -11,21 +11,12 @@ import httpx
 import pytest
 import tritonclient.http as triton
 
-from tests.serving.http.lanes import BODY, HOST, exchange, request, taken
+from tests.serving.http.lanes import BODY, HOST, PREDICTIONS, ROW, exchange, request, taken
 
 if TYPE_CHECKING:
     from tests.serving.http.lanes import Lanes
 
-ROW = [5.1, 3.5, 1.4, 0.2]
-INFER = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": ROW}]}
-ROUTES = {
-    "/predict": BODY,
-    "/models/iris/versions/12/predict": BODY,
-    "/explain": BODY,
-    "/v2/models/iris/infer": json.dumps(INFER).encode(),
-    "/invocations": b'{"instances": [[5.1, 3.5, 1.4, 0.2]]}',
-    "/score": b'{"rows": [[5.1, 3.5, 1.4, 0.2]]}',
-}
+ROUTES = {**PREDICTIONS, "/models/iris/versions/12/predict": BODY, "/explain": BODY}
 FEEDBACK = b'{"id": "unknown", "actual": "setosa"}'
 MANY = json.dumps({"features": [ROW] * 2500}).encode()
 """A body for the express lane, with a reply of more than 16 KiB."""

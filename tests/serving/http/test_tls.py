@@ -15,22 +15,14 @@ import pytest
 from serving.access import keys
 from tests import servers
 from tests.bento_server import bento_server, prepare
-from tests.certificates import issued
+from tests.certificates import answers_to, context, issued
 from tests.serving.http.lanes import BODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.servers import Server
     from tests.serving.artifacts import Made
-
-
-def context(authority: Path, *own: Path) -> ssl.SSLContext:
-    found = ssl.create_default_context(cafile=str(authority))
-    if own:
-        found.load_cert_chain(*own)
-    return found
 
 
 def test_clients_check_the_server_and_the_server_its_clients(
@@ -44,19 +36,7 @@ def test_clients_check_the_server_and_the_server_its_clients(
     own = issued(tmp_path, "shop.example.com")[1:]
     other_authority, *foreign = issued(tmp_path, "other.example.com", authority="other")
     trusted = context(authority, *own)
-
-    def answers(server: Server, ready: str, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            try:
-                assert httpx.get(server.url + ready, verify=trusted).status_code == 200
-            except httpx.TransportError:
-                assert server.process.poll() is None, server.log.read_text()
-                time.sleep(0.1)
-            else:
-                return
-
-    monkeypatch.setattr(servers, "_await", answers)
+    monkeypatch.setattr(servers, "_await", answers_to(trusted))
     stranger = context(authority, *issued(tmp_path, "stranger.example.com")[1:])
     slow = context(authority, *issued(tmp_path, "slow.example.com")[1:])
     secret, entry = keys.make("shop", ["predict"])
