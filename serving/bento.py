@@ -302,8 +302,8 @@ def locked_models(folder: Path) -> list[Entry]:
     Raises
     ------
     BentoMLException
-        There is nothing to serve, or a line of `models.lock` cannot be read. A worker that takes the place of
-        another one then serves what the workers of its server served last.
+        There is nothing to serve, or a line of `models.lock` cannot be read. A replacement worker serves what
+        the workers of its server served last instead, and raises only if they served nothing.
     """
     try:
         return declared.read(lock_of(folder), settings().models)

@@ -22,9 +22,10 @@ class Followed:
     read
         The content; raises `error`.
     use
-        Lets a content hold; raises `error`.
+        Applies a content; raises `error`.
     kept, none
-        What holds while a new content cannot be used: after one that could be, and before any.
+        For the log, while new content cannot be used: what holds after valid content, and what holds before
+        any.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Followed:
         self.refusal = ""  # the reason why it is not followed
 
     def look(self) -> None:
-        """Let a new content hold; keep the one that holds if the new one cannot be used."""
+        """Apply new content; keep the old one if the new one cannot be used."""
         try:
             content = self._read()
             if content != self._content:

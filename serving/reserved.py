@@ -1,7 +1,7 @@
 """The port that the workers share: the parent process holds it, so that no other server shares it as well.
 
-A port that is shared (SO_REUSEPORT) gives its connections to whoever of the same user listens there, be it a
-worker of this server or of another one that was started with the same port by mistake.
+A shared port (SO_REUSEPORT) spreads its connections over all processes of the same user that listen there:
+the workers of this server, and those of another server that was started with the same port by mistake.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def reserve(host: str, port: int, wait_s: float) -> socket.socket:
     while True:
         try:
             with socket.socket(family) as alone:
-                # Connections of an earlier server that are still closing do not count, whoever listens does.
+                # With SO_REUSEADDR, closing connections of an earlier server do not count; a listener does.
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 alone.bind((host, port))
             shared = socket.socket(family)

@@ -150,7 +150,7 @@ class Settings:
         1, 0, 1, is_="1: plain prediction requests take the express lane; 0: the gateway answers them all"
     )
     console: int = _setting(
-        1, 0, 1, is_="1: `/console` shows what is live and asks a model about one row; 0: there is none"
+        1, 0, 1, is_="1: `/console` shows what is live and asks a model about one row; 0: no console"
     )
     log_sample: float = _setting(
         0.0,

@@ -40,7 +40,7 @@ class Shared:
         return cls(Path(metrics) / FOLDER if metrics else None)
 
     def read(self, name: str, kind: type[T]) -> T | None:
-        """A value; None if there is none, or none that can be read."""
+        """A value; None if it is missing or cannot be read."""
         try:
             content = (self._folder / name).read_bytes() if self._folder else self._memory[name]
             return msgspec.msgpack.decode(content, type=kind)

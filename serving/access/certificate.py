@@ -36,7 +36,7 @@ class Certificate(msgspec.Struct, frozen=True, gc=False):
 def certificate_of(peer: Mapping[str, Any] | None) -> Certificate | None:
     """The certificate that a client has shown, from what `ssl.SSLSocket.getpeercert` gives.
 
-    Python gives an empty mapping for a certificate that was not verified; such a one is no credential.
+    Python gives an empty mapping for an unverified certificate, which is not a credential.
     """
     if not peer:
         return None
@@ -46,7 +46,7 @@ def certificate_of(peer: Mapping[str, Any] | None) -> Certificate | None:
 
 
 def name_of(text: str) -> str:
-    """A name as it is compared: letter case counts neither in a DNS name nor in an address."""
+    """A name in the form that is compared: DNS names and addresses in lower case."""
     kind, _, name = text.partition(":")
     return f"{kind}:{name.lower()}" if kind in ("DNS", "email") else text
 

@@ -79,7 +79,7 @@ class Check:
     workers
         The processes that share the rate of a key.
     digits
-        That probabilities are rounded to for every caller, unless the key says fewer; 0: they are not.
+        Digits that probabilities are rounded to for every caller, unless the key says fewer; 0: not rounded.
 
     Attributes
     ----------
@@ -275,9 +275,9 @@ def demand_admin(principal: Principal | None, *, keys: bool, local: bool) -> Non
     Parameters
     ----------
     keys
-        Whether the server requires keys. Without them, whoever is at the machine is its administrator.
+        Whether the server requires keys. Without keys, every client on the machine is an administrator.
     local
-        Whether the client is on this machine, and no web page of another site has sent its request.
+        Whether the client is on this machine and is not a web page of another site.
 
     Raises
     ------

@@ -69,7 +69,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     rate
         Such as `100/s`; "": no limit.
     digits
-        That probabilities are rounded to for its callers; 0: as the server's setting says.
+        Digits that probabilities are rounded to for its callers; 0: as the server's setting says.
     """
 
     id: str
@@ -124,7 +124,7 @@ class Keys:
         return key if hmac.compare_digest(found, f"sha256:{digest.hex()}") else None
 
     def of_certificate(self, certificate: Certificate) -> list[Key]:
-        """The entries, valid or not, that one of the certificate's names stands in."""
+        """The entries, valid or not, that have one of the certificate's names."""
         names = set(certificate.names)
         return [key for key in self.all if key.certificate and certificates.name_of(key.certificate) in names]
 
@@ -271,7 +271,7 @@ def _wrong(key: Key) -> str:
 
 
 def _wrong_proof(key: Key) -> str:
-    """What is wrong with that by which a caller proves to be the key's owner."""
+    """What is wrong with the hash or the certificate of an entry."""
     if bool(key.hash) == bool(key.certificate):
         return "expected either a hash or a certificate"
     if key.certificate and not certificates.NAME_RULE.fullmatch(key.certificate):

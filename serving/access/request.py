@@ -26,7 +26,7 @@ class AccessRequest(msgspec.Struct, frozen=True, gc=False):
     model
         The model that a route without a name in its path leads to.
     certificate
-        Of the client at the other end of the connection, if it has shown one.
+        Of the client at the other end of the connection; None without one.
     """
 
     method: str
@@ -48,7 +48,7 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     models
         The names of the models that the caller may use; None for all.
     digits
-        That probabilities are rounded to for this caller; 0: they are not.
+        Digits that probabilities are rounded to for this caller; 0: not rounded.
     """
 
     name: str

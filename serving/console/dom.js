@@ -22,7 +22,7 @@ export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-// Sets a text only if it is another one, so that a screen reader and a selection are left alone.
+// Sets a text only if it differs, so that a screen reader and a selection are left alone.
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

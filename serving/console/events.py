@@ -1,4 +1,4 @@
-"""What changed in a running server: which version became champion, what was refused, what came beside it."""
+"""The changes in a running server: versions that went live or ended, and versions that were refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Change(NamedTuple):
 
 
 def changes(before: Catalog | None, after: Catalog) -> list[Change]:
-    """What a catalog has that the one before had not, and the other way round."""
+    """The differences between two catalogs."""
     was, now = _told(before), _told(after)
     found = [Change(name, "ended", f"{text} no more") for name, text in _loaded(before) - _loaded(after)]
     found += [Change(name, "live", text) for name, text in _loaded(after) - _loaded(before)]
@@ -50,7 +50,7 @@ def _loaded(catalog: Catalog | None) -> set[tuple[str, str]]:
 
 
 def _told(catalog: Catalog | None) -> Mapping[tuple[str, str], str]:
-    """The reasons of what is not live, by name and role."""
+    """The reasons why models are not live, by name and role."""
     if catalog is None:
         return {}
     found = {(name, ""): f"Refused: {why}" for name, why in catalog.refused.items()}

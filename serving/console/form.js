@@ -121,7 +121,7 @@ export function rowForm(columns, onRow) {
     problem.textContent = text;
     problem.hidden = !text;
   }
-  // Shows what the server refused, each reason at its field, and goes to the first.
+  // Shows each reason for the refusal at its field, and moves the focus to the first.
   function refuse(body, text) {
     let first = null;
     for (const { column, reason } of body.errors ?? []) {
@@ -133,7 +133,7 @@ export function rowForm(columns, onRow) {
     tell(first && body.errors.length === 1 ? "" : text);
     first?.input.focus();
   }
-  // What stands in the fields, for the form of the version that comes next.
+  // The texts of the fields, for the form of the next version.
   const typed = () => new Map([...fields].map(([name, field]) => [name, field.typed()]));
   const restore = texts => texts.forEach((text, name) => fields.get(name)?.set(text));
   fill();

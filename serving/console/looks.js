@@ -47,7 +47,7 @@ export function countsOf(requests) {
   return counts;
 }
 
-// The time that this part of the requests is answered within, in seconds; null without requests.
+// The time in seconds within which this fraction of the requests is answered; null without requests.
 function quantile(buckets, part) {
   const all = buckets.reduce((one, other) => one + other, 0);
   if (!all) return null;

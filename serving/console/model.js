@@ -18,7 +18,7 @@ function panel(title, ...children) {
 
 // ---- ask
 
-// `before` is what the page of the version before had: a row that is half typed outlives a swap.
+// `before` is the state of the previous version's page: a half-typed row outlives a swap.
 function asking(about, before) {
   const result = el("div", { class: "result", "aria-live": "polite", role: "region", "aria-label": "Answer", tabindex: 0 },
     el("p", { class: "muted" }, "The answer will stand here. The form has an example: the median or the most frequent value of each column."));
@@ -167,7 +167,7 @@ function pageOf(about, before) {
     events(state);
   }
 
-  // Each worker has its own log, nearly the same: what another one told before is not told again.
+  // The workers' logs are nearly the same: an event that another worker has told is not told again.
   function events(state) {
     const own = state.events.filter(event => event.name === about.name || event.name === "");
     for (const event of own) {
@@ -186,7 +186,7 @@ function pageOf(about, before) {
     timeline.replaceChildren(...lines.map(([at, text, kind]) => el("li", { class: kind === "refused" ? "bad" : null }, el("time", {}, at), " ", text)));
   }
 
-  // Without the right to see figures, the form is there all the same.
+  // A caller without the right to see figures still gets the form.
   function without(words) {
     for (const each of needing) each.replaceChildren(each.firstChild, el("p", { class: "muted" }, words));
     events({ events: [] });

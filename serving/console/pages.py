@@ -1,7 +1,8 @@
 """The routes of the console: the page with its files, which hold no data, and the JSON that it asks for.
 
-The page and its files need no key: a browser sends none when a person opens an address. Everything that the
-page shows comes from the JSON routes and the prediction routes, which check the key that the page sends.
+The page and its files need no key, since a browser does not send one when a person opens an address.
+Everything that the page shows comes from the JSON routes and the prediction routes, which check the key that
+the page sends.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def _refused(catalog: Catalog, name: str) -> Reply:
 def _card(model: LiveModel) -> str:
     try:
         return (model.artifact.path / CARD).read_text("utf-8")
-    except OSError:  # an artifact need not have one
+    except OSError:  # the card is optional
         return ""
 
 

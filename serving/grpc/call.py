@@ -1,4 +1,4 @@
-"""A call that is being answered: who asks, until when, and the data for its log line and its spans."""
+"""A call in progress: its caller, its deadline, and the data for its log line and its spans."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The end of a gRPC server without a lost call.
 
-gRPC's own way to stop cancels the calls that reach it a moment later, and no client sends these again. So a
-server that ends first takes no new connections, and answers on until every connection has reached its age.
-Then gRPC has the client leave in order: calls that it has sent are answered, others take another connection.
+gRPC's own stop cancels the calls that arrive a moment later, and no client sends these again. So the server
+first stops accepting connections, and answers calls until gRPC has closed every connection for its age. That
+loses no call: those that the client has sent are answered, and it sends others on a new connection.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from time import monotonic
 from serving import guards
 
 CONNECTION_AGE_S = 10
-"""The age at which a connection is replaced; so new workers and pods get their part as well. It is shorter
-than the time between a pod's removal from its Service and its SIGTERM (k8s/base: `preStop`)."""
+"""The age at which gRPC closes a connection, so that new workers and pods get their part as well. It is
+shorter than the time between a pod's removal from its Service and its SIGTERM (k8s/base: `preStop`)."""
 LEFT_S = 1.15 * CONNECTION_AGE_S + 1
-"""The time by which each has been: gRPC varies the age by a tenth, and says goodbye by a ping."""
+"""Longer than any connection lives: gRPC varies the age by a tenth, and its goodbye waits for a ping."""
 LOOK_EVERY_S = 0.05
 PAGE = 500
 
 
 async def drain(port: int) -> None:
-    """Take no new connections, and return when there are none, or none that is younger than its age."""
+    """Stop accepting connections; return once all are closed, or after `LEFT_S`."""
     stop_listening(port)
     until = monotonic() + LEFT_S
-    while monotonic() < until and connections() != 0:  # noqa: ASYNC110 - gRPC tells nobody of a closed one
+    while monotonic() < until and connections() != 0:  # noqa: ASYNC110 - gRPC does not report a closed one
         await asyncio.sleep(LOOK_EVERY_S)
 
 
 def stop_listening(port: int) -> None:
-    """Take no new connections at a port, in this process: gRPC itself can only do that and stop at once."""
+    """Stop accepting connections at a port, in this process; gRPC itself does so only with its own stop."""
     for descriptor in Path("/dev/fd").iterdir():
         with suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as found:
             listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

@@ -65,7 +65,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # untyped
         return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - as above
-        """The status now, and each other one until the client leaves or the server ends."""
+        """The status now, then each change, until the client leaves or the server ends."""
         await self._admitted(request.service, context)
         last = None
         while True:
@@ -80,7 +80,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # untyped
                 await asyncio.wait_for(self._ending.wait(), LOOK_EVERY_S)
 
     async def _admitted(self, service: str, context: Any) -> Call:
-        """The call, if its caller may ask: about the server anybody may, about a model whoever has a key."""
+        """The call of a client that may ask: a model's status needs a valid key, the server's does not."""
         call = Call()
         try:
             call.read(context)

@@ -51,10 +51,10 @@ class Body(msgspec.Struct, frozen=True, gc=False):
 
 
 def plain_query(request: Any, model: LiveModel) -> Query | None:
-    """The query of the usual message, without the way over a body; None for any other message.
+    """The query of the usual message, without a body in between; None for any other message.
 
-    That is one tensor of finite floats, without options, for a model whose columns are all numbers. It takes
-    4 us instead of 17.
+    The usual message has one tensor of finite floats and no options, and its model has only columns of
+    numbers. This takes 4 us instead of 17.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def plain_query(request: Any, model: LiveModel) -> Query | None:
     cells = _plain_cells(request.raw_input_contents, tensor, code)
     if (
         cells is None or len(cells) != shape[0] * width or not np.abs(cells).max() <= MAX_NUMBER
-    ):  # nor for a NaN
+    ):  # `not ... <=` also catches a NaN
         return None
     model.check_rows(shape[0])
     rows = cells.astype(np.float64, copy=False).tobytes()
@@ -84,7 +84,7 @@ def plain_query(request: Any, model: LiveModel) -> Query | None:
 
 
 def _plain_cells(raw: Sequence[bytes], tensor: Any, code: np.dtype[Any]) -> NDArray[Any] | None:
-    """The floats of the only input, in raw contents or else in typed ones; None if they are in neither."""
+    """The floats of the only input, from raw or from typed contents; None if they are in neither."""
     contents: list[Any] = tensor.contents.ListFields() if tensor.HasField("contents") else []
     if len(raw) == 1 and not contents:
         return np.frombuffer(raw[0], code) if len(raw[0]) % code.itemsize == 0 else None
@@ -94,7 +94,7 @@ def _plain_cells(raw: Sequence[bytes], tensor: Any, code: np.dtype[Any]) -> NDAr
 
 
 def body_of(request: Any) -> Body:
-    """The body that says what a `ModelInferRequest` says.
+    """A `ModelInferRequest` as a body of `/v2`.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def body_of(request: Any) -> Body:
 
 def _output(output: Any) -> dict[str, Any]:
     parameters = _values(output.parameters) if output.parameters else {}
-    parameters.pop(BINARY, None)  # here every tensor is
+    parameters.pop(BINARY, None)  # here every tensor is binary
     return {"name": output.name, "parameters": parameters} if parameters else {"name": output.name}
 
 
@@ -161,7 +161,7 @@ def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(text: str) -> Any:
-    """A number in a text, since KServe's own parameters have no floats; the text itself if it is none."""
+    """Parse a number from a text, since KServe's parameters have no floats; return other texts unchanged."""
     try:
         return msgspec.json.decode(text, type=float)
     except msgspec.MsgspecError:
@@ -169,7 +169,7 @@ def _number(text: str) -> Any:
 
 
 def _cells(each: Any) -> int:
-    """The elements that a shape has; -1 for one that `/v2` refuses."""
+    """The number of elements of a shape; -1 for a shape that `/v2` refuses."""
     cells = 1
     for size in each.shape:
         if size < 0 or cells > MAX_SIZE:
@@ -197,7 +197,7 @@ def _contents(where: str, each: Any) -> Any:
     if field is None:
         if each.datatype in DTYPES:
             raise Problem(422, f"{where}: {each.datatype} has no contents; send raw_input_contents.")
-        return []  # `/v2` names the datatypes that there are
+        return []  # `/v2` refuses it and names the supported datatypes
     other = [name for name in filled if name != field]
     if other:
         raise Problem(

@@ -23,7 +23,7 @@ class Tls(NamedTuple):
     Parameters
     ----------
     authorities
-        Of client certificates; "" where none are checked.
+        Of client certificates; "": client certificates are not checked.
     """
 
     certificate: str

@@ -54,7 +54,7 @@ class Reflection:
             yield response
 
     async def _until_the_end(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """The requests until the client or the server ends: a stream that is left open delays no shutdown."""
+        """The requests until the client or the server ends: an open stream does not delay the shutdown."""
         ending = asyncio.ensure_future(self._ending.wait())
         try:
             while True:

@@ -55,8 +55,8 @@ def refusal_of(problem: Problem, reply: Reply | None = None, *, has_deadline: bo
     reply
         The refusal of the endpoint, if the request had reached one.
     has_deadline
-        Whether the client has set a deadline: a request that cannot be or was not answered by then is
-        DEADLINE_EXCEEDED, one that waited too long by the server's own is RESOURCE_EXHAUSTED.
+        Whether the client has set a deadline. If so, a missed deadline is DEADLINE_EXCEEDED; otherwise it was
+        the server's own deadline, and the code is RESOURCE_EXHAUSTED.
     """
     if reply is None:
         reply = OpenInference().refuse(problem)

@@ -51,7 +51,7 @@ class InferenceService:
     live
         The same as the gateway's.
     store
-        The models that could be served; None where the server does not look.
+        The models that could be served; None if the server does not change its models.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class InferenceService:
         self._oip = OpenInference()
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """The methods; they take and give bytes, so that a message that cannot be read has our words."""
+        """The methods take and return bytes, so that this module refuses unreadable messages itself."""
         found = {name: self._method(name, PAGES, partial(self._page, name)) for name in _PAGE_METHODS}
         found["RepositoryIndex"] = self._method("RepositoryIndex", "repository", self._index)
         found["ModelInfer"] = self.infer
@@ -260,7 +260,7 @@ def _parsed(kind: Any, data: bytes, call: Call) -> Any:
     Raises
     ------
     Problem
-        400; before, what the access check has against the caller.
+        400; the access check comes first, with 401, 403 or 429.
     """
     try:
         return kind.FromString(data)
@@ -273,7 +273,7 @@ def _parsed(kind: Any, data: bytes, call: Call) -> Any:
 
 
 def model_path(name: str, version: str = "") -> str:
-    """The path of a model; a name with a slash is one part of it, and so is the name of no model."""
+    """The path of a model; a slash in a name is escaped, so a name is always one part of the path."""
     path = f"{ROOT}/models/{name.replace('/', '%2F')}"
     return f"{path}/versions/{version.replace('/', '%2F')}" if version else path
 

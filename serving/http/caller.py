@@ -47,8 +47,7 @@ SAME_SITE = (b"same-origin", b"none")
 def is_local(scope: Scope) -> bool:
     """Whether the client is a program on this machine, or a page that this server itself has sent.
 
-    A browser says by `Sec-Fetch-Site` that a page of another site sends the request, and a proxy on this
-    machine by its headers that somebody else does.
+    `Sec-Fetch-Site` reveals a page of another site, and a proxy's headers reveal a client elsewhere.
     """
     client = scope.get("client")
     try:

@@ -1,7 +1,7 @@
-"""Cross-origin requests (CORS, of the fetch standard): pages of which other origins may call this server.
+"""Cross-origin requests (CORS, of the fetch standard): the other origins whose pages may call this server.
 
 A browser asks before it sends JSON (the preflight, without a key), and shows a reply to the page only if its
-headers allow the page's origin. A request without `Origin` is not a page's.
+headers allow the page's origin. A request without `Origin` does not come from a page.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Cors:
     def preflight(self, request: Iterable[tuple[bytes, bytes]]) -> Reply:
         """The reply to a preflight.
 
-        It is the same for every path, since nothing is known yet of who asks.
+        It is the same for every path, since the caller is not known yet.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Cors:
         return sending
 
     def _allowed(self, origins: list[bytes]) -> Headers:
-        if len(origins) != 1:  # two Origin headers are no browser's
+        if len(origins) != 1:  # a browser never sends two Origin headers
             return ()
         if self._any:
             return ((b"access-control-allow-origin", b"*"),)
@@ -113,7 +113,7 @@ class Cors:
 
 
 def cors_of(settings: Settings) -> Cors | None:
-    """None if no page of another origin may call the server."""
+    """The origins of the settings; None without any."""
     return Cors(settings.cors_origins) if settings.cors_origins else None
 
 

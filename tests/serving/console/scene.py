@@ -1,4 +1,4 @@
-"""The models of the console's tests: wide and strangely named columns, a shadow, one that is refused."""
+"""The models of the console's tests: one with many oddly named columns, and one that is never asked."""
 
 from __future__ import annotations
 

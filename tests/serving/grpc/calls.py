@@ -55,7 +55,7 @@ REFUSED = [
 
 
 def send_malformed(channel: Any, count: int) -> Iterator[str]:
-    """Valid messages with bytes changed, cut or added, and some that nobody would write; their codes."""
+    """Send valid messages with bytes changed, cut or added, and some absurd ones; their codes."""
     draw = random.Random(7)  # noqa: S311 - the same messages each time
     seeds = [sent if isinstance(sent, bytes) else sent.SerializeToString() for sent, *_ in REFUSED]
     wide = message()

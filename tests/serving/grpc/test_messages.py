@@ -1,4 +1,4 @@
-"""Messages of gRPC: their published numbers, what they become in `/v2`, and how a refusal is said."""
+"""Messages of gRPC: their published numbers, their translation to `/v2`, and the form of a refusal."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def described_all(file: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["open_inference.proto", "status.proto"])
 def test_the_compiled_form_is_of_the_text(name: str) -> None:
-    """Who changes the .proto compiles it; every field of each message is in both."""
+    """A changed .proto must be compiled again; every field of each message is in both."""
     text = re.sub(r"//.*", "", (FOLDER / name).read_text())
     written = re.findall(r"(\w+) = (\d+);", text)
 
@@ -217,7 +217,7 @@ def test_a_message_says_what_its_json_says(models: Catalog) -> None:
 @pytest.mark.parametrize("code", ["FP32", "FP64"])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_the_usual_message_is_read_at_once_and_says_the_same(models: Catalog, code: str, rows: int) -> None:
-    """The rows, the id and the outputs are those of the way over a body."""
+    """The rows, the id and the outputs are those of the same message as a body."""
     message = raw_request(np.array([IRIS] * rows, messages.DTYPES[code]), code)
     model = models.live["iris"]
 
@@ -300,7 +300,7 @@ def test_models_of_texts_and_too_many_rows(models: Catalog) -> None:
     ],
 )
 def test_a_status_is_a_code(problem: Problem, code: str, *, deadline: bool) -> None:
-    """A deadline that was missed is one only for who has set it."""
+    """A missed deadline is DEADLINE_EXCEEDED only for a client that has set one."""
     assert refusal_of(problem, has_deadline=deadline).code == getattr(grpc.StatusCode, code)
 
 

@@ -88,7 +88,7 @@ def tensor(rows: Any, datatype: str = "FP64", name: str = "features") -> Any:
 
 
 def test_the_server_and_its_models_describe_themselves(client: Any) -> None:
-    """Live, ready, metadata; a model that is not there is not ready, and no error."""
+    """Live, ready, metadata; a missing model is not ready, without an error."""
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("iris")
@@ -269,7 +269,7 @@ def most_resident(server: Server) -> int:
 
 
 def test_a_deadline_that_has_passed_frees_its_place(served: Served) -> None:
-    """Many large calls that nobody waits for, then one that is answered; a cancelled call likewise."""
+    """Many large calls whose client does not wait, then one that is answered; a cancelled call likewise."""
     rows = np.zeros((900, 30))
     large = schema.ModelInferRequest(model_name="breast_cancer", raw_input_contents=[rows.tobytes()])
     large.inputs.add(name="features", datatype="FP64", shape=[900, 30])
@@ -358,7 +358,7 @@ def test_reflection_tells_the_methods_to_a_tool(served: Served) -> None:
 
 
 def test_keys_are_needed_as_over_http(made: dict[str, Made], tmp_path: Path) -> None:
-    """In metadata, in both forms; without one nothing but the server's health is told."""
+    """In metadata, in both forms; without a key only the server's health is told."""
     right, entry = keys.make("shop", ["predict"], models=["iris"])
     other, other_entry = keys.make("ops", ["observe"])
     slow, slow_entry = keys.make("slow", ["predict"], rate="1/h")

@@ -63,7 +63,7 @@ def test_a_form_that_is_one_is_415(lanes: Lanes, path: str, body: bytes) -> None
     ["text/plain", "text/json", "multipart/form-data; boundary=x", "application/xml", "json", FORM + "x"],
 )
 def test_any_other_media_type_is_415(lanes: Lanes, path: str, kind: str) -> None:
-    form = kind.startswith("multipart/") and path.endswith("/predict")  # which takes forms, and this is none
+    form = kind.startswith("multipart/") and path.endswith("/predict")  # an invalid form
     for server in lanes:
         assert sent(server.url + path, ROUTES[path], kind).status_code == (400 if form else 415)
 
