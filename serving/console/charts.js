@@ -62,8 +62,8 @@ export function lineChart(label, names = []) {
 }
 
 // One line a row: its name, a bar from 0 to 1, its figure.
-export function bars(rows, attributes = {}) {
-  return el("ul", { class: "bars", ...attributes }, rows.map(([name, part, shown, kind]) => {
+export function bars(rows) {
+  return el("ul", { class: "bars" }, rows.map(([name, part, shown, kind]) => {
     const wide = Math.max(0, Math.min(1, part)) * 100;
     return el("li", { class: kind },
       el("span", { class: "name" }, name),

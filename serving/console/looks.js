@@ -78,8 +78,6 @@ function between(before, after, name) {
     failed: counts.failed - old.failed,
     busy: counts.busy - old.busy,
     refused: counts.refused - old.refused,
-    errors: requests ? (counts.failed - old.failed) / requests : null,
-    queue: now?.queue_rows ?? 0,
   };
 }
 
