@@ -614,9 +614,9 @@ def _with_rank(use_case: UseCase) -> UseCase:
     """The two columns of [rank] are categories, and an unknown user or item is rated as the average one."""
     if use_case.rank is None:
         return use_case
-    both = (*use_case.rank.query, *use_case.rank.item)
-    kinds: dict[str, KindSetting] = {**use_case.kinds, **dict.fromkeys(both, "category")}
-    unknown = {**dict.fromkeys(both, "missing"), **use_case.unknown}
+    pair = use_case.rank.pair
+    kinds: dict[str, KindSetting] = {**use_case.kinds, **dict.fromkeys(pair, "category")}
+    unknown = {**dict.fromkeys(pair, "missing"), **use_case.unknown}
     return msgspec.structs.replace(use_case, kinds=kinds, unknown=unknown)
 
 

@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix
 from artifact.ranking import Ranking, column_of
 from training.families.factorization import Factorization
 from training.families.factors import columns
+from training.families.layout import pair_of
 from training.ranking.figures import gain_by_user, held_out, judge
 
 if TYPE_CHECKING:
@@ -72,8 +73,7 @@ class Plan:
     @property
     def sizes(self) -> tuple[int, int]:
         """How many users and items have a code."""
-        names = *self.rank.query, *self.rank.item
-        users, items = (len(column_of(self.signature, name).categories) for name in names)
+        users, items = (len(column_of(self.signature, name).categories) for name in self.rank.pair)
         return users, items
 
 
@@ -128,8 +128,7 @@ def interactions(
     signature: Signature, rank: Rank, matrix: NDArray[np.float64], ratings: NDArray[Any]
 ) -> Interactions:
     """The ratings of the rows of an encoded matrix."""
-    places = dict(zip(signature.names, signature.places, strict=True))
-    users, items = (matrix[:, places[name].start].astype(np.intp) for name in (*rank.query, *rank.item))
+    users, items = (matrix[:, place].astype(np.intp) for place in pair_of(signature, rank.pair))
     return Interactions(users, items, np.asarray(ratings, np.float64), matrix)
 
 
@@ -205,8 +204,7 @@ def _fitted(plan: Plan, training: Interactions, relevant: float, name: str) -> R
     else:
         users, items, bias = np.zeros((shape[0], 1)), np.zeros((shape[1], 1)), cold
     return Ranking(
-        plan.rank.query[0],
-        plan.rank.item[0],
+        *plan.rank.pair,
         by,
         users,
         items,
