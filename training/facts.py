@@ -81,8 +81,8 @@ def facts_of(job: Job, made: Trained) -> Facts:
         metrics(table.task, test.truth, scores, table.classes, table.positive, signature.threshold)
         for scores in (made.scores, made.baseline)
     )
-    ranked = {} if made.ranked is None else made.ranked.figures
-    ranked_baseline = {} if made.ranked is None else made.ranked.baseline
+    ranked, popularity = ({}, {}) if made.ranked is None else (made.ranked.figures, made.ranked.baseline)
+    every = figures | ranked
     return Facts(
         title=f"{short_title(best)} {figures[metric]:.4g} · {table.use_case.name} · {job.began}",
         params={
@@ -95,21 +95,21 @@ def facts_of(job: Job, made: Trained) -> Facts:
             "test_rows": str(held),
             "columns": str(len(table.frame.columns)),
         },
-        figures=figures | ranked,
-        baseline={name: value for name, value in (baseline | ranked_baseline).items() if np.isfinite(value)},
+        figures=every,
+        baseline=_finite(baseline | popularity),
         metrics={
             f"cv_{metric}": best.score,
-            **{f"test_{name}": value for name, value in (figures | ranked).items() if np.isfinite(value)},
+            **{f"test_{name}": value for name, value in _finite(every).items()},
             f"baseline_test_{metric}": baseline[metric],
-            **{
-                f"baseline_test_{name}": value
-                for name, value in ranked_baseline.items()
-                if np.isfinite(value)
-            },
+            **{f"baseline_test_{name}": value for name, value in _finite(popularity).items()},
         },
         data=data_of(table),
         card=_card(job, made, figures, baseline),
     )
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
 def tags_of(job: Job, best: Trial, figures: Mapping[str, float], exported: ExportResult) -> dict[str, str]:

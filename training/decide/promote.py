@@ -245,6 +245,10 @@ def _gate_metric(test: TestSet) -> str:
     return test.metric if rank is None or rank.gate is None else rank.gate
 
 
+def _higher_is_better(metric: str) -> bool:
+    return metric in RANK_METRIC_NAMES or METRICS[metric].higher_is_better
+
+
 def _over_popularity(scored: Scored, test: TestSet) -> tuple[float, Gain]:
     """The figure of the items that most users like, and the gain over it, user by user."""
     metric, found = _gate_metric(test), ranked_of(scored, test)
@@ -320,7 +324,7 @@ def _figures(scored: Scored, own: Mapping[str, float], test: TestSet) -> Figures
     metric = _gate_metric(test)
     return Figures(
         metric=metric,
-        higher_is_better=metric in RANK_METRIC_NAMES or METRICS[metric].higher_is_better,
+        higher_is_better=_higher_is_better(metric),
         value=own.get(metric, float("nan")),
         test_rows=len(scored.scores),
         size_mb=model_size_mb(scored.artifact),
@@ -367,7 +371,7 @@ def _floors(use_case: UseCase, own: Mapping[str, float]) -> tuple[Floor, ...]:
             metric,
             own.get(metric, float("nan")),
             limit,
-            metric in RANK_METRIC_NAMES or METRICS[metric].higher_is_better,
+            _higher_is_better(metric),
         )
         for metric, limit in use_case.gate.floors.items()
     )
