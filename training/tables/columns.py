@@ -234,9 +234,8 @@ def _quick_numbers(cells: "pd.Series[Any]", missing: MissingWords, marks: Marks)
         return None
     scanned, times = np.unique(dotted, return_counts=True)
     few = [texts[i].strip() for i in scanned]
-    if may_be_codes(list(set(few))) is not None:
-        return None
-    if are_months_of_years(list(set(few))):
+    different = list(set(few))
+    if may_be_codes(different) is not None or are_months_of_years(different):
         return None
     if sum(n for text, n in zip(few, times, strict=True) if either(text)) > (1 - CLEAR_DOTS) * len(dotted):
         return None

@@ -18,11 +18,9 @@ from artifact.signature import Signature
 from training.settings import (
     REGISTERED,
     USE_CASES,
-    Images,
     KindSetting,
     Label,
     Model,
-    Parquet,
     Read,
     Task,
     UseCase,
@@ -31,7 +29,7 @@ from training.settings import (
 from training.tables.columns import clean_labels
 from training.tables.data import Note, Table, clean_table, test_rows, with_few_test_rows
 from training.tables.preview import column_lines
-from training.tables.ratings import looks_like_ratings
+from training.tables.ratings import Pair, looks_like_ratings
 from training.tables.raw import DataError, Raw
 from training.tables.shown import not_obvious
 from training.tables.sources import read_source, source_of
@@ -116,12 +114,12 @@ def write_use_case(
     table = dataclasses.replace(table, use_case=draft)
     if model is None:
         table = with_few_test_rows(table)
-    path.write_text(_toml(draft, table, os.path.relpath(data, path.parent)), encoding="utf-8")
+    pair = None if model is not None else looks_like_ratings(table)
+    path.write_text(_toml(draft, table, os.path.relpath(data, path.parent), pair), encoding="utf-8")
     for line in table.to_look_at():
         tell(line)
     for line in _unobvious(table, width):
         tell(line)
-    pair = None if model is not None else looks_like_ratings(table)
     if pair is not None:
         tell(
             f"These look like ratings of {pair.item} by {pair.query}: [rank] in {path.name}, now a comment, "
@@ -219,7 +217,7 @@ def _trials(table: Table) -> int:
     return 40 if cells < 100_000 else 30 if cells < 1_000_000 else 20
 
 
-def _toml(draft: UseCase, table: Table, path: str) -> str:
+def _toml(draft: UseCase, table: Table, path: str, pair: Pair | None) -> str:
     metric, why = _metric(table)
     counts = Counter(() if table.task == "scores" else table.target.tolist())
     shares = ", ".join(f"{label} {count / table.rows:.1%}" for label, count in counts.most_common(6))
@@ -257,12 +255,12 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
         "# sensitive = []  # columns such as sex or age: no features, but the model is compared across them",
         "",
         "[source]",
-        f"kind = {_value(_kind_of(draft.source))}",
+        f"kind = {_value(msgspec.to_builtins(draft.source)['kind'])}",
         f"path = {_value(path)}",
         "",
         *_read_lines(draft, table),
         *_model_lines(draft),
-        *_rank_lines(draft, table),
+        *([] if pair is None else _rank_lines(pair, table)),
         "# What each column is: number, category, text, date or leave_out.",
         "[kinds]",
         *_kind_lines(table),
@@ -277,12 +275,6 @@ def _toml(draft: UseCase, table: Table, path: str) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _kind_of(source: object) -> str:
-    if isinstance(source, Images):
-        return "images"
-    return "parquet" if isinstance(source, Parquet) else "csv"
 
 
 def _target_lines(draft: UseCase) -> list[str]:
@@ -370,11 +362,8 @@ def tensors_toml(draft: UseCase, about: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def _rank_lines(draft: UseCase, table: Table) -> list[str]:
+def _rank_lines(pair: Pair, table: Table) -> list[str]:
     """[rank] as comments, where the table looks like ratings: a person decides."""
-    pair = None if draft.model is not None else looks_like_ratings(table)
-    if pair is None:
-        return []
     changes = [] if table.task == "regression" else ['task = "regression" and metric = "rmse", above']
     changes += [
         f'{_key(name)} = "category", in [kinds]' for name in pair if table.kinds.get(name) != "category"
