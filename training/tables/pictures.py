@@ -7,7 +7,7 @@ So a table of many large photos stays small, and a row of it is a row that a cli
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -43,30 +43,18 @@ def read_pictures(path: Path, target: str, read: Read, given: Reading) -> Raw:
     ------
     DataError
     """
-    if path.is_dir():
-        files, labels, told = _in_folders(path)
-        raw = Raw(pd.DataFrame({target: labels}), "", given, tuple(told), pictures=(IMAGE,))
-        return _with_pictures(path, raw, files)
-    raw = read_delimited(path, read, given=given)
-    name = _column_of_paths(raw.frame, path)
-    files = [path.parent / str(cell).strip() for cell in raw.frame[name]]
-    return _with_pictures(path, replace(raw, frame=raw.frame.drop(columns=name), pictures=(name,)), files)
+    return _with_pictures(path, *_listed(path, target, read, given))
 
 
 def digest_of(path: Path, read: Read) -> str:
-    """sha256 of a source of pictures: of the names and contents of all files that it may read.
+    """The digest that `read_pictures` gives the table, without decoding the pictures.
 
     Raises
     ------
     DataError
     OSError
     """
-    if path.is_dir():
-        files = _in_folders(path)[0]
-    else:
-        raw = read_delimited(path, read, given=UNDECIDED)
-        name = _column_of_paths(raw.frame, path)
-        files = [path, *(path.parent / str(cell).strip() for cell in raw.frame[name])]
+    _, files = _listed(path, "", read, UNDECIDED)
     return _digest(path, files)
 
 
@@ -103,6 +91,17 @@ def write_digits(folder: Path) -> None:
         own = folder / str(digit)
         own.mkdir(exist_ok=True)
         Image.fromarray((255 - pixels * 15.9375).round().astype(np.uint8)).save(own / f"{number:04}.png")
+
+
+def _listed(path: Path, target: str, read: Read, given: Reading) -> tuple[Raw, list[Path]]:
+    """The table without its pictures, and the file of each row's picture."""
+    if path.is_dir():
+        files, labels, told = _in_folders(path)
+        return Raw(pd.DataFrame({target: labels}), "", given, tuple(told), pictures=(IMAGE,)), files
+    raw = read_delimited(path, read, given=given)
+    name = _column_of_paths(raw.frame, path)
+    files = [path.parent / str(cell).strip() for cell in raw.frame[name]]
+    return replace(raw, frame=raw.frame.drop(columns=name), pictures=(name,)), files
 
 
 def _in_folders(path: Path) -> tuple[list[Path], list[str], list[tuple[str | None, str]]]:
@@ -166,8 +165,7 @@ def _with_pictures(path: Path, raw: Raw, files: Sequence[Path]) -> Raw:
     there = np.array([cell is not None for cell, _ in read], bool)
     kept = raw.frame.loc[there].reset_index(drop=True)
     kept.insert(0, name, pd.Series([cell for cell, _ in read if cell is not None], dtype=object))
-    digest = _digest(path, files if path.is_dir() else [path, *files])
-    return replace(raw, frame=kept, digest=digest, reading=reading)
+    return replace(raw, frame=kept, digest=_digest(path, files), reading=reading)
 
 
 def _cell(file: Path) -> tuple[str | None, str]:
@@ -186,10 +184,11 @@ def _named(bad: tuple[Path, str], path: Path) -> str:
     return f"{file.relative_to(folder) if file.is_relative_to(folder) else file.name} ({said})"
 
 
-def _digest(path: Path, files: Iterable[Path]) -> str:
+def _digest(path: Path, files: Sequence[Path]) -> str:
+    """sha256 of the names and contents of the pictures, and of the file that names them."""
     digest = hashlib.sha256()
     folder = path if path.is_dir() else path.parent
-    for file in files:
+    for file in files if path.is_dir() else [path, *files]:
         name = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
         content = file.read_bytes() if file.is_file() else b""
         digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
