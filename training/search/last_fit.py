@@ -7,7 +7,6 @@ has then learnt from more rows than in the search, some from more than others.
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from dataclasses import dataclass, replace
 from itertools import starmap
@@ -25,6 +24,7 @@ from training.metrics.metric import METRICS
 from training.metrics.truth import Truth, truth_of
 from training.search.choice import LABEL_METRICS
 from training.search.clock import seconds_by
+from training.search.spec import SIDE_BY_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from training.search.spec import SearchSpec
     from training.search.trial import Trial
 
-SIDE_BY_SIDE = min(2, os.cpu_count() or 1)
 DEFAULT_FIT_S = 75.0
 """What the last fits may take by `Family.fit_seconds` where no timeout says it, so that no clock decides."""
 SHORT_S = 2.0
@@ -251,9 +250,8 @@ def _fit(  # noqa: PLR0917
         for part, rows in zip(plan.parts, chosen, strict=True)
     ]
     if len(jobs) < 2 or plan.seconds < SHORT_S or SIDE_BY_SIDE < 2:
-        threads = (
-            1 if plan.seconds < SHORT_S else SIDE_BY_SIDE
-        )  # on few rows threads only wait for each other
+        # On few rows threads only wait for each other.
+        threads = 1 if plan.seconds < SHORT_S else SIDE_BY_SIDE
         return list(starmap(_fit_one, [(*job, threads) for job in jobs]))
     order = sorted(range(len(jobs)), key=lambda i: -plan.parts[i].seconds)
     with (

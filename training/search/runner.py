@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 import warnings
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from training.families.scores import scores_of
 from training.metrics.metric import METRICS
 from training.metrics.truth import Truth
 from training.search.folds import prepare
+from training.search.spec import SIDE_BY_SIDE
 from training.search.trial import SearchError, Trial, mean_of
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def running(
 ) -> Iterator[Runner]:
     """A runner with its processes, which end with the block; parameters are those of `search`."""
     table, splits = prepare(matrix, labels, signature, spec)
-    jobs = min(spec.jobs or min(2, os.cpu_count() or 1), len(splits))
+    jobs = min(spec.jobs or SIDE_BY_SIDE, len(splits))
     with (
         warnings.catch_warnings(),
         threadpool_limits(1),

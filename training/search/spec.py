@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.signature import Task
+
+SIDE_BY_SIDE = min(2, os.cpu_count() or 1)
+"""How many fits run at a time unless a search says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,7 @@ class SearchSpec:
     own, code
         Entries of `candidates.add`, and the folders of their modules.
     jobs
-        Folds at a time; by default 2 where there are two cores. The result does not depend on it.
+        Folds at a time; by default SIDE_BY_SIDE. The result does not depend on it.
     """
 
     task: Task

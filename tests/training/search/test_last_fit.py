@@ -14,9 +14,9 @@ from training.families.layout import layout_of
 from training.families.scores import scores_of
 from training.search import last_fit
 from training.search.clock import FINISH_S, SearchTime, finish_s_by
-from training.search.last_fit import SIDE_BY_SIDE, fit_last, plan_of
+from training.search.last_fit import fit_last, plan_of
 from training.search.search import SearchResult, fit
-from training.search.spec import SearchSpec
+from training.search.spec import SIDE_BY_SIDE, SearchSpec
 from training.search.trial import Trial
 
 MADE = messy("binary", 400)
