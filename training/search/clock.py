@@ -86,17 +86,14 @@ class SearchTime:
     @property
     def over(self) -> bool:
         """Whether the time of the search is over."""
-        return (
-            self.timeout_s is not None and time.monotonic() - self.started > self.timeout_s - self.reserve_s
-        )
+        return self._over_after(0.0)
 
     @property
     def over_with_another(self) -> bool:
         """Whether a trial as long as the median of those so far would not end in time."""
+        return self._over_after(float(np.median([each.seconds for each in self.trials] or [0.0])))
+
+    def _over_after(self, seconds: float) -> bool:
         if self.timeout_s is None:
             return False
-        spent = time.monotonic() - self.started
-        return (
-            spent + float(np.median([each.seconds for each in self.trials] or [0.0]))
-            > self.timeout_s - self.reserve_s
-        )
+        return time.monotonic() - self.started + seconds > self.timeout_s - self.reserve_s
