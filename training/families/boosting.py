@@ -10,7 +10,7 @@ from onnx import TensorProto
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.preprocessing import FunctionTransformer
 
-from training.families.family import ALL_TASKS, ROUND_ROWS, Family, no_weight, pipeline_of, weight
+from training.families.family import ALL_TASKS, Family, boosting_seconds, no_weight, pipeline_of, weight
 from training.families.preprocessing import columns_of, target_encoder, terms
 from training.onnx.graph import ML_OPSET, Writer
 from training.onnx.trees import histogram_sums
@@ -164,13 +164,8 @@ FAMILY = Family(
     suggest=_suggest,
     build=_build,
     affordable=lambda _rows, _width, classes: classes <= 30,
-    fit_seconds=lambda params, layout, rows: (
-        9e-10
-        * (rows + ROUND_ROWS)
-        * layout.cost
-        * params["max_iter"]
-        * layout.trees_a_round
-        * log2(params["max_leaf_nodes"])
+    fit_seconds=lambda params, layout, rows: boosting_seconds(
+        9e-10, layout, rows, params["max_iter"], log2(params["max_leaf_nodes"])
     ),
     writers={HistGradientBoostingClassifier: _WRITER, HistGradientBoostingRegressor: _WRITER},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from training.families.family import ALL_TASKS, ROUND_ROWS, Family, pipeline_of
+from training.families.family import ALL_TASKS, Family, boosting_seconds, pipeline_of
 from training.families.optional import affordable, library, rounds, writers
 from training.families.preprocessing import ordered
 
@@ -62,13 +62,8 @@ FAMILY = Family(
     suggest=_suggest,
     build=_build,
     affordable=affordable,
-    fit_seconds=lambda params, layout, rows: (
-        1.3e-9
-        * (rows + ROUND_ROWS)
-        * layout.cost
-        * params["iterations"]
-        * layout.trees_a_round
-        * params["depth"]
+    fit_seconds=lambda params, layout, rows: boosting_seconds(
+        1.3e-9, layout, rows, params["iterations"], params["depth"]
     ),
     writers=writers("catboost", "CatBoostClassifier", "CatBoostRegressor"),
 )

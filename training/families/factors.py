@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto
 from sklearn.compose import ColumnTransformer
-from sklearn.pipeline import Pipeline
 
 from training.families.factorization import Factorization
-from training.families.family import Family
+from training.families.family import Family, pipeline_of
 from training.families.preprocessing import scaled
 from training.onnx.graph import Writer
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optuna.trial import BaseTrial
+    from sklearn.pipeline import Pipeline
 
     from artifact.signature import Task
     from training.families.family import Params
@@ -37,7 +37,7 @@ def _suggest(trial: BaseTrial, _layout: Layout) -> Params:
 
 def _build(params: Mapping[str, Any], layout: Layout, task: Task, seed: int) -> Pipeline:
     model = Factorization(rank=params["rank"], sweeps=params["sweeps"], random_state=seed)
-    return Pipeline([("columns", columns(layout, task, seed)), ("model", model)])
+    return pipeline_of(columns(layout, task, seed), model)
 
 
 def columns(layout: Layout, task: Task, seed: int) -> ColumnTransformer:

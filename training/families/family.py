@@ -108,6 +108,11 @@ def by_range(layout: Layout) -> Params:
     return {"skew": "range"} if layout.one_unit else {}
 
 
+def boosting_seconds(scale: float, layout: Layout, rows: int, rounds: int, depth: float) -> float:
+    """For `Family.fit_seconds`; `scale` is the seconds of one cell, round, tree and level of depth."""
+    return scale * (rows + ROUND_ROWS) * layout.cost * rounds * layout.trees_a_round * depth
+
+
 def pipeline_of(columns: ColumnTransformer, model: Any) -> Pipeline:
     """The preprocessing and the model."""
     return Pipeline([("columns", columns), ("model", model)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import log2
 from typing import TYPE_CHECKING, Any
 
-from training.families.family import ALL_TASKS, ROUND_ROWS, Family, no_weight, pipeline_of, weight
+from training.families.family import ALL_TASKS, Family, boosting_seconds, no_weight, pipeline_of, weight
 from training.families.optional import affordable, library, rounds, writers
 from training.families.preprocessing import ordered
 
@@ -64,13 +64,8 @@ FAMILY = Family(
     suggest=_suggest,
     build=_build,
     affordable=affordable,
-    fit_seconds=lambda params, layout, rows: (
-        6e-10
-        * (rows + ROUND_ROWS)
-        * layout.cost
-        * params["n_estimators"]
-        * layout.trees_a_round
-        * log2(params["num_leaves"])
+    fit_seconds=lambda params, layout, rows: boosting_seconds(
+        6e-10, layout, rows, params["n_estimators"], log2(params["num_leaves"])
     ),
     writers=writers("lightgbm", "LGBMClassifier", "LGBMRegressor"),
 )

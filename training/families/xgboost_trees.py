@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from training.families.family import ALL_TASKS, ROUND_ROWS, Family, pipeline_of
+from training.families.family import ALL_TASKS, Family, boosting_seconds, pipeline_of
 from training.families.optional import affordable, library, rounds, writers
 from training.families.preprocessing import ordered
 
@@ -59,13 +59,8 @@ FAMILY = Family(
     suggest=_suggest,
     build=_build,
     affordable=affordable,
-    fit_seconds=lambda params, layout, rows: (
-        9e-10
-        * (rows + ROUND_ROWS)
-        * layout.cost
-        * params["n_estimators"]
-        * layout.trees_a_round
-        * params["max_depth"]
+    fit_seconds=lambda params, layout, rows: boosting_seconds(
+        9e-10, layout, rows, params["n_estimators"], params["max_depth"]
     ),
     writers=writers("xgboost", "XGBClassifier", "XGBRegressor"),
 )
