@@ -41,7 +41,6 @@ class Held:
     name: str  # for a person to read
     rows: int
     version: Version | None = None  # None for a copy in BentoML's store
-    signed: bool = False
 
 
 def persons(person: Person, logged: Iterable[Row]) -> Callable[[Row], bool]:
@@ -100,7 +99,7 @@ def _registered(person: Person, is_persons: Callable[[Row], bool]) -> Iterator[H
                 except ArtifactError:  # its files are gone, or it is somebody else's model
                     continue
                 rows = sum(map(is_persons, _rows(directory)))
-            yield Held(f"{name} version {version.number}", rows, version, SIGNATURE in version.tags)
+            yield Held(f"{name} version {version.number}", rows, version)
 
 
 def _stored(person: Person, is_persons: Callable[[Row], bool]) -> Iterator[Held]:
@@ -149,7 +148,7 @@ def remove(held: Iterable[Held], person: Person, logged: Iterable[Row]) -> list[
         if signing.configured():
             sign(registry, fresh)
             signed = ", signed anew"
-        elif each.signed:
+        elif SIGNATURE in each.version.tags:
             signed = ", not signed: `python -m deploy sign` signs a champion"
         told.append(f"{each.name} is version {fresh.number} now, without {each.rows} of its rows{signed}")
     return told
