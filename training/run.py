@@ -29,7 +29,7 @@ from training.metrics.metric import METRICS
 from training.metrics.robustness import robustness
 from training.owner import check_owner, columns_of
 from training.pending import Finished, only_run, pending, record, save
-from training.ranking.rankers import Plan, interactions, measured_ranking
+from training.ranking.rankers import RankingPlan, interactions, measured_ranking
 from training.registry.mlflow_registry import Registry
 from training.registry.place import state_folder
 from training.registry.records import CHALLENGER, CHAMPION, RegistryError, TrialRun
@@ -366,7 +366,7 @@ def _ranked(
     """The ranking of items for users, and its figures on the test rows."""
     factors = [each for each in result.trials if each.family == FACTORS.name and each.state == "complete"]
     params = best_trial(factors, job.metric, 0.0).params if factors else FACTORS.default(result.layout)
-    plan = Plan(rank, signature, result.layout, params, job.budget.seed)
+    plan = RankingPlan(rank, signature, result.layout, params, job.budget.seed)
     target, test = job.test.table.target, job.test.rows
     training = interactions(signature, rank, matrices[0], target[~test])
     return measured_ranking(plan, training, interactions(signature, rank, matrices[1], target[test]))

@@ -61,7 +61,7 @@ class Interactions:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RankingPlan:
     """What is ranked, and by which factors of the ratings."""
 
     rank: Rank
@@ -109,7 +109,7 @@ class MeasuredRanking:
     unjudged: int
 
 
-def measured_ranking(plan: Plan, training: Interactions, test: Interactions) -> MeasuredRanking:
+def measured_ranking(plan: RankingPlan, training: Interactions, test: Interactions) -> MeasuredRanking:
     """The best ranking of the training rows, judged on the test rows."""
     chosen = choose(plan, training)
     held = held_out(test.users, test.items, test.ratings, chosen.relevant)
@@ -144,7 +144,7 @@ def relevant_from(rank: Rank, ratings: NDArray[np.float64]) -> float:
     return float(np.median(ratings)) if rank.relevant is None else rank.relevant
 
 
-def choose(plan: Plan, training: Interactions) -> Chosen:
+def choose(plan: RankingPlan, training: Interactions) -> Chosen:
     """Fit each ranking on a part of the ratings, and the best one on all of them.
 
     The expected rating is the plainest score: another ranking must be better by more than chance.
@@ -184,7 +184,7 @@ def _blended(by_rating: Ranking, training: Interactions, name: str) -> Ranking |
     return replace(by_rating, by=by, bias=by_rating.bias + bonus)
 
 
-def _fitted(plan: Plan, training: Interactions, relevant: float, name: str) -> Ranking:
+def _fitted(plan: RankingPlan, training: Interactions, relevant: float, name: str) -> Ranking:
     by, _, factors = name.partition(" ")
     if by == "blend":
         blended = _blended(_fitted(plan, training, relevant, NAMES[0]), training, name)
@@ -225,7 +225,7 @@ def _incidence(training: Interactions, rows: NDArray[np.bool_], shape: tuple[int
 
 
 def _of_ratings(
-    plan: Plan, training: Interactions
+    plan: RankingPlan, training: Interactions
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """The vectors of users, of items, and the items' biases whose sum is the expected rating.
 

@@ -21,7 +21,7 @@ MAX_TEXT_TERMS = 2_000  # of one column; artifact.encode allows 5,000, trees cra
 MAX_PLAIN_CATEGORIES = 200  # beyond these, one that was seen once has no code of its own
 WORD_NGRAMS = 2
 CHARACTER_NGRAMS = 3
-MAX_EXAMPLE_TEXTS = 2_000  # that a made text is learnt from
+MAX_EXAMPLE_CELLS = 2_000  # texts or pictures that a made example is learnt from
 EXAMPLE_TERMS = 4
 
 
@@ -129,7 +129,7 @@ def _example(column: Column, seen: "pd.Series[Any]", target: NDArray[Any]) -> st
 
     A regression's target counts as two classes, above and below its median.
     """
-    texts, values = seen.to_numpy()[:MAX_EXAMPLE_TEXTS], target[:MAX_EXAMPLE_TEXTS]
+    texts, values = seen.to_numpy()[:MAX_EXAMPLE_CELLS], target[:MAX_EXAMPLE_CELLS]
     if values.dtype.kind == "f":
         values = values > np.median(values)
     parts = set if column.units == "characters" else _words
@@ -166,7 +166,7 @@ def _image(seen: "pd.Series[Any]", target: NDArray[Any], common: dict[str, Any])
     if target.ndim > 1:
         target = target[:, 0]
     views, _ = best_views(cells, target)
-    few = cells[:: max(1, len(cells) // MAX_EXAMPLE_TEXTS)]
+    few = cells[:: max(1, len(cells) // MAX_EXAMPLE_CELLS)]
     mean = np.mean([square_of(content_of(cell)).astype(np.float64) for cell in few], axis=0)
     small = mean.reshape(GREY, SIDE // GREY, GREY, SIDE // GREY, 3).mean(axis=(1, 3))
     return Column(**common, views=views, mode=cell_of(small.round().astype(np.uint8)))

@@ -9,7 +9,7 @@ import pytest
 
 from artifact.signature import Column, Signature
 from training.families.layout import layout_of
-from training.ranking.rankers import Interactions, Plan, by_popularity, choose, measured_ranking
+from training.ranking.rankers import Interactions, RankingPlan, by_popularity, choose, measured_ranking
 from training.settings import Rank
 
 USERS, ITEMS = 120, 90
@@ -29,7 +29,7 @@ SIGNATURE = Signature(
         Column(name="user", kind="category", categories=names("u", USERS), mode="u000"),
     ),
 )
-PLAN = Plan(RANK, SIGNATURE, layout_of(SIGNATURE, 1000, pair=RANK.pair), {"rank": 3, "sweeps": 20}, 0)
+PLAN = RankingPlan(RANK, SIGNATURE, layout_of(SIGNATURE, 1000, pair=RANK.pair), {"rank": 3, "sweeps": 20}, 0)
 
 
 def taste():
