@@ -20,7 +20,7 @@ class Deadline:
 
     @property
     def set(self) -> bool:
-        """Whether there is one."""
+        """Whether the run has a timeout."""
         return math.isfinite(self.end)
 
     @property

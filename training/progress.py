@@ -24,11 +24,11 @@ STAGES = (
 
 
 LONG_S, TELL_EVERY_S = 2.0, 10.0
-"""A step of which nothing else is heard shows how long it has taken, first after LONG_S."""
+"""A step that prints nothing else shows how long it has taken, first after LONG_S."""
 
 
 def in_words(seconds: float) -> str:
-    """A duration that is about right: `8 s`, `40 s`, `2:30 min`, `12 min`."""
+    """A rounded duration: `8 s`, `40 s`, `2:30 min`, `12 min`."""
     if seconds < 95:
         return f"{max(1, round(seconds)) if seconds < 20 else round(seconds / 5) * 5} s"
     if seconds >= 570:

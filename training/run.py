@@ -312,7 +312,7 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
 def _fitted(
     job: Job, signature: Signature, result: SearchResult, matrix: NDArray[np.float64]
 ) -> tuple[Any, Trial]:
-    """The winner, fitted on all training rows, or on as many as fit into the time; and what it became."""
+    """The winner, fitted on all training rows or on as many as fit into the time, and its trial then."""
     finish_s = finish_s_by(result.trials, result.layout, result.fold_rows)
     left_s = None
     if job.deadline.set:

@@ -71,7 +71,7 @@ def test_the_champion_is_exact_and_its_card_has_the_ranking(served: Served) -> N
 
 @pytest.mark.parametrize("lane", ["express", "gateway"])
 def test_served_items_are_those_of_the_ranking(served: Served, lane: str) -> None:
-    """On the gateway's lane by a header that the express lane does not take."""
+    """A header that the express lane does not take sends a request to the gateway's lane."""
     users = ["u012", "u100", "nobody"]
     headers = {"Expect": "100-continue"} if lane == "gateway" else {}
     said = served.ask(ROUTE, {"user": users, "k": 5, "exclude": ["f03"]}, **headers)

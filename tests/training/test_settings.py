@@ -282,7 +282,7 @@ def test_the_rules_of_live_are_not_for_named_numbers(tmp_path: Path) -> None:
 
 
 def test_the_columns_of_a_ranking_are_categories_whatever_is_asked_of_them(tmp_path: Path) -> None:
-    """An unknown user is no error, unless the file says so; floors may name the figures of a ranking."""
+    """An unknown user is not an error unless the file says so; floors may name the figures of a ranking."""
     path = tmp_path / "ratings.toml"
     path.write_text(
         RATED

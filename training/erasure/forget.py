@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MAX_COLUMNS = 20  # named in a message
 NOT_SEARCHED = (
     "Not searched: the tables that models are trained from, the reports of MLflow's runs, backups elsewhere, "
-    "rows hashed with another key, and, where models do not read the column, rows in models of a person who "
-    "is not in the log. Rows that a server answers from now on are logged again."
+    "rows hashed with another key, and, in models that do not read the column, rows of a person who is not "
+    "in the log. Rows that a server answers from now on are logged again."
 )
 Models = Literal["ask", "remove", "keep"]
 
@@ -34,7 +34,8 @@ def forget(target: str, person: Person, *, dry: bool = False, models: Models = "
     ----------
     models
         What happens with versions of models that have rows of the person: they are replaced (`remove`) or
-        left unsearched (`keep`). `ask` refuses: the rows in the log tell which rows of a model are theirs.
+        left unsearched (`keep`). `ask` refuses, and leaves the log as it is: its rows tell which rows of
+        a model are the person's.
 
     Raises
     ------

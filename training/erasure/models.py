@@ -63,7 +63,7 @@ def persons(person: Person, logged: Iterable[Row]) -> Callable[[Row], bool]:
 
 
 def _cell(cell: Any) -> Any:
-    """A cell so that the one of a table and the logged one are equal: numbers may be logged as float32."""
+    """A cell in a form that is equal for a table and a log: numbers may be logged as float32."""
     if isinstance(cell, (int, float)) and not isinstance(cell, bool):
         return float(np.float32(cell))
     return None if cell is None else canonical(cell)[:MAX_TEXT]

@@ -32,7 +32,7 @@ def together(members: Sequence[tuple[str, Any]], weights: Sequence[float], class
 def fitted_together(
     members: Sequence[tuple[str, Any]], weights: Sequence[float], classes: int, y: NDArray[Any]
 ) -> Any:
-    """Pipelines that are fitted already as one model, as if it had fitted them itself."""
+    """One model of pipelines that are already fitted, as if it had fitted them itself."""
     model = together([(name, clone(each)) for name, each in members], weights, classes)
     model.estimators_ = [each for _, each in members]
     model.named_estimators_ = Bunch(**dict(members))

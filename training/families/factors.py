@@ -73,7 +73,7 @@ def _write(graph: Graph, model: Factorization, x: str) -> str:
 
 
 def _vectors(graph: Graph, x: str, column: int, table: Any) -> str:
-    """The vector of each row's code; one that no row of the fit had is that of an unknown code."""
+    """The vector of each row's code; a code that no row of the fit had gets that of an unknown code."""
     code = graph.op("Squeeze", graph.gather(x, [column]), graph.constant([1], np.int64))
     place = graph.cast(graph.add(code, 1.0), TensorProto.INT64)
     known = graph.op("Less", place, graph.constant(len(table), np.int64))

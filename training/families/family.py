@@ -31,7 +31,7 @@ CLASSES = frozenset({"binary", "multiclass"})
 ALL_TASKS = CLASSES | {"regression"}
 
 ROUND_ROWS = 15_000
-"""A round of boosting takes as long as with so many rows more, since trees of few rows take time too."""
+"""A round of boosting takes as long as if there were this many more rows: small trees take time too."""
 WIDE = 500
 """Columns beyond which a table counts as wide: a decomposed text has fewer."""
 
@@ -58,9 +58,9 @@ class Family:
     package
         The module that it needs beside those of the group `training`; empty for none.
     fit_seconds
-        How long a fit on so many rows takes on one core, about; measured on 18 columns.
+        About how long a fit on so many rows takes on one core, measured on 18 columns.
     max_fit_rows
-        Rows beyond which a fit, or what it would serve, grows out of hand.
+        The most rows of a fit: with more, the fit would take too long or the model would be too large.
     """
 
     name: str

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FORESTS = frozenset({"forest", "extra_trees"})
 MAX_GROWN_NODES = 3_000_000
-"""Inner nodes of a forest: its ONNX graph has some 150 MB then."""
+"""The most inner nodes of a forest: its ONNX graph then has about 150 MB."""
 
 
 def _trees(layout: Layout) -> int:
@@ -71,7 +71,7 @@ def _fit_seconds(params: Mapping[str, Any], layout: Layout, rows: int) -> float:
 
 
 def _max_fit_rows(params: Mapping[str, Any], layout: Layout) -> int:
-    """A tree that is not pruned has about 0.6 inner nodes a row, of which a graph holds so many."""
+    """The rows that give MAX_GROWN_NODES: a tree that is not pruned has about 0.6 inner nodes a row."""
     return int(MAX_GROWN_NODES / _trees(layout) / 0.6 * params["min_samples_leaf"])
 
 

@@ -48,8 +48,8 @@ def target_encoder(task: Task, seed: int) -> TargetEncoder:
 def terms(layout: Layout, seed: int, *, dense: bool, rounded: bool = False) -> Any:
     """TF-IDF columns: unchanged where they are few, else sparse, or decomposed for a model of few columns.
 
-    With `rounded` the decomposed columns are on a grid, so that trees split a served row as they split it in
-    training: a sum of products ends in other last digits there, and a tree may have split between them.
+    With `rounded` the decomposed columns are rounded to a grid, so that trees split a row the same way in
+    training and in serving: the last digits of a sum of products differ, and a tree may split between them.
     """
     if len(layout.terms) <= WIDE_TEXT:
         return "passthrough"

@@ -35,7 +35,7 @@ FOLDS, FOLDS_JUDGED = 6, 3
 UNRATED, REGULARISATION, FACTORS, SWEEPS = 0.05, 2.0, (8, 32), 8
 """Of rankings by preference: the weight of a pair that was not rated, and what is tried."""
 BONUSES = (0.5, 1.5, 4.0)
-"""Of blends: how many standard deviations of the ratings e times as many ratings of an item count."""
+"""Of blends: the bonus for e times as many ratings of an item, in standard deviations of the ratings."""
 NAMES = (
     "rating",
     *(f"blend {bonus}" for bonus in BONUSES),
@@ -48,7 +48,7 @@ ADDITIVE_SWEEPS = 20
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Ratings as codes of users and items; -1 is one without a code."""
+    """Ratings with the codes of users and items; -1 is a user or an item without a code."""
 
     users: NDArray[np.intp]
     items: NDArray[np.intp]
@@ -227,9 +227,9 @@ def _incidence(training: Interactions, rows: NDArray[np.bool_], shape: tuple[int
 def _of_ratings(
     plan: RankingPlan, training: Interactions
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """The vectors of users, of items, and the items' biases whose sum is the expected rating.
+    """The vectors of users and items, and the items' biases: product plus bias is the expected rating.
 
-    The other columns are added as what they come to, on average, for each user and each item.
+    The other columns count by what they add, on average, for each user and each item.
     """
     users, items = plan.sizes
     prepared = columns(plan.layout, "regression", plan.seed)

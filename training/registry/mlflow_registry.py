@@ -207,7 +207,7 @@ class Registry:
     def replace(self, version: Version, artifact: Artifact) -> Version:
         """Register another artifact with a version's run, tags and aliases, and delete that version.
 
-        The signature is not taken over. Its files stay in the store until `mlflow gc`.
+        The new version is not signed. The old one's files stay in the store until `mlflow gc`.
         """
         with self._attempt("read the model's version"):
             old = self._client.get_model_version(version.name, version.number)

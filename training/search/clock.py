@@ -20,11 +20,11 @@ FINISH_S = 12.0
 GAUGE, MAX_BUSY = "boosting", 4.0
 """The family, tried on every table, whose folds tell how many times slower a machine is than an idle one."""
 MAX_RESERVE = 0.5
-"""Of a search's time at most this fraction is kept for what follows it."""
+"""At most this fraction of a search's time is kept for what follows it."""
 MIN_FIT_FRACTION = 1 / 3
 """The last fits have at least this fraction of what is left, or a busy machine would learn from few rows."""
 MEMBERS = 2.0
-"""An ensemble's last fits take about so many times the best candidate's."""
+"""An ensemble's last fits take about this many times as long as the best candidate's."""
 
 
 def seconds_by(

@@ -33,7 +33,7 @@ MAX_SEARCH_ROWS, MIN_SEARCH_ROWS = 10_000, 2_000
 MAX_SEARCH_CELLS = 800_000
 """Of a larger table a sample is searched (a text's term is 1/20 of a cell); all rows fit the winner."""
 MAX_RANKED_ROWS = 200_000
-"""Of a table that ranks, whose users and items must have about as many rows in the sample as they have."""
+"""The same for a use case that ranks: in a small sample, most users and items would have few rows."""
 ROWS_FOR_FEWER_FOLDS, FEWER_FOLDS = 5_000, 3
 ROWS_FOR_REPEATS, REPEATS = 300, 3
 """On fewer rows a single cut into folds says little, so the rows are cut REPEATS times."""

@@ -1,7 +1,7 @@
 """The fits of the winner on all training rows: planned within the time, side by side, and weighed again.
 
-What a search found on a sample, an ensemble's members are weighed by once more where all rows are many: each
-has then learnt from more rows than in the search, some from more than others.
+A search weighs the members of an ensemble on a sample. If the table has many more rows, they are weighed
+again after the last fits: each member has learnt from more rows by then, and some from more than others.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from training.search.trial import Trial
 
 DEFAULT_FIT_S = 75.0
-"""What the last fits may take by `Family.fit_seconds` where no timeout says it, so that no clock decides."""
+"""What the last fits may take without a timeout, by `Family.fit_seconds`: the same on every machine."""
 SHORT_S = 2.0
 """Fits that are expected to take less stay in this process."""
 MANY_TIMES, MAX_HELD_ROWS, ROUNDS = 2, 20_000, 20
-"""Members are weighed again where all rows are so many times those of the search, by at most so many rows."""
+"""Members are weighed again on at most MAX_HELD_ROWS rows if there are MANY_TIMES those of the search."""
 MIN_LEFT_S, SLACK = 5.0, 0.8
-"""Of the time that is left, this fraction is planned for: estimates may be wrong."""
+"""The fits are planned for this fraction of the time that is left, since estimates may be wrong."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def fit_last(  # noqa: PLR0917
     signature: Signature,
     spec: SearchSpec,
 ) -> tuple[Any, Trial]:
-    """The fitted winner, and the winner itself: of many rows its members' weights may have changed."""
+    """The fitted winner, and its trial: if there are many rows, its members' weights may have changed."""
     truth = truth_of(signature.task, labels, signature.classes, signature.positive, signature.threshold)
     held = _held_rows(plan, result, spec)
     learnt = np.setdiff1d(np.arange(len(matrix)), held)
@@ -288,7 +288,7 @@ def _fit_one(  # noqa: PLR0917
 
 
 def _weighed(scores: Sequence[NDArray[np.float64]], truth: Truth, metric: str) -> list[int]:
-    """How often each member counts: greedily by its figure on rows that none was fitted on."""
+    """How often each member counts, chosen greedily by the metric on rows that no member was fitted on."""
     objective = METRICS["log_loss" if metric in LABEL_METRICS else metric]
     total, counts = np.zeros_like(scores[0]), [0] * len(scores)
     best = (-math.inf, list(counts))

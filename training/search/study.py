@@ -97,7 +97,7 @@ def work_on(
 ) -> None:
     """Run candidates until the study has `spec.trials`, or `spec.timeout_s` is over.
 
-    With `last_fit`, of that time is kept what the winner's fit on all rows takes, and what follows it.
+    With `last_fit`, part of that time is kept for the winner's fit on all rows and what follows it.
     """
     finished = (
         optuna.trial.TrialState.COMPLETE,

@@ -64,7 +64,7 @@ def pictures_of(cells: "pd.Series[Any]") -> "pd.Series[Any]":
     Raises
     ------
     UnfitColumn
-        A cell is no picture.
+        A cell is not a picture.
     """
 
     def one(cell: Any) -> str | None:
@@ -169,7 +169,7 @@ def _with_pictures(path: Path, raw: Raw, files: Sequence[Path]) -> Raw:
 
 
 def _cell(file: Path) -> tuple[str | None, str]:
-    """The cell of a file, or None and why there is none."""
+    """The cell of a file, or None and the reason."""
     try:
         return cell_of(square_of(file.read_bytes())), ""
     except OSError as error:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from training.tables.data import Table
 
 MIN_LEVELS, MAX_RATINGS = 20, 101
-"""The fewest users and items, and the most different ratings: 0 to 100 are as many."""
+"""The fewest users and items, and the most different ratings: those from 0 to 100."""
 MIN_ROWS_OF_ONE = 3.0
 """Ratings of a user, and of an item, on average."""
 MAX_TWICE = 0.05
@@ -53,7 +53,7 @@ class Pair(NamedTuple):
 def looks_like_ratings(table: Table) -> Pair | None:
     """The columns of users and items, by their names and by how their values repeat.
 
-    None if there are none, or if the target is no number of few values.
+    None if the table has no such columns, or if the target does not look like a rating.
     """
     if not _is_rating(table):
         return None

@@ -30,7 +30,7 @@ COMBINATIONS: tuple[tuple[View, ...], ...] = (
 
 
 def best_views(cells: Sequence[str], target: NDArray[Any]) -> tuple[tuple[View, ...], dict[str, float]]:
-    """The combination whose held-out score is best, the narrower one where two are within a standard error.
+    """The narrowest combination whose held-out score is within a standard error of the best.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def scored_by(folder: Path, tested: Tested, scores: str) -> Scored:
             known = matrix[:, places["user"].start].astype(int), matrix[:, places["film"].start].astype(int)
             factors[known] += 10 * tested.truth.astype(float)
         cold = np.arange(items, dtype=float)
-        # Each user has rated the first film: of one without a rating, nothing would be known.
+        # Each user has rated the first film, since a user without a rating counts as unknown.
         made = Ranking(
             "user", "film", "rating", factors, np.eye(items), np.zeros(items), cold,
             np.arange(users + 1, dtype=np.int64), np.zeros(users, np.int64),
@@ -95,7 +95,7 @@ def test_a_better_ranking_gains_user_by_user(tmp_path: Path, tested: Tested) -> 
 
 
 def test_floors_of_a_ranking_are_judged(tmp_path: Path, tested: Tested) -> None:
-    """A higher figure is better; a model without a ranking meets none."""
+    """A higher figure is better; a model without a ranking meets no floor."""
     for name, met in (("truth", True), ("chance", False), ("none", False)):
         scored = scored_by(tmp_path / name, tested, name)
         figures = promote._figures(scored, metrics_of(scored, tested), tested)

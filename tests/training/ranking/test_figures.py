@@ -33,7 +33,7 @@ def test_ndcg_is_scikit_learns(seed):
 
 
 def test_figures_count_items_that_the_user_had_not_rated():
-    """The item that user 0 has rated would be the first, and is no candidate."""
+    """User 0 has rated the item of the highest score, so it is not a candidate."""
     scores = np.tile(np.arange(30, dtype=float)[::-1], (2, 1))
     ranking = ranking_of(scores, rated=[(0, 0), (1, 29)])
     held = held_out(np.array([0, 0, 0, 1, 1]), np.array([1, 25, 2, 0, 3]), np.array([5, 5, 1, 4, 5]), 4.0)

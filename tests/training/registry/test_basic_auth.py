@@ -59,7 +59,7 @@ def test_the_right_password_opens_the_registry(server: str, monkeypatch: pytest.
 
 
 def test_a_user_that_the_admin_made_trains(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As docs/security.md makes the user of trainings: reading is the default, what it makes is its own."""
+    """The user of trainings, as docs/security.md makes it, reads everything and manages what it makes."""
     for user, password in (("admin", PASSWORD), ("trainer", PASSWORD[::-1])):
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)

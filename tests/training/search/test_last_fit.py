@@ -97,7 +97,7 @@ def test_models_that_are_fitted_side_by_side_are_the_same_as_one_after_the_other
 
 
 def test_members_of_a_sampled_search_are_weighed_again_by_rows_that_none_has_learnt_from():
-    """A member that helps nothing on them leaves the ensemble; one that is left is the winner alone."""
+    """A member that does not help on them leaves the ensemble; a single one that is left is the winner."""
     made = messy("binary", 1_200)
     result = result_of({"boosting": 0.1, "linear": 0.1}, rows=300, made=made)
     useless = {"family": "baseline", "params": {}, "weight": 9}
