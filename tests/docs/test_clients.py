@@ -13,13 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.bento_server import bento_server, prepare
 from tests.servers import PATIENCE_S
-from tests.serving import artifacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.servers import Server
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "clients.py"
@@ -43,15 +39,6 @@ def clients() -> Any:
     sys.modules["clients"] = found
     spec.loader.exec_module(found)
     return found
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("clients")
-    made = artifacts.breast_cancer(folder / "breast_cancer")
-    prepare(folder / "work", {"breast_cancer": (made.path, "1")})
-    with bento_server(folder / "work") as started:
-        yield started
 
 
 def test_the_page_is_what_the_script_writes(clients: Any, server: Server) -> None:

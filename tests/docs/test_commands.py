@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy import __main__ as deploy
-from tests.bento_server import bento_server, prepare
 from tests.docs.commands import ALL_MENTIONED, ALL_SHOWN, CHECKOUT, Command
 from tests.end_to_end.documented import RUN
-from tests.serving import artifacts
 from training import __main__ as training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.servers import Server
@@ -200,16 +198,6 @@ def test_every_option_of_a_load_test_exists() -> None:
         given = text if text.startswith("locust ") else handed_on[1] if handed_on else ""
         unknown = {word for word in given.split() if word.startswith("-")} - known
         assert not unknown, f"{command}: {unknown}"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """What the pages assume: `breast_cancer` is the default."""
-    folder = tmp_path_factory.mktemp("documented")
-    made = artifacts.breast_cancer(folder / "breast_cancer")
-    prepare(folder / "work", {"breast_cancer": (made.path, "1")})
-    with bento_server(folder / "work") as started:
-        yield started
 
 
 def test_every_curl_is_answered(server: Server, program: Callable[[str], str], tmp_path: Path) -> None:
