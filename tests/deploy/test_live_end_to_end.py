@@ -18,7 +18,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from artifact.encode import Encoder
-from artifact.signature import Signature
 from tests.bento_server import bento_server, environment, prepare
 from tests.deploy.registered import crown, version_of
 from tests.servers import CHECKOUT, PATIENCE_S, mlflow_server
@@ -46,13 +45,7 @@ metric = "accuracy"
 def iris(folder: Path, *, columns: int) -> Made:
     """A model of the first `columns` columns; with one it is right on two thirds of the rows."""
     data = load_iris()
-    names = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
-    signature = Signature(
-        task="multiclass",
-        target="species",
-        columns=artifacts.numbers(names, data.data),
-        classes=("setosa", "versicolor", "virginica"),
-    )
+    signature = artifacts.iris_signature(data.data)
     rows: list[list[Any]] = data.data.tolist()
     matrix = np.array(Encoder(signature).rows(rows), float)
     if columns < 4:  # its coefficients of the others are near 0

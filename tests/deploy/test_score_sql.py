@@ -84,6 +84,11 @@ def frame_of(made: Made, rows: int = 200) -> pd.DataFrame:
     return frame.sample(frac=1, random_state=1)
 
 
+def cells_of(made: Made) -> list[str]:
+    """The model's first row, as columns of a query."""
+    return [f"{cell} as {name}" for name, cell in zip(made.signature.names, made.rows[0], strict=True)]
+
+
 def fill(url: str, frame: pd.DataFrame, name: str = "flowers", *, key: bool = True) -> None:
     with_engine(url, lambda connection: frame.to_sql(name, connection, index=False))
     if key and url.startswith("postgresql"):
@@ -169,7 +174,7 @@ def test_a_column_that_is_empty_at_first_has_the_type_of_its_later_values(
 
 def test_every_type_of_postgresql_is_kept_or_told_as_text(made: Made, postgres_url: str) -> None:
     cells = [
-        *(f"{cell} as {name}" for name, cell in zip(made.signature.names, made.rows[0], strict=True)),
+        *cells_of(made),
         "1.50::numeric as price",
         "now()::timestamptz as at",
         "date '2024-02-29' as day",
@@ -317,9 +322,8 @@ def test_a_long_table_is_never_in_memory_as_a_whole(
 ) -> None:
     """120 MB of text; the driver would hold all of it without a cursor in the server."""
     monkeypatch.setattr(files, "CHUNK_ROWS", 300)
-    cells = [f"{cell} as {name}" for name, cell in zip(made.signature.names, made.rows[0], strict=True)]
     query = (
-        f"select i as id, {', '.join(cells)}, repeat('x', 4000) as long "  # noqa: S608 - our own words
+        f"select i as id, {', '.join(cells_of(made))}, repeat('x', 4000) as long "  # noqa: S608 - our own words
         "from generate_series(1, 30000) i"
     )
 

@@ -14,7 +14,6 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from artifact.encode import Encoder
-from artifact.signature import Signature
 from tests.bento_server import bento_server, prepare
 from tests.serving import artifacts
 
@@ -37,13 +36,7 @@ VERSIONS = {"iris": "12", "linear": "1", "loans": "2", "slow": "3", "fragile": "
 def native(directory: Path, name: str, model: Any) -> Made:
     """Iris by scikit-learn itself, with columns that may be missing."""
     data = load_iris()
-    names = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
-    signature = Signature(
-        task="multiclass",
-        target="species",
-        columns=artifacts.numbers(names, data.data, missing="allow"),
-        classes=("setosa", "versicolor", "virginica"),
-    )
+    signature = artifacts.iris_signature(data.data, missing="allow")
     rows: list[list[Any]] = data.data.tolist()
     model.fit(Encoder(signature).rows(rows), np.asarray(data.target))
     return artifacts.seal(directory, name, model, signature, rows, runtime="python")

@@ -139,15 +139,19 @@ def numbers(names: list[str], rows: NDArray[np.float64], **policy: Any) -> tuple
     )
 
 
-def iris(directory: Path, *, runtime: str = "onnx") -> Made:
-    data = load_iris()
-    signature = Signature(
+def iris_signature(rows: NDArray[np.float64], *, ignored: tuple[str, ...] = (), **policy: Any) -> Signature:
+    return Signature(
         task="multiclass",
         target="species",
-        columns=numbers(["sepal_length", "sepal_width", "petal_length", "petal_width"], data.data),
+        columns=numbers(["sepal_length", "sepal_width", "petal_length", "petal_width"], rows, **policy),
         classes=("setosa", "versicolor", "virginica"),
-        ignored=("species", "flower_id"),
+        ignored=ignored,
     )
+
+
+def iris(directory: Path, *, runtime: str = "onnx") -> Made:
+    data = load_iris()
+    signature = iris_signature(data.data, ignored=("species", "flower_id"))
     rows = data.data.tolist()
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     model.fit(Encoder(signature).rows(rows), data.target)
