@@ -60,9 +60,9 @@ def square_of(content: bytes) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a large picture: the bound below decides
             picture: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, Image.DecompressionBombError):
-            raise BadPictureError(_too_large("many")) from None
+    except Image.DecompressionBombError:
+        raise BadPictureError(_too_large("many")) from None
+    except (OSError, ValueError, SyntaxError):
         raise BadPictureError(f"no picture that can be read; expected a {_NAMES} file") from None
     width, height = picture.size
     if width * height > MAX_PIXELS:
