@@ -14,8 +14,8 @@ import pytest
 
 from tests.faults.conftest import FULL
 from tests.faults.swaps import Swapping, swapping
-from tests.faults.test_surroundings import mounts
-from tests.faults.wire import connect, one, open_to, read_reply, request, workers
+from tests.faults.test_surroundings import mounts, small_disk
+from tests.faults.wire import connect, one, open_to, read_reply, request, rest_of, workers
 from tests.servers import PATIENCE_S
 from tests.serving import artifacts
 
@@ -113,9 +113,7 @@ def test_a_name_that_is_removed_answers_what_it_was_asked_and_then_404(tmp_path:
             swap.declare("1")
             swap.until(lambda: one(swap.server, IRIS).status == 404, "the removed name is served")
             slow.sendall(whole[-3:])
-            received = b""
-            while part := slow.recv(65536):
-                received += part
+            received = rest_of(slow)
             assert b" 200 " in received.split(b"\r\n")[0]
             assert b"setosa" in received
         assert b"'iris'" in one(swap.server, IRIS).body
@@ -128,13 +126,7 @@ def test_versions_are_swapped_on_a_full_disk(
 ) -> None:
     """Nothing is written for it; an order of an administrator, which is, is refused and changes nothing."""
     home = tmp_path / "work" / "bentoml"
-    small = [
-        "mount -t tmpfs tmpfs /dev/shm",
-        f"cp -a {home} /dev/shm/held",
-        f"mount -t tmpfs -o size=16m tmpfs {home}",
-        f"cp -a /dev/shm/held/. {home}",
-    ]
-    with swapping(tmp_path, within=mounts("\n".join(small))) as swap:
+    with swapping(tmp_path, within=mounts(small_disk(home))) as swap:
         root = Path(f"/proc/{swap.server.process.pid}/root") / str(home).lstrip("/")
         fill = ["dd", "if=/dev/zero", f"of={root}/fill", "bs=4k"]
         subprocess.run(fill, stderr=subprocess.DEVNULL, check=False)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.conftest import FULL
 from tests.faults.swaps import Swapping, swapping, under_load
-from tests.faults.wire import connect, one, open_to, read_reply, request, workers
+from tests.faults.wire import connect, one, open_to, read_reply, request, rest_of, workers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,10 +119,7 @@ def test_requests_under_way_end_on_the_version_that_they_began_with(tmp_path: Pa
         swap.wait(linear="2")
         time.sleep(1.0)  # some looks, each of which might close the old version
         slow.sendall(whole[-3:])
-        received = b""
-        while part := slow.recv(65536):
-            received += part
-        found = json.loads(received.partition(b"\r\n\r\n")[2])
+        found = json.loads(rest_of(slow).partition(b"\r\n\r\n")[2])
         assert (round(found["prediction"]), found["version"]) == (7, "1")
 
 

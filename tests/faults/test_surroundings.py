@@ -89,6 +89,18 @@ def new_tmp(keep: Path, size: str) -> str:
     )
 
 
+def small_disk(folder: Path) -> str:
+    """Lines that mount a disk of 16 MB at a folder, with the content that the folder has."""
+    return "\n".join(
+        [
+            "mount -t tmpfs tmpfs /dev/shm",
+            f"cp -a {folder} /dev/shm/held",
+            f"mount -t tmpfs -o size=16m tmpfs {folder}",
+            f"cp -a /dev/shm/held/. {folder}",
+        ]
+    )
+
+
 def test_a_full_tmp_stops_neither_a_start_nor_a_worker(
     serve: Serve, mounts: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
@@ -129,13 +141,8 @@ def test_a_full_disk_under_bentoml_home_ends_no_worker(
     """There the workers' metrics are, in mapped files: a write that finds no block is a SIGBUS."""
     home = tmp_path / "work" / "bentoml"
     fill = f"dd if=/dev/zero of={home}/fill bs=4k 2>/dev/null || true"
-    small = [
-        "mount -t tmpfs tmpfs /dev/shm",
-        f"cp -a {home} /dev/shm/held",
-        f"mount -t tmpfs -o size=16m tmpfs {home}",
-        f"cp -a /dev/shm/held/. {home}",
-    ]
-    with serve(into=tmp_path, within=mounts("\n".join(small + [fill] * (full == "at start")))) as server:
+    lines = [small_disk(home)] + [fill] * (full == "at start")
+    with serve(into=tmp_path, within=mounts("\n".join(lines))) as server:
         root = Path(f"/proc/{server.process.pid}/root")
         theirs = root / str(home).lstrip("/")
         if full == "later":

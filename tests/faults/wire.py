@@ -51,6 +51,14 @@ def connect(server: Server) -> socket.socket:
     return connection
 
 
+def rest_of(connection: socket.socket) -> bytes:
+    """All that comes until the server closes the connection."""
+    received = b""
+    while part := connection.recv(65536):
+        received += part
+    return received
+
+
 async def open_to(
     server: Server, tls: ssl.SSLContext | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
