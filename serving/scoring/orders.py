@@ -53,7 +53,7 @@ class Orders(msgspec.Struct, frozen=True):
     by_name: dict[str, Order] = {}
 
 
-class Followed(msgspec.Struct, frozen=True):
+class WorkerState(msgspec.Struct, frozen=True):
     """What a worker has done: the number of the orders, and the reasons of what it refused by tag."""
 
     number: int
@@ -124,17 +124,17 @@ def change(shared: Shared, name: str, order: Order | None) -> tuple[int, Order |
 # ---- what the workers have done
 
 
-def tell_followed(shared: Shared, followed: Followed) -> None:
+def tell_followed(shared: Shared, state: WorkerState) -> None:
     """Say what this worker has done.
 
     Raises
     ------
     OSError
     """
-    shared.write(f"{WORKER}{os.getpid()}", followed)
+    shared.write(f"{WORKER}{os.getpid()}", state)
 
 
-def workers(shared: Shared) -> list[Followed]:
+def workers(shared: Shared) -> list[WorkerState]:
     """What the living workers have done; what dead ones said is forgotten."""
     found = []
     for name in shared.names(WORKER):
@@ -142,9 +142,9 @@ def workers(shared: Shared) -> list[Followed]:
         if not pid.isdecimal() or not alive(int(pid)):
             shared.remove(name)
             continue
-        followed = shared.read(name, Followed)
-        if followed is not None:
-            found.append(followed)
+        state = shared.read(name, WorkerState)
+        if state is not None:
+            found.append(state)
     return found
 
 
@@ -166,10 +166,9 @@ def remember_served(shared: Shared, lines: Sequence[Entry], loaded: Mapping[tupl
         now = [loaded.get(line.slot) or old.get(line.slot) for line in lines]
         found = [entry for entry in now if entry is not None]
         if found != before:
-            shared.write(SERVED, [(each.name, each.tag, each.role, each.percent) for each in found])
+            shared.write(SERVED, found)
 
 
 def served(shared: Shared) -> list[Entry]:
     """What the workers of this server served last; empty before the first has started."""
-    found = shared.read(SERVED, list[tuple[str, str, str, float]]) or []
-    return [Entry(*each) for each in found]
+    return shared.read(SERVED, list[Entry]) or []

@@ -281,7 +281,7 @@ class Watch:
         }
         try:
             orders.remember_served(self._shared, self.lines, loaded)
-            orders.tell_followed(self._shared, orders.Followed(number, refused))
+            orders.tell_followed(self._shared, orders.WorkerState(number, refused))
         except OSError as error:
             logger.warning("what this worker serves is not told to the other workers: %s", error.strerror)
 

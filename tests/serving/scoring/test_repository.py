@@ -15,7 +15,7 @@ from serving.access import keys
 from serving.access.check import Check
 from serving.http import access
 from serving.scoring import catalog, orders, repository
-from serving.scoring.orders import Followed, Order, Orders
+from serving.scoring.orders import Order, Orders, WorkerState
 from serving.settings import Settings
 from serving.shared import Shared
 from tests.serving.conftest import ask
@@ -346,10 +346,10 @@ def test_values_of_workers_are_whole_or_absent(tmp_path: Path) -> None:
         assert orders.change(shared, "a", Order()) == (1, None)
         assert orders.change(shared, "a", Order("a:2", "a:1")) == (2, Order())
         assert orders.read(shared) == Orders(2, {"a": Order("a:2", "a:1")})
-        orders.tell_followed(shared, Followed(2))
-        assert orders.workers(shared) == [Followed(2)]
-        shared.write("worker-999999999", Followed(1))
-        assert orders.workers(shared) == [Followed(2)]
+        orders.tell_followed(shared, WorkerState(2))
+        assert orders.workers(shared) == [WorkerState(2)]
+        shared.write("worker-999999999", WorkerState(1))
+        assert orders.workers(shared) == [WorkerState(2)]
         assert shared.names("worker-999") == []
     folder = tmp_path / "new" / "folder"
     (folder / "orders").write_bytes(b"half")
