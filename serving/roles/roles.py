@@ -52,9 +52,9 @@ class Roles:
         found = self._logged(endpoints_of(catalog), CHAMPION)
         splits: dict[str, Split] = {}
         for beside in catalog.beside.values():
-            state = self._state_of(beside, catalog.live[beside.model.name].version)
-            own = self._logged(endpoints_of(alone(catalog, beside)), beside.role)
             champion = catalog.live[beside.model.name]
+            state = self._state_of(beside, champion.version)
+            own = self._logged(endpoints_of(alone(catalog, beside)), beside.role)
             champions = {path: each for path, each in found.items() if each.model is champion}
             if isinstance(state, Canary):
                 own = state.watching(own, state.own, judge=True)

@@ -155,15 +155,11 @@ class RankEndpoint:
         self, query: Query, scores: Scores, first: int, row: int
     ) -> tuple[list[int], list[float], bool]:
         """The best items of one user, their scores, and whether nothing is known of the user."""
-        ranking = self._ranking
-        user = int(query.rows[row, 0])
+        rated = self._ranking.seen(int(query.rows[row, 0]))
         own = scores.values[first + row]
-        left_out = query.exclude
-        if not query.seen:
-            rated = ranking.seen(user)
-            left_out = np.concatenate([rated, left_out]) if len(left_out) else rated
+        left_out = query.exclude if query.seen else np.concatenate([rated, query.exclude])
         places = best(own, left_out, query.k)
-        return places.tolist(), own[places].tolist(), not len(ranking.seen(user))
+        return places.tolist(), own[places].tolist(), not len(rated)
 
     def logged(self, query: Query, scores: Scores, first: int, row: int) -> tuple[Any, NDArray[np.float64]]:
         """What the prediction log keeps of a row: the items, the best first, and their scores."""
