@@ -1,4 +1,4 @@
-"""What the workers of one server know of each other: small files in a folder that ends with the server."""
+"""Values that the workers of one server share: small files in a folder that is emptied at each start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Shared:
     Parameters
     ----------
     folder
-        None: the values stay in this process, as where a server has no such folder.
+        None if the server has no such folder: the values then stay in this process.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -35,7 +35,7 @@ class Shared:
 
     @classmethod
     def of_server(cls) -> Shared:
-        """Of the server that this process is a worker of."""
+        """The values of the server whose worker this process is."""
         metrics = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         return cls(Path(metrics) / FOLDER if metrics else None)
 
@@ -75,7 +75,7 @@ class Shared:
                 (self._folder / name).unlink(missing_ok=True)
 
     def names(self, prefix: str) -> list[str]:
-        """The names that begin so."""
+        """The names with this prefix."""
         if self._folder is None:
             return [name for name in self._memory if name.startswith(prefix)]
         try:
@@ -84,7 +84,7 @@ class Shared:
             return []
 
     def state(self, name: str) -> object:
-        """Something that changes whenever a value is written; it reads nothing."""
+        """An object that changes whenever the value is written; the value is not read."""
         if self._folder is None:
             return self._memory.get(name)
         try:

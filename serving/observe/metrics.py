@@ -442,7 +442,7 @@ def exposition() -> bytes:
 
 
 def collected() -> list[Metric]:
-    """The same as objects."""
+    """The samples of `exposition` as objects."""
     return _OfLive(_registry()).collect()
 
 

@@ -1,4 +1,4 @@
-"""What is made of the metrics of all workers, made once for all clients that ask for it at the same time."""
+"""A text from the metrics of all workers, made once for all clients that ask for it at the same time."""
 
 from __future__ import annotations
 

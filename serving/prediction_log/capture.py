@@ -330,7 +330,7 @@ def moment(at: float) -> str:
 
 
 def _logged(query: Any, scores: Scores, first: int, row: int) -> tuple[Any, NDArray[np.float64]]:
-    """What is kept of one row: the prediction, and the scores. An endpoint may have its own such function."""
+    """The prediction and the scores of one row, as logged. An endpoint may have a `logged` of its own."""
     return _predicted(query, scores, first + row), scores.values[first + row].copy()
 
 

@@ -59,7 +59,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     canary_key
         The client's `X-Canary-Key`.
     coding
-        Of the body, of `codings.coding_of`; never of a request on the express lane.
+        The result of `codings.coding_of`; always "" on the express lane.
     """
 
     content_type: bytes = b""

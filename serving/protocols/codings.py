@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from serving.protocols import Reply
 
 ACCEPTED = b"gzip, deflate, identity"
-"""Codings of requests."""
+"""The codings that a request may have."""
 MAX_MEMBERS = 1000
-"""Gzip members in one body: an empty one takes 20 bytes there, and as long to expand as a real one."""
+"""Gzip members in one body: an empty member has 20 bytes, and takes as long to expand as a full one."""
 LEVEL = 1
-"""Of the replies: level 6 makes JSON a fifth smaller and takes three times as long."""
+"""The gzip level of replies: level 6 makes JSON a fifth smaller and takes three times as long."""
 
 _STEP = 16 * 1024  # bytes that are expanded at once
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's `wbits`
@@ -68,9 +68,9 @@ def expanded(body: bytes, coding: bytes, limit: int, setting: str = "MAX_BODY_BY
     Parameters
     ----------
     coding
-        Of `coding_of`; "" leaves the body as it is.
+        The result of `coding_of`; "" leaves the body as it is.
     setting
-        The setting of `limit`.
+        The name of the setting that holds `limit`.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def _damaged(coding: bytes, how: str) -> Problem:
 
 
 def gzip_wish(headers: Iterable[tuple[bytes, bytes]]) -> Wish:
-    """What `Accept-Encoding` says of gzip; `must` if the client accepts nothing else (RFC 9110, 12.5.3)."""
+    """Whether the client accepts gzip; `must` if it accepts no other coding (RFC 9110, 12.5.3)."""
     accepted = b",".join(value for name, value in headers if name == b"accept-encoding").lower()
     if b"gzip" not in accepted and b"*" not in accepted:
         return "no"
@@ -184,7 +184,7 @@ def negotiated(reply: Reply, headers: Iterable[tuple[bytes, bytes]], least: floa
     headers
         Of the request.
     least
-        The bytes of the smallest reply that is compressed for a client that accepts other replies too.
+        The size in bytes from which a reply is compressed for a client that accepts it plain too.
     """
     size = len(reply.body)
     wish = gzip_wish(headers) if size else "no"

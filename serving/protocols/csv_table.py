@@ -1,4 +1,4 @@
-"""A CSV body to rows of texts (RFC 4180, with a header, in UTF-8)."""
+"""A CSV body (RFC 4180, with a header, in UTF-8) as rows of texts, and as columns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ csv.field_size_limit(
 
 
 class CsvTable(NamedTuple):
-    """The header, the rows as wide as it, and the line on which each row ends, the first being line 1."""
+    """The header, rows of the same width, and the line on which each row ends; the first line is 1."""
 
     header: list[str]
     rows: list[list[str]]

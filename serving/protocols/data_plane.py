@@ -50,7 +50,7 @@ async def answer(
     Parameters
     ----------
     readers
-        Threads for large bodies, and for pictures, of which few bytes may be many pixels.
+        Threads for large bodies, and for pictures: a small file may have many pixels.
     left
         Returns once the client has left; called only if the answer may take long. None where this is
         cancelled then.
@@ -85,7 +85,7 @@ async def answer_query(
     Parameters
     ----------
     large
-        Whether the answer may take long whatever the model is.
+        Whether the answer may take long with any model.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[tuple[Scores, int]] = loop.create_future()
@@ -125,7 +125,7 @@ async def answer_query(
 
 
 def digits_of(principal: Principal | None, settings: Settings) -> int:
-    """The digits that a caller's probabilities are rounded to; 0: they are not."""
+    """The digits that a caller's probabilities are rounded to; 0 if they are not rounded."""
     return settings.probability_digits if principal is None else principal.digits
 
 

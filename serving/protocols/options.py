@@ -159,7 +159,7 @@ def interval_of(value: object, model: LiveModel) -> Interval | None:
 
 
 def check_digits(explain: Explain | None, digits: int) -> None:
-    """Refuse log-odds to a caller whose probabilities are rounded: they would tell the digits that are cut.
+    """Refuse log-odds to a caller whose probabilities are rounded: log-odds would reveal the other digits.
 
     Raises
     ------

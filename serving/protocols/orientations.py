@@ -1,6 +1,6 @@
-"""What `DataFrame.to_json` of pandas writes, by its `orient`: to one of the forms that a protocol has.
+"""The JSON that `DataFrame.to_json` of pandas writes in each `orient`, as one of the forms of a protocol.
 
-Only bodies that no protocol's own form is. What two orientations could be is refused, never guessed.
+A body in a form of the protocol is left to the protocol. A body that fits two orientations is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Frame(NamedTuple):
 
 
 def frame_of(request: object, model: LiveModel, forms: Collection[str]) -> Frame | None:
-    """The data frame that a decoded body is; None if it is none.
+    """The data frame in a decoded body; None for any other body.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def frame_of(request: object, model: LiveModel, forms: Collection[str]) -> Frame
     Raises
     ------
     Problem
-        422 for a body that two orientations could be, or whose columns do not fit together.
+        422 for a body that fits two orientations, or whose columns have different rows.
     """
     if isinstance(request, list) and request:
         if all(isinstance(row, dict) for row in request):
@@ -63,7 +63,7 @@ def frame_of(request: object, model: LiveModel, forms: Collection[str]) -> Frame
 
 
 def _by_keys(request: dict[str, dict[str, Any]], model: LiveModel) -> Frame | None:
-    """`columns` has names outside and the index inside, `index` the reverse."""
+    """The names of columns are the outer keys for `orient="columns"`, the inner keys for `orient="index"`."""
     names = {*model.signature.names, *model.signature.ignored}
     inside = {key for inner in request.values() for key in inner}
     outer, inner = not names.isdisjoint(request), not names.isdisjoint(inside)
@@ -110,7 +110,7 @@ def _split(names: list[Any], data: list[Any], model: LiveModel) -> Frame:
 
 
 def _table(schema: dict[str, Any], data: list[Any], model: LiveModel) -> list[Any]:
-    """Records, without the index, which `primaryKey` names."""
+    """Records without the index, whose columns `primaryKey` names."""
     model.check_rows(len(data))
     index = schema.get("primaryKey")
     names = [key for key in index if isinstance(key, str)] if isinstance(index, list) else []

@@ -48,7 +48,7 @@ def keys(names: Sequence[str]) -> str:
 
 
 def hint(key: str, known: Sequence[str], expected: str = "") -> str:
-    """The known key that an unknown one is like, or what is expected; by default all known keys."""
+    """The known key that is most like an unknown one; else the expected ones, by default all known keys."""
     near = difflib.get_close_matches(key[:100], known, 1)
     return f"did you mean {near[0]!r}?" if near else f"expected {expected or keys(known)}"
 

@@ -53,7 +53,7 @@ FAILURES = ("not_finite", "deadline", "queue_full")
 SHARE_S = 1.0
 """How often workers tell each other what they have seen."""
 SHARED_BYTES = 256 * 1024
-"""Of a side's scores in the file of one worker."""
+"""The bytes for a side's scores in the file of one worker."""
 CONFIDENCE = 3.0  # standard errors
 KS_FACTOR = math.sqrt(-math.log(1e-6 / 2) / 2)  # of the Kolmogorov-Smirnov distance, once in a million
 
@@ -157,7 +157,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What one worker has seen of a canary, and why it has stopped it; "" if it has not."""
+    """What one worker has seen of a canary, and why it has stopped the canary; "" if it has not."""
 
     canary: Told
     champion: Told
@@ -272,7 +272,7 @@ class Canary:
     # ---- what all workers have seen
 
     def start(self) -> None:
-        """Begin to tell the other workers, and to hear them; what they have stopped is stopped at once."""
+        """Begin to share with the other workers; a canary that one of them has stopped is stopped at once."""
         self.share()
         self._thread.start()
 
@@ -293,7 +293,7 @@ class Canary:
             self.share()
 
     def share(self) -> None:
-        """Tell what this worker has seen, and judge by what all have."""
+        """Tell what this worker has seen, and judge by what all workers have seen."""
         self._tell()
         names = [name for name in self._shared.names(self._prefix) if name != self._file]
         others = [found for name in names if (found := self._shared.read(name, Report)) is not None]
@@ -354,7 +354,7 @@ class Split:
 
 
 def _told(side: Side) -> Told:
-    """A side as it is told; the event loop may add to it meanwhile."""
+    """A side for the file of this worker; the event loop may add to the side meanwhile."""
     scores = _copied(side.scores)
     outputs = len(scores[0]) if scores else 1
     most = max(MIN_REQUESTS, SHARED_BYTES // (8 * outputs))

@@ -102,7 +102,7 @@ class LiveModel:
 
     @property
     def ranked_of(self) -> Signature:
-        """The signature of the artifact, which has the columns of users and items, of `ranked` too."""
+        """The signature of the artifact, with the columns of users and items; the same for `ranked`."""
         return self.artifact.signature if self.row_signature is None else self.row_signature
 
     def check_rows(self, rows: int) -> None:
@@ -174,7 +174,7 @@ class LiveModel:
 
 
 def ranked_by(model: LiveModel | None) -> dict[str, Any]:
-    """What a model ranks; nothing for one that does not."""
+    """What a model ranks; empty for a model that does not rank."""
     if model is None or model.ranking is None:
         return {}
     ranking = model.ranking
@@ -314,7 +314,7 @@ class Catalog:
         return [*self.live, *self.refused]
 
     def not_served(self, name: str) -> bool:
-        """Whether this is the name of a model that is declared, and refused or unloaded."""
+        """Whether this is the name of a declared model that is refused or unloaded."""
         return name in self.refused or name in self.unloaded
 
     @property

@@ -158,7 +158,7 @@ def _numbers(name: str, place: slice, held: dict[str, Any]) -> Part:
 
 
 def _level(name: str, place: slice, held: dict[str, Any]) -> Part:
-    """Of pictures: the mean of their features."""
+    """The part of pictures: the mean of their features."""
     mean = _numbers(name, place, held)
     return Part(name, mean.counts, lambda values: mean.code(values.mean(axis=1)[:, None]), place)
 

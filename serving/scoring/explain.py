@@ -92,7 +92,7 @@ class ExplainedScores(Scores):
 
 
 def _rounded(made: RowExplanation, digits: int) -> RowExplanation:
-    """An explanation whose numbers tell no more of a probability than its rounded value does."""
+    """An explanation whose numbers reveal no more digits of a probability than its rounded value."""
     found = made.attribution
     attribution = Attribution(
         round(found.base, digits),

@@ -1,7 +1,7 @@
-"""What an administrator of a running server has said beside `models.lock`: load this, unload that.
+"""The orders of an administrator of a running server, beside `models.lock`: load a version, unload a name.
 
-The orders are for all workers of one server, and end with it: a server that starts serves what the file
-names.
+The orders are for all workers of one server, and end with it: a server that starts serves the versions in
+the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ORDERS = "orders"
 SERVED = "served"
 WORKER = "worker-"
-"""And the process id: what this worker has followed."""
+"""With the process id, the name of the state of a worker."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -31,9 +31,9 @@ class Order(msgspec.Struct, frozen=True):
     Parameters
     ----------
     tag
-        Of the version to serve; "" for a name that is unloaded.
+        The version to serve; "" for a name that is unloaded.
     instead_of
-        The tag that the champion's line had then: the order ends once the line has another.
+        The tag in the champion's line when the order was given: the order ends once the line has another.
     """
 
     tag: str = ""
@@ -54,7 +54,7 @@ class Orders(msgspec.Struct, frozen=True):
 
 
 class WorkerState(msgspec.Struct, frozen=True):
-    """What a worker has done: the number of the orders, and the reasons of what it refused by tag."""
+    """The number of the orders that a worker has followed, and the reasons of its refusals by tag."""
 
     number: int
     refused: dict[str, str] = {}
@@ -95,7 +95,7 @@ def wanted(lines: Iterable[Entry], orders: Orders) -> Wanted:
 
 
 def read(shared: Shared) -> Orders:
-    """The orders that hold."""
+    """The orders in force."""
     return shared.read(ORDERS, Orders) or Orders()
 
 
@@ -105,7 +105,7 @@ def change(shared: Shared, name: str, order: Order | None) -> tuple[int, Order |
     Parameters
     ----------
     order
-        None: the file alone says what is served.
+        None if the file alone decides.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def change(shared: Shared, name: str, order: Order | None) -> tuple[int, Order |
 
 
 def tell_followed(shared: Shared, state: WorkerState) -> None:
-    """Say what this worker has done.
+    """Store the state of this worker.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def tell_followed(shared: Shared, state: WorkerState) -> None:
 
 
 def workers(shared: Shared) -> list[WorkerState]:
-    """What the living workers have done; what dead ones said is forgotten."""
+    """The states of the living workers; those of dead ones are removed."""
     found = []
     for name in shared.names(WORKER):
         pid = name.removeprefix(WORKER)
@@ -152,9 +152,9 @@ def workers(shared: Shared) -> list[WorkerState]:
 
 
 def remember_served(shared: Shared, lines: Sequence[Entry], loaded: Mapping[tuple[str, str], Entry]) -> None:
-    """Keep what is served of these lines, for a worker that starts while the file cannot be followed.
+    """Store the versions that are served, for a worker that starts while the file cannot be followed.
 
-    A line that is not served keeps what was served of its name and role before.
+    For a line that is not served, the version that was served before it stays.
 
     Raises
     ------

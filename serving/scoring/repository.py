@@ -28,12 +28,12 @@ logger = logging.getLogger("bentoml.okamochi")
 READY = "READY"
 UNAVAILABLE = "UNAVAILABLE"
 WAIT_S = 50.0
-"""How long an order is waited for; many clients give up after a minute."""
+"""How long a request waits until its order is followed; many clients give up after a minute."""
 LOOK_S = 0.02
 
 
 class Indexed(NamedTuple):
-    """A version that is loaded, or could be.
+    """A version that is loaded or could be loaded.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Repository:
     current
         The catalog that is live in this worker.
     stored
-        A name to the tags that the model store has of it.
+        Gives the tags in the model store for a name.
     """
 
     def __init__(

@@ -22,9 +22,9 @@ class Scores:
     Attributes
     ----------
     shown
-        What a reply may show of the values: the same, unless probabilities are rounded for its caller.
+        The values that a reply may show: `values` itself, unless probabilities are rounded for the caller.
     rounding
-        How far a probability that is shown may be from its value.
+        The largest distance of a shown probability from its value.
     """
 
     __slots__ = (
@@ -100,5 +100,5 @@ class Scores:
 
 
 def half_unit(digits: int) -> float:
-    """How far a number may be from its rounded one."""
+    """The largest distance of a number from its rounded one."""
     return 0.5 / float(10**digits)

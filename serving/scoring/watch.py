@@ -55,7 +55,7 @@ UNUSED_WAIT_S = 5.0
 """How long the next model waits for the previous one to be closed, so that few are open at once."""
 LOOK_UNUSED_S = 0.1
 ORDERS_EVERY_S = 0.25
-"""How often a worker looks for orders that another one was given."""
+"""How often a worker looks for orders that another worker has received."""
 
 
 # ---- policy: what is wanted and what is live in, what to do out
@@ -73,9 +73,9 @@ class Plan(NamedTuple):
     keep_beside
         The same for shadows and canaries.
     unloaded
-        The names that go because an administrator said so.
+        The names that an administrator has unloaded.
     default
-        The name that routes without one mean, if it stays or is unloaded.
+        The name for routes without a name, if it stays or is unloaded.
     """
 
     open: list[Entry]
@@ -219,14 +219,14 @@ class Watch:
                 due = monotonic() + self._settings.watch_s
 
     def declared(self) -> list[Entry]:
-        """The lines of the file, or those that it had when it could be followed last."""
+        """The lines of the file; if it cannot be read, those that were followed last."""
         try:
             return list(self._read())
         except LockError:
             return self.lines
 
     def wake(self) -> None:
-        """Have the orders followed at once; called from any thread."""
+        """Make the thread follow the orders at once; called from any thread."""
         self._wake.set()
 
     @property
@@ -270,7 +270,7 @@ class Watch:
         self._tell(found.number, wanted.entries)
 
     def _tell(self, number: int, entries: Sequence[Entry] = ()) -> None:
-        """Say to the other workers what this one serves, and what of these lines it has refused."""
+        """Tell the other workers what this one serves, and which of these lines it has refused."""
         catalog = self._current()
         refused = {held.tag: held.reason for held in (*catalog.held.values(), *catalog.not_beside.values())}
         for entry in entries:
@@ -308,7 +308,7 @@ class Watch:
         )
 
     def _withdraw_distrusted(self, keys: dict[str, Trusted]) -> None:
-        """Serve no more what the keys that are trusted now did not sign."""
+        """Withdraw the versions that no key of the new file has signed."""
         for slot, model in self._current().loaded.items():
             of = {"name": model.name, "version": model.version}
             reason = signing.distrusted(model.artifact.path, **of, keys=keys)

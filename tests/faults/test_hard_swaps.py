@@ -59,7 +59,7 @@ def p99(seconds: list[float]) -> float:
 
 
 def test_a_large_model_is_swapped_beside_a_small_one(tmp_path: Path, figures: dict[str, Any]) -> None:
-    """The small one loses nothing. Another version that comes while one is opened is the one that stays."""
+    """The small one loses no request. A version that comes while another is being opened stays in the end."""
     iris = artifacts.iris(tmp_path / "iris").path
     swaps = 6 if FULL else 2
     with swapping(tmp_path / "server", others={"iris": iris}, copies=COPIES) as swap:
@@ -124,7 +124,7 @@ def test_versions_are_swapped_on_a_full_disk(
     mounts: Callable[[str], list[str]],
     tmp_path: Path,
 ) -> None:
-    """Nothing is written for it; an order of an administrator, which is, is refused and changes nothing."""
+    """A swap writes nothing. An order of an administrator is written: it is refused and changes nothing."""
     home = tmp_path / "work" / "bentoml"
     with swapping(tmp_path, within=mounts(small_disk(home))) as swap:
         root = Path(f"/proc/{swap.server.process.pid}/root") / str(home).lstrip("/")
@@ -147,7 +147,7 @@ def test_versions_are_swapped_from_a_store_that_is_read_only(
     mounts: Callable[[str], list[str]],
     tmp_path: Path,
 ) -> None:
-    """And one that it lacks is refused."""
+    """A version that the store lacks is refused."""
     store = tmp_path / "work" / "bentoml" / "models"
     only = f"mount --bind {store} {store}\nmount -o remount,bind,ro {store}"
     with swapping(tmp_path, within=mounts(only)) as swap:

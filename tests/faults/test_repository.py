@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LINEAR = request("/models/linear/predict", b'{"x": 10}')
 IRIS = request("/models/iris/predict", b'{"features": [[5, 3, 1, 0]]}')
 ENOUGH = 24
-"""Connections; of so many, some reach either worker."""
+"""Connections: with so many, some reach each of the workers."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def swap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swapping]:
 
 @pytest.fixture(autouse=True)
 def _as_at_first(swap: Swapping) -> None:
-    """Versions 1 of both."""
+    """Version 1 of both models is served."""
     swap.declare("1", "iris")
     with triton.InferenceServerClient(swap.server.url.partition("//")[2]) as own:
         for name in ("linear", "iris"):
@@ -57,7 +57,7 @@ def client(swap: Swapping) -> Iterator[triton.InferenceServerClient]:
 
 
 def replies(swap: Swapping, asked: bytes) -> list[Reply]:
-    """Of both workers."""
+    """Replies of both workers."""
     return [one(swap.server, asked) for _ in range(ENOUGH)]
 
 

@@ -32,7 +32,7 @@ class KServe:
     name = "v1"
 
     def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
-        """For each live model one route a verb."""
+        """One route for each verb of each live model."""
         return {
             f"{ROOT}/{name}:{verb}": endpoint_of(kind, model, refusal)
             for name, model in catalog.live.items()
@@ -40,7 +40,7 @@ class KServe:
         }
 
     def pages(self, catalog: Catalog) -> Mapping[str, Callable[[], Reply]]:
-        """The names of the models, and for each one that it is ready."""
+        """The names of the models, and the readiness of each."""
         found = {ROOT: _page({"models": list(catalog.live)})}
         return found | {f"{ROOT}/{name}": _page({"name": name, "ready": True}) for name in catalog.live}
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def of(catalog: Catalog, root: str, verbs: Sequence[str]) -> Described:
-    """The pages, and for each model one route a verb."""
+    """The pages, and one route for each verb of each model."""
     names = {"type": "object", "properties": {"models": {"type": "array", "items": {"type": "string"}}}}
     paths: dict[str, Any] = {root: {"get": page_of("v1_models", "The names of the live models.", names)}}
     ready = {"type": "object", "required": ["name", "ready"], "properties": {"ready": {"type": "boolean"}}}

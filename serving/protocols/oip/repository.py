@@ -1,4 +1,4 @@
-"""The extension `model_repository` of the Open Inference Protocol: what is loaded, load, unload."""
+"""The extension `model_repository` of the Open Inference Protocol: index, load and unload."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INDEX = f"{ROOT}/index"
 CONTENT_TYPES = ("application/json", "application/octet-stream")
 MAX_BYTES = 64 * 1024
 IGNORED = ("unload_dependents",)
-"""Parameters that clients of Triton send and that mean nothing here: no model depends on another."""
+"""Parameters of Triton's clients that have no effect here: no model depends on another."""
 
 
 def is_route(path: str) -> bool:
@@ -42,7 +42,7 @@ def required(repository: Repository | None) -> Repository:
 
 
 def answer(repository: Repository, path: str, body: bytes) -> Reply:
-    """The reply to a POST; it waits until all workers have done what it asks for.
+    """The reply to a POST, once all workers have done what the request asks for.
 
     Raises
     ------

@@ -275,7 +275,7 @@ def _flattened(tensor: Tensor, data: object) -> list[Any]:
 
 
 def _without_nan(tensor: Tensor, data: list[Any]) -> list[Any]:
-    """NaN is missing whatever the datatype, as null is; floats hold it themselves."""
+    """The cells with null for NaN: both mean missing. Floats keep NaN."""
     if tensor.datatype in FLOATS or float not in set(map(type, data)):
         return data
     return [None if cell != cell else cell for cell in data]  # noqa: PLR0124 - only NaN differs from itself

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def of(catalog: Catalog) -> Described:
-    """An operation a route, and each model's record, request and replies."""
+    """One operation for each route, and the record, request and reply of each model."""
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {"Explanation": _explanation(), "Warning": _warning()}
     for verb in ("predict", "explain"):

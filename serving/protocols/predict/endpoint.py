@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 JSON = b"application/json"
 FORMS = ("features", "records", "columns")
 _JSON_TYPES = (b"", b"application/json", b"application/x-ww")
-"""The first letters of the content types that clients send JSON with."""
+"""The first 16 bytes of the content types that clients send JSON with."""
 
 _encode = msgspec.json.encode
 
@@ -155,7 +155,7 @@ class PredictEndpoint:
         return Reply(200, JSON, _encode(answer))
 
     def _in_csv(self, query: Query, predictions: list[Any], values: NDArray[np.float64]) -> Reply:
-        """One line a row: the prediction, or each number of the task "scores", and the probabilities."""
+        """One line for each row: the prediction or the numbers of "scores", and the probabilities."""
         signature = self.model.signature
         columns: dict[str, Any] = {"prediction": predictions}
         if signature.numbers:
@@ -173,7 +173,7 @@ class PredictEndpoint:
 
 
 def _with_csv(query: Query) -> Query:
-    """A query whose answer is CSV, which has a place for predictions and probabilities alone."""
+    """A query whose answer is CSV, which can only hold predictions and probabilities."""
     wanted = {"explain": query.explain, "interval": query.interval, "warnings": query.warnings}
     for option, value in wanted.items():
         if value is not None:
@@ -249,7 +249,7 @@ def parse_request(
     Parameters
     ----------
     places
-        The names of the rows in errors, where they are from a file.
+        The names of the rows in errors, if the rows come from a file.
     """
     frame = frame_of(request, model, FORMS)
     if frame is not None:

@@ -1,6 +1,6 @@
-"""Bodies of `/predict` that are a file: CSV, Parquet, or a form with such a file or with pictures in it.
+"""Bodies of `/predict` that are files: CSV, Parquet, or a form that holds such a file or pictures.
 
-Each becomes the request that a client would write in JSON. A wrong cell is named by its file and line too.
+Each becomes the request that a client would write in JSON. An error names the file and the line too.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ FORM_DATA = "multipart/form-data"
 MEDIA_TYPES = (CSV, PARQUET, FORM_DATA)
 MAX_PARTS = 1_000
 MAX_PARQUET_BYTES = 64 << 20
-"""Of a table in memory: a few bytes of a file may be many there."""
+"""The largest table in memory: a small file may hold a large table."""
 _BATCH_ROWS = 64
 _MAGIC = b"PAR1"
 _ALL_OPTIONS = (*OPTIONS, *EXPLAIN_OPTIONS, *SURE_OPTIONS)
 
 
 class Read(NamedTuple):
-    """A file as a request, and how its rows are named in errors: "rows.csv, line 7"."""
+    """A file as a request, and the names of its rows in errors, such as "rows.csv, line 7"."""
 
     request: dict[str, Any]
     places: Sequence[str]
@@ -56,7 +56,7 @@ class _Part(NamedTuple):
 
 
 def is_file(head: Head) -> bool:
-    """Whether a body is one of these, by its content type."""
+    """Whether the content type is that of a file or a form."""
     return _media(head.content_type) in MEDIA_TYPES
 
 
@@ -94,7 +94,7 @@ def named(error: BadRows, places: Sequence[str]) -> Problem:
 
 
 def _place(error: CellError, places: Sequence[str]) -> str:
-    """The row of an error in its file; "" for one that is of no row."""
+    """The place of an error's row in its file; "" if the error has no row."""
     return "" if error.row is None or error.row >= len(places) else places[error.row]
 
 
@@ -147,7 +147,7 @@ def _of_parquet(content: bytes, file: str, model: LiveModel) -> Read:
 
 
 def _plain(cell: Any) -> Any:
-    """A cell as JSON has it."""
+    """A cell as a value of JSON."""
     if isinstance(cell, bytes):
         return base64.b64encode(cell).decode()
     if hasattr(cell, "isoformat"):
@@ -277,7 +277,7 @@ def _part(headers: Mapping[bytes, bytes], content: bytes) -> _Part:
 
 
 def csv_of(columns: Mapping[str, Sequence[Any]]) -> bytes:
-    """Equally long columns as CSV (RFC 4180) in UTF-8; numbers are as JSON has them, null is nothing."""
+    """Equally long columns as CSV (RFC 4180) in UTF-8: numbers as in JSON, null as an empty field."""
     import csv
 
     out = io.StringIO(newline="")

@@ -121,7 +121,7 @@ def _plain(value: Any) -> str:
 
 
 def _number(value: float, digits: int = 4, sign: str = "") -> str:
-    """A number of so many digits; a larger one has all of its digits, as a person writes it."""
+    """A number with this many digits; a larger one has all digits before the point."""
     if 10**digits <= abs(value) < MAX_WRITTEN:
         return f"{value:{sign},.0f}"
     return f"{value:{sign}.{digits}g}"
@@ -139,7 +139,7 @@ def _width_of(character: str) -> float:
 
 
 def _cut(text: str, most: float = MAX_CHARACTERS) -> str:
-    """A text as one line of characters that XML can hold, which is no wider than there is room."""
+    """A text as one line of characters that XML allows, cut to the width that is left."""
     line = "".join(c if c.isprintable() else " " for c in text)
     if _width(line) <= most:
         return line

@@ -1,4 +1,4 @@
-"""`/rank`: the best items for users, of a model whose use case has [rank]."""
+"""`/rank`: the best items for users, by a model whose use case has the table [rank]."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Rank:
     name = VERB
 
     def endpoints(self, catalog: Catalog) -> Mapping[str, Endpoint]:
-        """The routes of each live model that ranks, and of its version; one without a name."""
+        """The routes of each live model that ranks, and of its version; one is without a name."""
         routes: dict[str, Endpoint] = {}
         for name, model in catalog.live.items():
             if model.ranked is not None:

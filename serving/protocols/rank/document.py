@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def of(catalog: Catalog, verb: str) -> Described:
-    """An operation a route, and each model's request and reply."""
+    """One operation for each route, and the request and reply of each model."""
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {}
     for name, model in catalog.live.items():
@@ -108,7 +108,7 @@ def _reply(model: LiveModel, ranking: Ranking) -> dict[str, Any]:
         "unknown_excluded": {
             "type": "array",
             "items": {},
-            "description": "no items of the model",
+            "description": "excluded items that the model does not know",
         },
         "model": {"const": model.name},
         "version": {"type": "string", "description": "The version that answered."},

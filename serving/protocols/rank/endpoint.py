@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 JSON = b"application/json"
 DEFAULT_K, MAX_K = 10, 1_000
 MAX_USERS = 64
-"""Of one request."""
+"""The most users in one request."""
 OPTIONS = ("k", "exclude", "seen")
 
 _encode = msgspec.json.encode
@@ -172,7 +172,7 @@ class RankEndpoint:
 
 
 def named(categories: tuple[str, ...]) -> list[Any]:
-    """Categories as a client knows them: whole numbers if all of them are spelt as such."""
+    """Categories as clients write them: whole numbers if all are spelt as whole numbers."""
     try:
         numbers = [int(name) for name in categories]
     except ValueError:

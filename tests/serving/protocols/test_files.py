@@ -198,7 +198,7 @@ def test_a_form_with_too_much_or_the_wrong_fields_is_refused(loans: Gateway) -> 
 
 
 def test_few_bytes_of_parquet_that_are_many_cells_are_refused(loans: Gateway) -> None:
-    """A text of 1 MB that stands in each of 5,000 rows is a file of some kB."""
+    """A text of 1 MB in each of 500 rows is a file of less than 1 MB."""
     bomb = in_parquet(pd.DataFrame({"note": ["x" * (1 << 20)] * 500, "age": 1}))
     assert len(bomb) < 1 << 20
     found = post(loans, bomb, PARQUET)

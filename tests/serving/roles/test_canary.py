@@ -304,7 +304,7 @@ def answered(side: Side, requests: int, *, errors: int = 0, score: float = 0.0) 
 
 @pytest.fixture
 def of_server(run: Callable[..., Running], tmp_path: Path) -> Callable[..., Canary]:
-    """Makes the canary of one worker more of the same server."""
+    """Makes the canary of another worker of the same server."""
     running = run("linear linear:1\nlinear linear:2 canary=50\n")
     shared = Shared(tmp_path / "shared")
     return lambda worker, **options: of_worker(running, shared, worker, **options)

@@ -391,7 +391,7 @@ def test_without_keys_the_machine_itself_may(
 def test_with_keys_an_administrator_may(
     started: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From anywhere; of an administrator of some models these, and not the index of all."""
+    """Load and unload from anywhere; an administrator of some models only these, and without the index."""
     made = {
         "ops": keys.make("ops", ["predict", "explain", "feedback", "observe"]),
         "admin": keys.make("admin", ["admin"]),

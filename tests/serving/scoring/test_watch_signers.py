@@ -1,4 +1,4 @@
-"""The file of trusted keys is followed: what a key signed that is trusted no more, is served no more."""
+"""The file of trusted keys is followed: versions are withdrawn when the key that signed them is removed."""
 
 from __future__ import annotations
 
