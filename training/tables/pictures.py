@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,8 @@ def digest_of(path: Path, read: Read) -> str:
     OSError
     """
     _, files = _listed(path, "", read, UNDECIDED)
-    return _digest(path, files)
+    contents = [_content_digest(file.read_bytes() if file.is_file() else b"") for file in files]
+    return _digest(path, files, contents)
 
 
 def pictures_of(cells: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -149,8 +150,8 @@ def _with_pictures(path: Path, raw: Raw, files: Sequence[Path]) -> Raw:
     """The table with the column of pictures first, without the rows whose picture cannot be read."""
     (name,) = raw.pictures
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        read = list(pool.map(_cell, files))
-    bad = [(file, said) for file, (cell, said) in zip(files, read, strict=True) if cell is None]
+        read = list(pool.map(_read, files))
+    bad = [(file, one.said) for file, one in zip(files, read, strict=True) if one.cell is None]
     if len(bad) > MAX_BAD * len(files):
         raise DataError(
             f"{len(bad):,} of {len(files):,} pictures of {path} cannot be read; the first: "
@@ -162,20 +163,31 @@ def _with_pictures(path: Path, raw: Raw, files: Sequence[Path]) -> Raw:
         more = f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
         text = f"{len(bad):,} of {len(files):,} pictures cannot be read and are left out: {shown}{more}"
         reading = replace(reading, look_at=(*reading.look_at, LookAt(name, text)))
-    there = np.array([cell is not None for cell, _ in read], bool)
+    there = np.array([one.cell is not None for one in read], bool)
     kept = raw.frame.loc[there].reset_index(drop=True)
-    kept.insert(0, name, pd.Series([cell for cell, _ in read if cell is not None], dtype=object))
-    return replace(raw, frame=kept, digest=_digest(path, files), reading=reading)
+    kept.insert(0, name, pd.Series([one.cell for one in read if one.cell is not None], dtype=object))
+    digest = _digest(path, files, [one.digest for one in read])
+    return replace(raw, frame=kept, digest=digest, reading=reading)
 
 
-def _cell(file: Path) -> tuple[str | None, str]:
-    """The cell of a file, or None and the reason."""
+class _Read(NamedTuple):
+    """The cell of a file, or None and the reason; and the digest of its content."""
+
+    cell: str | None
+    said: str
+    digest: bytes
+
+
+def _read(file: Path) -> _Read:
     try:
-        return cell_of(square_of(file.read_bytes())), ""
+        content = file.read_bytes()
     except OSError as error:
-        return None, error.strerror or type(error).__name__
+        return _Read(None, error.strerror or type(error).__name__, _content_digest(b""))
+    digest = _content_digest(content)
+    try:
+        return _Read(cell_of(square_of(content)), "", digest)
     except BadPictureError as error:
-        return None, str(error)
+        return _Read(None, str(error), digest)
 
 
 def _named(bad: tuple[Path, str], path: Path) -> str:
@@ -184,12 +196,17 @@ def _named(bad: tuple[Path, str], path: Path) -> str:
     return f"{file.relative_to(folder) if file.is_relative_to(folder) else file.name} ({said})"
 
 
-def _digest(path: Path, files: Sequence[Path]) -> str:
+def _content_digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def _digest(path: Path, files: Sequence[Path], contents: Sequence[bytes]) -> str:
     """sha256 of the names and contents of the pictures, and of the file that names them."""
     digest = hashlib.sha256()
     folder = path if path.is_dir() else path.parent
-    for file in files if path.is_dir() else [path, *files]:
+    if not path.is_dir():
+        files, contents = [path, *files], [_content_digest(path.read_bytes()), *contents]
+    for file, content in zip(files, contents, strict=True):
         name = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
-        content = file.read_bytes() if file.is_file() else b""
-        digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+        digest.update(name.encode() + b"\0" + content)
     return digest.hexdigest()
