@@ -29,6 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--parts", action="store_true", help="measure only the optional work of the server, such as traces"
     )
     parser.add_argument(
+        "--own-process",
+        action="store_true",
+        help="measure only a model without an ONNX form, which runs in a process of its own",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         help="the folder of the results (default: benchmarks/results, quick: reports/bench)",
@@ -36,9 +41,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     seconds = options.seconds or (1 if options.quick else 5)
     out = options.out or CHECKOUT / (
-        "reports/bench" if options.quick or options.parts else "benchmarks/results"
+        "reports/bench" if options.quick or options.parts or options.own_process else "benchmarks/results"
     )
-    plan = Plan(options.quick, options.rounds, seconds, tuple(options.only), parts=options.parts)
+    plan = Plan(
+        options.quick,
+        options.rounds,
+        seconds,
+        tuple(options.only),
+        parts=options.parts,
+        own_process=options.own_process,
+    )
     try:
         with tempfile.TemporaryDirectory(prefix="okamochi-bench-") as scratch:
             results = run(plan, Path(scratch))

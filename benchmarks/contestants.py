@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -204,3 +204,5 @@ BENTOML = one("bentoml", "BentoML's batchable API", dialects.BENTOML, bentoml, q
 MLFLOW = one("mlflow", "mlflow models serve", dialects.MLFLOW, mlflow)
 
 CONTESTANTS = (EMPTY, COMPILED, OURS, GATEWAY, FASTAPI, FLASK, MLSERVER, LITSERVE, BENTOML, MLFLOW)
+WITH_ITS_LIBRARY = (replace(OURS, routes={"predict": dialects.FEATURES}), FASTAPI, MLFLOW)
+"""For the model that has no ONNX form: ours scores it in a process of its own, the others in the server."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
+from benchmarks.models import OWN_PROCESS
 from benchmarks.results import Figure
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def judge(results: Results) -> list[Figure]:
     """Every figure for every model that was measured, as ratios within the run."""
     figures = []
     for model in dict.fromkeys(row.model for row in results.rows):
-        figures += rates(results, model)
+        figures += own_process(results) if model == OWN_PROCESS.name else rates(results, model)
     for bulk in results.bulk:
         figures += bulks(bulk)
     for overload in results.overload:
@@ -37,8 +38,7 @@ def rates(results: Results, model: str) -> list[Figure]:
     fastest = max(frameworks, key=lambda row: row.rate, default=None)
 
     def times(name: str, other: str, title: str, bound: float) -> Figure:
-        value = ratio(rows.get(name), rows.get(other))
-        return at_least(title, bound, value, model, [name, other])
+        return compared(results, model, [name, other], title, bound)
 
     figures = [
         times(OURS, "empty", "/predict, times the empty ASGI app", 1.5),
@@ -49,6 +49,18 @@ def rates(results: Results, model: str) -> list[Figure]:
     ]
     p99_ms = rows[OURS].p99_ms if OURS in rows else None
     return [*figures, at_most("/predict, p99 in ms at 64 connections", 4, p99_ms, model, [OURS])]
+
+
+def own_process(results: Results) -> list[Figure]:
+    """The figures of a model that its own library scores."""
+    title = "/predict, times FastAPI with the same pipeline"
+    return [compared(results, OWN_PROCESS.name, [OURS, "fastapi"], title, 5)]
+
+
+def compared(results: Results, model: str, names: list[str], title: str, bound: float) -> Figure:
+    """The lower bound of the ratio of two rows' rates."""
+    one, other = names
+    return at_least(title, bound, ratio(results.row(one, model), results.row(other, model)), model, names)
 
 
 def bulks(bulk: Bulk) -> list[Figure]:

@@ -1,10 +1,11 @@
-"""The two models of the benchmark on breast_cancer, in every form that a contestant loads.
+"""The models of the benchmark on breast_cancer, in every form that a contestant loads.
 
 Run as a program: `python -m benchmarks.models FOLDER`, in an environment with the training group.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -48,7 +49,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the two models: its name, its title and the type of its ONNX input."""
+    """One of the models: its name, its title and the type of its ONNX input."""
 
     name: str
     title: str
@@ -61,6 +62,8 @@ KINDS = (
 )
 SLOW = Kind("slow", "logistic regression slowed to some ms a row", "float64")
 """For the overload rows. Batches do not make it cheaper, so that its knee is the same at any load."""
+OWN_PROCESS = Kind("splines", "splines and logistic regression", "float64")
+"""A pipeline without an ONNX form: its own library scores it, in a process of its own."""
 BALLAST_SIDE, BALLAST_DEPTH = 128, 1500  # what a core keeps in its cache, so that neighbours do not matter
 
 
@@ -73,7 +76,7 @@ def prepare(folder: Path) -> None:
     rows, target = data.data[order], data.target[order]
     matrix = rows.astype(np.float32).astype(np.float64)  # as the contract rounds; clients send `rows`
     names = [str(name).replace(" ", "_") for name in data.feature_names]
-    for kind in (*KINDS, SLOW):
+    for kind in (*KINDS, OWN_PROCESS, SLOW):
         estimator = fitted(kind, matrix[HELD_OUT:], target[HELD_OUT:])
         write(folder / kind.name, kind, estimator, rows, names)
 
@@ -83,11 +86,12 @@ def fitted(kind: Kind, matrix: NDArray[np.float64], target: NDArray[np.int64]) -
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.preprocessing import SplineTransformer, StandardScaler
 
     if kind.name == "forest":
         return RandomForestClassifier(n_estimators=TREES, random_state=SEED).fit(matrix, target)
-    return make_pipeline(StandardScaler(), LogisticRegression()).fit(matrix, target)
+    steps = [SplineTransformer()] if kind is OWN_PROCESS else []
+    return make_pipeline(StandardScaler(), *steps, LogisticRegression(max_iter=1000)).fit(matrix, target)
 
 
 def write(folder: Path, kind: Kind, estimator: Any, rows: NDArray[np.float64], names: list[str]) -> None:
@@ -104,8 +108,10 @@ def write(folder: Path, kind: Kind, estimator: Any, rows: NDArray[np.float64], n
         pip_requirements=[f"scikit-learn=={version('scikit-learn')}"],
     )
     scores = estimator.predict_proba(rows)
-    graph = onnx_of(estimator, kind.precision, ballast=kind is SLOW)
-    (folder / "model.onnx").write_bytes(graph)
+    graph = None
+    if kind is not OWN_PROCESS:
+        graph = onnx_of(estimator, kind.precision, ballast=kind is SLOW)
+        (folder / "model.onnx").write_bytes(graph)
     write_artifact(folder / "artifact", kind, graph=graph, rows=rows, scores=scores, names=names)
     prepared = Prepared(
         name=kind.name,
@@ -202,18 +208,21 @@ def write_artifact(
     folder: Path,
     kind: Kind,
     *,
-    graph: bytes,
+    graph: bytes | None,
     rows: NDArray[np.float64],
     scores: NDArray[np.float64],
     names: list[str],
 ) -> None:
-    """Seal the model as training does."""
+    """Seal the model as training does; without a graph, its own library scores it."""
     from artifact.manifest import ONNX, REFERENCE, Golden, write
     from artifact.signature import Column, Signature
     from training.reference import reference
 
     folder.mkdir()
-    (folder / ONNX).write_bytes(graph if kind.precision == "float64" else with_float64_input(graph))
+    if graph is None:
+        write_own_model(folder, names)
+    else:
+        (folder / ONNX).write_bytes(graph if kind.precision == "float64" else with_float64_input(graph))
     columns = tuple(
         Column(
             name=name,
@@ -225,6 +234,8 @@ def write_artifact(
         for name, values in zip(names, rows.T, strict=True)
     )
     signature = Signature(task="binary", target="benign", columns=columns, classes=CLASSES, positive=1)
+    if graph is None:
+        signature = msgspec.structs.replace(signature, raw=True)
     records = [dict(zip(names, row, strict=True)) for row in rows[:32].tolist()]
     golden = Golden(records=records, scores=scores[:32].tolist(), tolerance=1e-5)
     # Else nobody would be watching for drift, which a server does unless it is told not to.
@@ -236,12 +247,31 @@ def write_artifact(
         name=kind.name,
         run_id="benchmark",
         created="2025-01-01T00:00:00Z",
-        runtime="onnx",
+        runtime="python" if graph is None else "onnx",
+        runtime_reason="splines have no ONNX form" if graph is None else "",
         algorithm=kind.title,
         metric="accuracy",
         metrics={},
         libraries={"scikit-learn": version("scikit-learn")},
     )
+
+
+def write_own_model(folder: Path, names: list[str]) -> None:
+    """Have the artifact hold the estimator itself, as that of a model that was made elsewhere does."""
+    from artifact.manifest import MODEL
+    from artifact.python_model import Input, PythonModel
+
+    shutil.copy(folder.parent / "model.joblib", folder)
+    spec = PythonModel(
+        flavor="pickle",
+        file="model.joblib",
+        inputs=tuple(Input(name, "float") for name in names),
+        frame=False,
+        method="predict_proba",
+        order=CLASSES,
+        packages=("scikit-learn",),
+    )
+    (folder / MODEL).write_bytes(msgspec.json.encode(spec))
 
 
 def read(folder: Path, name: str) -> Prepared:

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from benchmarks.load import Offered
     from benchmarks.results import Figure, Instructions, Results, Row
 
-TITLES = {"logistic": "logistic regression", "forest": "forest of 200 trees", "slow": "slow model"}
+TITLES = {
+    "logistic": "logistic regression",
+    "forest": "forest of 200 trees",
+    "splines": "splines, which have no ONNX form",
+    "slow": "slow model",
+}
 OURS, THEIRS = "#c8553d", "#8a9ba8"
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from benchmarks import bulk, figures
-from benchmarks.contestants import CONTESTANTS, GATEWAY, OURS, Contestant, Setting
+from benchmarks.contestants import CONTESTANTS, GATEWAY, OURS, WITH_ITS_LIBRARY, Contestant, Setting
 from benchmarks.environments import CHECKOUT, Absent, cache, digest, say
 from benchmarks.load import Sampler, closed_loop, difference, open_loop, write_requests
-from benchmarks.models import FILE, HELD_OUT, KINDS, SLOW, read
+from benchmarks.models import FILE, HELD_OUT, KINDS, OWN_PROCESS, SLOW, read
 from benchmarks.parts import OFF, PARTS
 from benchmarks.parts import measure as measure_parts
 from benchmarks.results import FixedLoad, Overload, Results, Row, blank, summary
@@ -65,6 +65,8 @@ class Plan:
     ----------
     only
         Names of contestants; empty for all of the plan.
+    parts, own_process
+        Measure only the optional work of the server, or only the model in a process of its own.
     """
 
     quick: bool
@@ -72,6 +74,7 @@ class Plan:
     seconds: float
     only: tuple[str, ...] = ()
     parts: bool = False
+    own_process: bool = False
 
 
 @dataclass
@@ -91,11 +94,14 @@ def run(plan: Plan, scratch: Path) -> Results:
     models = prepared_models()
     results = blank(quick=plan.quick, rounds=plan.rounds, seconds=plan.seconds)
     bench = Bench(plan, models, scratch, results)
-    for kind in KINDS if not plan.parts else ():
+    alone = plan.parts or plan.own_process
+    for kind in KINDS if not alone else ():
         bench.compare(kind.name)
+    if plan.own_process or not plan.parts:
+        bench.own_process()
     if plan.parts:
         bench.parts()
-    elif not plan.quick:
+    elif not plan.quick and not alone:
         bench.second_worker()
         bench.parts()
         bench.overload(SLOW.name)
@@ -146,10 +152,13 @@ class Bench:
                 self.ladder(live, model)
                 self.fixed(live, model)
 
-    def contestants(self) -> list[Contestant]:
-        chosen = [
-            one for one in CONTESTANTS if one.quick or one.name in self.plan.only or not self.plan.quick
-        ]
+    def own_process(self) -> None:
+        """Measure the model that has no ONNX form."""
+        with self.started(self.contestants(WITH_ITS_LIBRARY), OWN_PROCESS.name) as live:
+            self.results.rows += self.rounds(live, OWN_PROCESS.name)
+
+    def contestants(self, of: tuple[Contestant, ...] = CONTESTANTS) -> list[Contestant]:
+        chosen = [one for one in of if one.quick or one.name in self.plan.only or not self.plan.quick]
         return [one for one in chosen if not self.plan.only or one.name in self.plan.only]
 
     def ours(self, live: Iterable[Live]) -> Live | None:

@@ -138,3 +138,14 @@ def test_instructions_where_they_were_counted_decide_what_a_part_costs() -> None
     ]
     assert verdicts(found) == {"instructions with drift": True, "instructions with traces": False}
     assert "| drift | 90,100 | 98,000 | 40 | 0.33 % |" in page(found)
+
+
+def test_a_model_in_its_own_process_is_compared_with_fastapi_alone() -> None:
+    """Its rate is bounded by its own library, so the empty app is no measure for it."""
+    rows = [row("predict", 4900), row("fastapi", 1000)]
+    for one in rows:
+        one.model = "splines"
+    found = results(*rows)
+    assert verdicts(found) == {"/predict, times FastAPI with the same pipeline": False}
+    found.figures = judge(found)
+    assert "splines, which have no ONNX form" in page(found)
