@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def lines_of(path: Path, variable: str, error: type[Exception]) -> Iterator[tuple[str, list[str]]]:
-    """The words of each line that has any, after the place of the line for messages.
+def content_of(path: Path, variable: str, error: type[Exception]) -> bytes:
+    """The content of a file of keys.
 
     Parameters
     ----------
@@ -21,9 +21,23 @@ def lines_of(path: Path, variable: str, error: type[Exception]) -> Iterator[tupl
         Its message says why the file cannot be read.
     """
     try:
-        text = path.read_text("utf-8")
+        return path.read_bytes()
     except OSError as reason:
         raise error(f"{variable}: {path} cannot be read: {reason.strerror}") from None
+
+
+def lines_of(
+    content: bytes, path: Path, variable: str, error: type[Exception]
+) -> Iterator[tuple[str, list[str]]]:
+    """The words of each line that has any, after the place of the line for messages.
+
+    Parameters
+    ----------
+    content
+        What `content_of` has read; a byte order mark, which editors on Windows write, is ignored.
+    """
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise error(f"{variable}: {path} is not text in UTF-8") from None
     for number, line in enumerate(text.splitlines(), 1):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from artifact import atomic
-from artifact.key_lines import key_of, lines_of
+from artifact.key_lines import content_of, key_of, lines_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,8 @@ def read_keys(path: Path) -> Keys:
         The message names the file and the line, and never a key.
     """
     keys: dict[str, bytes] = {}
-    for place, words in lines_of(path, VARIABLE, LogKeysError):
+    content = content_of(path, VARIABLE, LogKeysError)
+    for place, words in lines_of(content, path, VARIABLE, LogKeysError):
         if len(words) != 2 or not _ID.fullmatch(words[0]):
             raise LogKeysError(
                 f"{place} expected an id (letters, digits, . _ -) and a key, with a space between"

@@ -8,6 +8,7 @@ the signature as a tag of the version; bundling puts it beside the artifact. A s
 from __future__ import annotations
 
 import base64
+import codecs
 import os
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from artifact.key_lines import key_of, lines_of
+from artifact.key_lines import content_of, key_of, lines_of
 from artifact.manifest import MANIFEST, ArtifactError, digest
 
 SIGNED = "signed.json"
@@ -115,7 +116,7 @@ def _signing_key(path: Path) -> tuple[str, Any]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     try:
-        head, _, pem = path.read_bytes().partition(b"\n")
+        head, _, pem = path.read_bytes().removeprefix(codecs.BOM_UTF8).partition(b"\n")
     except OSError as error:
         raise SigningKeyError(f"{SIGNING_VARIABLE}: {path} cannot be read: {error.strerror}") from None
     name = head.removeprefix(b"name: ").decode("utf-8", "replace").strip()
@@ -131,8 +132,28 @@ def _signing_key(path: Path) -> tuple[str, Any]:
     return name, key
 
 
+def trusted_content(path: Path) -> bytes:
+    """The content of a file of trusted keys.
+
+    Raises
+    ------
+    SigningKeyError
+    """
+    return content_of(path, TRUSTED_VARIABLE, SigningKeyError)
+
+
 def read_trusted(path: Path) -> dict[str, Trusted]:
-    """The keys of a file: on each line a name, a public key in base64 and, if it has one, its last day.
+    """The keys of a file.
+
+    Raises
+    ------
+    SigningKeyError
+    """
+    return parse_trusted(trusted_content(path), path)
+
+
+def parse_trusted(content: bytes, path: Path) -> dict[str, Trusted]:
+    """The keys of a file's content: a line is a name, a public key in base64 and perhaps its last day.
 
     Raises
     ------
@@ -140,7 +161,7 @@ def read_trusted(path: Path) -> dict[str, Trusted]:
         The message names the file and the line.
     """
     keys: dict[str, Trusted] = {}
-    for place, words in lines_of(path, TRUSTED_VARIABLE, SigningKeyError):
+    for place, words in lines_of(content, path, TRUSTED_VARIABLE, SigningKeyError):
         if len(words) not in (2, 3) or not _NAME.fullmatch(words[0]):
             raise SigningKeyError(f"{place} expected a name, a public key and, if it has one, its last day")
         if words[0] in keys:

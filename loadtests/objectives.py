@@ -52,7 +52,7 @@ def read(path: Path, shape: str, shapes: tuple[str, ...]) -> Objectives:
         The file cannot be read, a key is unknown, or a value is wrong.
     """
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"--objectives {path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -58,7 +58,8 @@ class Followed:
         except self._error as error:
             if str(error) != self.refusal:
                 held = self._none if self._content is None else self._kept
-                logger.error("%s Until then %s.", error, held)  # noqa: TRY400 - the reason needs no traceback
+                why = str(error).rstrip(".")
+                logger.error("%s. Until then %s.", why, held)  # noqa: TRY400 - the reason needs no traceback
             self.refusal = str(error)
             return
         if self.refusal:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import time
-from ipaddress import IPv6Address, ip_address
 
 
 def reserve(host: str, port: int, wait_s: float) -> socket.socket:
@@ -16,25 +15,27 @@ def reserve(host: str, port: int, wait_s: float) -> socket.socket:
 
     Parameters
     ----------
+    host
+        An address, or a name that leads to one, such as `localhost`.
     wait_s
         For a server that is stopping.
 
     Raises
     ------
     OSError
-        Another process has the port.
+        Another process has the port, or the host has no address.
     """
-    family = socket.AF_INET6 if isinstance(ip_address(host), IPv6Address) else socket.AF_INET
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     end = time.monotonic() + wait_s
     while True:
         try:
             with socket.socket(family) as alone:
                 # With SO_REUSEADDR, closing connections of an earlier server do not count; a listener does.
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                alone.bind((host, port))
+                alone.bind(address)
             shared = socket.socket(family)
             shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            shared.bind((host, port))
+            shared.bind(address)
         except OSError:
             if time.monotonic() >= end:
                 raise

@@ -6,6 +6,7 @@ a microsecond (docs/decisions/0029).
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import hmac
 import math
@@ -203,7 +204,8 @@ def parse(content: bytes, path: Path) -> tuple[Key, ...]:
     KeysError
     """
     try:
-        keys = msgspec.json.decode(content, type=_File).keys
+        # Editors on Windows begin a file with a byte order mark.
+        keys = msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8), type=_File).keys
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise KeysError(
             f"{VARIABLE}: {path} is not a file of keys: {error}. "

@@ -292,17 +292,10 @@ class Watch:
     # ---- the keys that sign
 
     def _followed_signers(self, path: Path) -> Followed:
-        def read() -> bytes:
-            try:
-                return path.read_bytes()
-            except OSError as error:
-                why = f"{signing.TRUSTED_VARIABLE}: {path} cannot be read: {error.strerror}."
-                raise signing.SigningKeyError(why) from None
-
         return Followed(
             str(path),
-            read,
-            lambda _content: self._withdraw_distrusted(signing.read_trusted(path)),
+            lambda: signing.trusted_content(path),
+            lambda content: self._withdraw_distrusted(signing.parse_trusted(content, path)),
             error=signing.SigningKeyError,
             kept="what is live stays, and no other version is opened",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import os
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,15 @@ def test_a_keys_file_that_cannot_be_used_is_one_sentence(
         read_keys(tmp_path / "keys")
     assert said in str(raised.value)
     assert KEY[:20] not in str(raised.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_an_id(tmp_path: Path) -> None:
+    """Editors on Windows write it."""
+    path = tmp_path / "keys"
+    path.write_bytes(codecs.BOM_UTF8 + b"one " + KEY.encode() + b"\r\n")
+    assert list(read_keys(path).keys) == ["one"]
+    add_key(path, "two")
+    assert list(read_keys(path).keys) == ["one", "two"]
 
 
 def test_the_command_adds_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import os
 import shutil
@@ -190,6 +191,18 @@ def test_a_broken_file_of_trusted_keys_refuses_the_start_and_later_every_model(
     monkeypatch.setenv("OKAMOCHI_TRUSTED_KEYS", str(keys))
     with pytest.raises(bento.BentoMLException, match="OKAMOCHI_TRUSTED_KEYS: "):
         bento.settings()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(
+    artifact: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the trusted keys, and of the key that signs: editors on Windows write it."""
+    keys.write_bytes(codecs.BOM_UTF8 + keys.read_bytes().replace(b"\n", b"\r\n"))
+    assert list(read_trusted(keys)) == ["release"]
+    make_key(tmp_path / "marked", "release")
+    (tmp_path / "marked").write_bytes(codecs.BOM_UTF8 + (tmp_path / "marked").read_bytes())
+    monkeypatch.setenv("OKAMOCHI_SIGNING_KEY", str(tmp_path / "marked"))
+    assert '\\"signer\\":\\"release\\"' in sign(artifact, name="linear", version="3")
 
 
 def test_a_signing_key_that_cannot_be_used_is_one_sentence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from datetime import UTC, datetime, timedelta
@@ -82,6 +83,11 @@ def test_a_broken_file_says_where_and_what(text: bytes, said: str) -> None:
     assert said in str(refused.value)
     assert "OKAMOCHI_KEYS: keys.json" in str(refused.value)
     assert "my-own-key" not in str(refused.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file() -> None:
+    """Editors on Windows write it."""
+    assert [key.name for key in keys.parse(codecs.BOM_UTF8 + content(ENTRY), FILE)] == ["shop"]
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:

@@ -346,3 +346,15 @@ def test_a_port_is_shared_by_one_server_only() -> None:
         with pytest.raises(OSError, match="in use"):
             reserved.reserve("127.0.0.1", port, 0.2)
     reserved.reserve("127.0.0.1", port, 0).close()
+
+
+def test_the_host_may_be_a_name() -> None:
+    """As `--host` may be; a name without an address is told at once."""
+    port = free_port()
+    with (
+        reserved.reserve("localhost", port, 0) as held,
+        pytest.raises(OSError, match="in use"),
+    ):
+        reserved.reserve(held.getsockname()[0], port, 0)
+    with pytest.raises(OSError, match=r"[Nn]ame"):
+        reserved.reserve("no-such-host.invalid", port, 60)

@@ -117,6 +117,27 @@ def test_while_the_file_is_broken_what_is_live_stays_and_nothing_new_comes(
     assert refused() == 0
 
 
+def test_the_keys_that_count_are_those_of_the_content_that_was_compared(
+    run: Callable[..., Running], trusted: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that changes right after it was read counts as it was read; the next look sees the change."""
+    running = run("linear linear:1\n", trusted_keys=str(trusted))
+    running.look()
+
+    def read(path: Path) -> bytes:
+        content = path.read_bytes()
+        path.write_text(lines[1])
+        return content
+
+    trusted.write_text(lines[0] + "# changed\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(signing, "trusted_content", read)
+        running.look()
+    assert running.says() == (10, "1")
+    running.look()
+    assert running.post("/predict").status == 503
+
+
 def test_a_key_whose_last_day_is_over_counts_no_more(
     run: Callable[..., Running], trusted: Path, lines: list[str]
 ) -> None:
