@@ -328,6 +328,7 @@ def timeline(chosen: argparse.Namespace) -> int:
 def card(chosen: argparse.Namespace) -> int:
     """`card NAME`."""
     from artifact import manifest
+    from training.model_card import without_pictures
     from training.registry.mlflow_registry import Registry, read_alias
     from training.registry.records import CHAMPION
 
@@ -338,7 +339,8 @@ def card(chosen: argparse.Namespace) -> int:
         return USAGE
     with tempfile.TemporaryDirectory(prefix="okamochi-") as folder:
         artifact = manifest.load(Registry().download(champion, Path(folder)), name=name)
-        print((artifact.path / manifest.CARD).read_text("utf-8"))
+        text = (artifact.path / manifest.CARD).read_text("utf-8")
+        print(without_pictures(text) if sys.stdout.isatty() else text)
     return DONE
 
 

@@ -19,17 +19,20 @@ from training.model_card import (
     MEASURED,
     TRAINING,
     model_card,
+    picture,
     table_cell,
 )
+from training.plots import NO_BEHAVIOUR, dependence_name, dependence_svg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from artifact.signature import Column, Signature
+    from training.metrics.behaviour import Behaviour
     from training.metrics.conformal import Coverage
+    from training.metrics.dependence import Dependence
     from training.metrics.fairness import Fairness
     from training.metrics.importances import Importance
-    from training.metrics.robustness import Robustness
     from training.metrics.slices import SliceFigure
     from training.ranking.rankers import MeasuredRanking
     from training.search.search import SearchResult
@@ -52,9 +55,8 @@ def card(
     digest: str,
     slices: Sequence[SliceFigure] = (),
     groups: Sequence[Fairness] = (),
-    importances: Sequence[Importance] = (),
+    behaviour: Behaviour = NO_BEHAVIOUR,
     coverages: Sequence[Coverage] = (),
-    robust: Robustness | None = None,
     ranked: MeasuredRanking | None = None,
     notes: Sequence[str] = (),
 ) -> str:
@@ -70,8 +72,8 @@ def card(
         How the model treats groups of people.
     coverages
         What prediction intervals, or sets of classes, come to.
-    robust
-        What noise does; None for a table without numbers.
+    behaviour
+        How the model uses its columns.
     ranked
         How items are ranked for users; None where they are not.
     notes
@@ -89,9 +91,9 @@ def card(
     analyses += ["", f"In cross-validation, {title}: {found.best.score:.4g} ({_spread(found.best)})."]
     analyses += ["", *_slices(found.metric, slices)] if slices else []
     analyses += ["", *fairness_lines(groups, signature.target)] if groups else []
-    analyses += ["", *_importances(importances)] if importances else []
+    analyses += ["", *reliance_lines(behaviour, signature)]
     analyses += ["", *coverage_lines(coverages, signature)] if coverages else []
-    analyses += ["", *robustness_lines(robust, signature)] if robust is not None else []
+    analyses += ["", *robustness_lines(behaviour, signature)]
     analyses += ["", *ranking_lines(ranked)] if ranked is not None else []
     columns = _columns(signature.columns)
     training = f"{train_rows:,} rows of the same table; SHA-256 of the data `{digest[:16]}…`."
@@ -104,7 +106,10 @@ def card(
         ANALYSES: analyses,
         CAVEATS: [f"- {limit}" for limit in _limits(signature, test_rows, synthetic=use_case.synthetic)],
     }
-    return model_card(use_case.title or use_case.name, use_case.card, sections, preface=preface)
+    pictures = pictures_of(behaviour, signature)
+    return model_card(
+        use_case.title or use_case.name, use_case.card, sections, preface=preface, pictures=pictures
+    )
 
 
 def metric_lines(metrics: Mapping[str, float], signature: Signature) -> list[str]:
@@ -200,23 +205,63 @@ def _slices(metric: str, slices: Sequence[SliceFigure]) -> list[str]:
     return ["### By group", "", head, "|---|---|---|---|", *rows]
 
 
-def _importances(importances: Sequence[Importance]) -> list[str]:
-    rows = [
-        f"| {table_cell(each.column)} | {each.mean:.3g} | {each.mean - each.error:.3g} to "
-        f"{each.mean + each.error:.3g} |"
-        for each in importances[:MAX_IMPORTANCES]
-    ]
-    head = "| column | loss when shuffled | 95 % interval over shuffles |"
-    return ["### What it relies on", "", head, "|---|---|---|", *rows]
+def reliance_lines(behaviour: Behaviour, signature: Signature) -> list[str]:
+    """Which columns the model relies on, and the curves of those that matter most."""
+    lines = ["### What it relies on", ""]
+    if behaviour.unmeasured:
+        return [*lines, f"Not measured: {behaviour.unmeasured}."]
+    if behaviour.importances:
+        lines += ["| column | loss when shuffled | 95 % interval over shuffles |", "|---|---|---|"]
+        lines += map(_importance, behaviour.importances[:MAX_IMPORTANCES])
+    else:
+        lines.append("No importances: they compare with true values, which the table does not have.")
+    for each in behaviour.dependences:
+        lines += ["", picture(dependence_name(signature, each), _told(each, signature))]
+    if not behaviour.dependences:
+        lines += ["", "No partial dependence: no number or category column that matters varies."]
+    return lines
 
 
-def robustness_lines(found: Robustness, signature: Signature) -> list[str]:
+def _importance(each: Importance) -> str:
+    ends = f"{each.mean - each.error:.3g} to {each.mean + each.error:.3g}"
+    return f"| {table_cell(each.column)} | {each.mean:.3g} | {ends} |"
+
+
+def _told(found: Dependence, signature: Signature) -> str:
+    """A curve in words: the score at both ends."""
+    place, what = 0, "the mean prediction"
+    if signature.classes:
+        place = signature.positive_index if signature.task == "binary" else 0
+        what = f"the mean probability of {signature.classes[place]}"
+    elif signature.numbers:
+        what = f"the mean {signature.numbers[0]}"
+    ends = " and ".join(
+        f"{found.scores[i, place]:.3g} at {value if isinstance(value, str) else format(value, 'g')}"
+        for i, value in ((0, found.values[0]), (-1, found.values[-1]))
+    )
+    return f"Partial dependence on {found.column}: {what} is {ends}."
+
+
+def pictures_of(behaviour: Behaviour, signature: Signature) -> dict[str, str]:
+    """The pictures that `reliance_lines` refers to, as SVG."""
+    return {
+        dependence_name(signature, each): dependence_svg(signature, each) for each in behaviour.dependences
+    }
+
+
+def robustness_lines(behaviour: Behaviour, signature: Signature) -> list[str]:
     """What a little noise does."""
+    lines = ["### Robustness", ""]
+    found = behaviour.robust
+    if behaviour.unmeasured:
+        return [*lines, f"Not measured: {behaviour.unmeasured}."]
+    if found is None:
+        return [*lines, "Not measured: noise needs a number column that varies, and the table has none."]
     told = f"{found.changed:.2%} of the labels change"
     if not signature.classes:
         told = f"a prediction moves by {found.changed:.2%} of the predictions' standard deviation, on average"
     noise = f"noise of {NOISE:.0%} of its standard deviation in every number column at once"
-    return ["### Robustness", "", f"With {noise}, {told} ({found.rows:,} held-out rows with noise)."]
+    return [*lines, f"With {noise}, {told} ({found.rows:,} rows with noise)."]
 
 
 def _columns(columns: Sequence[Column]) -> list[str]:

@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from training.decide.test_set import TestSet
     from training.export import ExportResult
     from training.job import Job
-    from training.metrics.dependence import Dependence
+    from training.metrics.behaviour import Behaviour
     from training.metrics.fairness import Fairness
-    from training.metrics.importances import Importance
-    from training.metrics.robustness import Robustness
     from training.ranking.rankers import MeasuredRanking
     from training.search.search import SearchResult
     from training.search.trial import Trial
@@ -49,10 +47,8 @@ class Trained:
     result: SearchResult
     scores: NDArray[np.float64]
     baseline: NDArray[np.float64]
-    importances: tuple[Importance, ...]
+    behaviour: Behaviour
     groups: tuple[Fairness, ...] = ()
-    robust: Robustness | None = None
-    dependences: tuple[Dependence, ...] = ()
     ranked: MeasuredRanking | None = None
 
 
@@ -146,8 +142,7 @@ def _card(job: Job, made: Trained, figures: Mapping[str, float], baseline: Mappi
         digest=table.digest,
         slices=slices_of(test, made.signature, made.scores),
         groups=made.groups,
-        importances=made.importances,
-        robust=made.robust,
+        behaviour=made.behaviour,
         ranked=made.ranked,
         coverages=coverages_of(made.signature, test, made.scores),
         notes=[str(note) for note in table.notes],
@@ -238,8 +233,7 @@ def draw(job: Job, made: Trained) -> None:
         made.scores,
         metric=job.metric,
         trials=made.result.trials,
-        importances=made.importances,
-        dependences=made.dependences,
+        behaviour=made.behaviour,
     )
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png")

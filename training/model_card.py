@@ -5,6 +5,8 @@ The sections are those of "Model Cards for Model Reporting" (Mitchell et al., 20
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
     from training.settings import CardWords
 
+NO_PICTURES: dict[str, str] = {}
 DETAILS, USE, FACTORS = "Model details", "Intended use", "Factors"
 MEASURED, EVALUATION, TRAINING = "Metrics", "Evaluation data", "Training data"
 ANALYSES, ETHICS, CAVEATS = "Quantitative analyses", "Ethical considerations", "Caveats and recommendations"
@@ -50,6 +53,7 @@ def model_card(
     sections: Mapping[str, Sequence[str]],
     *,
     preface: Sequence[str] = (),
+    pictures: Mapping[str, str] = NO_PICTURES,
     asked: Mapping[str, tuple[str, ...]] = SECTIONS,
 ) -> str:
     """Write a card as Markdown.
@@ -62,6 +66,8 @@ def model_card(
         The lines that are known of each section.
     preface
         Lines above the first section.
+    pictures
+        SVG by the name that `picture` refers to.
     """
     lines = [f"# {title}", "", *preface]
     missing = [key for keys in asked.values() for key in keys if not getattr(words, key)]
@@ -74,7 +80,22 @@ def model_card(
         lines += [""] if own and own[-1] else []
         lines += [_answer(key, getattr(words, key)) for key in keys]
         lines += [""] if keys else []
+    lines += [""] if pictures and lines[-1] else []
+    for name, svg in pictures.items():
+        lines.append(f"[{name}]: data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}")
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def picture(name: str, about: str) -> str:
+    """A picture in the card; `about` says in words what it shows."""
+    plain = " ".join(re.sub(r"[][\\`*_<>|]", " ", about).split())
+    return f"![{plain}][{name}]"
+
+
+def without_pictures(card: str) -> str:
+    """The card for a place that shows text alone: in words, with the names of MLflow's pictures."""
+    card = re.sub(r"^\[dependence_\d+\]: data:\S+\n?", "", card, flags=re.MULTILINE)
+    return re.sub(r"!\[([^\]]*)\]\[(dependence_\d+)\]", r"\1 (pictures/\2.png)", card).rstrip("\n") + "\n"
 
 
 def table_cell(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from artifact import manifest
+from training.model_card import without_pictures
 from training.registry.records import CHALLENGER, DataInput, TrialRun
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def record(registry: Registry, finished: Finished, folder: Path) -> Version:
         metrics={key: value for key, value in finished.metrics.items() if key not in on_test},
         folds=finished.folds,
         tags={key: value for key, value in finished.tags.items() if key not in on_test},
-        note=finished.note,
+        note=without_pictures(finished.note),
+        card=finished.note,
         data=finished.data,
     )
     registry.files(finished.run_id, folder / "pictures", "pictures")
@@ -117,7 +119,7 @@ def record(registry: Registry, finished: Finished, folder: Path) -> Version:
             finished.run_id,
             tags=finished.tags,
             metrics=on_test,
-            description=finished.note,
+            description=without_pictures(finished.note),
             about=finished.about,
         )
         registry.set_alias(finished.name, CHALLENGER, version)

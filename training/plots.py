@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from training.families.ensemble import ENSEMBLE
+from training.metrics.behaviour import Behaviour
 from training.metrics.metric import METRICS, ranked
 from training.metrics.truth import truth_of
 
@@ -35,7 +40,10 @@ COLOURS = (
     "#6d7f2f",
     "#4d5b68",
 )
+mpl.rcParams["text.parse_math"] = False  # the name of a column or a class may have dollars
 MAX_CURVES, MAX_BARS, MAX_NAMED_CLASSES = 10, 20, 15
+NO_BEHAVIOUR = Behaviour()
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def plots(
@@ -45,8 +53,7 @@ def plots(
     *,
     metric: str,
     trials: Sequence[Trial] = (),
-    importances: Sequence[Importance] = (),
-    dependences: Sequence[Dependence] = (),
+    behaviour: Behaviour = NO_BEHAVIOUR,
 ) -> dict[str, Figure]:
     """The pictures of a task, by the name of their file.
 
@@ -68,14 +75,39 @@ def plots(
             after = f"_{place}" if signature.numbers else ""
             found[f"predictions{after}"] = _predictions(name, actual, predicted)
             found[f"residuals{after}"] = _residuals(name, actual, predicted)
-    if importances:
-        found["importances"] = _importances(importances, metric)
-    for each in dependences:
-        # The name of a column may be no name of a file.
-        found[f"dependence_{signature.names.index(each.column) + 1}"] = _dependence(signature, each)
+    found |= plots_of_behaviour(signature, behaviour, metric)
     if trials:
         found["search"] = _search(trials, metric)
     return found
+
+
+def plots_of_behaviour(signature: Signature, behaviour: Behaviour, metric: str) -> dict[str, Figure]:
+    """The pictures that need no true values, and the importances, by the name of their file."""
+    found: dict[str, Figure] = {}
+    if behaviour.importances:
+        found["importances"] = _importances(behaviour.importances, metric)
+    for each in behaviour.dependences:
+        found[dependence_name(signature, each)] = _dependence(signature, each)
+    return found
+
+
+def dependence_name(signature: Signature, found: Dependence) -> str:
+    """The name of a curve's file, without the name of the column, which may be no name of a file."""
+    return f"dependence_{signature.names.index(found.column) + 1}"
+
+
+def dependence_svg(signature: Signature, found: Dependence) -> str:
+    """The curve of one column as SVG, with its text as text, so that a reader's own fonts show it."""
+    figure = _dependence(signature, found)
+    figure.set_size_inches(5.6, 3.8)
+    written = io.StringIO()
+    style = {"svg.fonttype": "none", "svg.hashsalt": dependence_name(signature, found)}
+    with mpl.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    drawn = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>", "", written.getvalue(), flags=re.DOTALL)
+    drawn = _NOT_XML.sub(" ", drawn)
+    return re.sub(r"font-family: [^;\"]+", "font-family: sans-serif", re.sub(r"\s*\n\s*", " ", drawn))
 
 
 def _axes(title: str, x: str, y: str, *, width: float = 6.4, height: float = 4.8) -> tuple[Figure, Axes]:
@@ -222,7 +254,7 @@ def _importances(importances: Sequence[Importance], metric: str) -> Figure:
     title = METRICS[metric].title
     figure, axes = _axes(
         f"Importances: loss of {title} when a column is shuffled",
-        f"Loss of {title}",
+        f"Loss of {title}, with 95 % intervals",
         "",
         width=7.2,
         height=1.6 + 0.28 * len(shown),
@@ -231,7 +263,7 @@ def _importances(importances: Sequence[Importance], metric: str) -> Figure:
     axes.barh(
         [each.column[:40] for each in shown],
         [each.mean for each in shown],
-        xerr=[each.spread for each in shown],
+        xerr=[each.error for each in shown],
         color=COLOURS[0],
         error_kw={"ecolor": SOFT, "elinewidth": 1},
     )
@@ -241,15 +273,19 @@ def _importances(importances: Sequence[Importance], metric: str) -> Figure:
 def _dependence(signature: Signature, found: Dependence) -> Figure:
     name = found.column[:60]
     score = "Mean probability" if signature.classes else f"Mean {signature.target}"
+    if signature.numbers:
+        score = "Mean"
     figure, axes = _axes(f"Partial dependence on {name}", name, score)
     sides = _sides(signature) if signature.classes else [(0, signature.target)]
+    if signature.numbers:
+        sides = list(enumerate(signature.numbers))[:MAX_CURVES]
     names = [each[:20] if isinstance(each, str) else each for each in found.values]
     marker = "o" if isinstance(names[0], str) else ""
     for (place, label), colour in zip(sides, COLOURS, strict=False):
         axes.plot(names, found.scores[:, place], color=colour, linewidth=2, label=label, marker=marker)
     if isinstance(names[0], str):
         axes.tick_params(axis="x", rotation=30)
-    if signature.classes:
+    if signature.classes or signature.numbers:
         axes.legend(frameon=False)
     return figure
 

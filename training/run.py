@@ -23,10 +23,8 @@ from training.imported.adopt import adopt
 from training.imported.unmeasured import adopt_unmeasured
 from training.imported.unmeasured_tensors import adopt_tensors
 from training.job import Budget, Job
-from training.metrics.dependence import dependences
-from training.metrics.importances import importances
+from training.metrics.behaviour import behaviour
 from training.metrics.metric import METRICS
-from training.metrics.robustness import robustness
 from training.owner import check_owner, columns_of
 from training.pending import Finished, only_run, pending, record, save
 from training.ranking.rankers import RankingPlan, interactions, measured_ranking
@@ -341,18 +339,13 @@ def _measured(
         return scores_of(pipeline, matrix, classes)
 
     scores = score(test_matrix)
-    found = importances(score, test_matrix, job.test.truth, signature, job.metric, seed=job.budget.seed)
     return Trained(
         signature=signature,
         result=result,
         scores=scores,
         baseline=scores_of(baseline, test_matrix, classes),
-        importances=tuple(found),
+        behaviour=behaviour(score, test_matrix, job.test.truth, signature, job.metric, seed=job.budget.seed),
         groups=tuple(groups_of(job.test, signature, scores)),
-        robust=robustness(score, test_matrix, signature, seed=job.budget.seed),
-        dependences=tuple(
-            dependences(score, test_matrix, signature, [each.column for each in found], seed=job.budget.seed)
-        ),
     )
 
 

@@ -1,4 +1,5 @@
-// The model card's Markdown as elements: headings, paragraphs, lists, tables, bold, code. All else stays text.
+// The model card's Markdown as elements: headings, paragraphs, lists, tables, bold, code, pictures that the card
+// itself holds. All else stays text.
 
 import { el } from "/console/dom.js";
 
@@ -10,6 +11,10 @@ function inline(text) {
     return link ? `${link[1]} (${link[2]})` : part.replace(/\\([\\`*_{}[\]()#+\-.!|<>])/g, "$1");
   });
 }
+
+// A line such as `[dependence_1]: data:image/svg+xml;base64,...`: an image shows it without running what is in it.
+const DEFINED = /^\[(\w+)\]: (data:image\/(?:svg\+xml|png);base64,[A-Za-z0-9+/=]+)$/;
+const PICTURE = /^!\[([^\]]*)\]\[(\w+)\]$/;
 
 function cells(line) {
   return line.trim().replace(/^\||\|$/g, "").split(/(?<!\\)\|/).map(cell => cell.trim().replaceAll("\\|", "|"));
@@ -24,7 +29,12 @@ function table(lines) {
 
 export function card(text) {
   const found = [];
-  const lines = text.split("\n");
+  const pictures = new Map();
+  const lines = text.split("\n").filter(line => {
+    const defined = DEFINED.exec(line);
+    if (defined) pictures.set(defined[1], defined[2]);
+    return !defined;
+  });
   for (let i = 0; i < lines.length;) {
     const line = lines[i];
     const take = test => {
@@ -33,7 +43,12 @@ export function card(text) {
       return block;
     };
     const heading = /^(#{1,6}) (.*)$/.exec(line);
+    const picture = PICTURE.exec(line);
     if (!line.trim()) i++;
+    else if (picture && pictures.has(picture[2])) {
+      found.push(el("img", { src: pictures.get(picture[2]), alt: picture[1] }));
+      i++;
+    }
     else if (heading) {
       found.push(el(`h${Math.min(6, heading[1].length + 2)}`, {}, inline(heading[2])));
       i++;
@@ -46,7 +61,7 @@ export function card(text) {
       }
       found.push(el("ul", {}, items.map(item => el("li", {}, inline(item)))));
     } else {
-      found.push(el("p", {}, inline(take(each => each.trim() && !/^(#|\||\s*[-*] )/.test(each)).join(" ") || lines[i++])));
+      found.push(el("p", {}, inline(take(each => each.trim() && !/^(#|\||\s*[-*] |!\[)/.test(each)).join(" ") || lines[i++])));
     }
   }
   return found;

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.training.made_tables import messy
+from training.metrics.behaviour import Behaviour
 from training.metrics.dependence import Dependence
 from training.metrics.truth import truth_of
 from training.plots import plots
@@ -36,6 +37,8 @@ def test_partial_dependence_is_a_picture_whatever_the_column_is_called(values, t
     scores = np.eye(len(made.signature.classes))[
         truth_of("multiclass", made.labels, made.signature.classes).y
     ]
-    found = plots(made.signature, made.labels, scores, metric="accuracy", dependences=[curve])
+    found = plots(
+        made.signature, made.labels, scores, metric="accuracy", behaviour=Behaviour(dependences=(curve,))
+    )
     found["dependence_1"].savefig(tmp_path / "dependence.png")
     assert (tmp_path / "dependence.png").stat().st_size > 5_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +33,12 @@ from training.imported.describe import describe
 from training.imported.exact import onnx_form
 from training.imported.load import ModelError
 from training.imported.numbers import named_numbers
+from training.imported.reliance import reliance
 from training.imported.seal import algorithm_of, digest_of, seal
 from training.metrics.baseline import same_for_all
 from training.metrics.metric import metrics
 from training.onnx.parity import tolerances_of
-from training.plots import plots
+from training.plots import plots, plots_of_behaviour
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from training.imported.exact import Form
     from training.imported.load import Loaded
     from training.job import Job
+    from training.metrics.behaviour import Behaviour
     from training.pending import Finished
     from training.registry.mlflow_registry import Registry
     from training.tables.data import Table
@@ -81,15 +84,20 @@ def adopt(registry: Registry, job: Job) -> Finished:
             )
     spec = by_its_answers(loaded.model, described, spec, signature, rows)
     score = score_of(loaded.model, spec, signature)
+    began = perf_counter()
     scores = _scores(score, rows, signature)
+    row_s = (perf_counter() - began) / len(rows)
     check_probabilities(signature, scores)
     signature = with_missing_refused(signature, score, rows)
     signature = with_fractions_refused(signature, spec, score, rows)
     job.progress.stage("comparing it with its ONNX form")
     tolerance = tolerances_of(signature, scores if signature.numbers else job.test.truth)
     form = onnx_form(loaded.model, spec, signature, score, raw_rows=rows, tolerance=tolerance)
+    job.progress.stage("measuring what it relies on")
+    truth = job.test.truth if use_case.measured else None
+    uses = reliance(score, rows, truth, signature, job.metric, row_s=row_s)
     with adoption.run(task=table.task, metric=job.metric) as run_id:
-        return _sealed(adoption, job, loaded, spec, signature, scores, form, run_id)
+        return _sealed(adoption, job, loaded, spec, signature, scores, form, uses, run_id)
 
 
 def _contract(loaded: Loaded, described: Described, table: Table) -> tuple[Signature, PythonModel]:
@@ -129,6 +137,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
     signature: Signature,
     scores: NDArray[np.float64],
     form: Form,
+    uses: Behaviour,
     run_id: str,
 ) -> Finished:
     use_case, test, table = job.use_case, job.test, job.test.table
@@ -155,6 +164,7 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
         reason=form.reason,
         groups=groups,
         coverages=coverages_of(signature, test, scores),
+        behaviour=uses,
     )
     job.progress.stage("sealing")
     spec = seal(
@@ -178,7 +188,11 @@ def _sealed(  # noqa: PLR0917 - what was found out so far, each once
     job.progress.stage("drawing pictures")
     pictures = job.folder / "pictures"
     pictures.mkdir()
-    drawn = plots(signature, test.truth, scores, metric=job.metric) if measured else {}
+    drawn = (
+        plots(signature, test.truth, scores, metric=job.metric, behaviour=uses)
+        if measured
+        else plots_of_behaviour(signature, uses, job.metric)
+    )
     for name, figure in drawn.items():
         figure.savefig(pictures / f"{name}.png")
     write_groups(test, groups, pictures)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from training.card import coverage_lines, metric_lines, quality_lines
+from training.card import (
+    coverage_lines,
+    metric_lines,
+    pictures_of,
+    quality_lines,
+    reliance_lines,
+    robustness_lines,
+)
 from training.fairness_report import factor_lines, fairness_lines
 from training.imported.load import shown_source
 from training.model_card import (
@@ -17,6 +24,7 @@ from training.model_card import (
     TRAINING,
     model_card,
 )
+from training.plots import NO_BEHAVIOUR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from artifact.python_model import PythonModel
     from artifact.signature import Signature
     from training.imported.load import Loaded
+    from training.metrics.behaviour import Behaviour
     from training.metrics.conformal import Coverage
     from training.metrics.fairness import Fairness
     from training.settings import UseCase
@@ -45,6 +54,7 @@ def card(
     reason: str,
     groups: Sequence[Fairness] = (),
     coverages: Sequence[Coverage] = (),
+    behaviour: Behaviour = NO_BEHAVIOUR,
     examples: Mapping[str, str] | None = None,
 ) -> str:
     """Write the card as Markdown.
@@ -61,6 +71,8 @@ def card(
         How the model treats groups of people.
     coverages
         What prediction intervals, or sets of classes, come to.
+    behaviour
+        How the model uses its columns.
     examples
         For a model that no table measured: where the example of each column is from.
     """
@@ -83,12 +95,25 @@ def card(
         sections[EVALUATION] = [f"{rows:,} rows; whether it was fitted on some of them is not known here."]
         sections[ANALYSES] = _quality(signature, metrics, baseline)
         sections[ANALYSES] += ["", *fairness_lines(groups, signature.target)] if groups else []
+        sections[ANALYSES] += ["", *reliance_lines(behaviour, signature)]
         sections[ANALYSES] += ["", *coverage_lines(coverages, signature)] if coverages else []
+        sections[ANALYSES] += ["", *robustness_lines(behaviour, signature)]
     else:
         sections[EVALUATION] = ["None: the use case names no table."]
-        sections[ANALYSES] = ["It is unmeasured, so nothing is known of how good it is."]
+        told = (
+            "It is unmeasured: how good it is, which columns it relies on and what noise changes is not "
+            "known without rows. Name a table that has them: init MODEL --data TABLE."
+        )
+        sections[ANALYSES] = [told]
     asked = {**SECTIONS, TRAINING: ("training_data",)}
-    return model_card(use_case.title or use_case.name, use_case.card, sections, preface=preface, asked=asked)
+    return model_card(
+        use_case.title or use_case.name,
+        use_case.card,
+        sections,
+        preface=preface,
+        pictures=pictures_of(behaviour, signature),
+        asked=asked,
+    )
 
 
 def _quality(signature: Signature, metrics: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,10 +13,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from artifact.signature import Signature
+    from artifact.signature import Column, Signature
 
 MAX_COLUMNS = 4
 MAX_POINTS = 20
+MIN_POINTS = 2
 MAX_ROWS = 100
 
 
@@ -37,45 +39,50 @@ class Dependence:
 
 
 def dependences(
-    score: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    matrix: NDArray[np.float64],
+    score: Callable[[NDArray[Any]], NDArray[np.float64]],
+    matrix: NDArray[Any],
     signature: Signature,
-    columns: Sequence[str],
+    wanted: Sequence[str],
     *,
     seed: int = 0,
 ) -> list[Dependence]:
-    """The curves of the first number and category columns of `columns`, at most `MAX_COLUMNS`."""
+    """The curves of the first number and category columns of `wanted`, at most `MAX_COLUMNS`."""
     if len(matrix) > MAX_ROWS:
         chosen = np.random.default_rng(seed).choice(len(matrix), MAX_ROWS, replace=False)
         matrix = matrix[np.sort(chosen)]
-    places, start = {}, 0
-    for column in signature.columns:
-        if column.kind in {"number", "category"}:
-            places[column.name] = (start, column)
-        start += column.width
+    places = dict(zip(signature.names, signature.places, strict=True))
+    columns = {column.name: column for column in signature.columns}
     found: list[Dependence] = []
-    for name in columns:
-        if name not in places or len(found) == MAX_COLUMNS:
+    for name in wanted:
+        column = columns[name]
+        if column.kind not in {"number", "category"} or len(found) == MAX_COLUMNS:
             continue
-        place, column = places[name]
-        cells = matrix[:, place]
-        names: tuple[float | str, ...]
-        if column.kind == "category":
-            points = np.arange(min(len(column.categories), MAX_POINTS), dtype=np.float64)
-            names = column.categories[: len(points)]
-        else:
-            there = cells[np.isfinite(cells)]
-            points = (
-                np.unique(np.quantile(there, np.linspace(0.02, 0.98, MAX_POINTS))) if len(there) else there
-            )
-            points = points.astype(signature.dtype).astype(np.float64)
-            names = tuple((points + column.offset).tolist())
-        if len(points) < 2:
+        place = places[name].start
+        points = _points(column, matrix[:, place], signature)
+        if len(points) < MIN_POINTS:
             continue
         means = []
-        for point in points:  # one at a time: the matrix of a text has thousands of columns
+        for _, cell in points:  # one at a time: the matrix of a text has thousands of columns
             moved = matrix.copy()
-            moved[:, place] = point
+            moved[:, place] = cell
             means.append(score(moved).mean(axis=0))
-        found.append(Dependence(name, names, np.array(means)))
+        found.append(Dependence(name, tuple(value for value, _ in points), np.array(means)))
     return found
+
+
+def _points(column: Column, cells: NDArray[Any], signature: Signature) -> list[tuple[float | str, Any]]:
+    """The values of a curve, each with its cell in the matrix."""
+    if column.kind == "category" and signature.raw:
+        counts = Counter(cell for cell in cells.tolist() if isinstance(cell, str))
+        return [(word, word) for word, _ in counts.most_common(MAX_POINTS)]
+    if column.kind == "category":
+        return [(word, float(code)) for code, word in enumerate(column.categories[:MAX_POINTS])]
+    numbers = cells.astype(np.float64)
+    numbers = numbers[np.isfinite(numbers)]
+    if not len(numbers):
+        return []
+    ends = np.quantile(numbers, np.linspace(0.02, 0.98, MAX_POINTS))
+    if column.whole:
+        ends = np.round(ends)
+    points = np.unique(ends).astype(signature.dtype).astype(np.float64)
+    return [(point + column.offset, point) for point in points.tolist()]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from artifact.signature import Signature
 
 MAX_SCORED_ROWS = 50_000
+MIN_REPEATS, MAX_REPEATS = 3, 5
+"""A single shuffle would have no interval."""
+MIN_ROWS, MAX_ROWS = 100, 500
 MAX_CELLS_OF_A_CALL = 2_000_000  # 16 MB
 
 
@@ -31,7 +34,7 @@ class Importance:
     mean, spread
         The mean and the standard deviation of the shuffles.
     error
-        Half the 95 % interval of the mean over shuffles; 0 for a single shuffle, which has none.
+        Half the 95 % interval of the mean over shuffles.
     """
 
     column: str
@@ -41,35 +44,33 @@ class Importance:
 
 
 def importances(
-    score: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    matrix: NDArray[np.float64],
+    score: Callable[[NDArray[Any]], NDArray[np.float64]],
+    matrix: NDArray[Any],
     y: Sequence[Any] | NDArray[Any],
     signature: Signature,
     metric: str,
     *,
-    max_repeats: int = 5,
-    max_rows: int = 500,
+    max_scored: int = MAX_SCORED_ROWS,
     seed: int = 0,
 ) -> list[Importance]:
     """Permutation importance of the raw columns, the highest first; all matrix columns of one move together.
 
-    Rows are drawn, and shuffles are fewer where columns are many, so that some 50,000 rows are scored.
+    Rows are drawn, and shuffles are fewer where columns are many, so that some `max_scored` rows are scored.
     """
     rng = np.random.default_rng(seed)
-    labels = np.asarray(y, None if signature.task == "regression" else object)
+    labels = np.asarray(y, object if signature.classes else None)
+    columns = len(signature.columns)
+    max_rows = int(np.clip(max_scored // (MIN_REPEATS * columns), MIN_ROWS, MAX_ROWS))
     if len(matrix) > max_rows:
         chosen = np.sort(rng.choice(len(matrix), max_rows, replace=False))
         matrix, labels = matrix[chosen], labels[chosen]
     truth = truth_of(signature.task, labels, signature.classes, signature.positive, signature.threshold)
     found = METRICS[metric]
     whole = found.compute(truth, score(matrix))
-    repeats = int(np.clip(MAX_SCORED_ROWS // max(1, len(matrix) * len(signature.columns)), 1, max_repeats))
+    repeats = int(np.clip(max_scored // max(1, len(matrix) * columns), MIN_REPEATS, MAX_REPEATS))
     shuffles: list[tuple[str, slice]] = []
-    start = 0
-    for column in signature.columns:
-        places = slice(start, start + column.width)
-        start += column.width
-        shuffles += [(column.name, places)] * (repeats if column.width else 0)
+    for name, places in zip(signature.names, signature.places, strict=True):
+        shuffles += [(name, places)] * (repeats if places.stop > places.start else 0)
     drops: dict[str, list[float]] = {column.name: [] for column in signature.columns}
     # Many shuffles in one call: a forest takes as long for one row as for hundreds.
     at_once = max(1, MAX_CELLS_OF_A_CALL // max(1, matrix.size))

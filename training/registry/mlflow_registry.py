@@ -127,6 +127,7 @@ class Registry:
         folds: Mapping[str, Sequence[float]],
         tags: Mapping[str, str],
         note: str,
+        card: str,
         data: DataInput | None,
     ) -> None:
         """Log the outcome of a training on its parent run; the same figures again change nothing.
@@ -136,7 +137,9 @@ class Registry:
         folds
             Metrics with one value a fold.
         note
-            Markdown that the run's page shows as its description, and holds whole as card.md.
+            Markdown that the run's page shows as its description.
+        card
+            Markdown that the run holds as card.md.
         """
         from mlflow.entities import Metric, Param, RunTag
 
@@ -157,7 +160,7 @@ class Registry:
             )
             if data is not None:
                 self._log_data(run_id, data)
-            self._client.log_text(run_id, note, "card.md")
+            self._client.log_text(run_id, card, "card.md")
 
     def files(self, run_id: str, folder: Path, path: str | None = None) -> None:
         """Log a folder's files to a run, under `path`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,10 @@ EVIL = "<img src=x onerror=window.broken=1>"
 LONG = "average_monthly_revenue_of_the_customer_over_the_last_twelve_months_before_the_contract_ended"
 CHINESE = "客户所在的城市"
 CITIES = (*(f"城市{i:03d}" for i in range(199)), EVIL)
+PICTURE = b64encode(
+    b'<svg xmlns="http://www.w3.org/2000/svg" width="320" height="200" onload="window.broken=1">'
+    b'<script>window.broken=1</script><rect width="320" height="200" fill="#2f6f9f"/></svg>'
+).decode()
 CARD = f"""# Customers
 
 Whether a customer **leaves**, from `{CHINESE}` and others. {EVIL}
@@ -34,6 +39,13 @@ Whether a customer **leaves**, from `{CHINESE}` and others. {EVIL}
 
 - The costs of errors are not considered,
   and nobody was asked.
+
+![Partial dependence on {EVIL}: it rises.][dependence_1]
+
+![From elsewhere][dependence_2]
+
+[dependence_1]: data:image/svg+xml;base64,{PICTURE}
+[dependence_2]: https://example.com/picture.png
 """
 
 

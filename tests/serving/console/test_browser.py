@@ -112,7 +112,10 @@ def open_page(kept: Kept, browser: Browser) -> Iterator[Open]:
         page.set_default_timeout(WAIT_MS)
         page.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda asked: asked.url.startswith(kept.server.url) or wrong.append(asked.url))
+        page.on(
+            "request",
+            lambda asked: asked.url.startswith((kept.server.url, "data:")) or wrong.append(asked.url),
+        )
         page.goto(kept.server.url + path)
         return page
 
@@ -227,7 +230,7 @@ def test_a_refused_cell_is_told_at_its_field(open_page: Open) -> None:
 
 
 def test_a_name_that_is_markup_does_nothing(open_page: Open) -> None:
-    """As a column, a category, a class, and in the card; nothing but the logo is an image."""
+    """As a column, a category, a class, and in the card; images are the logo and the card's own picture."""
     page = open_page("/console/customers")
     page.get_by_label("plan").select_option(scene.EVIL)
     page.get_by_label(scene.CHINESE).fill(scene.EVIL)
@@ -235,7 +238,25 @@ def test_a_name_that_is_markup_does_nothing(open_page: Open) -> None:
     expect(page.locator(".waterfall")).to_contain_text(f"{scene.CHINESE} = {scene.EVIL}")
     expect(page.locator(".card")).to_contain_text(scene.EVIL)
     expect(page.locator(".answer")).to_contain_text(scene.EVIL)
-    assert page.locator("img").count() == 1
+    assert page.locator("img").count() == 2
+    assert page.evaluate("window.broken") is None
+
+
+def test_the_card_shows_the_pictures_that_it_holds(open_page: Open) -> None:
+    """As an image, in which nothing runs; one that the card does not hold is not fetched."""
+    page = open_page("/console/customers")
+    shown = page.locator(".card img")
+    expect(shown).to_have_count(1)
+    expect(shown).to_have_attribute("alt", f"Partial dependence on {scene.EVIL}: it rises.")
+    shown.scroll_into_view_if_needed()
+    assert shown.evaluate(
+        "async it => { await it.decode(); return [it.naturalWidth, it.naturalHeight]; }"
+    ) == [
+        320,
+        200,
+    ]
+    expect(page.locator(".card")).to_contain_text("![From elsewhere]")
+    expect(page.locator(".card")).not_to_contain_text("data:image")
     assert page.evaluate("window.broken") is None
 
 

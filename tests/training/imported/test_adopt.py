@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -91,8 +92,23 @@ def test_a_pickle_becomes_a_champion_that_answers_as_it_does_itself(
     assert "made elsewhere and read from model.joblib" in cli("card", "bought_fruit").out
     assert json.loads(cli("show", "bought_fruit", "--json").out)["champion"]["runtime"] == "onnx"
     pictures = mlflow.MlflowClient(mlflow_url).list_artifacts(champion.run_id, "pictures")
-    assert {"pictures/roc.png", "pictures/confusion.png"} <= {each.path for each in pictures}
+    wanted = {"roc", "confusion", "importances", "dependence_1", "dependence_2"}
+    assert {f"pictures/{name}.png" for name in wanted} <= {each.path for each in pictures}
+    check_reliance((artifact.path / manifest.CARD).read_text("utf-8"), ["size", "colour"])
+    note = mlflow.MlflowClient(mlflow_url).get_run(champion.run_id).data.tags["mlflow.note.content"]
+    assert "data:image" not in note
+    assert "(pictures/dependence_1.png)" in note
+    assert "### Robustness" in note
     assert "nothing to train" in cli("ensure", "bought_fruit.toml").out
+
+
+def check_reliance(card: str, columns: list[str]) -> None:
+    """The card has intervals, a picture for each curve, and what noise changes."""
+    for name in columns:
+        assert re.search(rf"^\| {name} \| \S+ \| \S+ to \S+ \|$", card, re.MULTILINE), card
+        assert re.search(rf"^!\[Partial dependence on {name}: .*\]\[dependence_\d\]$", card, re.MULTILINE)
+    assert len(re.findall(r"^\[dependence_\d\]: data:image/svg", card, re.MULTILINE)) == len(columns)
+    assert re.search(r"With noise of 1%.*\d%", card)
 
 
 def test_a_new_file_is_measured_again_and_must_be_better(
@@ -156,6 +172,7 @@ def test_a_class_of_its_own_travels_with_the_model(
     assert "no ONNX form of Doubler" in artifact.manifest.runtime_reason
     assert "no ONNX form of Doubler" in cli("show", "own_steps").out
     assert runtime.load(artifact)(np.array([[2.0]]))[0, 0] == pytest.approx(6.0)
+    check_reliance((artifact.path / manifest.CARD).read_text("utf-8"), ["size"])
 
 
 def test_a_model_of_mlflow_is_taken_by_its_name_and_alias(

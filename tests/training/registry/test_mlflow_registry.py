@@ -72,6 +72,7 @@ def test_a_training_reads_as_a_story(mlflow_url: str) -> None:
         folds={"fold_roc_auc": [0.8, 0.9]},
         tags={"gate": "accepted"},
         note="# The card",
+        card="# The card",
         data=DataInput("story", "d" * 64, "data.csv", 10, {"a": "double"}, "y"),
     )
     registry.finish(run)
