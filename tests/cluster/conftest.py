@@ -135,7 +135,7 @@ def loadtests_image(
 def mlflow(
     named_cluster: Cluster, program: Callable[[str], str], builds: dict[str, Future[None]]
 ) -> Iterator[Place]:
-    """MLflow on PostgreSQL with backups and retraining of `linear`, as k8s/components has them."""
+    """MLflow on PostgreSQL with backups, retraining and scoring of `linear`, as k8s/components has them."""
     program("docker")
     for image in (POSTGRES, TRAINING):
         builds[image].result()
@@ -153,13 +153,23 @@ def mlflow(
         },
     ]
     target = {"kind": "CronJob", "name": "okamochi-retraining"}
+    # Until its test has put a table on the volume.
+    waiting = [
+        {"op": "add", "path": "/spec/suspend", "value": True},
+        {"op": "replace", "path": "/spec/template/spec/containers/0/resources/requests/cpu", "value": "100m"},
+    ]
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "okamochi-score"}}
     folder = Path(tempfile.mkdtemp(prefix="okamochi-cluster-"))
     folder.chmod(0o755)  # pods of other users have their volumes in it
     with (
         place(named_cluster, "okamochi-mlflow") as found,
         brought_up(
-            found, folder, "mlflow", "backup", "retraining",
-            patches=[{"target": target, "patch": yaml.safe_dump(retraining)}],
+            found, folder, "mlflow", "backup", "retraining", "score",
+            patches=[
+                {"target": target, "patch": yaml.safe_dump(retraining)},
+                {"target": {"kind": "Job", "name": "okamochi-score"}, "patch": yaml.safe_dump(waiting)},
+                {"patch": yaml.safe_dump({**settings, "data": {"MODEL": "linear"}})},
+            ],
         ),
     ):  # fmt: skip
         yield found
