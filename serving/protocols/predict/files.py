@@ -19,6 +19,7 @@ from serving.protocols import csv_table
 from serving.protocols.json_body import decode
 from serving.protocols.media import media_type
 from serving.protocols.options import EXPLAIN_OPTIONS, OPTIONS, SURE_OPTIONS
+from serving.protocols.predict import parquet
 from serving.protocols.wording import one_of
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ PARQUET = "application/vnd.apache.parquet"
 FORM_DATA = "multipart/form-data"
 MEDIA_TYPES = (CSV, PARQUET, FORM_DATA)
 MAX_PARTS = 1_000
-MAX_PARQUET_BYTES = 64 << 20
-"""The largest table in memory: a small file may hold a large table."""
-_BATCH_ROWS = 64
 _MAGIC = b"PAR1"
 _ALL_OPTIONS = (*OPTIONS, *EXPLAIN_OPTIONS, *SURE_OPTIONS)
 
@@ -111,48 +109,9 @@ def _of_csv(content: bytes, file: str, model: LiveModel) -> Read:
 
 
 def _of_parquet(content: bytes, file: str, model: LiveModel) -> Read:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError:
-        raise Problem(
-            415,
-            "This server cannot read Parquet, which needs the package pyarrow; send CSV.",
-            reason="bad_content_type",
-        ) from None
-    what = file or "The body"
-    columns: dict[str, list[Any]] = {}
-    try:
-        table = parquet.ParquetFile(io.BytesIO(content))
-        rows = table.metadata.num_rows
-        model.check_rows(rows)
-        names = [name for name in table.schema_arrow.names if not name.startswith("__index_level_")]
-        columns = {nfc(name): [] for name in names}
-        size = 0
-        for batch in table.iter_batches(_BATCH_ROWS, columns=names):
-            size += batch.nbytes
-            if size > MAX_PARQUET_BYTES:
-                raise Problem(
-                    413,
-                    f"{what} has more than {MAX_PARQUET_BYTES >> 20} MB of cells. Send fewer rows.",
-                    reason="body_too_large",
-                )
-            for name, cells in zip(names, batch.columns, strict=True):
-                columns[nfc(name)] += map(_plain, cells.to_pylist())
-    except (pa.ArrowException, OSError, ValueError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise Problem(400, f"{what} is no Parquet that can be read: {line[:200]}") from None
+    columns, rows = parquet.columns_of(content, file or "The body", model.check_rows)
     prefix = f"{file}, row" if file else "row"
     return Read({"columns": columns}, [f"{prefix} {row + 1}" for row in range(rows)])
-
-
-def _plain(cell: Any) -> Any:
-    """A cell as a value of JSON."""
-    if isinstance(cell, bytes):
-        return base64.b64encode(cell).decode()
-    if hasattr(cell, "isoformat"):
-        return cell.isoformat()
-    return float(cell) if type(cell).__name__ == "Decimal" else cell
 
 
 def _of_form(parts: Sequence[_Part], model: LiveModel) -> Read:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import datetime as dt
+import decimal
 import io
 import json
 import random
@@ -13,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow.parquet import write_table
 
 from serving.http.gateway import Gateway
-from serving.protocols.predict import files
+from serving.protocols.predict import files, parquet
 from tests.serving.conftest import PATIENT_SETTINGS, ask, elsewhere
 
 if TYPE_CHECKING:
@@ -36,6 +40,8 @@ LOANS = pd.DataFrame(
         {"age": 61, "income": 9e4, "job": "cook", "city": None, "since": "2001-01-02", "note": None},
     ]
 )
+POOL = pa.proxy_memory_pool(pa.default_memory_pool())
+"""Counts what pyarrow allocates; it must outlive all that was allocated from it."""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +57,12 @@ def in_csv(frame: pd.DataFrame, **options: Any) -> bytes:
 def in_parquet(frame: pd.DataFrame) -> bytes:
     out = io.BytesIO()
     frame.to_parquet(out)
+    return out.getvalue()
+
+
+def to_parquet(columns: dict[str, Any], **how: Any) -> bytes:
+    out = io.BytesIO()
+    write_table(pa.table(columns), out, **how)
     return out.getvalue()
 
 
@@ -203,6 +215,86 @@ def test_few_bytes_of_parquet_that_are_many_cells_are_refused(loans: Gateway) ->
     assert len(bomb) < 1 << 20
     found = post(loans, bomb, PARQUET)
     assert (found.status, "more than 64 MB of cells" in found.json()["detail"]) == (413, True)
+
+
+def test_texts_of_a_parquet_file_are_bounded_before_they_are_expanded(loans: Gateway) -> None:
+    """A page of 160 MB in a file of some KB, and a text of 2 MB that a dictionary has for 100 rows."""
+    whole = to_parquet({"note": pa.array(["x" * 160_000_000])}, compression="zstd", use_dictionary=False)
+    assert len(whole) < 100_000
+    twice = to_parquet({"note": pa.array(["x" * 2_000_000] * 100).dictionary_encode()}, compression="zstd")
+    assert len(twice) < 10_000
+    usual = pa.default_memory_pool()
+    pa.set_memory_pool(POOL)
+    try:
+        for body in (whole, twice):
+            found = post(loans, body, PARQUET)
+            assert (found.status, "more than 64 MB of cells" in found.json()["detail"]) == (413, True)
+    finally:
+        pa.set_memory_pool(usual)
+    assert POOL.max_memory() < 150_000_000
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\x15\x00\x15\x01\x15\x00\x00",
+        b"\x15\x00\x15\x00\x15\x80\x80\x80\x80\x20\x00",
+        b"\x05\x84\x80\x08\x00\x00",
+        b"\x19\x00\x00",
+        b"\xf5" * 30,
+    ],
+)
+def test_a_page_whose_header_pyarrow_could_read_otherwise_is_refused(header: bytes) -> None:
+    """A negative size, a size that 32 bits cut, a field that 16 bits cut, a list, a long number."""
+    with pytest.raises(ValueError, match="a page"):
+        list(parquet._pages(header, 0, len(header)))
+
+
+def test_the_pages_of_ordinary_files_are_read_as_pyarrow_reads_them() -> None:
+    table = {"a": list(range(5_000)), "b": [str(i % 7) for i in range(5_000)], "c": [None, 1.5] * 2_500}
+    for how in (
+        {},
+        {"use_dictionary": False, "compression": "none"},
+        {"data_page_version": "2.0", "compression": "gzip", "data_page_size": 1_000},
+        {"row_group_size": 900, "write_page_index": True, "write_page_checksum": True},
+    ):
+        columns, rows = parquet.columns_of(to_parquet(table, **how), "it", lambda _rows: None)
+        assert (columns, rows) == (table, 5_000)
+
+
+@pytest.mark.parametrize(
+    ("cells", "status"),
+    [
+        (pa.array([2**62], pa.timestamp("us")), 400),
+        (pa.array([-(2**62)], pa.timestamp("ms", tz="UTC")), 400),
+        (pa.array([0], pa.timestamp("ms", tz="Nowhere/City")), 400),
+        (pa.array([2**31 - 1], pa.date32()), 400),
+        (pa.array([2**60], pa.time64("us")), 400),
+        (pa.array([2**62], pa.duration("ms")), 400),
+        (pa.array([dt.timedelta(1)]), 422),
+        (pa.array([[1.0]]), 422),
+        (pa.array([{"a": {"b": 1}}]), 422),
+        (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())), 422),
+        (pa.nulls(1), 200),
+        (pa.array([decimal.Decimal("30.5")]), 200),
+    ],
+)
+def test_a_cell_of_parquet_that_no_column_takes_is_refused(
+    loans: Gateway, cells: pa.Array, status: int
+) -> None:
+    """Dates that Python does not have, and nested cells; never a 5xx, nor a missing value in silence."""
+    row = {str(name): [value] for name, value in LOANS.iloc[0].items()}
+    sent = to_parquet(row | {"income": cells})
+    assert post(loans, sent, PARQUET).status == status
+
+
+def test_a_schema_that_is_nested_too_deep_ends_no_worker(loans: Gateway) -> None:
+    """pyarrow follows each level on its stack; this file of some KB would overrun it."""
+    level = b"\x35\x02\x18\x01a\x15\x02\x00"  # optional, the name a, one child
+    leaf = b"\x15\x0a\x25\x02\x18\x01x\x00"
+    footer = b"\x15\x02\x19\xfc\xa2\x9c\x01" + level * 20_001 + leaf + b"\x16\x00\x19\x0c\x00"
+    found = post(loans, b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1", PARQUET)
+    assert (found.status, "size limit" in found.json()["detail"]) == (400, True), found.body
 
 
 def test_a_cut_or_changed_form_is_an_answer_or_a_sentence(loans: Gateway) -> None:
