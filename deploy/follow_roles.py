@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from artifact import models_lock
+from msgspec import structs
+
+from artifact import canary_stop, models_lock
+from artifact.manifest import ArtifactError
 from artifact.models_lock import CANARY, SHADOW, Entry, role_of
 from deploy.bundle import NoVersionError, one_writer, put_beside
-from training.registry.mlflow_registry import read_alias
+from training.decide.aliases import Stop, record_stop
+from training.registry.mlflow_registry import Registry, read_alias
 from training.registry.records import CANARY_PERCENT, SIGNATURE, RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from artifact.canary_stop import CanaryStop
     from training.registry.records import Version
 
 RETRY_S = 60.0
@@ -55,11 +61,52 @@ class RoleFollower:
             The registry cannot be read.
         LockError
         """
+        self._look_at_stop(name)
         found = {entry.slot: entry for entry in models_lock.entries(self._lock)}
         if (name, models_lock.CHAMPION) not in found:
             return True
         done = [self._look_at(name, role, found) for role in (SHADOW, CANARY)]
         return all(done)
+
+    def _look_at_stop(self, name: str) -> None:
+        """Record in the registry that the server of this file has stopped its canary."""
+        about = f"the stopped canary of {name}"
+        try:
+            stop = canary_stop.read(self._lock, name)
+        except ArtifactError as error:
+            self._say(about, f"{error}. So no other server is told of the canary of {name} that is stopped.")
+            return
+        if stop is None:
+            self._say(about, "")
+            return
+        registry = Registry()
+        version = registry.numbered(name, stop.version)
+        if version is not None and version.run_id == stop.run_id:
+            is_canary = self._is_canary(registry.version(name, CANARY), stop)
+            if is_canary:
+                with suppress(OSError):  # without a note of its own it is recorded as well
+                    canary_stop.write(self._lock, name, structs.replace(stop, begun=True))
+            told = Stop(stop.at, stop.reason, stop.percent)
+            if record_stop(registry, version, told, is_canary=is_canary, begun=stop.begun):
+                removed = is_canary or stop.begun
+                then = (
+                    "alias is removed, so that every server drops it" if removed else "alias had gone before"
+                )
+                self._say(
+                    about,
+                    f"the canary of {name}, version {stop.version}, was stopped by its server: "
+                    f"{stop.reason}. MLflow has the reason now, and its {then}",
+                )
+        canary_stop.remove(self._lock, name)
+
+    def _is_canary(self, version: Version | None, stop: CanaryStop) -> bool:
+        """Whether the registry still asks for the canary that was stopped, with the same percentage."""
+        if version is None or version.number != stop.version:
+            return False
+        try:
+            return self._percent_of(version) == stop.percent
+        except NoVersionError:
+            return False
 
     def _look_at(self, name: str, role: str, found: dict[tuple[str, str], Entry]) -> bool:
         version = read_alias(name, role)

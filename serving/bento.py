@@ -463,6 +463,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
             on_started=_on_started,
             tracer=tracer,
             shared=self.shared,
+            lock=lock_of(self.inner.folder),
         )
         self.live = gateway.live
         if self.settings.keys or self.settings.jwks:

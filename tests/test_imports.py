@@ -39,7 +39,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"python_model", "tensor_model"},
         {"onnx_table"},
         {"onnx_session"},
-        {"background", "calibration", "canary_bounds", "csv_cells", "ranking", "signing"},
+        {"background", "calibration", "canary_bounds", "canary_stop", "csv_cells", "ranking", "signing"},
         {"manifest"},
         {"contracts", "encode", "logged"},
         {"kinds"},

@@ -291,7 +291,7 @@ def rollback(chosen: argparse.Namespace) -> int:
 
 def role(chosen: argparse.Namespace) -> int:
     """`role NAME ROLE`."""
-    from training.decide.aliases import set_role
+    from training.decide.aliases import set_role, stops_of
     from training.registry.mlflow_registry import Registry
     from training.registry.records import CANARY
 
@@ -305,6 +305,8 @@ def role(chosen: argparse.Namespace) -> int:
     else:
         version = set_role(registry, name, chosen.role, chosen.version, chosen.percent)
         print(f"{name}: version {version.number} ({known_for(version)}) is the {chosen.role} now.")
+        for stop in stops_of(version)[-1:] if chosen.role == CANARY else ():
+            print(f"It was stopped as a canary at {stop.at}: {stop.reason}")
     print("`make serve` and `python -m deploy follow` take it within seconds.")
     return DONE
 

@@ -78,7 +78,7 @@ def side_by_side(told: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]
 
 
 def told_timeline(events: Sequence[Event]) -> str:
-    """A table with a line for each event, and why the last decision was made."""
+    """A table with a line for each event, and why each last decision was made."""
     rows = [("time (UTC)", "version", "event", "gate", "algorithm", "test rows")]
     for event in events:
         figure = "-" if event.value is None else f"{event.metric} {event.value:.4g}"
@@ -86,11 +86,19 @@ def told_timeline(events: Sequence[Event]) -> str:
         at = event.at.partition(".")[0].replace("T", " ") or "not known"
         rows.append((at, event.version, what, event.decision or "-", event.algorithm or "-", figure))
     last = ""
-    for who, by_rule in (("The gate's", False), ("The rule's", True)):
-        decided = [event for event in events if event.reason and bool(event.decision) != by_rule]
-        if decided:
-            last += f"\n\n{who} last decision, version {decided[-1].version}: {decided[-1].reason}"
+    decided = {_decided_by(event): event for event in events if event.reason}
+    for who in ("The gate's last decision", "The rule's last decision", "The canary that was stopped last"):
+        if who in decided:
+            last += f"\n\n{who}, version {decided[who].version}: {decided[who].reason}"
     return table_of(rows) + last
+
+
+def _decided_by(event: Event) -> str:
+    from training.decide.timeline import STOPPED  # whoever has an event has imported it
+
+    if event.what == STOPPED:
+        return "The canary that was stopped last"
+    return "The gate's last decision" if event.decision else "The rule's last decision"
 
 
 def _figure(value: float | None) -> str:

@@ -44,6 +44,7 @@ from serving.waiting import Until, unless_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from serving.access.watch import KeysWatch
     from serving.http.asgi import App, Message, Receive, Scope, Send
@@ -83,6 +84,8 @@ class Gateway:
         Called once the application has started, before the first request.
     shared
         What this worker shares with the others; None: it is the only one.
+    lock
+        The `models.lock` of this server, beside which a stopped canary is noted.
 
     Attributes
     ----------
@@ -112,6 +115,7 @@ class Gateway:
         tracer: Tracer | None = None,
         protocols: Sequence[Protocol] = PROTOCOLS,
         shared: Shared | None = None,
+        lock: Path | None = None,
     ) -> None:
         self._bentoml = bentoml_app
         self.settings = settings
@@ -126,7 +130,7 @@ class Gateway:
         self._protocols = protocols
         self.predictions = capture.open_log(settings)
         self.observe_express = metrics.Observer("express")
-        self._roles = Roles(settings, self.predictions, shared or Shared())
+        self._roles = Roles(settings, self.predictions, shared or Shared(), lock)
         self._console = Console(self._roles.describe, _not_live) if settings.console else None
         self.live = Live(self.routes_of(catalog))
         if self._console is not None:

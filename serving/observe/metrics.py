@@ -145,6 +145,8 @@ CANARY_STOPPED = Gauge(
     ["model", "version"],
     multiprocess_mode="livemax",
 )
+# Without the version: a canary that all servers drop is loaded no more, and its samples are gone.
+CANARY_STOPS = Counter("okamochi_canary_stops", "Workers that have stopped a canary.", ["model"])
 MODEL_REFUSED = Gauge(
     "okamochi_model_refused", "1 for each model that is not live.", ["model"], multiprocess_mode="livemax"
 )

@@ -2,7 +2,8 @@
 
 A caller with a key (`X-Canary-Key`, else its principal) always gets the same answerer while the percentage
 stays, and the callers of a lower percentage are among those of a higher one. Without a key, each request is
-drawn. Each worker judges its own requests at once, and those of all workers of the server once a second.
+drawn. Each worker judges its own requests at once, and those of all workers of the server once a second. A
+canary that is stopped is noted beside `models.lock`, so that `deploy follow` can tell all other servers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import numpy as np
 
+from artifact import canary_stop
+from artifact.canary_stop import CanaryStop
 from artifact.models_lock import CANARY
 from serving.observe import metrics
 from serving.observe.supervised import Supervised
@@ -25,6 +28,7 @@ from serving.protocols.watched import Watched, each
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -157,11 +161,12 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What one worker has seen of a canary, and why it has stopped the canary; "" if it has not."""
+    """What one worker has seen of a canary, and why and when it has stopped the canary; "" if it has not."""
 
     canary: Told
     champion: Told
     stopped: str = ""
+    stopped_at: str = ""
 
 
 class Canary:
@@ -175,13 +180,15 @@ class Canary:
         Where the workers tell each other what they have seen.
     against
         The version of the champion.
+    lock
+        The `models.lock` beside which a stop is noted; None if nothing follows this server.
     worker
         Names this worker among those of the server.
 
     Attributes
     ----------
-    stopped
-        The reason why it no longer answers; "" while it answers.
+    stopped, stopped_at
+        The reason why it no longer answers, and since when; "" while it answers.
     """
 
     def __init__(
@@ -192,12 +199,16 @@ class Canary:
         *,
         shared: Shared,
         against: str,
+        lock: Path | None = None,
         worker: str = "",
     ) -> None:
         self.model = model
         self.percent = percent
         self.bounds = bounds
-        self.stopped = ""
+        self.stopped, self.stopped_at = "", ""
+        self._lock = lock
+        self._noted = False  # whether the stop is in the file beside the lock
+        self._unnoted = ""  # the reason why it could not be written
         self._below = int(percent / 100 * 2**64)
         self._fraction = percent / 100
         self._salt = model.name.encode()[:16]
@@ -209,6 +220,7 @@ class Canary:
         self._untold = False  # whether the last report could not be written
         self._thread = Supervised("canary", self._run, of=model.name)
         metrics.CANARY_STOPPED.labels(model.name, model.version).set(0)
+        metrics.CANARY_STOPS.labels(model.name)  # from 0, so that the first stop is an increase
         metrics.CANARY_PERCENT.labels(model.name, model.version).set(percent)
 
     def answers(self, key: bytes | None) -> bool:
@@ -266,8 +278,10 @@ class Canary:
 
     def _tell_stopped(self) -> None:
         name, version = self.model.name, self.model.version
+        self.stopped_at = self.stopped_at or canary_stop.now()
         logger.error("the canary of model %s, version %s, is stopped: %s", name, version, self.stopped)
         metrics.CANARY_STOPPED.labels(name, version).set(1)
+        metrics.CANARY_STOPS.labels(name).inc()
 
     # ---- what all workers have seen
 
@@ -285,8 +299,12 @@ class Canary:
             The canary itself ends, so that a later one of the same version begins anew.
         """
         self._thread.close()
-        for name in self._shared.names(self._prefix) if forget else ():
+        if not forget:
+            return
+        for name in self._shared.names(self._prefix):
             self._shared.remove(name)
+        if self._noted and self._lock is not None:
+            canary_stop.remove(self._lock, self.model.name)
 
     def _run(self) -> None:
         while not self._thread.ended.wait(SHARE_S):
@@ -295,25 +313,57 @@ class Canary:
     def share(self) -> None:
         """Tell what this worker has seen, and judge by what all workers have seen."""
         self._tell()
+        self._judge_together()
+        if self.stopped:
+            self._note()
+
+    def _judge_together(self) -> None:
         names = [name for name in self._shared.names(self._prefix) if name != self._file]
         others = [found for name in names if (found := self._shared.read(name, Report)) is not None]
         if self.stopped or not others:
             return
-        self.stopped = next((found.stopped for found in others if found.stopped), "") or reason_to_stop(
-            _together(self.own, [found.canary for found in others]),
-            _together(self.champion, [found.champion for found in others]),
-            self.bounds,
-        )
+        stopped = next((found for found in others if found.stopped), None)
+        if stopped is not None:
+            self.stopped, self.stopped_at = stopped.stopped, stopped.stopped_at
+        else:
+            self.stopped = reason_to_stop(
+                _together(self.own, [found.canary for found in others]),
+                _together(self.champion, [found.champion for found in others]),
+                self.bounds,
+            )
         if self.stopped:
             self._tell_stopped()
             self._tell()
+
+    def _note(self) -> None:
+        """Write the stop for `deploy follow`, once: what it has recorded, it removes."""
+        if self._noted or self._lock is None:
+            return
+        stop = CanaryStop(
+            at=self.stopped_at,
+            version=self.model.version,
+            run_id=self.model.artifact.manifest.run_id,
+            percent=self.percent,
+            reason=self.stopped,
+        )
+        try:
+            canary_stop.write(self._lock, self.model.name, stop)
+        except OSError as error:
+            why = error.strerror or str(error)
+            if why != self._unnoted:
+                path = canary_stop.path_of(self._lock, self.model.name)
+                logger.warning("other servers are not told of the stopped canary: %s: %s", path, why)
+            self._unnoted = why
+            return
+        self._noted = True
 
     def _tell(self) -> None:
         now = (self.own.requests, self.champion.requests, self.stopped)
         if now in (self._told, (0, 0, "")):
             return
         try:
-            self._shared.write(self._file, Report(_told(self.own), _told(self.champion), self.stopped))
+            report = Report(_told(self.own), _told(self.champion), self.stopped, self.stopped_at)
+            self._shared.write(self._file, report)
         except OSError as error:
             if not self._untold:
                 logger.warning("a canary is judged by each worker alone: %s", error.strerror)

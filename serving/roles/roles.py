@@ -15,6 +15,7 @@ from serving.roles.shadow import Shadow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from serving.prediction_log.capture import PredictionLog
     from serving.protocols import Endpoint
@@ -33,11 +34,20 @@ class RoleRoutes(NamedTuple):
 
 
 class Roles:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, settings: Settings, log: PredictionLog | None, shared: Shared) -> None:
+    Parameters
+    ----------
+    lock
+        See `Canary`.
+    """
+
+    def __init__(
+        self, settings: Settings, log: PredictionLog | None, shared: Shared, lock: Path | None = None
+    ) -> None:
         self._settings = settings
         self._shared = shared
+        self._lock = lock
         self._log = log
         self._states: dict[Beside, Shadow | Canary] = {}
 
@@ -76,7 +86,12 @@ class Roles:
                 state = Shadow(beside.model, self._settings)
             else:
                 state = Canary(
-                    beside.model, beside.percent, beside.bounds, shared=self._shared, against=champion
+                    beside.model,
+                    beside.percent,
+                    beside.bounds,
+                    shared=self._shared,
+                    against=champion,
+                    lock=self._lock,
                 )
                 state.start()
             self._states[beside] = state

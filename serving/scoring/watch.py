@@ -253,19 +253,24 @@ class Watch:
             if changed:
                 self._hold_all(str(error))
             if ordered != self._followed_orders:
-                lock = self._current().lock
-                self._follow_orders(ordered)
-                self._put(replace(self._current(), lock=lock))
+                self._follow_orders(ordered, lock=self._current().lock)
         else:
             metrics.VERSION_REFUSED.labels("").set(0)
             self._follow_orders(ordered, again=changed and self._seen is not None)
         self._seen = now[0]
 
-    def _follow_orders(self, ordered: object, *, again: bool = False) -> None:
-        """Follow the lines as the orders change them."""
+    def _follow_orders(self, ordered: object, *, again: bool = False, lock: str = "") -> None:
+        """Follow the lines as the orders change them.
+
+        Parameters
+        ----------
+        lock
+            Why the file is not followed.
+        """
         found = orders.read(self._shared)
         wanted = orders.wanted(self.lines, found)
         self._follow(wanted, again=again or ordered != self._followed_orders)
+        self._put(replace(self._current(), lock=lock))  # before the one who ordered it has the reply
         self._followed_orders = ordered
         self._tell(found.number, wanted.entries)
 

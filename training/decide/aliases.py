@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from artifact import manifest, signing
 from training.interpreter import typed
-from training.registry.records import CANARY_PERCENT, CHALLENGER, CHAMPION, PREVIOUS, SIGNATURE
+from training.registry.records import CANARY, CANARY_PERCENT, CHALLENGER, CHAMPION, PREVIOUS, SIGNATURE
 
 if TYPE_CHECKING:
     from training.registry.mlflow_registry import Registry
@@ -35,6 +35,9 @@ DECIDED = "okamochi.decided"
 PROVEN = "okamochi.proven"
 """Tag of a champion that a rule found better than the one before it: `over` that number, as JSON, with the
 `reason` and `until` of the decision."""
+CANARY_STOPPED = "okamochi.canary_stopped."
+"""How tags of a version begin that say when a server stopped it as a canary; a time in UTC follows. The value
+is JSON: the `reason`, and the `percent` of the callers that it was to answer."""
 PROMOTION, ROLLBACK = "promotion", "rollback"
 GATE = "gate"
 """Tag of a version: what the gate said of it."""
@@ -84,6 +87,63 @@ def changes_of(version: Version) -> list[Change]:
             if not change.until or change.until not in {other.until for other in found}:
                 found.append(change)
     return found
+
+
+@dataclass(frozen=True)
+class Stop:
+    """How a server stopped a version that was a canary.
+
+    Parameters
+    ----------
+    at
+        ISO 8601 in UTC.
+    percent
+        Of the callers that it was to answer.
+    """
+
+    at: str
+    reason: str
+    percent: float
+
+
+def stops_of(version: Version) -> list[Stop]:
+    """Each time that a version was stopped as a canary, the oldest first."""
+    return [
+        Stop(key.removeprefix(CANARY_STOPPED), **json.loads(tag))
+        for key, tag in sorted(version.tags.items())
+        if key.startswith(CANARY_STOPPED)
+    ]
+
+
+def record_stop(
+    registry: Registry, version: Version, stop: Stop, *, is_canary: bool, begun: bool = False
+) -> bool:
+    """Record that a server has stopped a canary, and take its alias away: so all servers drop it.
+
+    The tag comes last: a caller that was stopped before it was set calls again. A call after it was set
+    changes nothing, even if a person has set the alias again since then.
+
+    Parameters
+    ----------
+    is_canary
+        Whether the version has the alias for this percentage. If not, a person or another server was quicker.
+    begun
+        Whether an earlier call has taken the alias away, perhaps.
+
+    Returns
+    -------
+    Whether anything has changed.
+    """
+    before = stops_of(version)
+    if stop.at in {other.at for other in before}:
+        return False
+    if is_canary:
+        registry.delete_alias(version.name, CANARY)
+    elif not begun and stop.percent in {other.percent for other in before}:
+        return False
+    said = {"reason": stop.reason, "percent": stop.percent}
+    registry.tag(version, {f"{CANARY_STOPPED}{stop.at}": json.dumps(said)})
+    return True
 
 
 class NothingToPromoteError(Exception):

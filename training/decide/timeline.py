@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from training.decide.aliases import GATE, MADE_CHAMPION_BY, PROMOTION, REPLACED, Change, changes_of, utc
+from training.decide.aliases import (
+    GATE,
+    MADE_CHAMPION_BY,
+    PROMOTION,
+    REPLACED,
+    Change,
+    changes_of,
+    stops_of,
+    utc,
+)
 from training.decide.promote import REASONS
 from training.registry.records import CHAMPION
 
@@ -14,6 +23,7 @@ if TYPE_CHECKING:
     from training.registry.records import Version
 
 REGISTERED = "registered"
+STOPPED = "canary stopped"
 
 
 @dataclass(frozen=True)
@@ -25,11 +35,12 @@ class Event:
     at
         ISO 8601 in UTC; empty where the registry does not say when, as for a promotion by Okamochi 0.2.0.
     what
-        `registered`, `promotion` or `rollback`.
+        `registered`, `promotion`, `rollback` or `canary stopped`.
     decision
         What the gate said of the version: `accepted`, `refused` or `overridden`; empty: it was not judged.
     reason
-        Of a registration, why the gate decided so; of a change, why a rule of `[live]` made it, else empty.
+        Of a registration, why the gate decided so; of a canary, why a server stopped it; of a change, why a
+        rule of `[live]` made it, else empty.
     replaced
         The version whose place it took; empty for the first champion.
     algorithm, metric, value
@@ -75,14 +86,21 @@ def _events(version: Version, live: Version | None) -> list[Event]:
     is_live = live is not None and live.number == version.number
     if not changes and (is_live or MADE_CHAMPION_BY in tags):
         changes = [Change("", tags.get(MADE_CHAMPION_BY, PROMOTION), tags.get(REPLACED, ""))]
-    return [event] + [
-        replace(
-            event,
-            at=change.at,
-            what=change.by,
-            decision="",
-            reason=change.reason,
-            replaced=change.replaced,
-        )
-        for change in changes
-    ]
+    return (
+        [event]
+        + [
+            replace(
+                event,
+                at=change.at,
+                what=change.by,
+                decision="",
+                reason=change.reason,
+                replaced=change.replaced,
+            )
+            for change in changes
+        ]
+        + [
+            replace(event, at=stop.at, what=STOPPED, decision="", reason=stop.reason)
+            for stop in stops_of(version)
+        ]
+    )

@@ -19,6 +19,10 @@ ROOT = "/v2/repository"
 INDEX = f"{ROOT}/index"
 CONTENT_TYPES = ("application/json", "application/octet-stream")
 MAX_BYTES = 64 * 1024
+ONE_SERVER = (
+    "Done in all workers of this server, until it stops. Other servers, such as the other pods of a "
+    "Deployment, are as before."
+)
 IGNORED = ("unload_dependents",)
 """Parameters of Triton's clients that have no effect here: no model depends on another."""
 
@@ -60,7 +64,7 @@ def answer(repository: Repository, path: str, body: bytes) -> Reply:
         repository.load(name, _version_in(parameters))
     else:
         repository.unload(name)
-    return _reply({})
+    return _reply({"note": ONE_SERVER})
 
 
 def _parts_of(path: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from artifact import canary_stop
 from artifact.canary_bounds import FILE, CanaryBounds
 from serving.http import access
 from serving.observe import metrics
@@ -287,10 +288,16 @@ def test_a_new_champion_is_compared_anew(run: Callable[..., Running]) -> None:
 
 
 def of_worker(
-    running: Running, shared: Shared, worker: str, *, percent: float = 50, against: str = "1"
+    running: Running,
+    shared: Shared,
+    worker: str,
+    *,
+    percent: float = 50,
+    against: str = "1",
+    lock: Path | None = None,
 ) -> Canary:
     model = running.gateway.catalog.beside["linear", "canary"].model
-    return Canary(model, percent, BOUNDS, shared=shared, against=against, worker=worker)
+    return Canary(model, percent, BOUNDS, shared=shared, against=against, lock=lock, worker=worker)
 
 
 def answered(side: Side, requests: int, *, errors: int = 0, score: float = 0.0) -> None:
@@ -359,6 +366,50 @@ def test_what_one_worker_stops_is_stopped_in_all_and_in_one_that_is_replaced(
     again = of_server("d")
     again.share()
     assert again.stopped == ""
+
+
+def test_a_stop_is_noted_beside_the_lock_once_a_worker(
+    of_server: Callable[..., Canary], tmp_path: Path
+) -> None:
+    """With one time for all workers. What a follower has removed stays away, and it goes with the canary."""
+    lock = tmp_path / "models.lock"
+    one, two = (of_server(worker, lock=lock) for worker in "ab")
+    answered(one.own, 10, errors=10)
+    answered(one.champion, 100)
+    two.share()
+    assert canary_stop.read(lock, "linear") is None
+    one._judge()
+    one.share()
+    noted = canary_stop.read(lock, "linear")
+    assert noted is not None
+    assert (noted.version, noted.percent, noted.reason) == ("2", 50, one.stopped)
+    assert noted.run_id == one.model.artifact.manifest.run_id
+    canary_stop.remove(lock, "linear")  # as the follower does
+    for _ in range(2):
+        one.share()
+    assert canary_stop.read(lock, "linear") is None
+    two.share()
+    assert canary_stop.read(lock, "linear") == noted
+    two.close(forget=False)
+    assert canary_stop.read(lock, "linear") == noted
+    two.close(forget=True)
+    assert canary_stop.read(lock, "linear") is None
+
+
+def test_a_stop_that_cannot_be_noted_is_told_once_and_tried_again(
+    of_server: Callable[..., Canary], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lock = tmp_path / "away" / "models.lock"
+    canary = of_server("a", lock=lock)
+    canary.stopped = "it was slow"
+    for _ in range(3):
+        canary.share()
+    assert sum("other servers are not told" in message for message in caplog.messages) == 1
+    lock.parent.mkdir()
+    canary.share()
+    noted = canary_stop.read(lock, "linear")
+    assert noted is not None
+    assert noted.reason == "it was slow"
 
 
 def test_equal_versions_are_not_stopped_by_what_all_have_seen(of_server: Callable[..., Canary]) -> None:
