@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from training.imported.answers import (
     by_its_answers,
     by_name,
     check_probabilities,
+    fails,
     scoring,
 )
 from training.imported.card import card
@@ -35,6 +37,7 @@ from training.imported.load import ModelError
 from training.imported.numbers import named_numbers
 from training.imported.reliance import reliance
 from training.imported.seal import algorithm_of, digest_of, seal
+from training.imported.whole_numbers import as_read_csv_gives_them
 from training.metrics.baseline import same_for_all
 from training.metrics.metric import metrics
 from training.onnx.parity import tolerances_of
@@ -73,10 +76,12 @@ def adopt(registry: Registry, job: Job) -> Finished:
     loaded = adoption.open()
     available = [*map(str, table.frame.columns), *table.ignored]
     described = named_as(describe(loaded.model), available)
-    signature, spec = _contract(loaded, described, table)
     job.progress.stage("measuring it on the table")
+    described = with_its_columns(loaded, described, table)
+    signature, spec = contract(loaded, described, table)
     rows = encode(signature, table, job.test.rows)
     spec = by_name(loaded.model, described, spec, signature, rows)
+    spec, signature = as_read_csv_gives_them(loaded.model, spec, signature, rows, use_case)
     if table.task == "scores":
         with scoring(signature):
             spec, signature = named_numbers(
@@ -100,7 +105,14 @@ def adopt(registry: Registry, job: Job) -> Finished:
         return _sealed(adoption, job, loaded, spec, signature, scores, form, uses, run_id)
 
 
-def _contract(loaded: Loaded, described: Described, table: Table) -> tuple[Signature, PythonModel]:
+def contract(loaded: Loaded, described: Described, table: Table) -> tuple[Signature, PythonModel]:
+    """What the model and the table agree on, and how the model is asked.
+
+    Raises
+    ------
+    ModelError
+        They do not agree.
+    """
     use_case = table.use_case
     available = [*map(str, table.frame.columns), *table.ignored]
     names = columns_wanted(described, available, use_case.target_columns, "the table")
@@ -114,6 +126,16 @@ def _contract(loaded: Loaded, described: Described, table: Table) -> tuple[Signa
     dtypes = dtypes_of(described, table, names)
     signature = signature_of(described, table, dtypes)
     return signature, spec_of(loaded, described, signature, dtypes)
+
+
+def with_its_columns(loaded: Loaded, described: Described, table: Table) -> Described:
+    """A model whose first step names no columns reads all of the table, or those of the step behind it."""
+    if not described.behind or not set(described.names) <= {*map(str, table.frame.columns)}:
+        return described
+    signature, spec = contract(loaded, described, table)
+    if fails(loaded.model, spec, signature, encode(signature, table, np.ones(table.rows, bool))):
+        return replace(described, behind=False)
+    return described
 
 
 def _scores(score: Score, rows: NDArray[Any], signature: Signature) -> NDArray[np.float64]:

@@ -65,13 +65,16 @@ def by_name(
     if described.names or spec.frame or spec.texts:
         return spec
     framed = msgspec.structs.replace(spec, frame=True)
-    for each in (spec, framed):
-        try:
-            answer_of(model, each, signature)(rows[:LOOKED_AT])
-        except Exception:  # noqa: BLE001, S112 - whatever the model raises, it is told where both fail
-            continue
-        return each
-    return spec
+    return next((each for each in (spec, framed) if not fails(model, each, signature, rows)), spec)
+
+
+def fails(model: Any, spec: PythonModel, signature: Signature, rows: NDArray[Any]) -> bool:
+    """Whether a model raises on rows of the table."""
+    try:
+        answer_of(model, spec, signature)(rows[:LOOKED_AT])
+    except Exception:  # noqa: BLE001 - whatever it raises, it does not take them
+        return True
+    return False
 
 
 def by_its_answers(

@@ -72,7 +72,7 @@ def columns_wanted(
     ModelError
         The table lacks one, or has another number of them than a model that knows no names.
     """
-    if described.names:
+    if described.names and not described.behind:
         lacking = [name for name in described.names if name not in available]
         if lacking:
             more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""

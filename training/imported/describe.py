@@ -72,6 +72,8 @@ class Described:
         The methods that give its named numbers; empty if it answers none.
     decides
         Its label may be another than that of its highest probability.
+    behind
+        `names` are those of a step behind one that names none, so it may read other columns.
     """
 
     task: Task | None
@@ -90,6 +92,7 @@ class Described:
     every: Dtype | None = None
     answers: int = 0
     methods: tuple[str, ...] = ()
+    behind: bool = False
 
 
 def describe(model: Any) -> Described:
@@ -109,11 +112,12 @@ def describe(model: Any) -> Described:
     if type(model).__module__.startswith("mlflow.pyfunc"):
         return _of_pyfunc(model)
     if not callable(getattr(model, "predict", None)):
+        last = f" that ends in a {type(model.steps[-1][1]).__name__}" if hasattr(model, "steps") else ""
         raise ModelError(
-            f"The file holds a {type(model).__name__}, which has no method predict: it is no model, or "
+            f"The file holds a {type(model).__name__}{last}, which has no method predict: it is no model, or "
             f"only a part of one."
         )
-    names = _names(model)
+    names, behind = _names(model)
     categories = categories_of(model)
     texts = not names and bool(getattr(_first(model), "vocabulary_", None))
     classes = tuple(value.item() if isinstance(value, np.generic) else value for value in _classes(model))
@@ -122,14 +126,17 @@ def describe(model: Any) -> Described:
         task=_task(model, classes),
         method="predict_proba" if probabilities else "predict",
         names=names,
-        columns=len(names) or (1 if texts else int(getattr(model, "n_features_in_", 0) or _width(model))),
-        frame=hasattr(model, "feature_names_in_") or _takes_names(model) or bool(categories),
+        columns=0
+        if behind
+        else len(names) or (1 if texts else int(getattr(model, "n_features_in_", 0) or _width(model))),
+        frame=hasattr(model, "feature_names_in_") or behind or _takes_names(model) or bool(categories),
         classes=classes,
         categories=categories,
         spaceless=any(type(part).__module__.startswith("lightgbm") for part in reading_parts(model)),
         texts=texts,
         decides=bool(probabilities) and _decides(model),
         methods=_methods(model),
+        behind=behind,
     )
     for column, known, refuses in _encoded(model):
         described.dtypes[column] = _dtype(known)
@@ -217,17 +224,19 @@ def _of_pyfunc(model: Any) -> Described:
     return replace(described, columns=int(shape[1]), frame=False, every=every)
 
 
-def _names(model: Any) -> tuple[str, ...]:
+def _names(model: Any) -> tuple[tuple[str, ...], bool]:
+    """The names of its columns, and whether they are those of a step behind one that names none."""
+    read = [id(owner) for owner in _reading(model)]
     for owner in _owners(model):
         names = getattr(owner, "feature_names_in_", None)
         if names is not None:
-            return tuple(map(str, names))
+            return tuple(map(str, names)), id(owner) not in read
     for attribute in ("feature_names", "feature_name", "feature_names_"):
         names = getattr(getattr(model, "booster", model), attribute, None)
         names = names() if callable(names) else names
         if names:
-            return tuple(map(str, names))
-    return ()
+            return tuple(map(str, names)), False
+    return (), False
 
 
 def _owners(model: Any) -> Iterator[Any]:
@@ -240,6 +249,18 @@ def _owners(model: Any) -> Iterator[Any]:
         yield from _owners(inner)
 
 
+def _reading(model: Any) -> Iterator[Any]:
+    """A model and, of a pipeline, the steps that get the cells as they are sent, imputed ones included."""
+    yield model
+    for _, step in getattr(model, "steps", ()):
+        yield step
+        if step is not None and step != "passthrough" and type(step).__name__ != "SimpleImputer":
+            break
+    inner = getattr(model, "best_estimator_", None)
+    if inner is not None:
+        yield from _reading(inner)
+
+
 def _first(model: Any) -> Any:
     """The step of a pipeline that reads the columns, or the model itself."""
     inner = getattr(model, "best_estimator_", model)
@@ -248,8 +269,18 @@ def _first(model: Any) -> Any:
 
 def _classes(model: Any) -> Any:
     found = getattr(model, "classes_", None)
-    if found is None or any(isinstance(each, (list, tuple, np.ndarray)) for each in found):
-        return ()  # of a model with several targets it has a list for each
+    if found is None:
+        return ()
+    if any(isinstance(each, (list, tuple, np.ndarray)) for each in found):
+        raise ModelError(
+            f"The model predicts the classes of {len(found)} targets at once, and a use case has one target "
+            "of classes: save a model for each target; a MultiOutputClassifier has them in estimators_."
+        )
+    if len(found) == 1:
+        raise ModelError(
+            f"The model was fitted on a single class, {str(found[0])!r}, which it answers for every row; "
+            "expected one that was fitted on at least two."
+        )
     return found
 
 
@@ -323,9 +354,9 @@ def _listed(columns: Any) -> list[Any]:
 
 def _encoded(model: Any) -> Iterator[tuple[str, Any, bool]]:
     """Columns that an encoder reads, what it knows of them, and whether it refuses all else."""
-    for owner in _owners(model):
+    for owner in _reading(model):
         for _, transformer, columns in getattr(owner, "transformers_", ()):
-            for step in _owners(transformer):
+            for step in _reading(transformer):
                 categories = getattr(step, "categories_", None)
                 if categories is not None and len(categories) == len(_listed(columns)):
                     refuses = getattr(step, "handle_unknown", "ignore") == "error"
