@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 Kind = Literal["number", "category", "text", "date", "image"]
 Task = Literal["binary", "multiclass", "regression", "scores", "tensors"]
 DatePart = Literal["year", "month", "day", "weekday", "day_of_year", "hour", "minute", "second"]
-TextUnits = Literal["words", "characters"]
+TextUnits = Literal["words", "characters", "letters"]
 View = Literal["grey", "colour", "gradients", "histogram"]
 Label = bool | int | float | str
 
 VIEW_WIDTHS: dict[View, int] = {"grey": 256, "colour": 192, "gradients": 576, "histogram": 28}
 """How many features each view of a picture has; `artifact.kinds.image` makes them."""
+
+TEXT_COUNTS = (
+    "characters", "words", "digits", "capitals", "signs", "longest word", "exclamations", "beyond ASCII",
+)  # fmt: skip
+"""The counts that a text may have as features; `artifact.kinds.text` makes them."""
 
 TIE = 1e-12
 """Scores nearer than this are equal: a forest's votes, added in another order, differ in the last bits."""
@@ -65,6 +70,11 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     terms, idf, ngrams, units
         For text: the vocabulary, its inverse document frequencies, the most words or characters that a term
         has, and which of the two it is made of.
+    letters, letter_idf
+        For text: runs of letters within words that are features beside the terms, and their inverse document
+        frequencies.
+    counts
+        For text: the counts in `TEXT_COUNTS` are features too.
     parts, formats, middle
         For dates: the calendar parts that are features, the data's own formats (ISO 8601 is always read), and
         a date in the middle of the training rows, in ISO 8601.
@@ -99,6 +109,9 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     idf: tuple[float, ...] = ()
     ngrams: int = 1
     units: TextUnits = "words"
+    letters: tuple[str, ...] = ()
+    letter_idf: tuple[float, ...] = ()
+    counts: bool = False
     parts: tuple[DatePart, ...] = ()
     formats: tuple[str, ...] = ()
     middle: str | None = None
@@ -112,7 +125,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """How many columns of the matrix this one becomes."""
         match self.kind:
             case "text":
-                return len(self.terms)
+                return len(self.terms) + len(self.letters) + len(TEXT_COUNTS) * self.counts
             case "date":
                 return len(self.parts)
             case "image":
@@ -123,7 +136,9 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def feature_names(self) -> list[str]:
         """The names of its columns of the matrix, `width` of them."""
         if self.kind == "text":
-            return [f"{self.name}: {term}" for term in self.terms]
+            parts = [*self.terms, *(f"letters {run!r}" for run in self.letters)]
+            parts += [f"count of {what}" for what in TEXT_COUNTS] if self.counts else []
+            return [f"{self.name}: {part}" for part in parts]
         if self.kind == "date":
             return [f"{self.name}: {part}" for part in self.parts]
         if self.kind == "image":

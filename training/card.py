@@ -290,7 +290,9 @@ def _takes(column: Column) -> str:
     told = {
         "number": f"{_number(column.minimum)} to {_number(column.maximum)}, median {_number(column.median)}",
         "category": f"{len(column.categories)} categories, most often {table_cell(column.mode or '')}",
-        "text": f"text, {len(column.terms):,} terms",
+        "text": f"text, {len(column.terms):,} terms"
+        + (f", {len(column.letters):,} runs of letters" if column.letters else "")
+        + (", counts" if column.counts else ""),
         "image": f"picture, seen as {', '.join(column.views)}",
         "date": "dates: " + ", ".join(column.parts),
     }[column.kind]

@@ -53,7 +53,8 @@ def reference(
         elif column.kind == "image":
             columns[column.name] = {"kind": "image", **_histogram(part.mean(axis=1))}
         else:
-            fractions = (part > 0).mean(axis=0) if len(part) else np.zeros(column.width)
+            terms = part[:, : len(column.terms)]
+            fractions = (terms > 0).mean(axis=0) if len(part) else np.zeros(len(column.terms))
             often = np.argsort(-fractions, kind="stable")[:MAX_REFERENCE_TERMS]
             columns[column.name] = {
                 "kind": "text",

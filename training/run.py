@@ -34,6 +34,7 @@ from training.registry.records import CHALLENGER, CHAMPION, RegistryError, Trial
 from training.search.choice import best_trial
 from training.search.clock import MIN_FIT_FRACTION, finish_s_by
 from training.search.last_fit import fit_last, plan_of
+from training.search.letters import without_unseen
 from training.search.search import fit, search
 from training.search.search import tune as work_on_study
 from training.search.spec import SearchSpec
@@ -247,6 +248,9 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
     result = _search(job, signature, train_matrix, log)
     if absent := absent_families(result.layout, table.task):
         job.progress.say(not_tried(absent))
+    signature, result, left = without_unseen(signature, result)
+    if len(left) < train_matrix.shape[1]:
+        train_matrix, test_matrix = train_matrix[:, left], test_matrix[:, left]
 
     pipeline, best = _fitted(job, signature, result, train_matrix)
     result = replace(result, best=best)

@@ -1,4 +1,7 @@
-"""Texts: a TF-IDF row over the signature's terms; a missing text has no term."""
+"""Texts: a TF-IDF row over the signature's terms, one over its runs of letters, and counts.
+
+A missing text has no term, and its counts are 0.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import numpy as np
 
 from artifact.kinds.cell import is_missing, shown
 from artifact.nfc import nfc
+from artifact.signature import TEXT_COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +28,12 @@ if TYPE_CHECKING:
 MAX_TERMS = 5_000
 LONG_TEXT = 20_000
 """Characters from which the words of a text are counted one by one instead of in a list."""
+MAX_READ = 20_000
+"""Characters of a text from whose start on its letters and counts are taken: each of them costs time."""
+LETTERS = (2, 4)
+"""The shortest and the longest run of letters."""
 _WORD = re.compile(r"\w\w+")
+_PART = re.compile(r"\S+")
 
 # Scripts without spaces between words: Han, kana, bopomofo, Yi, Thai, Lao, Tibetan, Myanmar, Khmer.
 _UNSPACED = (
@@ -99,11 +108,44 @@ def characters(text: str, ngrams: int) -> Iterator[str]:
                 yield run[i : i + n]
 
 
+def letters(text: str, ngrams: int) -> Iterator[str]:
+    """The runs of letters and signs within the words of a text, a space before and after each word.
+
+    Of the first MAX_READ characters, and of LETTERS[0] to `ngrams` letters.
+    """
+    for match in _PART.finditer(text[:MAX_READ].lower()):
+        word = f" {match[0]} "
+        for n in range(LETTERS[0], ngrams + 1):
+            for i in range(max(1, len(word) - n + 1)):
+                yield word[i : i + n]
+            if len(word) <= n:
+                break
+
+
+def counts_of(text: str) -> list[int]:
+    """The counts of TEXT_COUNTS. But for the characters, of the first MAX_READ characters."""
+    start = text[:MAX_READ]
+    parts = start.split()
+    within = sum(map(len, parts))
+    return [
+        len(text),
+        len(parts),
+        sum(map(str.isdigit, start)),
+        sum(map(str.isupper, start)),
+        within - sum(map(str.isalnum, start)),
+        max(map(len, parts), default=0),
+        start.count("!") + start.count("?"),
+        0 if start.isascii() else len(start) - sum(map(str.isascii, start)),
+    ]
+
+
 def terms_in(text: str, ngrams: int, units: TextUnits = "words") -> Iterable[str]:
     """The terms of a text by what they are made of; the text is taken in NFC."""
     text = nfc(text)
     if units == "characters":
         return characters(text, ngrams)
+    if units == "letters":
+        return letters(text, ngrams)
     return words(text, ngrams) if len(text) < LONG_TEXT else _words_one_by_one(text, ngrams)
 
 
@@ -132,11 +174,14 @@ def learn_text(
 
 
 def encode_column(column: Column) -> Encode:
-    index = {term: i for i, term in enumerate(column.terms)}
-    idf = np.array(column.idf)
+    parts = [(column.units, column.ngrams, *_table(column.terms, column.idf, 0))]
+    if column.letters:
+        parts.append(("letters", LETTERS[1], *_table(column.letters, column.letter_idf, len(column.terms))))
+    width = column.width
+    counted = slice(width - len(TEXT_COUNTS), width)
 
     def encode(cells: Sequence[Any], errors: Errors | None) -> NDArray[np.float64]:
-        single = np.zeros((len(cells), len(index)), np.float32)
+        single = np.zeros((len(cells), width), np.float32)
         for i, cell in enumerate(cells):
             if not isinstance(cell, str) or not cell:
                 if errors is not None and not is_missing(cell):
@@ -144,12 +189,22 @@ def encode_column(column: Column) -> Encode:
                 elif errors is not None and column.missing == "refuse":
                     errors.add(i, column.name, "missing; expected a text", "missing")
                 continue
-            counts = Counter(map(index.get, terms_in(cell, column.ngrams, column.units)))
-            counts.pop(None, None)
-            if counts:
-                places = np.fromiter(counts, np.intp, len(counts))
-                weights = np.fromiter(counts.values(), np.float64, len(counts)) * idf[places]
-                single[i, places] = weights / math.sqrt(float(weights @ weights))
+            for units, ngrams, index, idf in parts:
+                counts = Counter(map(index.get, terms_in(cell, ngrams, units)))
+                counts.pop(None, None)
+                if counts:
+                    places = np.fromiter(counts, np.intp, len(counts))
+                    weights = np.fromiter(counts.values(), np.float64, len(counts)) * idf[places]
+                    single[i, places] = weights / math.sqrt(float(weights @ weights))
+            if column.counts:
+                single[i, counted] = counts_of(nfc(cell))
         return single.astype(np.float64)
 
     return encode
+
+
+def _table(
+    terms: Sequence[str], idf: Sequence[float], first: int
+) -> tuple[dict[str, int], NDArray[np.float64]]:
+    """The place of each term in the row, and by place its idf."""
+    return {term: first + i for i, term in enumerate(terms)}, np.array([0.0] * first + list(idf))

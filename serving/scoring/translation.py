@@ -29,6 +29,9 @@ ENCODING = (
     "idf",
     "ngrams",
     "units",
+    "letters",
+    "letter_idf",
+    "counts",
     "parts",
     "clock",
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from artifact.kinds.text import LETTERS, letters
 from serving.scoring.shapley import Ask
 
 if TYPE_CHECKING:
@@ -53,19 +54,37 @@ def strongest(signature: Signature, row: NDArray[Any], score: float) -> Dialogue
 
 
 def _terms_without(column: Column, weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """By word, the TF-IDF row of the text without it, of length 1 like any other."""
-    there = np.flatnonzero(weights)
+    """By word, the row of the text without it: TF-IDF of length 1 like any other, and the counts unchanged.
+
+    Runs of letters go with a word that has them, unless another word of the text has them too.
+    """
+    first = len(column.terms)
+    weighed = weights[:first]
+    there = np.flatnonzero(weighed)
     terms: dict[str, list[int]] = {}
-    for i in there[np.argsort(-weights[there], kind="stable")].tolist():
+    for i in there[np.argsort(-weighed[there], kind="stable")].tolist():
         term = column.terms[i]
         for word in term.split(" ") if column.units == "words" else (term,):
             terms.setdefault(word, []).append(i)
+    last = first + len(column.letters)
+    runs = {column.letters[i]: first + i for i in np.flatnonzero(weights[first:last]).tolist()}
+    holders: dict[str, set[str]] = {run: set() for run in runs}
+    for word in terms if runs else ():
+        for run in runs.keys() & set(letters(word, LETTERS[1])):
+            holders[run].add(word)
+    own: dict[str, list[int]] = {}
+    for run, words in holders.items():
+        if len(words) == 1:
+            own.setdefault(next(iter(words)), []).append(runs[run])
     without: dict[str, NDArray[np.float64]] = {}
     for word, places in list(terms.items())[:MAX_TRIED]:
-        left = weights.copy()
-        left[places] = 0
-        length = float(np.sqrt(left @ left))
-        without[word] = left.astype(np.float64) / length if length else left
+        left = weights.astype(np.float64)
+        left[places + own.get(word, [])] = 0
+        for part in (slice(0, first), slice(first, last)):
+            length = float(np.sqrt(left[part] @ left[part]))
+            if length:
+                left[part] /= length
+        without[word] = left
     return without
 
 

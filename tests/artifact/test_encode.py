@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from artifact.encode import BadRows, Encoder, canonical, learn_text, parse_date
+from artifact.kinds.text import MAX_READ
 from artifact.signature import Column, Signature
 
 TERMS, IDF = learn_text(["good film", "bad film", "good plot"], min_documents=1)
@@ -284,6 +285,46 @@ def test_plain_rows_take_the_quick_way():
 )
 def test_a_number_as_the_table_writes_it_is_refused_and_what_is_expected_is_said(column, cell, words):
     assert words in refusals(Encoder(signature(column)).records, [{"a": cell}])[0, "a"]
+
+
+def test_letters_of_words_match_scikit_learns_character_ngrams():
+    texts = ["Win a £1,000 prize NOW!", "see you at 5\tthen,  ok", "I", ""]
+    found, idf = learn_text(texts, ngrams=4, units="letters", min_documents=1)
+    column = Column(name="t", kind="text", letters=found, letter_idf=idf, missing="allow")
+    theirs = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4)).fit(texts)
+    assert list(found) == theirs.get_feature_names_out().tolist()
+    ours = Encoder(signature(column)).rows([[text] for text in texts])
+    np.testing.assert_allclose(ours, theirs.transform(texts).toarray(), atol=1e-7)
+
+
+def test_a_texts_counts_stand_behind_its_terms_and_letters():
+    column = Column(
+        name="t", kind="text", terms=("win",), idf=(1.0,), letters=("wi",), letter_idf=(1.0,), counts=True
+    )
+    (row,) = Encoder(signature(column)).records([{"t": "WIN a £100 prize now!?"}])
+    assert dict(zip(column.feature_names, row.tolist(), strict=True)) == {
+        "t: win": 1,
+        "t: letters 'wi'": 1,
+        "t: count of characters": 22,
+        "t: count of words": 5,
+        "t: count of digits": 3,
+        "t: count of capitals": 3,
+        "t: count of signs": 3,
+        "t: count of longest word": 5,
+        "t: count of exclamations": 2,
+        "t: count of beyond ASCII": 1,
+    }
+    missing = Column(name="t", kind="text", terms=("win",), idf=(1.0,), counts=True, missing="allow")
+    assert not Encoder(signature(missing)).records([{"t": None}]).any()
+
+
+def test_only_the_start_of_an_endless_text_is_read_for_letters_and_counts():
+    column = Column(name="t", kind="text", letters=("zz",), letter_idf=(1.0,), counts=True)
+    text = "a1 " * MAX_READ + "zz"
+    row = Encoder(signature(column)).records([{"t": text}])[0]
+    assert row[0] == 0
+    assert row[1] == len(text)
+    assert row[2] <= MAX_READ / 2
 
 
 def test_text_without_spaces_has_terms_of_characters():

@@ -40,6 +40,7 @@ def _columns(
         ("numbers", "passthrough", layout.numbers),
         ("coded", target_encoder(task, seed), rest),
         ("terms", terms(layout, seed, dense=True, rounded=True), layout.terms),
+        ("counts", "passthrough", layout.counts),
     )
     return columns, list(range(len(native)))
 
@@ -166,6 +167,9 @@ FAMILY = Family(
     affordable=lambda _rows, _width, classes: classes <= 30,
     fit_seconds=lambda params, layout, rows: boosting_seconds(
         9e-10, layout, rows, params["max_iter"], log2(params["max_leaf_nodes"])
+    ),
+    row_us=lambda params, layout, _rows: (
+        0.01 * params["max_iter"] * layout.trees_a_round * log2(params["max_leaf_nodes"])
     ),
     writers={HistGradientBoostingClassifier: _WRITER, HistGradientBoostingRegressor: _WRITER},
 )

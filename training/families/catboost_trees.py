@@ -65,5 +65,6 @@ FAMILY = Family(
     fit_seconds=lambda params, layout, rows: boosting_seconds(
         1.3e-9, layout, rows, params["iterations"], params["depth"]
     ),
+    row_us=lambda params, layout, _rows: 0.01 * params["iterations"] * layout.trees_a_round * params["depth"],
     writers=writers("catboost", "CatBoostClassifier", "CatBoostRegressor"),
 )

@@ -59,6 +59,9 @@ class Family:
         The module that it needs beside those of the group `training`; empty for none.
     fit_seconds
         About how long a fit on so many rows takes on one core, measured on 18 columns.
+    row_us
+        About what a row costs as served, in microseconds on one core, for a model that was fitted on so many
+        rows, beside what its text costs.
     max_fit_rows
         The most rows of a fit: with more, the fit would take too long or the model would be too large.
     """
@@ -75,6 +78,9 @@ class Family:
     package: str = ""
     fit_seconds: Callable[[Mapping[str, Any], Layout, int], float] = lambda _params, _layout, rows: (
         1e-5 * rows
+    )
+    row_us: Callable[[Mapping[str, Any], Layout, int], float] = lambda _params, layout, _rows: (
+        0.002 * layout.width
     )
     max_fit_rows: Callable[[Mapping[str, Any], Layout], int] = lambda _params, _layout: sys.maxsize
 

@@ -70,6 +70,10 @@ def _fit_seconds(params: Mapping[str, Any], layout: Layout, rows: int) -> float:
     return 4e-8 * rows * log2(max(2, rows)) * _trees(layout) * features
 
 
+def _row_us(_params: Mapping[str, Any], layout: Layout, rows: int) -> float:
+    return 0.015 * _trees(layout) * log2(max(2, rows)) * (1 + layout.classes / 20)
+
+
 def _max_fit_rows(params: Mapping[str, Any], layout: Layout) -> int:
     """The rows that give MAX_GROWN_NODES: a tree that is not pruned has about 0.6 inner nodes a row."""
     return int(MAX_GROWN_NODES / _trees(layout) / 0.6 * params["min_samples_leaf"])
@@ -105,6 +109,7 @@ RANDOM = Family(
     build=_build(RandomForestClassifier, RandomForestRegressor),
     affordable=lambda rows, width, _classes: rows * min(width, WIDE) <= 4_000_000,
     fit_seconds=_fit_seconds,
+    row_us=_row_us,
     max_fit_rows=_max_fit_rows,
     writers={
         RandomForestClassifier: Writer(
@@ -124,6 +129,7 @@ EXTRA = Family(
     build=_build(ExtraTreesClassifier, ExtraTreesRegressor),
     affordable=lambda rows, width, _classes: rows * min(width, WIDE) <= 4_000_000,
     fit_seconds=_fit_seconds,
+    row_us=_row_us,
     max_fit_rows=_max_fit_rows,
     writers={
         ExtraTreesClassifier: Writer(

@@ -34,6 +34,10 @@ class Layout:
         How many categories each column of `categories` has.
     terms
         TF-IDF weights, never missing.
+    letters
+        TF-IDF weights of runs of letters, for linear models alone.
+    counts
+        Counts of a text, never missing.
     rows
         How many rows the search has.
     classes
@@ -59,16 +63,18 @@ class Layout:
     pair: tuple[int, int] | None = None
     own: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    letters: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:
-        """Columns of the matrix."""
-        return len(self.numbers) + len(self.categories) + len(self.terms)
+        """Columns of the matrix, without those that only linear models see."""
+        return len(self.numbers) + len(self.categories) + len(self.terms) + len(self.counts)
 
     @property
     def cost(self) -> int:
         """Columns by what they cost: a row has few of a text's terms, so twenty terms count as one."""
-        return len(self.numbers) + len(self.categories) + len(self.terms) // 20
+        return len(self.numbers) + len(self.categories) + len(self.counts) + len(self.terms) // 20
 
     @property
     def trees_a_round(self) -> int:
@@ -106,6 +112,8 @@ def layout_of(
     categories: list[int] = []
     levels: list[int] = []
     terms: list[int] = []
+    letters: list[int] = []
+    counts: list[int] = []
     start = 0
     for column in signature.columns:
         places = range(start, start + column.width)
@@ -114,7 +122,11 @@ def layout_of(
             categories += places
             levels.append(len(column.categories))
         elif column.kind == "text":
-            terms += places
+            first = len(column.terms)
+            last = first + len(column.letters)
+            terms += places[:first]
+            letters += places[first:last]
+            counts += places[last:]
         else:
             numbers += places
     return Layout(
@@ -129,6 +141,8 @@ def layout_of(
         pair=None if pair is None else pair_of(signature, pair),
         own=own,
         code=code,
+        letters=tuple(letters),
+        counts=tuple(counts),
     )
 
 

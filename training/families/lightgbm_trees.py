@@ -67,5 +67,8 @@ FAMILY = Family(
     fit_seconds=lambda params, layout, rows: boosting_seconds(
         6e-10, layout, rows, params["n_estimators"], log2(params["num_leaves"])
     ),
+    row_us=lambda params, layout, _rows: (
+        0.01 * params["n_estimators"] * layout.trees_a_round * log2(params["num_leaves"])
+    ),
     writers=writers("lightgbm", "LGBMClassifier", "LGBMRegressor"),
 )

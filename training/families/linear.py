@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     from training.onnx.graph import Graph
 
 
+WORDS, LETTERS = "words", "words and letters"
+"""What a linear model sees of a text; docs/decisions/0054-letters-beside-words.md."""
+
+
 def _suggest(trial: BaseTrial, layout: Layout) -> Params:
+    params: Params = {"skew": skew_of(trial, "linear", layout)}
+    if layout.letters:
+        params["text"] = trial.suggest_categorical("linear.text", [WORDS, LETTERS])
     if layout.classes:
-        return {
-            "skew": skew_of(trial, "linear", layout),
-            "C": trial.suggest_float("linear.C", 1e-3, 1e3, log=True),
-            **weight(trial, "linear", layout),
-        }
+        params["C"] = trial.suggest_float("linear.C", 1e-3, 1e3, log=True)
+        return params | weight(trial, "linear", layout)
     kind = trial.suggest_categorical("linear.penalty", ["none", "ridge", "elastic"])
-    params = {"skew": skew_of(trial, "linear", layout), "penalty": kind}
+    params["penalty"] = kind
     if kind == "ridge":
         params["alpha"] = trial.suggest_float("linear.alpha", 1e-2, 1e3, log=True)
     elif kind == "elastic":
@@ -40,7 +44,9 @@ def _suggest(trial: BaseTrial, layout: Layout) -> Params:
 
 
 def _build(params: Mapping[str, Any], layout: Layout, task: Task, seed: int) -> Pipeline:
-    columns = scaled(layout, task, seed, skew=params["skew"], dense=False)
+    columns = scaled(
+        layout, task, seed, skew=params["skew"], dense=False, letters=params.get("text") == LETTERS
+    )
     model: Any
     if layout.classes:
         model = LogisticRegression(
@@ -76,7 +82,10 @@ FAMILY = Family(
     title="Linear or logistic regression",
     tasks=ALL_TASKS,
     default=lambda layout: (
-        {"skew": "standard"} | ({"C": 1.0} if layout.classes else {"penalty": "none"}) | no_weight(layout)
+        {"skew": "standard"}
+        | ({"text": LETTERS} if layout.letters else {})
+        | ({"C": 1.0} if layout.classes else {"penalty": "none"})
+        | no_weight(layout)
     ),
     suggest=_suggest,
     build=_build,

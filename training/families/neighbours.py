@@ -77,6 +77,7 @@ FAMILY = Family(
     build=_build,
     affordable=lambda rows, width, _classes: rows <= 5_000 and width <= WIDE,
     second=by_range,
+    row_us=lambda _params, layout, rows: rows * (0.005 + 0.0002 * layout.width),
     # Each row that is scored is compared with each of these.
     max_fit_rows=lambda _params, _layout: 10_000,
     writers={KNeighborsClassifier: Writer(_write), KNeighborsRegressor: Writer(_write)},

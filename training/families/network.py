@@ -82,5 +82,6 @@ FAMILY = Family(
     affordable=lambda rows, width, _classes: rows * min(width, WIDE) <= 4_000_000,
     second=by_range,
     fit_seconds=lambda params, _layout, rows: 2e-5 * rows * params["units"] / 64 * params["layers"],
+    row_us=lambda params, layout, _rows: 0.001 * params["units"] * (layout.width + params["units"]),
     writers={MLPClassifier: Writer(_write), MLPRegressor: Writer(_write)},
 )

@@ -62,8 +62,13 @@ def terms(layout: Layout, seed: int, *, dense: bool, rounded: bool = False) -> A
     return Pipeline(steps)
 
 
-def scaled(layout: Layout, task: Task, seed: int, *, skew: str, dense: bool) -> ColumnTransformer:
-    """For models that add columns up or measure distances: one scale, nothing missing."""
+def scaled(
+    layout: Layout, task: Task, seed: int, *, skew: str, dense: bool, letters: bool = False
+) -> ColumnTransformer:
+    """For models that add columns up or measure distances: one scale, nothing missing.
+
+    With `letters`, a text's runs of letters stand in place of its counts, which tell little more then.
+    """
     scaler = {"standard": StandardScaler, "power": PowerTransformer, "range": MinMaxScaler}[skew]()
     return columns_of(
         ("numbers", Pipeline([("impute", _imputer(indicator=True)), ("scale", scaler)]), layout.numbers),
@@ -74,6 +79,8 @@ def scaled(layout: Layout, task: Task, seed: int, *, skew: str, dense: bool) -> 
             layout.many,
         ),
         ("terms", terms(layout, seed, dense=dense), layout.terms),
+        ("letters", FunctionTransformer(csr_matrix, accept_sparse=True), layout.letters if letters else ()),
+        ("counts", StandardScaler(), () if letters else layout.counts),
     )
 
 
@@ -84,6 +91,7 @@ def ordered(layout: Layout, task: Task, seed: int) -> ColumnTransformer:
         ("few", OneHotEncoder(handle_unknown="ignore", sparse_output=False), layout.one_hot),
         ("many", target_encoder(task, seed), layout.many),
         ("terms", terms(layout, seed, dense=True, rounded=True), layout.terms),
+        ("counts", "passthrough", layout.counts),
     )
 
 

@@ -159,6 +159,10 @@ FAMILY = Family(
     fit_seconds=lambda _params, layout, rows: (
         1.5e-5 * rows * layout.cost if _linear_kernel(layout) else 3e-7 * rows**2
     ),
+    # About half the rows of a kernel machine are support vectors.
+    row_us=lambda _params, layout, rows: (
+        0.002 * layout.width if _linear_kernel(layout) else rows / 2 * (0.005 + 0.0003 * layout.width)
+    ),
     # A kernel machine compares each row that is scored with each of its support vectors.
     max_fit_rows=lambda _params, layout: sys.maxsize if _linear_kernel(layout) else 10_000,
     writers={CalibratedClassifierCV: Writer(_write_calibrated), SVR: Writer(_write_regressor)},

@@ -62,5 +62,8 @@ FAMILY = Family(
     fit_seconds=lambda params, layout, rows: boosting_seconds(
         9e-10, layout, rows, params["n_estimators"], params["max_depth"]
     ),
+    row_us=lambda params, layout, _rows: (
+        0.01 * params["n_estimators"] * layout.trees_a_round * params["max_depth"]
+    ),
     writers=writers("xgboost", "XGBClassifier", "XGBRegressor"),
 )

@@ -1,7 +1,11 @@
-"""Which trial is best: by the mean of the folds' figures, and where that decides too little, by log loss."""
+"""Which trial is best: by the mean of the folds' figures, and within their noise by log loss and by cost.
+
+docs/decisions/0008-which-candidate-wins.md and 0055-cost-and-log-loss-within-noise.md say why.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,13 +14,17 @@ from training.metrics.metric import METRICS
 from training.search.trial import SearchError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from training.search.trial import Trial
 
 LABEL_METRICS = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1", "f1_macro"})
 RANK_METRICS, MAX_BRIER_LOST = frozenset({"roc_auc", "average_precision"}), 0.1
 """A winner by rank may lose this fraction of the baseline's Brier score against the best trial's."""
+MAX_LOG_LOSS = 1.25
+"""A winner by rank may have this many times the log loss of a trial that is not measurably worse by rank."""
+FREE_ROW_MS = 0.2
+"""What a row may cost before a cheaper trial is taken: about what a request costs beside its model."""
 
 
 def sound_trials(trials: list[Trial], metric: str, baseline: Trial) -> list[Trial]:
@@ -28,10 +36,18 @@ def sound_trials(trials: list[Trial], metric: str, baseline: Trial) -> list[Tria
     return [each for each in trials if not (each.state == "complete" and each.brier > limit)]
 
 
-def best_trial(trials: list[Trial], metric: str, variance: float) -> Trial:
+def best_trial(
+    trials: list[Trial], metric: str, variance: float, row_ms: Callable[[Trial], float] = lambda _: 0.0
+) -> Trial:
     """The trial of the highest mean, the earliest of equals; SearchError where no trial is complete.
 
-    Where the metric counts labels: of those not measurably worse, the trial of the lowest log loss.
+    Of those not measurably worse: where the metric counts labels, the trial of the lowest log loss; where it
+    ranks, none whose log loss is MAX_LOG_LOSS times another's; and of these one of the lowest `cost_level`.
+
+    Parameters
+    ----------
+    row_ms
+        What a row of a trial costs as served, in milliseconds; by default nothing.
     """
     complete = [each for each in trials if each.state == "complete"]
     if not complete:
@@ -39,10 +55,25 @@ def best_trial(trials: list[Trial], metric: str, variance: float) -> Trial:
         raise SearchError("no candidate could be trained: " + "; ".join(reasons or ["no trial ran"]))
     sign = METRICS[metric].sign
     first = min(complete, key=lambda each: (-sign * each.score, each.number))
-    if metric not in LABEL_METRICS:
-        return first
     near = [each for each in complete if not measurably(first.fold_scores, each.fold_scores, variance, sign)]
-    return min(near, key=lambda each: (each.log_loss, each.number), default=first)
+    if metric in RANK_METRICS:
+        near = _of_sound_log_loss(near)
+
+    def key(trial: Trial) -> tuple[int, float, int]:
+        figure = trial.log_loss if metric in LABEL_METRICS else -sign * trial.score
+        return cost_level(row_ms(trial)), figure, trial.number
+
+    return min(near, key=key, default=first)
+
+
+def _of_sound_log_loss(near: list[Trial]) -> list[Trial]:
+    least = min((each.log_loss for each in near if np.isfinite(each.log_loss)), default=math.inf)
+    return [each for each in near if not each.log_loss > MAX_LOG_LOSS * least]
+
+
+def cost_level(row_ms: float) -> int:
+    """0 for what nobody notices, and one more for each doubling: estimates that are nearer tell little."""
+    return math.floor(math.log2(max(1.0, row_ms / FREE_ROW_MS)))
 
 
 def measurably(one: Sequence[float], other: Sequence[float], variance: float, sign: int = 1) -> bool:

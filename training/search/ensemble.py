@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from training.families.ensemble import ENSEMBLE
 from training.metrics.metric import METRICS
-from training.search.choice import LABEL_METRICS, measurably
+from training.search.choice import LABEL_METRICS, MAX_LOG_LOSS, RANK_METRICS, measurably
 from training.search.trial import Trial, mean_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def best_ensemble(trials: list[Trial], best: Trial, runner: Runner, metric: str,
     once = runner.one_cut
     better = measurably(figures, before, once, sign) or measurably(aims, aims_before, once, aim)
     worse = measurably(before, figures, once, sign) or measurably(aims_before, aims, once, aim)
-    if len(members) < 2 or worse or not better:
+    log_loss = runner.of_probabilities(held, "log_loss")
+    unsound = metric in RANK_METRICS and log_loss > MAX_LOG_LOSS * best.log_loss
+    if len(members) < 2 or worse or unsound or not better:
         return None
     listed = [
         {
@@ -75,7 +77,7 @@ def best_ensemble(trials: list[Trial], best: Trial, runner: Runner, metric: str,
         mean_of(figures),
         time.perf_counter() - started,
         "complete",
-        log_loss=runner.of_probabilities(held, "log_loss"),
+        log_loss=log_loss,
         brier=runner.of_probabilities(held, "brier"),
     )
 

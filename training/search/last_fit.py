@@ -25,6 +25,7 @@ from training.metrics.truth import Truth, truth_of
 from training.search.choice import LABEL_METRICS
 from training.search.clock import seconds_by
 from training.search.spec import SIDE_BY_SIDE
+from training.search.trial import members_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -100,7 +101,7 @@ def plan_of(result: SearchResult, rows: int, *, left_s: float | None = None) -> 
         The seconds that the fits may take, estimated by what the folds took; None: no timeout, and then the
         families' own figures of a common machine decide, and no clock.
     """
-    members = _members_of(result.best)
+    members = members_of(result.best)
     caps = [min(rows, _most_rows(each, result.layout)) for each in members]
     figures = [_seconds_of(each, result, by_clock=left_s is not None) for each in members]
     clocks = [_seconds_of(each, result, by_clock=True) for each in members]
@@ -112,12 +113,6 @@ def plan_of(result: SearchResult, rows: int, *, left_s: float | None = None) -> 
         for each, count, seconds in zip(members, planned, expected, strict=True)
     )
     return Plan(parts, rows, _side_by_side(expected))
-
-
-def _members_of(best: Trial) -> list[dict[str, Any]]:
-    if best.family == ENSEMBLE:
-        return list(best.params["members"])
-    return [{"family": best.family, "params": best.params, "weight": 1}]
 
 
 def _most_rows(member: Mapping[str, Any], layout: Layout) -> int:

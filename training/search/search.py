@@ -17,11 +17,12 @@ from threadpoolctl import threadpool_limits
 
 from training.families.catalog import build
 from training.metrics.truth import truth_of
-from training.search.choice import best_trial, sound_trials
+from training.search.choice import best_trial, cost_level, sound_trials
 from training.search.ensemble import best_ensemble, can_improve
 from training.search.runner import running
 from training.search.storage import reporting_failures
 from training.search.study import finished_trials, open_study, work_on
+from training.search.trial import row_ms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,15 +105,22 @@ def search(
             if trial.number not in own:
                 tell(trial)
         sound = sound_trials(done, spec.metric, baseline)
-        best = best_trial(sound, spec.metric, runner.caution)
+        layout = runner.table.layout
+
+        def row_ms(trial: Trial) -> float:
+            return row_ms_of(trial, layout, runner.rows)
+
+        best = best_trial(sound, spec.metric, runner.caution, row_ms)
         if ensemble and can_improve(best):
             number = max(each.number for each in done) + 1
-            together = best_ensemble(sound, best, runner, spec.metric, number)
+            level = cost_level(row_ms(best))
+            pool = [each for each in sound if cost_level(row_ms(each)) <= level]
+            together = best_ensemble(pool, best, runner, spec.metric, number)
             if together is not None:
                 done.append(together)
                 best = together
                 tell(together)
-    layout, folds = runner.table.layout, len(runner.splits)
+    folds = len(runner.splits)
     return SearchResult(best, done, baseline, layout, spec.metric, folds, runner.fold_rows)
 
 

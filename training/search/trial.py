@@ -13,6 +13,8 @@ from training.families.ensemble import ENSEMBLE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from training.families.layout import Layout
+
 
 class SearchError(ValueError):
     """No model can be trained on this table; the message says why."""
@@ -62,6 +64,23 @@ class Trial:
         return "Ensemble of " + ", ".join(
             family(member["family"]).title.lower() for member in self.params["members"]
         )
+
+
+def members_of(trial: Trial) -> list[dict[str, Any]]:
+    """The family, params and weight of each member of an ensemble, or of a single candidate."""
+    if trial.family == ENSEMBLE:
+        return list(trial.params["members"])
+    return [{"family": trial.family, "params": trial.params, "weight": 1}]
+
+
+def row_ms_of(trial: Trial, layout: Layout, rows: int) -> float:
+    """About what a row costs as served by ONNX, in milliseconds, if the model is fitted on so many rows."""
+    total = 0.0
+    for member in members_of(trial):
+        one = family(member["family"])
+        fitted = min(rows, one.max_fit_rows(member["params"], layout))
+        total += one.row_us(member["params"], layout, fitted) / 1000
+    return total
 
 
 def mean_of(figures: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from artifact.encode import learn_text
 from artifact.kinds.image import GREY, SIDE, cell_of, content_of, square_of
-from artifact.kinds.text import terms_in, units_of
+from artifact.kinds.text import LETTERS, terms_in, units_of
 from artifact.signature import Column, DatePart, Signature
 from training.tables.data import Table
 from training.tables.float32 import offset_of
@@ -21,6 +21,7 @@ MAX_TEXT_TERMS = 2_000  # of one column; artifact.encode allows 5,000, trees cra
 MAX_PLAIN_CATEGORIES = 200  # beyond these, one that was seen once has no code of its own
 WORD_NGRAMS = 2
 CHARACTER_NGRAMS = 3
+MAX_LETTERS, MIN_LETTERS = 5_000, 200  # runs of letters of one column; fewer than MIN_LETTERS are left out
 MAX_EXAMPLE_CELLS = 2_000  # texts or pictures that a made example is learnt from
 EXAMPLE_TERMS = 4
 
@@ -120,7 +121,28 @@ def _text(seen: "pd.Series[Any]", target: NDArray[Any], common: dict[str, Any], 
     )
     if not terms:
         terms, idf = learn_text(seen, ngrams=1, units=units, max_terms=100, min_documents=1)
-    column = Column(**common, terms=terms, idf=idf, ngrams=ngrams, units=units)
+    letters: tuple[str, ...] = ()
+    letter_idf: tuple[float, ...] = ()
+    if units == "words" and min(max_terms, MAX_LETTERS) >= MIN_LETTERS:
+        letters, letter_idf = learn_text(
+            seen,
+            ngrams=LETTERS[1],
+            units="letters",
+            max_terms=min(max_terms, MAX_LETTERS),
+            min_documents=documents,
+        )
+    if len(letters) < MIN_LETTERS:
+        letters, letter_idf = (), ()
+    column = Column(
+        **common,
+        terms=terms,
+        idf=idf,
+        ngrams=ngrams,
+        units=units,
+        letters=letters,
+        letter_idf=letter_idf,
+        counts=True,
+    )
     return msgspec.structs.replace(column, mode=_example(column, seen, target))
 
 

@@ -117,6 +117,22 @@ def test_a_vocabulary_is_bounded(tmp_path):
     assert len(column(signature(tmp_path, text, kinds={"t": "text"}), "t").terms) == MAX_TEXT_TERMS
 
 
+def test_words_have_letters_and_counts_beside_them_and_unspaced_text_has_counts(tmp_path):
+    random = np.random.default_rng(0)
+    words = [
+        f"{a}{b}{c}" for a in ("sun", "moon", "star") for b in ("light", "rise", "set") for c in range(90)
+    ]
+    lines = [f"{' '.join(random.choice(words, 8))},{i % 2}" for i in range(300)]
+    found = column(signature(tmp_path, "\n".join(["t,y", *lines]), kinds={"t": "text"}), "t")
+    assert {" sun", "ight", "rise"} <= set(found.letters)
+    assert found.counts
+    unspaced = [f"{''.join(random.choice(list('质量不好很服务态度用了'), 9))},{i % 2}" for i in range(300)]
+    found = column(signature(tmp_path, "\n".join(["t,y", *unspaced]), kinds={"t": "text"}), "t")
+    assert found.units == "characters"
+    assert not found.letters
+    assert found.counts
+
+
 def test_the_threshold_and_what_is_ignored_go_along(tmp_path):
     """Left-out and target columns are accepted and count for nothing."""
     made = signature(tmp_path, rows(), threshold=0.3, leave_out=("town",), positive="y")
