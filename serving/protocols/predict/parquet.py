@@ -23,10 +23,37 @@ MAX_LISTED = 4_000
 """Columns with all their levels, and groups of rows. At 20,000 pyarrow 25 overran its stack."""
 MAX_PAGES = 20_000
 _BATCH_ROWS = 64
-_EXPANDED, _STORED = 2, 3
-"""The fields of a page's header that say its size in memory and in the file."""
-_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12
+MAX_VALUES = 200_000
+"""Of a footer, so that reading it takes a fraction of a second."""
+_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 12
 """Kinds of values in Thrift's compact protocol."""
+_BITS = {_I16: 15, _I32: 31, _I64: 63}
+_LONG_LIST = 0xF0
+_Path = tuple[int, ...]
+"""The numbers of the fields that lead to a value: of FileMetaData, or of PageHeader behind a 0."""
+_ROW_GROUPS, _COLUMNS, _META_DATA = 4, 1, 3
+_COLUMN: _Path = (_ROW_GROUPS, _COLUMNS, _META_DATA)
+_STORED, _DATA, _DICTIONARY = 7, 9, 11
+"""The fields of ColumnMetaData: its size in the file, and where its data and its dictionary begin."""
+_PAGE: _Path = (0,)
+_EXPANDED, _STORED_PAGE = 2, 3
+"""The fields of PageHeader: its page's size in memory and in the file."""
+_KINDS: dict[_Path, int] = {
+    (_ROW_GROUPS,): _LIST,
+    (_ROW_GROUPS, _COLUMNS): _LIST,
+    _COLUMN: _STRUCT,
+    **{(*_COLUMN, field): _I64 for field in (_STORED, _DATA, _DICTIONARY)},
+    **{(*_PAGE, field): _I32 for field in (_EXPANDED, _STORED_PAGE)},
+}
+"""What these values must be; pyarrow passes over one of another kind."""
+_LISTED: dict[_Path, int] = {
+    **dict.fromkeys([(2,), (_ROW_GROUPS,), (5,), (7,), (_ROW_GROUPS, _COLUMNS), (_ROW_GROUPS, 4)], _STRUCT),
+    **dict.fromkeys([(*_COLUMN, 8), (*_COLUMN, 13)], _STRUCT),
+    **dict.fromkeys([(*_COLUMN, 2), (*_COLUMN, 17, 2)], _I32),
+    **dict.fromkeys([(*_COLUMN, 16, 2), (*_COLUMN, 16, 3)], _I64),
+    (*_COLUMN, 3): _BINARY,
+}
+"""The elements of each list that a footer has (parquet.thrift)."""
 _MAX_DEPTH = 16
 _MAX_FIELD = 100
 
@@ -58,11 +85,17 @@ def columns_of(
             reason="bad_content_type",
         ) from None
     try:
+        largest = _largest_pages(content, what)
         table = parquet.ParquetFile(io.BytesIO(content), thrift_container_size_limit=MAX_LISTED)
         rows = table.metadata.num_rows
         check_rows(rows)
-        cell_bytes = _check_pages(content, table.metadata, what)
-        return _cells(table, max(1, min(_BATCH_ROWS, MAX_BYTES // max(1, cell_bytes))), what), rows
+        # A text may be as large as the largest page of its column: a dictionary has it once, for all rows.
+        text_bytes = sum(
+            size
+            for place, size in largest.items()
+            if table.schema.column(place).physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
+        )
+        return _cells(table, max(1, min(_BATCH_ROWS, MAX_BYTES // max(1, text_bytes))), what), rows
     except (
         *(pa.ArrowException, ArithmeticError, LookupError, OSError, RecursionError, TypeError, ValueError),
     ) as error:
@@ -106,29 +139,37 @@ def _plain(cell: Any) -> Any:
 # ---- pages
 
 
-def _check_pages(content: bytes, metadata: Any, what: str) -> int:
-    """Refuse a file whose pages expand to too much; give the bytes that the texts of one row have at most.
-
-    A text may be as large as the largest page of its column: a dictionary has it once, for all of the rows.
-    """
-    largest = [0] * metadata.num_columns
+def _largest_pages(content: bytes, what: str) -> dict[int, int]:
+    """The bytes that each column's largest page expands to; refuses a file whose pages are too much."""
+    largest: dict[int, int] = {}
     total = count = 0
-    for group in range(metadata.num_row_groups):
-        of = metadata.row_group(group)
-        for place in range(metadata.num_columns):
-            column = of.column(place)
-            is_text = column.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
-            first = column.dictionary_page_offset
-            start = min(column.data_page_offset, first) if first else column.data_page_offset
-            count += 1
-            for size in _pages(content, start, start + column.total_compressed_size):
-                total, count = total + size, count + 1
-                largest[place] = max(largest[place], size * is_text)
-                if total > MAX_BYTES:
-                    raise _too_large(what)
-                if count > MAX_PAGES:
-                    raise ValueError(f"it has more than {MAX_PAGES} pages")
-    return sum(largest)
+    for place, column in _columns(content):
+        stored, data, dictionary = (column.get(field, 0) for field in (_STORED, _DATA, _DICTIONARY))
+        start = min(data, dictionary) if dictionary > 0 else data
+        count += 1
+        for size in _pages(content, start, start + stored):
+            total, count = total + size, count + 1
+            largest[place] = max(largest.get(place, 0), size)
+            if total > MAX_BYTES:
+                raise _too_large(what)
+            if count > MAX_PAGES:
+                raise ValueError(f"it has more than {MAX_PAGES} pages")
+    return largest
+
+
+def _columns(content: bytes) -> Iterator[tuple[int, dict[int, Any]]]:
+    """The place and ColumnMetaData of each column of each group of rows, by the footer (parquet.thrift).
+
+    pyarrow's own metadata ends the process where a footer contradicts itself.
+    """
+    size = int.from_bytes(content[-8:-4], "little")
+    start = len(content) - 8 - size
+    if content[-4:] != b"PAR1" or start < 0:
+        raise ValueError("it does not end with a footer")
+    footer = _Compact(content, start).struct(())
+    for group in footer.get(_ROW_GROUPS, ()):
+        for place, chunk in enumerate(group.get(_COLUMNS, ())):
+            yield place, chunk.get(_META_DATA, {})
 
 
 def _too_large(what: str) -> Problem:
@@ -142,70 +183,84 @@ def _pages(content: bytes, at: int, end: int) -> Iterator[int]:
     if at < 0:
         raise ValueError("a column begins before the file")
     while at < end:
-        at, expanded, stored = _page_header(content, at)
-        if not 0 <= expanded < 2**31 or not 0 <= stored <= end - at:
+        reader = _Compact(content, at)
+        header = reader.struct(_PAGE)
+        expanded, stored = header.get(_EXPANDED, 0), header.get(_STORED_PAGE, 0)
+        if not 0 <= expanded < 2**31 or not 0 <= stored <= end - reader.at:
             raise ValueError("the size of a page is wrong")
         yield expanded
-        at += stored
+        at = reader.at + stored
 
 
-def _page_header(content: bytes, at: int) -> tuple[int, int, int]:
-    """The end of a header (PageHeader of parquet.thrift), and its page's size in memory and in the file."""
-    found = {_EXPANDED: 0, _STORED: 0}
-    field = 0
-    while byte := content[at]:
-        at += 1
-        kind, step = byte & 15, byte >> 4
-        field += step
-        if not step:
-            at, field = _number(content, at)
-        if not 0 < field <= _MAX_FIELD:  # pyarrow keeps 16 bits of it, so it could mean another field there
-            raise ValueError("the header of a page has an unknown field")
-        if kind == _I32 and field in found:
-            at, found[field] = _number(content, at)
+class _Compact:
+    """Reads Thrift's compact protocol, and refuses what pyarrow could read otherwise.
+
+    Parameters
+    ----------
+    at
+        Where it reads.
+    """
+
+    def __init__(self, content: bytes, at: int) -> None:
+        self.at = at
+        self._content = content
+        self._left = MAX_VALUES
+
+    def struct(self, path: _Path) -> dict[int, Any]:
+        """The values of a struct by the numbers of their fields; those of texts are left out."""
+        found: dict[int, Any] = {}
+        field = 0
+        while byte := self._byte():
+            kind, step = byte & 15, byte >> 4
+            field = field + step if step else self._number()
+            if not 0 < field <= _MAX_FIELD or field in found:  # pyarrow keeps 16 bits, and the last of two
+                raise ValueError("its footer or the header of a page has an unknown field")
+            if kind != _KINDS.get((*path, field), kind):
+                raise ValueError("its footer or the header of a page has a value of the wrong type")
+            is_bool = kind in (_TRUE, _FALSE)
+            found[field] = kind == _TRUE if is_bool else self._value(kind, (*path, field))
+        return found
+
+    def _value(self, kind: int, path: _Path) -> Any:
+        self._left -= 1
+        if len(path) > _MAX_DEPTH or not self._left:
+            raise ValueError("its footer is too long or nested too deep")
+        if kind in _BITS:
+            number = self._number()
+            if not -(2 ** _BITS[kind]) <= number < 2 ** _BITS[kind]:  # pyarrow would cut it
+                raise ValueError("its footer or the header of a page has a number that is too large")
+            return number
+        if kind == _STRUCT:
+            return self.struct(path)
+        if kind == _LIST:
+            byte = self._byte()
+            size = byte >> 4 if byte < _LONG_LIST else self._unsigned()
+            if byte & 15 != _LISTED.get(path):  # pyarrow reads the elements as the kind that it expects
+                raise ValueError("its footer or the header of a page has an unknown list")
+            return [self._value(byte & 15, path) for _ in range(size)]
+        if kind == _BINARY:
+            size = self._unsigned()
+            self.at += size
+        elif kind in (_BYTE, _DOUBLE):
+            self.at += 1 if kind == _BYTE else 8
         else:
-            at = _skipped(content, at, kind, _MAX_DEPTH)
-    return at + 1, found[_EXPANDED], found[_STORED]
+            raise ValueError("its footer or the header of a page has a set or a map")
+        return None
 
+    def _byte(self) -> int:
+        byte = self._content[self.at]
+        self.at += 1
+        return byte
 
-def _number(content: bytes, at: int) -> tuple[int, int]:
-    """The end of a signed number, and the number."""
-    at, unsigned = _unsigned(content, at)
-    return at, (unsigned >> 1) ^ -(unsigned & 1)
+    def _unsigned(self) -> int:
+        number = shift = 0
+        while (byte := self._byte()) > 127:
+            number |= (byte & 127) << shift
+            shift += 7
+            if shift > 63:
+                raise ValueError("its footer or the header of a page has a number that is too long")
+        return number | byte << shift
 
-
-def _unsigned(content: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while shift < 70:
-        byte = content[at]
-        at += 1
-        number |= (byte & 127) << shift
-        if byte < 128:
-            return at, number
-        shift += 7
-    raise ValueError("a number of a page is too long")
-
-
-def _skipped(content: bytes, at: int, kind: int, depth: int) -> int:
-    """The end of a value of Thrift's compact protocol."""
-    if not depth:
-        raise ValueError("the header of a page is nested too deep")
-    if kind in (_TRUE, _FALSE):  # the kind is the value
-        return at
-    if kind == _BYTE:
-        return at + 1
-    if kind == _DOUBLE:
-        return at + 8
-    if kind in (_I16, _I32, _I64):
-        return _unsigned(content, at)[0]
-    if kind == _BINARY:
-        at, size = _unsigned(content, at)
-        return at + size
-    if kind == _STRUCT:
-        while byte := content[at]:
-            at += 1
-            if not byte >> 4:
-                at = _unsigned(content, at)[0]
-            at = _skipped(content, at, byte & 15, depth - 1)
-        return at + 1
-    raise ValueError("the header of a page has a list, which Parquet does not put there")
+    def _number(self) -> int:
+        unsigned = self._unsigned()
+        return (unsigned >> 1) ^ -(unsigned & 1)

@@ -246,7 +246,7 @@ def test_texts_of_a_parquet_file_are_bounded_before_they_are_expanded(loans: Gat
 )
 def test_a_page_whose_header_pyarrow_could_read_otherwise_is_refused(header: bytes) -> None:
     """A negative size, a size that 32 bits cut, a field that 16 bits cut, a list, a long number."""
-    with pytest.raises(ValueError, match="a page"):
+    with pytest.raises(ValueError, match="a page|its footer"):
         list(parquet._pages(header, 0, len(header)))
 
 
@@ -294,7 +294,7 @@ def test_a_schema_that_is_nested_too_deep_ends_no_worker(loans: Gateway) -> None
     leaf = b"\x15\x0a\x25\x02\x18\x01x\x00"
     footer = b"\x15\x02\x19\xfc\xa2\x9c\x01" + level * 20_001 + leaf + b"\x16\x00\x19\x0c\x00"
     found = post(loans, b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1", PARQUET)
-    assert (found.status, "size limit" in found.json()["detail"]) == (400, True), found.body
+    assert (found.status, "no Parquet that can be read" in found.json()["detail"]) == (400, True), found.body
 
 
 def test_a_cut_or_changed_form_is_an_answer_or_a_sentence(loans: Gateway) -> None:
