@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,6 +27,7 @@ from training.settings import (
     Synthetic,
     UseCase,
 )
+from training.tables.pieces import digest_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,7 +86,7 @@ def settings_digest(use_case: UseCase) -> str:
     if use_case.rank is None:
         said.pop("rank")
     if isinstance(use_case.source, Csv | Parquet | Images):
-        said["source"]["path"] = Path(use_case.source.path).name
+        said["source"] = _source_said(said["source"])
     if use_case.model is not None and not use_case.model.source.startswith(REGISTERED):
         said["model"] |= {"source": Path(use_case.model.source).name, "sha256": _content(use_case.model)}
         said["model"]["code"] = len(use_case.model.code)
@@ -96,6 +97,12 @@ def settings_digest(use_case: UseCase) -> str:
     else:
         said.pop("candidates")  # a digest of before there were any stays the same
     return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()
+
+
+def _source_said(source: dict[str, Any]) -> dict[str, Any]:
+    """A file by its name; a digest of before `max_rows` existed stays the same."""
+    said = {key: value for key, value in source.items() if key != "max_rows" or value is not None}
+    return said | {"path": Path(source["path"]).name}
 
 
 def _content(model: Model) -> str:
@@ -129,7 +136,7 @@ def _data_is(use_case: UseCase, digest: str) -> bool:
     match use_case.source:
         case Csv(path=path) | Parquet(path=path):
             with suppress(OSError):
-                return hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest
+                return digest_of_file(Path(path)) == digest
             return False
         case Images(path=path):
             from training.tables.pictures import digest_of

@@ -87,17 +87,26 @@ class Synthetic(Struct, frozen=True, tag="synthetic", tag_field="kind", forbid_u
     name: Literal["linear", "credit", "fraud", "sentiment", "recommend"]
 
 
+MaxRows = Annotated[int, Meta(ge=100)]
+
+
 class Csv(Struct, frozen=True, tag="csv", tag_field="kind", forbid_unknown_fields=True):
-    """A delimited file, gzipped or not; `columns` names the columns of a file without a header."""
+    """A delimited file, gzipped or not; `columns` names the columns of a file without a header.
+
+    Of a file with more than `max_rows` rows, as many are read, chosen by a hash of each row; None: so many
+    as fit into memory.
+    """
 
     path: str
     columns: tuple[str, ...] | None = None
+    max_rows: MaxRows | None = None
 
 
 class Parquet(Struct, frozen=True, tag="parquet", tag_field="kind", forbid_unknown_fields=True):
-    """A Parquet file."""
+    """A Parquet file; `max_rows` as for a delimited one."""
 
     path: str
+    max_rows: MaxRows | None = None
 
 
 class Images(Struct, frozen=True, tag="images", tag_field="kind", forbid_unknown_fields=True):

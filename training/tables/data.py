@@ -22,6 +22,7 @@ from training.tables.columns import (
     decide_from_cells,
     names_things,
 )
+from training.tables.hashes import hash_of, mixed, number_hashes, text_hashes
 from training.tables.leaks import leaking_columns
 from training.tables.noticed import noticed
 from training.tables.raw import DataError, Raw
@@ -249,9 +250,9 @@ def test_rows(table: Table) -> NDArray[np.bool_]:
         keys = (
             table.row_hashes
             if table.groups is None
-            else _text_hashes([canonical(group) for group in table.groups])
+            else text_hashes([canonical(group) for group in table.groups])
         )
-        dealt = _mixed(keys ^ _key(f"salt {use_case.salt}"))
+        dealt = mixed(keys ^ hash_of(f"salt {use_case.salt}"))
         test = dealt < np.uint64(use_case.test_fraction * 2**64)
     if test.all() or not test.any():
         side = "train" if test.all() else "test"
@@ -305,38 +306,16 @@ def _content_hashes(frame: pd.DataFrame, target: NDArray[Any]) -> NDArray[np.uin
     total = np.zeros(len(frame), np.uint64)
     for name in frame.columns:
         values = frame[name].to_numpy()
-        hashes = _number_hashes(values) if values.dtype.kind == "f" else _text_hashes(values)
-        total += _mixed(hashes ^ _key(f"column {name}"))
+        hashes = number_hashes(values) if values.dtype.kind == "f" else text_hashes(values)
+        total += mixed(hashes ^ hash_of(f"column {name}"))
     if target.ndim > 1:
         for place, values in enumerate(target.T):
-            total += _mixed(_number_hashes(values) ^ _key(f"target {place}"))
-        return _mixed(total)
+            total += mixed(number_hashes(values) ^ hash_of(f"target {place}"))
+        return mixed(total)
     labels = (
-        _number_hashes(target) if target.dtype.kind == "f" else _text_hashes([canonical(v) for v in target])
+        number_hashes(target) if target.dtype.kind == "f" else text_hashes([canonical(v) for v in target])
     )
-    return _mixed(total + _mixed(labels ^ _key("target")))
-
-
-def _number_hashes(values: NDArray[np.float64]) -> NDArray[np.uint64]:
-    whole = np.where(np.isnan(values), np.nan, values) + 0.0  # one NaN, and no minus zero
-    return np.ascontiguousarray(whole).view(np.uint64)
-
-
-def _text_hashes(values: Iterable[Any]) -> NDArray[np.uint64]:
-    codes, distinct = pd.factorize(np.asarray(values, object), use_na_sentinel=True)
-    table = np.array([_key(f"text {value}") for value in distinct] + [_key("missing")], np.uint64)
-    return table[codes]
-
-
-def _key(text: str) -> np.uint64:
-    return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
-
-
-def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele, Lea, Flood 2014): every bit of the input moves every bit there is."""
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+    return mixed(total + mixed(labels ^ hash_of("target")))
 
 
 # -------------------------------------------------------------------------------------------- the columns

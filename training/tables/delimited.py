@@ -25,6 +25,7 @@ from training.tables.dialect import (
     unmasked,
 )
 from training.tables.encoding import decode
+from training.tables.pieces import Sampled, digest_of_file, sampled_text
 from training.tables.raw import DataError, Raw
 from training.tables.reading import UNDECIDED, Decided, LookAt, Reading, number_of
 
@@ -62,15 +63,44 @@ def read_delimited(
     *,
     columns: tuple[str, ...] | None = None,
     given: Reading = UNDECIDED,
+    max_rows: int | None = None,
 ) -> Raw:
     """Read a delimited text file, gzipped or not, every cell a text in NFC.
 
-    How it is written is found out but for what `read` says. Raises DataError for a file that is missing,
+    How it is written is found out but for what `read` says. Of a file with more than `max_rows` rows, or too
+    many to hold, as many rows are read, chosen by a hash. Raises DataError for a file that is missing,
     empty, no text, in another encoding, or ragged (naming the line).
     """
-    content = read_bytes(path)
-    digest = hashlib.sha256(content).hexdigest()
-    decoded = decode(_unpacked(content, path), path, read.encoding)
+    check_readable(path)
+    try:
+        found = sampled_text(path, read, max_rows)
+    except (OSError, EOFError, zlib.error):
+        found = None  # the reading of the whole says why
+    if found is None:
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        return _read_content(_unpacked(content, path), digest, path, read, columns, given)
+    content, sampled = found
+    try:
+        raw = _read_content(content, digest_of_file(path), path, read, columns, given)
+    except DataError as error:
+        told = f"Lines are counted among the {sampled.kept:,} of {sampled.rows:,} that are read."
+        raise DataError(f"{error} {told}") from None
+    rows = len(raw.frame)  # without the header and what else is no row
+    told_rows = Sampled(sampled.rows - (sampled.kept - rows), rows).told
+    return replace(raw, reading=replace(raw.reading, look_at=(told_rows, *raw.reading.look_at)))
+
+
+def _read_content(  # noqa: PLR0917
+    content: bytes,
+    digest: str,
+    path: Path,
+    read: Read,
+    columns: tuple[str, ...] | None,
+    given: Reading,
+) -> Raw:
+    """The table in an unpacked file's content."""
+    decoded = decode(content, path, read.encoding)
     del content
     text = decoded.text
     if "\0" in text[:100_000]:
@@ -393,10 +423,11 @@ def _without_comments(text: str, wanted: Dialect, known: frozenset[str]) -> str:
     return "\n" * kept + "".join(lines[kept:])
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file. Raises DataError where there is none."""
+def check_readable(path: Path) -> None:
+    """Raise DataError where there is no file that can be read and has content."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            empty = not file.read(1)
     except FileNotFoundError:
         raise DataError(
             f"{path}: there is no such file. A path in a TOML file is taken from that file's folder."
@@ -405,9 +436,8 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path} is a folder; source.path must name one file.") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    if not content:
+    if empty:
         raise DataError(f"{path} is empty: expected a header line and rows.")
-    return content
 
 
 def _unpacked(content: bytes, path: Path) -> bytes:

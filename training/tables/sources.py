@@ -27,15 +27,22 @@ from training.tables.typed import with_plain_cells
 
 
 def read_source(use_case: UseCase) -> Raw:
-    """Read the whole source of a use case. Raises DataError."""
+    """Read the source of a use case, whole or as many of its rows as can be held. Raises DataError."""
     source = use_case.source
     given = from_keys(use_case.read, use_case.formats)
     digest = ""
     match source:
         case Csv():
-            return read_delimited(Path(source.path), use_case.read, columns=source.columns, given=given)
+            return read_delimited(
+                Path(source.path),
+                use_case.read,
+                columns=source.columns,
+                given=given,
+                max_rows=source.max_rows,
+            )
         case Parquet():
-            frame, digest = read_parquet(Path(source.path))
+            frame, digest, look_at = read_parquet(Path(source.path), source.max_rows)
+            given = replace(given, look_at=(*given.look_at, *look_at))
         case Images():
             return read_pictures(Path(source.path), use_case.target, use_case.read, given)
         case Bundled(name="digit_pictures"):
