@@ -291,10 +291,10 @@ def background_records(signature: Signature, frame: pd.DataFrame, *, seed: int) 
 
 
 def _records(signature: Signature, frame: pd.DataFrame, chosen: NDArray[np.intp]) -> list[dict[str, Any]]:
-    cells = {column.name: frame[column.name].tolist() for column in signature.columns}
+    cells = {column.name: frame[column.name].iloc[chosen].tolist() for column in signature.columns}
     return [
-        {column.name: _plain(cells[column.name][row], integer=column.integer) for column in signature.columns}
-        for row in chosen.tolist()
+        {column.name: _plain(cells[column.name][i], integer=column.integer) for column in signature.columns}
+        for i in range(len(chosen))
     ]
 
 

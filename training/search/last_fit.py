@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import starmap
+from functools import reduce
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
+from joblib.externals.loky import get_reusable_executor  # type: ignore[import-untyped]
 from threadpoolctl import threadpool_limits
 
 from training.families.catalog import build, family
@@ -28,7 +32,7 @@ from training.search.spec import SIDE_BY_SIDE
 from training.search.trial import members_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,6 +48,7 @@ SHORT_S = 2.0
 """Fits that are expected to take less stay in this process."""
 MANY_TIMES, MAX_HELD_ROWS, ROUNDS = 2, 20_000, 20
 """Members are weighed again on at most MAX_HELD_ROWS rows if there are MANY_TIMES those of the search."""
+GATHERED_ROWS, LARGE_BYTES = 100_000, 50_000_000
 MIN_LEFT_S, SLACK = 5.0, 0.8
 """The fits are planned for this fraction of the time that is left, since estimates may be wrong."""
 
@@ -240,29 +245,57 @@ def _fit(  # noqa: PLR0917
     signature: Signature,
     seed: int,
 ) -> list[Any]:
-    jobs = [
-        (part.family, part.params, matrix, y, rows, layout, signature.task, seed)
-        for part, rows in zip(plan.parts, chosen, strict=True)
-    ]
+    jobs = [(part.family, part.params, layout, signature.task, seed) for part in plan.parts]
     if len(jobs) < 2 or plan.seconds < SHORT_S or SIDE_BY_SIDE < 2:
         # On few rows threads only wait for each other.
         threads = 1 if plan.seconds < SHORT_S else SIDE_BY_SIDE
-        return list(starmap(_fit_one, [(*job, threads) for job in jobs]))
+        return [_fit_one(matrix, y, rows, *job, threads) for job, rows in zip(jobs, chosen, strict=True)]
     order = sorted(range(len(jobs)), key=lambda i: -plan.parts[i].seconds)
+    learnt = reduce(np.union1d, chosen)
     with (
+        _shared(matrix, learnt) as gathered,
+        _fresh_processes(matrix.nbytes),
         parallel_config("loky", n_jobs=SIDE_BY_SIDE, inner_max_num_threads=1),
         Parallel(batch_size=1) as parallel,
     ):
-        fitted = parallel(delayed(_fit_one)(*jobs[i], 1) for i in order)
+        fitted = parallel(
+            delayed(_fit_one)(gathered, y[learnt], np.searchsorted(learnt, chosen[i]), *jobs[i], 1)
+            for i in order
+        )
     return [fitted[order.index(i)] for i in range(len(jobs))]
 
 
+@contextmanager
+def _shared(matrix: NDArray[np.float64], rows: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
+    """These rows of the matrix in a file that processes map, so that none has a copy of its own."""
+    with TemporaryDirectory(prefix="okamochi-", ignore_cleanup_errors=True) as folder:
+        file = Path(folder) / "matrix"
+        shape = (len(rows), matrix.shape[1])
+        written = np.memmap(file, matrix.dtype, "w+", shape=shape)
+        for start in range(0, len(rows), GATHERED_ROWS):
+            part = slice(start, start + GATHERED_ROWS)
+            written[part] = matrix[rows[part]]
+        written.flush()
+        del written
+        yield np.memmap(file, matrix.dtype, "r", shape=shape)
+
+
+@contextmanager
+def _fresh_processes(matrix_bytes: int) -> Iterator[None]:
+    """For a large matrix, end the processes before and after: they keep the memory that they once took."""
+    if matrix_bytes >= LARGE_BYTES:
+        get_reusable_executor().shutdown(wait=True)
+    yield
+    if matrix_bytes >= LARGE_BYTES:
+        get_reusable_executor().shutdown(wait=True)
+
+
 def _fit_one(  # noqa: PLR0917
-    name: str,
-    params: Mapping[str, Any],
     matrix: NDArray[np.float64],
     y: NDArray[Any],
     rows: NDArray[np.intp],
+    name: str,
+    params: Mapping[str, Any],
     layout: Layout,
     task: Any,
     seed: int,
@@ -276,10 +309,21 @@ def _fit_one(  # noqa: PLR0917
         pipeline.set_params(model__n_jobs=threads)
     with warnings.catch_warnings(), threadpool_limits(1), threadpool_limits(threads, user_api="openmp"):
         warnings.simplefilter("ignore")
-        pipeline.fit(matrix if every else matrix[rows], y if every else y[rows])
+        held = [matrix if every else matrix[rows]]
+        _fit_steps(pipeline, held, y if every else y[rows])
     if forest:
         pipeline.set_params(model__n_jobs=None)
     return pipeline
+
+
+def _fit_steps(pipeline: Any, held: list[NDArray[Any]], y: NDArray[Any]) -> None:
+    """What `pipeline.fit` does, but that no matrix is held longer than the step that reads it.
+
+    `held` has the matrix alone, and is empty afterwards.
+    """
+    for _, step in pipeline.steps[:-1]:
+        held.append(step.fit_transform(held.pop(), y))
+    pipeline.steps[-1][1].fit(held.pop(), y)
 
 
 def _weighed(scores: Sequence[NDArray[np.float64]], truth: Truth, metric: str) -> list[int]:
