@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="measure only a model without an ONNX form, which runs in a process of its own",
     )
+    parser.add_argument("--trust", action="store_true", help="measure only what keys cost, and explanations")
     parser.add_argument(
         "--out",
         type=Path,
@@ -40,9 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     seconds = options.seconds or (1 if options.quick else 5)
-    out = options.out or CHECKOUT / (
-        "reports/bench" if options.quick or options.parts or options.own_process else "benchmarks/results"
-    )
+    alone = (options.parts, options.own_process, options.trust)
+    out = options.out or CHECKOUT / ("reports/bench" if any(alone) or options.quick else "benchmarks/results")
     plan = Plan(
         options.quick,
         options.rounds,
@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         tuple(options.only),
         parts=options.parts,
         own_process=options.own_process,
+        trust=options.trust,
     )
     try:
         with tempfile.TemporaryDirectory(prefix="okamochi-bench-") as scratch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,20 +29,24 @@ class Dialect:
         The request's body for some rows.
     labels
         The labels of a reply's body, or None where the contestant does not score (the empty app).
+    headers
+        Of every request, beside those of its body.
     """
 
     path: str
     body: Callable[[Rows], bytes]
     labels: Callable[[bytes], Labels] | None
+    headers: dict[str, str] = field(default_factory=dict)
 
     def request(self, rows: Rows, model: str) -> bytes:
         """A whole HTTP request, as the generators send it."""
         body = self.body(rows)
         head = (
             f"POST {self.path.format(model=model)} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         )
-        return head.encode() + body
+        more = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+        return f"{head}{more}\r\n".encode() + body
 
 
 def features(rows: Rows) -> bytes:

@@ -9,13 +9,16 @@ from benchmarks.models import OWN_PROCESS
 from benchmarks.results import Figure
 
 if TYPE_CHECKING:
-    from benchmarks.results import Bulk, Instructions, Overload, Results, Row
+    from benchmarks.results import Bulk, Explained, Instructions, Overload, Results, Row
 
 FRAMEWORKS = ("fastapi", "flask", "mlserver", "litserve")
 OURS = "predict"
 PROTOCOLS = ("v2", "invocations")
 BULK = "bulk"
 PARTS = "parts"
+KEYS, EXPLAINED = "keys", "explained"
+KEYS_OFF, KEYS_ON = "keys off", "keys on"
+EXPLAINED_MS = {"logistic": 3, "forest": 30}
 OFF = "all of it off"
 
 
@@ -28,7 +31,11 @@ def judge(results: Results) -> list[Figure]:
         figures += bulks(bulk)
     for overload in results.overload:
         figures += overloads(overload)
-    return figures + (instructions(results.instructions) or parts(results.parts))
+    figures += instructions(results.instructions) or parts(results.parts)
+    figures += keys(results.keys)
+    for one in results.explained:
+        figures += explained(one)
+    return figures
 
 
 def rates(results: Results, model: str) -> list[Figure]:
@@ -118,6 +125,25 @@ def parts(rows: list[Row]) -> list[Figure]:
         at_most(f"processor time with {row.title}", 1.03, beside(row.cpu_rounds_us, off), row.model, [PARTS])
         for row in rows
         if row.title != OFF
+    ]
+
+
+def keys(rows: list[Row]) -> list[Figure]:
+    """The rate with keys, of that without: the median over pairs of rounds."""
+    rates = {row.title: [load.goodput for load in row.rounds] for row in rows}
+    if not rates:
+        return []
+    value = beside(rates[KEYS_ON], rates[KEYS_OFF])
+    return [at_least("rate with keys, of the rate without", 0.97, value, rows[0].model, [KEYS])]
+
+
+def explained(found: Explained) -> list[Figure]:
+    """The time of an explanation on an idle server, and what it leaves of the rate of predictions."""
+    rate = beside(found.beside, found.alone)
+    title = f"one explanation ({found.score}), median in ms"
+    return [
+        at_most(title, EXPLAINED_MS[found.model], found.p50_ms, found.model, [EXPLAINED]),
+        at_least("predictions beside explanations, of the rate alone", 0.95, rate, found.model, [EXPLAINED]),
     ]
 
 

@@ -145,7 +145,9 @@ class Sampler:
             try:
                 if connection is None:
                     connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
-                connection.request("POST", path, body, {"Content-Type": "application/json"})
+                connection.request(
+                    "POST", path, body, {"Content-Type": "application/json", **self.dialect.headers}
+                )
                 reply = connection.getresponse()
                 status, answer = reply.status, reply.read()
             except (OSError, http.client.HTTPException):

@@ -214,6 +214,7 @@ def write_artifact(
     names: list[str],
 ) -> None:
     """Seal the model as training does; without a graph, its own library scores it."""
+    from artifact import background
     from artifact.manifest import ONNX, REFERENCE, Golden, write
     from artifact.signature import Column, Signature
     from training.reference import reference
@@ -237,6 +238,7 @@ def write_artifact(
     if graph is None:
         signature = msgspec.structs.replace(signature, raw=True)
     records = [dict(zip(names, row, strict=True)) for row in rows[:32].tolist()]
+    background.write(folder, [dict(zip(names, row, strict=True)) for row in rows[: background.ROWS].tolist()])
     golden = Golden(records=records, scores=scores[:32].tolist(), tolerance=1e-5)
     # Else nobody would be watching for drift, which a server does unless it is told not to.
     (folder / REFERENCE).write_bytes(msgspec.json.encode(reference(signature, rows, scores)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.load import Offered
-    from benchmarks.results import Figure, Instructions, Results, Row
+    from benchmarks.results import Explained, Figure, Instructions, Results, Row
 
 TITLES = {
     "logistic": "logistic regression",
@@ -50,6 +51,8 @@ def page(results: Results) -> str:
         ("A second worker", model_table(results.workers)),
         ("Optional work of the server, each part alone", part_table(results.parts)),
         ("The same in instructions per request (callgrind)", instruction_table(results.instructions)),
+        ("Keys", part_table(results.keys)),
+        ("Explanations of one row", explained_table(results.explained)),
         ("Overload", overload_table(results)),
         ("Wrong answers", "\n".join(f"- {text}" for text in results.wrong)),
     )
@@ -107,6 +110,23 @@ def instruction_table(rows: Iterable[Instructions]) -> str:
         for row in rows
     ]
     head = ("", "with nothing to do", "at work", "times as often as at full speed", "cost at full speed")
+    return table(head, lines)
+
+
+def explained_table(found: Iterable[Explained]) -> str:
+    lines = [
+        (
+            f"{TITLES[one.model]}, {one.score}",
+            f"{one.p50_ms:.2f}",
+            f"{one.p90_ms:.2f}",
+            f"{one.cpu_ms:.2f}" if one.cpu_ms is not None else "",
+            f"{median(one.alone):,.0f}",
+            f"{median(one.beside):,.0f}",
+            f"{median(one.beside_explained):,.1f}",
+        )
+        for one in found
+    ]
+    head = ("", "p50 ms", "p90 ms", "CPU ms", "predictions/s alone", "beside", "explanations/s meanwhile")
     return table(head, lines)
 
 

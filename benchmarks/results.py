@@ -114,6 +114,32 @@ class Instructions(msgspec.Struct, kw_only=True):
     fraction: float
 
 
+class Explained(msgspec.Struct, kw_only=True):
+    """Explanations of one row each, and the rate of predictions beside them.
+
+    Parameters
+    ----------
+    score
+        What is explained: probability or log-odds.
+    cpu_ms
+        Processor time of all the server's processes for one explanation.
+    alone, beside
+        Predictions per second of each round, without and with explanations.
+    beside_explained
+        Explanations per second of each round with them.
+    """
+
+    model: str
+    score: str
+    p50_ms: float
+    p90_ms: float
+    cpu_ms: float | None
+    alone: list[float] = []
+    beside: list[float] = []
+    beside_explained: list[float] = []
+    wrong: list[str] = []
+
+
 class Overload(msgspec.Struct, kw_only=True):
     """A server beyond its knee.
 
@@ -181,6 +207,8 @@ class Results(msgspec.Struct, kw_only=True):
     workers: list[Row] = []
     parts: list[Row] = []
     instructions: list[Instructions] = []
+    keys: list[Row] = []
+    explained: list[Explained] = []
     overload: list[Overload] = []
     absent: dict[str, str] = {}
     figures: list[Figure] = []

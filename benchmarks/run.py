@@ -7,14 +7,14 @@ import shutil
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from benchmarks import bulk, figures
+from benchmarks import bulk, explained, figures
 from benchmarks.contestants import CONTESTANTS, GATEWAY, OURS, WITH_ITS_LIBRARY, Contestant, Setting
 from benchmarks.environments import CHECKOUT, Absent, cache, digest, say
 from benchmarks.load import Sampler, closed_loop, difference, open_loop, write_requests
@@ -65,8 +65,9 @@ class Plan:
     ----------
     only
         Names of contestants; empty for all of the plan.
-    parts, own_process
-        Measure only the optional work of the server, or only the model in a process of its own.
+    parts, own_process, trust
+        Measure only the optional work of the server, only the model in a process of its own, or only keys and
+        explanations.
     """
 
     quick: bool
@@ -75,6 +76,7 @@ class Plan:
     only: tuple[str, ...] = ()
     parts: bool = False
     own_process: bool = False
+    trust: bool = False
 
 
 @dataclass
@@ -94,23 +96,29 @@ def run(plan: Plan, scratch: Path) -> Results:
     models = prepared_models()
     results = blank(quick=plan.quick, rounds=plan.rounds, seconds=plan.seconds)
     bench = Bench(plan, models, scratch, results)
-    alone = plan.parts or plan.own_process
+    alone = plan.parts or plan.own_process or plan.trust
     for kind in KINDS if not alone else ():
         bench.compare(kind.name)
-    if plan.own_process or not plan.parts:
+    if plan.own_process or not alone:
         bench.own_process()
     if plan.parts:
         bench.parts()
+    elif plan.trust:
+        bench.keys()
+        bench.explanations()
     elif not plan.quick and not alone:
         bench.second_worker()
         bench.parts()
+        bench.keys()
+        bench.explanations()
         bench.overload(SLOW.name)
         bench.overload(KINDS[0].name)
     results.figures = figures.judge(results)
     bench.retry()
     measured = results.rows + results.retried
     results.wrong += [f"{row.title}, {row.model}: {text}" for row in measured for text in row.wrong]
-    results.wrong += [text for one in results.bulk for text in one.wrong]
+    results.wrong += [text for one in [*results.bulk, *results.explained] for text in one.wrong]
+    results.wrong += [f"{row.title}: {text}" for row in results.keys for text in row.wrong]
     results.missed = [f"{figure.title} ({figure.model})" for figure in results.figures if figure.met is False]
     return results
 
@@ -199,15 +207,20 @@ class Bench:
         began = time.monotonic()
         server = stack.enter_context(running(contestant.name, command, port, scratch / "log"))
         first = next(iter(contestant.routes.values()))
-        wait_ready(server, first.path.format(model=prepared.name), first.body(prepared.rows[:1]), began)
+        wait_ready(
+            server,
+            first.path.format(model=prepared.name),
+            first.body(prepared.rows[:1]),
+            began,
+            headers=first.headers,
+        )
         tell(f"{prepared.name}: {contestant.name} answers after {server.ready_s:.1f} s")
         live = []
         routes = contestant.quick_routes if self.plan.quick else tuple(contestant.routes)
         for name in routes or contestant.routes:
             dialect = contestant.routes[name]
-            status, answer = post(
-                port, dialect.path.format(model=prepared.name), dialect.body(prepared.rows[:1])
-            )
+            path = dialect.path.format(model=prepared.name)
+            status, answer = post(port, path, dialect.body(prepared.rows[:1]), dialect.headers)
             if status in {404, 405, 501}:
                 self.results.absent[name] = f"no {dialect.path.format(model=prepared.name)} yet ({status})"
                 continue
@@ -323,6 +336,56 @@ class Bench:
         except (Absent, BenchError) as reason:  # keep what was measured before
             self.results.absent["instructions of the parts"] = str(reason)
 
+    def keys(self) -> None:
+        """Measure what keys cost: two servers, of which one asks each request for its key."""
+        file = self.scratch / "keys.json"
+        add = [
+            sys.executable,
+            "-m",
+            "deploy",
+            "keys",
+            "add",
+            "bench",
+            "--role",
+            "predict",
+            "--file",
+            str(file),
+        ]
+        secret = next(word for word in say(add, folder=CHECKOUT).split() if word.startswith("okamochi_"))
+        with ExitStack() as stack:
+            live = []
+            for title, environment, headers in (
+                (figures.KEYS_OFF, {}, {}),
+                (figures.KEYS_ON, {"OKAMOCHI_KEYS": str(file)}, {"X-API-Key": secret}),
+            ):
+                lane = self.lane()
+                name = next(iter(lane.routes))
+                route = replace(lane.routes[name], headers=headers)
+                lane = replace(lane, routes={name: route}, quick_routes=(name,))
+                started = stack.enter_context(self.started([lane], KINDS[0].name, environment))
+                for one in started:
+                    one.row.title = one.title = title
+                    live.append(one)
+            self.results.keys = self.rounds(live, KINDS[0].name, PART_ROUNDS, PART_S)
+
+    def explanations(self) -> None:
+        """Measure single explanations, and predictions beside them."""
+        for kind in KINDS:
+            with self.started([self.lane()], kind.name) as live:
+                one = self.ours(live)
+                if one is None:
+                    return
+                tell(f"{kind.name}: explanations")
+                found = explained.measure(
+                    one.server,
+                    read(self.models, kind.name),
+                    one.requests,
+                    connections=CONNECTIONS,
+                    rounds=PART_ROUNDS,
+                    seconds=PART_S,
+                )
+                self.results.explained.append(found)
+
     def lane(self) -> Contestant:
         return GATEWAY if OURS.name in self.results.absent else OURS
 
@@ -393,6 +456,10 @@ class Bench:
             self.overload(model)
         if figures.PARTS in names:
             self.parts()
+        if figures.KEYS in names:
+            self.keys()
+        if figures.EXPLAINED in names:
+            self.explanations()
         chosen = [
             one
             for one in self.contestants()
@@ -417,7 +484,10 @@ def held_out(one: Live, prepared: Prepared) -> list[str]:
     wrong = []
     for row, label in zip(prepared.rows[:HELD_OUT], prepared.labels[:HELD_OUT], strict=True):
         status, answer = post(
-            one.server.port, one.dialect.path.format(model=prepared.name), one.dialect.body([row])
+            one.server.port,
+            one.dialect.path.format(model=prepared.name),
+            one.dialect.body([row]),
+            one.dialect.headers,
         )
         problem = (
             difference(one.dialect, answer, [label])

@@ -133,7 +133,15 @@ def post(port: int, path: str, body: bytes, headers: dict[str, str] | None = Non
         connection.close()
 
 
-def wait_ready(server: Server, path: str, body: bytes, started: float, within_s: float = READY_S) -> None:
+def wait_ready(
+    server: Server,
+    path: str,
+    body: bytes,
+    started: float,
+    *,
+    within_s: float = READY_S,
+    headers: dict[str, str] | None = None,
+) -> None:
     """Wait until the server answers this POST with 200.
 
     Raises
@@ -146,7 +154,7 @@ def wait_ready(server: Server, path: str, body: bytes, started: float, within_s:
         if server.process.poll() is not None:
             raise BenchError(f"{server.name} ended with {server.process.returncode}: {server.last_words()}")
         try:
-            status, _ = post(server.port, path, body)
+            status, _ = post(server.port, path, body, headers)
         except (OSError, http.client.HTTPException) as error:
             status = error
         if status == 200:

@@ -105,12 +105,13 @@ class Tokens:
                 leeway=LEEWAY_S,
                 options={"require": ["exp", "sub", "aud", "iss"]},
             )
+            expires_at = float(claims["exp"]) + LEEWAY_S
         except jwt.PyJWTError as error:
             raise BadTokenError(_REASONS.get(type(error), "it is not valid")) from None
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             raise BadTokenError("it is not valid") from None
         principal = msgspec.structs.replace(principal_of(claims), digits=self._settings.probability_digits)
-        return Granted(principal, float(claims["exp"]) + LEEWAY_S)
+        return Granted(principal, expires_at)
 
 
 _REASONS: dict[type[Exception], str] = {

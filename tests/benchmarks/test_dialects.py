@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,3 +64,10 @@ def test_binary_tensors_go_both_ways() -> None:
     said = json.dumps({"outputs": outputs}).encode()
     reply = said + np.zeros(2).tobytes() + np.array([0, 1], np.int64).tobytes()
     assert dialects.binary_labels(reply, len(said)) == [0, 1]
+
+
+def test_headers_of_a_dialect_are_part_of_each_request() -> None:
+    keyed = replace(dialects.FEATURES, headers={"X-API-Key": "secret"})
+    head, _, body = keyed.request([[1.0]], "m").partition(b"\r\n\r\n")
+    assert b"\r\nX-API-Key: secret" in head
+    assert body == dialects.FEATURES.request([[1.0]], "m").partition(b"\r\n\r\n")[2]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from benchmarks.figures import OFF, judge
+import msgspec
+import pytest
+
+from benchmarks.explained import problems
+from benchmarks.figures import KEYS_OFF, KEYS_ON, OFF, judge
 from benchmarks.load import Load, Offered
 from benchmarks.report import page
-from benchmarks.results import Bulk, Instructions, Overload, Results, Row, summary
+from benchmarks.results import Bulk, Explained, Instructions, Overload, Results, Row, summary
 
 
 def row(name: str, *rates: float, p99_ms: float = 1.0) -> Row:
@@ -149,3 +153,45 @@ def test_a_model_in_its_own_process_is_compared_with_fastapi_alone() -> None:
     assert verdicts(found) == {"/predict, times FastAPI with the same pipeline": False}
     found.figures = judge(found)
     assert "splines, which have no ONNX form" in page(found)
+
+
+def test_keys_are_compared_round_by_round() -> None:
+    """The machine became half as fast meanwhile: each round is compared with the one beside it."""
+    found = results()
+    off, on = row(KEYS_OFF, 40_000, 30_000, 20_000), row(KEYS_ON, 39_000, 29_400, 19_000)
+    for one in (off, on):
+        one.rounds = [msgspec.structs.replace(load, errors=0) for load in one.rounds]
+    found.keys = [off, on]
+    assert judge(found)[-1].value == pytest.approx(0.975)
+    assert verdicts(found)["rate with keys, of the rate without"] is True
+    on.rounds[1:] = [msgspec.structs.replace(load, rate=load.rate * 0.9) for load in on.rounds[1:]]
+    assert verdicts(found)["rate with keys, of the rate without"] is False
+
+
+def test_explanations_have_a_time_and_leave_predictions_their_rate() -> None:
+    found = results()
+    common = {
+        "score": "probability",
+        "p90_ms": 40.0,
+        "cpu_ms": 9.0,
+        "alone": [100.0, 90.0, 80.0],
+        "beside_explained": [3.0],
+    }
+    found.explained = [
+        Explained(model="forest", p50_ms=29.0, beside=[96.0, 87.0, 70.0], **common),
+        Explained(model="logistic", p50_ms=3.1, beside=[90.0, 80.0, 79.0], **common),
+    ]
+    judged = {(figure.title, figure.model): figure.met for figure in judge(found)}
+    assert judged["one explanation (probability), median in ms", "forest"] is True
+    assert judged["predictions beside explanations, of the rate alone", "forest"] is True
+    assert judged["one explanation (probability), median in ms", "logistic"] is False
+    assert judged["predictions beside explanations, of the rate alone", "logistic"] is False
+    assert "29.00" in page(found)
+
+
+def test_an_explanation_counts_only_if_it_adds_up_and_is_exact_enough() -> None:
+    parts = [{"contribution": 0.3}, {"contribution": -0.1}]
+    right = {"score": 0.7, "base": 0.5, "error": 0.03, "contributions": parts}
+    assert list(problems(right)) == []
+    assert len(list(problems({**right, "error": 0.031}))) == 1
+    assert len(list(problems({**right, "base": 0.4}))) == 1
