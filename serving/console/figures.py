@@ -23,12 +23,13 @@ MAX_DRIFT_COLUMNS = 50
 
 Figures = dict[str, Any]
 
-_GAUGES = {
-    "okamochi_drift_rows": "drift_rows",
-    "okamochi_drift_alarm": "drift_alarm",
+_GAUGES = {"okamochi_drift_rows": "drift_rows", "okamochi_drift_alarm": "drift_alarm"}
+_OF_VERSIONS = {
+    "okamochi_queue_rows": "queue_rows",
     "okamochi_model_process_restarts_total": "restarts",
     "okamochi_model_process_bytes": "process_bytes",
 }
+"""Metrics that each loaded version has: a canary has a queue and a process of its own."""
 _SHADOW = {
     "okamochi_shadow_rows_total": "rows",
     "okamochi_shadow_agreed_rows_total": "agreed",
@@ -79,8 +80,8 @@ def _add(figures: Figures, sample: Sample) -> None:
     name, labels, value = sample.name, sample.labels, sample.value
     if name in _GAUGES:
         figures[_GAUGES[name]] = value
-    elif name == "okamochi_queue_rows":
-        figures["queue_rows"] += value  # a canary has a queue of its own
+    elif name in _OF_VERSIONS:
+        figures[_OF_VERSIONS[name]] = (figures[_OF_VERSIONS[name]] or 0) + value
     elif name == "okamochi_drift_psi":
         figures["drift"][labels["column"]] = value
     elif name == "okamochi_version_requests_total":

@@ -71,9 +71,17 @@ LATENCY = Histogram(
     ["model", "endpoint"],
     buckets=SECONDS,
 )
+VERSION_LATENCY = Histogram(
+    "okamochi_version_request_seconds",
+    "okamochi_request_seconds by the version that answered, of the versions that are live.",
+    ["model", "version"],
+    buckets=SECONDS,
+)
 LANE = Counter("okamochi_lane_requests", "Requests by the lane that answered them.", ["lane"])
 REJECTED = Counter(
-    "okamochi_rejected", "Requests refused, by the reason that their log lines give.", ["model", "reason"]
+    "okamochi_rejected",
+    "Requests refused, by the reason that their log lines give.",
+    ["model", "version", "reason"],
 )
 BATCH_ROWS = Histogram(
     "okamochi_batch_rows", "Rows of one call of a model.", ["model", "version"], buckets=ROWS
@@ -87,13 +95,15 @@ INFERENCE = Histogram(
 EXPLAINED = Counter(
     "okamochi_explained_rows",
     "Rows explained: exact, or sampled with a stated error.",
-    ["model", "method"],
+    ["model", "version", "method"],
 )
 WARNINGS = Counter(
-    "okamochi_warnings", "Warnings about rows, of requests that asked for them.", ["model", "kind"]
+    "okamochi_warnings",
+    "Warnings about rows, of requests that asked for them.",
+    ["model", "version", "kind"],
 )
 EXPLAIN_ROWS = Counter(
-    "okamochi_explain_scored_rows", "Rows that a model scored for explanations.", ["model"]
+    "okamochi_explain_scored_rows", "Rows that a model scored for explanations.", ["model", "version"]
 )
 MODEL_INFO = Gauge(
     "okamochi_model_info",
@@ -177,12 +187,12 @@ AUDIT_LOST = Counter(
 )
 
 MODEL_PROCESS_RESTARTS = Counter(
-    "okamochi_model_process_restarts", "Processes of a model that were replaced.", ["model"]
+    "okamochi_model_process_restarts", "Processes of a model that were replaced.", ["model", "version"]
 )
 MODEL_PROCESS_BYTES = Gauge(
     "okamochi_model_process_bytes",
     "Resident memory of the process that scores with a model.",
-    ["model"],
+    ["model", "version"],
     multiprocess_mode="livesum",
 )
 
@@ -259,12 +269,12 @@ Tally = Callable[[float], None]
 
 
 class _Values:
-    """Values that a child of a histogram has not observed yet."""
+    """Values that children of histograms with the same buckets have not observed yet."""
 
-    __slots__ = ("bounds", "child", "values")
+    __slots__ = ("bounds", "children", "values")
 
-    def __init__(self, child: Histogram, bounds: Sequence[float]) -> None:
-        self.child = child
+    def __init__(self, bounds: Sequence[float], *children: Histogram) -> None:
+        self.children = children
         self.bounds = bounds
         self.values: list[float] = []
 
@@ -274,12 +284,16 @@ class _Values:
         count = len(values)
         if not _IN_ONE_STEP:
             for value in values:
-                self.child.observe(value)
+                for child in self.children:
+                    child.observe(value)
             values.clear()
             return count
-        self.child._sum.inc(sum(values))  # noqa: SLF001
-        for bucket, found in Counted(bisect_left(self.bounds, value) for value in values).items():
-            self.child._buckets[bucket].inc(found)  # noqa: SLF001
+        total = sum(values)
+        buckets = Counted(bisect_left(self.bounds, value) for value in values).items()
+        for child in self.children:
+            child._sum.inc(total)  # noqa: SLF001
+            for bucket, found in buckets:
+                child._buckets[bucket].inc(found)  # noqa: SLF001
         values.clear()
         return count
 
@@ -291,17 +305,19 @@ class _Answered:
 
     def __init__(self, model: str, version: str, endpoint: str, status: int) -> None:
         self.counters = [REQUESTS.labels(model, endpoint, str(status))]
+        histograms = [LATENCY.labels(model, endpoint)]
         if version:
             self.counters.append(VERSION_REQUESTS.labels(model, version, str(status)))
-        self.seconds = _Values(LATENCY.labels(model, endpoint), SECONDS)
+            histograms.append(VERSION_LATENCY.labels(model, version))
+        self.seconds = _Values(SECONDS, *histograms)
 
 
 class Batches:
     """Counts the calls of one version of a model, as `Observer` does requests."""
 
     def __init__(self, model: str, version: str) -> None:
-        self._rows = _Values(BATCH_ROWS.labels(model, version), ROWS)
-        self._seconds = _Values(INFERENCE.labels(model, version), SECONDS)
+        self._rows = _Values(ROWS, BATCH_ROWS.labels(model, version))
+        self._seconds = _Values(SECONDS, INFERENCE.labels(model, version))
 
     def __call__(self, rows: int, seconds: float) -> None:
         """Count one call."""
@@ -364,7 +380,7 @@ class Observer:
         self._in_lane = LANE.labels(lane)
         self._kinds: dict[tuple[str, str, str, int], _Answered] = {}
         self._waiting: list[_Answered] = []
-        self._rejected: Counted[tuple[str, str]] = Counted()
+        self._rejected: Counted[tuple[str, str, str]] = Counted()
 
     def __call__(
         self, model: str, version: str, endpoint: str, status: int, seconds: float, *, reason: str = ""
@@ -381,7 +397,7 @@ class Observer:
             self._wait(kind)
         kind.seconds.values.append(seconds)
         if reason:
-            self._rejected[model, reason] += 1
+            self._rejected[model, version, reason] += 1
 
     def tally(self, model: str, version: str, endpoint: str) -> Tally:
         """A function that counts a reply of 200, sent now, by its start."""
@@ -421,8 +437,8 @@ class Observer:
             total += count
         self._in_lane.inc(total)
         self._waiting.clear()
-        for (model, reason), count in self._rejected.items():
-            REJECTED.labels(model, reason).inc(count)
+        for labels, count in self._rejected.items():
+            REJECTED.labels(*labels).inc(count)
         self._rejected.clear()
 
 

@@ -524,7 +524,7 @@ def open_model(
         signed = signing.check(path, name=name, version=version, trusted=trusted)
     if found.signature.tensors is not None:
         return replace(_open_tensors(found, name, version, tag, settings), signed=signed)
-    score, process = _opened(found, name, settings)
+    score, process = _opened(found, (name, version), settings)
     try:
         encoder = remembering.encoder(found.signature, settings)
         rows_in_memory = max(1, settings.max_matrix_bytes // (8 * found.signature.width))
@@ -538,7 +538,9 @@ def open_model(
         # In a busy worker, most of the wall time of a call in this thread is waiting for the interpreter's
         # lock: by it, a quick model would seem too slow for the event loop. Another process has no such wait.
         batcher.warm_up(example, clock=thread_time if process is None else perf_counter)
-        explainer = _explainer(found, name, background_of(found, encoder), batcher, score, settings)
+        explainer = _explainer(
+            found, (name, version), background_of(found, encoder), batcher, score, settings
+        )
         ranking = read_ranking(found)
     except BaseException:
         if process is not None:
@@ -614,9 +616,9 @@ def _ranked(model: LiveModel, ranking: Ranking, settings: Settings) -> LiveModel
     )
 
 
-def _count_explained(name: str, made: Sequence[RowExplanation]) -> None:
+def _count_explained(name: str, version: str, made: Sequence[RowExplanation]) -> None:
     for each in made:
-        metrics.EXPLAINED.labels(name, "exact" if each.attribution.exact else "sampled").inc()
+        metrics.EXPLAINED.labels(name, version, "exact" if each.attribution.exact else "sampled").inc()
 
 
 def _in_short_calls(score: runtime.Score, call_s: float) -> runtime.Score:
@@ -634,11 +636,13 @@ def _in_short_calls(score: runtime.Score, call_s: float) -> runtime.Score:
     return scored
 
 
-def _opened(found: Artifact, name: str, settings: Settings) -> tuple[runtime.Score, ModelProcess | None]:
+def _opened(
+    found: Artifact, named: tuple[str, str], settings: Settings
+) -> tuple[runtime.Score, ModelProcess | None]:
     """The scoring function, checked on its golden rows, and its process if it does not run in the worker."""
     if found.manifest.runtime == "onnx":
         return runtime.load(found), None
-    process = _process(found, name, settings)
+    process = _process(found, named, settings)
     try:
         manifest.check_golden(found, _in_short_calls(process.score, settings.model_call_s))
     except BaseException:
@@ -647,13 +651,13 @@ def _opened(found: Artifact, name: str, settings: Settings) -> tuple[runtime.Sco
     return process.score, process
 
 
-def _process(found: Artifact, name: str, settings: Settings) -> ModelProcess:
+def _process(found: Artifact, named: tuple[str, str], settings: Settings) -> ModelProcess:
     return ModelProcess(
         found,
         call_s=settings.model_call_s,
         memory_bytes=settings.model_memory_mb * MIB,
-        on_restart=metrics.MODEL_PROCESS_RESTARTS.labels(name).inc,
-        on_memory=metrics.MODEL_PROCESS_BYTES.labels(name).set,
+        on_restart=metrics.MODEL_PROCESS_RESTARTS.labels(*named).inc,
+        on_memory=metrics.MODEL_PROCESS_BYTES.labels(*named).set,
     )
 
 
@@ -682,29 +686,29 @@ def _batcher(
 
 def _explainer(  # noqa: PLR0917 - the parts of a model
     found: Artifact,
-    name: str,
+    named: tuple[str, str],
     background: NDArray[Any] | None,
     batcher: Batcher,
     score: runtime.Score,
     settings: Settings,
 ) -> Explainer:
     return Explainer(
-        name,
+        named[0],
         found.signature,
         background,
         batcher,
         LowPriority(
-            batcher, score, found.signature.width, observe_rows=metrics.EXPLAIN_ROWS.labels(name).inc
+            batcher, score, found.signature.width, observe_rows=metrics.EXPLAIN_ROWS.labels(*named).inc
         ),
         tolerance=settings.explain_error,
         max_rows=settings.explain_queue_rows,
-        observe=partial(_count_explained, name),
+        observe=partial(_count_explained, *named),
     )
 
 
 def _open_tensors(found: Artifact, name: str, version: str, tag: str, settings: Settings) -> LiveModel:
     """A model that takes tensors, checked on its golden request and warm."""
-    process = _process(found, name, settings)
+    process = _process(found, (name, version), settings)
     try:
         tensor_model.check_golden(found, process.answer)
         calls = TensorCalls(process.answer, settings.max_matrix_bytes)
@@ -725,7 +729,7 @@ def _open_tensors(found: Artifact, name: str, version: str, tag: str, settings: 
         Encoder(found.signature),
         calls.score,
         batcher,
-        _explainer(found, name, None, batcher, calls.score, settings),
+        _explainer(found, (name, version), None, batcher, calls.score, settings),
         settings.queue_rows,
         process=process,
         calls=calls,

@@ -85,7 +85,7 @@ def test_the_memory_of_a_model_is_its_processes(serve: Serve, figures: dict[str,
         own_mb = worker.memory_full_info().pss / (1 << 20)
         told = one(server, request("/metrics", method="GET")).body.decode()
         (of_model,) = re.findall(
-            r'^okamochi_model_process_bytes\{model="fragile"\} (\S+)', told, re.MULTILINE
+            r'^okamochi_model_process_bytes\{model="fragile",version="4"\} (\S+)', told, re.MULTILINE
         )
         figures["memory_with_a_python_model"] = {
             "worker_mb": round(own_mb, 1), "process_mb": round(float(of_model) / (1 << 20), 1)

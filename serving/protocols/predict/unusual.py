@@ -49,7 +49,7 @@ def warned(
             found.append(each)
     for kind, count in counts.items():
         if count:
-            metrics.WARNINGS.labels(model.name, kind).inc(count)
+            metrics.WARNINGS.labels(model.name, model.version, kind).inc(count)
     return found, sum(counts.values()) - len(found)
 
 

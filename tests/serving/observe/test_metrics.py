@@ -46,14 +46,15 @@ def test_requests_tallied_together_count_as_if_each_were_observed() -> None:
         (s.name.removeprefix("one"), s.labels.get("le")): s.value
         for s in next(iter(registry.collect())).samples
     }
-    found = {
-        (s.name.removeprefix("okamochi_request_seconds"), s.labels.get("le")): s.value
-        for s in next(iter(metrics.LATENCY.collect())).samples
-        if s.labels["model"] == "tallied"
-    }
-    for key, value in expected.items():
-        if key[0] != "_created":
-            assert abs(found[key] - value) < 1e-9, key
+    for histogram in (metrics.LATENCY, metrics.VERSION_LATENCY):
+        found = {
+            (s.name.removeprefix(histogram._name), s.labels.get("le")): s.value
+            for s in next(iter(histogram.collect())).samples
+            if s.labels["model"] == "tallied" and s.labels.get("version", "1") == "1"
+        }
+        for key, value in expected.items():
+            if key[0] != "_created":
+                assert abs(found[key] - value) < 1e-9, key
     answered = {
         s.labels["status"]: s.value
         for s in next(iter(metrics.REQUESTS.collect())).samples
@@ -62,11 +63,11 @@ def test_requests_tallied_together_count_as_if_each_were_observed() -> None:
     assert sum(answered.values()) == len(seconds)
     assert answered["413"] == (len(seconds) + 1) // 2
     rejected = {
-        s.labels["reason"]: s.value
+        (s.labels["version"], s.labels["reason"]): s.value
         for s in next(iter(metrics.REJECTED.collect())).samples
         if s.labels["model"] == "tallied" and s.name.endswith("_total")
     }
-    assert rejected == {"too_many_rows": answered["413"]}
+    assert rejected == {("1", "too_many_rows"): answered["413"]}
 
 
 def test_both_lanes_add_up_to_what_was_sent(made: dict[str, Made], tmp_path: Path) -> None:
