@@ -476,7 +476,7 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
         if self.settings.watch_s:
             gateway.watch = self._watch(gateway)
             gateway.repository = self._repository(gateway, gateway.watch)
-        if self.settings.grpc_port:
+        if self.settings.grpc_port and guards.usable(guards.HPACK):
             gateway.grpc = self._grpc(gateway, tracer)
         if guards.usable(guards.UVICORN):
             from serving.http import express

@@ -346,8 +346,8 @@ def _check_log(target: str) -> None:
 
 
 def _check_grpc(port: int) -> None:
-    if port and importlib.util.find_spec("grpc") is None:
-        raise SettingsError(f"{PREFIX}GRPC_PORT is set, and the package grpcio is not installed")
+    if port and importlib.util.find_spec("hpack") is None:
+        raise SettingsError(f"{PREFIX}GRPC_PORT is set, and the package hpack is not installed")
 
 
 def _check_tokens(values: Mapping[str, Any]) -> None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from serving.grpc.certificates import certificate_of
 from serving.http import access
-from serving.http.head import name_request, read_head
-from serving.protocols import Head
-from serving.protocols.oip.request import HEADER_LENGTH
+from serving.http.head import name_request
 
 if TYPE_CHECKING:
     from serving.access.certificate import Certificate
     from serving.errors import Problem
+    from serving.grpc.stream import Stream
     from serving.scoring.scores import Scores
-
-LENGTH = HEADER_LENGTH.decode()
 
 
 class Call:
@@ -36,42 +32,32 @@ class Call:
         "started",
     )
 
-    def __init__(self) -> None:
-        self.started = perf_counter()
+    def __init__(self, stream: Stream) -> None:
+        self.started = stream.started
         self.due: float | None = None  # the client's deadline
-        self.head = Head()
-        self.certificate: Certificate | None = None
+        self.head = stream.heading.head
+        self.certificate: Certificate | None = stream.connection.certificate
         self.principal: access.Principal | None = None
         self.problem: Problem | None = None
         self.queued: float | None = None
         self.scores: Scores | None = None
         self.request_id = ""
+        if stream.timeout is not None:
+            self.due = self.started + stream.timeout
 
-    def read(self, context: Any) -> None:
-        """Read the metadata, the deadline and the client's certificate.
+    def check_metadata(self, stream: Stream) -> None:
+        """Refuse malformed metadata; from here on the client's deadline is also that of the head.
 
         Raises
         ------
         Problem
-            400 for malformed metadata.
+            400.
         """
-        remaining = context.time_remaining()
-        if remaining is not None:
-            self.due = self.started + remaining
-        self.head = head = read_head(
-            tuple(
-                (name.encode(), value.encode() if isinstance(value, str) else value)
-                for name, value in context.invocation_metadata() or ()
-                if name != LENGTH
-            ),
-            None,
-        )
-        if remaining is not None:
-            ms = max(1, int(1000 * remaining))
-            self.head = msgspec.structs.replace(head, deadline_ms=min(ms, head.deadline_ms or ms))
-
-        if access.required():
-            self.certificate = certificate_of(context.auth_context())
+        if stream.heading.problem is not None:
+            raise stream.heading.problem
+        if stream.timeout is not None:
+            ms = max(1, int(1000 * stream.timeout))
+            self.head = msgspec.structs.replace(self.head, deadline_ms=min(ms, self.head.deadline_ms or ms))
 
     def admit(self, method: str, path: str, model: str = "") -> None:
         """Check the caller as HTTP does at this path.

@@ -6,27 +6,28 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from serving.errors import Problem
 from serving.grpc.call import Call
-from serving.grpc.schema import SERVICE
-from serving.grpc.service import abort, model_path
+from serving.grpc.connection import Method
+from serving.grpc.replies import refuse
+from serving.grpc.schema import HEALTH, SERVICE, HealthCheckRequest, HealthCheckResponse
+from serving.grpc.service import model_path, parsed
+from serving.grpc.stream import OK
 from serving.protocols.oip import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable, Coroutine
 
+    from serving.grpc.stream import Stream
     from serving.http.routes import Live
 
-Status = health_pb2.HealthCheckResponse.ServingStatus
-NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-WHOLE = ("", SERVICE, NAME)
+Status = HealthCheckResponse.ServingStatus
+WHOLE = ("", SERVICE, HEALTH)
 """The services whose status is that of the whole server."""
 LOOK_EVERY_S = 0.5
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # untyped
+class Health:
     """See the module.
 
     Parameters
@@ -53,40 +54,53 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # untyped
             return Status.NOT_SERVING
         return Status.SERVICE_UNKNOWN
 
-    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - of the protocol
-        """The status now; NOT_FOUND for an unknown service."""
-        call = await self._admitted(request.service, context)
-        status = self.status(request.service)
-        if status == Status.SERVICE_UNKNOWN:
-            call.named(
-                Problem(404, f'Unknown service {request.service[:100]!r}; expected "" or a model\'s name.')
-            )
-            await abort(context, call)
-        return health_pb2.HealthCheckResponse(status=status)
+    def methods(self) -> dict[bytes, Method]:
+        """Each method by its path."""
+        return {
+            f"/{HEALTH}/Check".encode(): Method(self._started(self._check)),
+            f"/{HEALTH}/Watch".encode(): Method(self._started(self._watch)),
+        }
 
-    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - as above
+    def _started(
+        self, method: Callable[[Stream, str, Call], Coroutine[Any, Any, None]]
+    ) -> Callable[[Stream, bytes], None]:
+        """A method for clients that may ask: a model's status needs a valid key, the server's does not."""
+
+        async def answer(stream: Stream, data: bytes) -> None:
+            call = Call(stream)
+            try:
+                call.check_metadata(stream)
+                service = parsed(HealthCheckRequest, data, call).service
+                path = f"{ROOT}/health/ready" if service in WHOLE else f"{model_path(service)}/ready"
+                call.admit("GET", path)
+            except Problem as problem:
+                call.named(problem)
+                await refuse(stream, call)
+            else:
+                await method(stream, service, call)
+
+        return lambda stream, data: stream.start(answer(stream, data))
+
+    async def _check(self, stream: Stream, service: str, call: Call) -> None:
+        """The status now; NOT_FOUND for an unknown service."""
+        status = self.status(service)
+        if status == Status.SERVICE_UNKNOWN:
+            call.named(Problem(404, f'Unknown service {service[:100]!r}; expected "" or a model\'s name.'))
+            await refuse(stream, call)
+            return
+        stream.reply(HealthCheckResponse(status=status).SerializeToString())
+
+    async def _watch(self, stream: Stream, service: str, _: Call) -> None:
         """The status now, then each change, until the client leaves or the server ends."""
-        await self._admitted(request.service, context)
         last = None
         while True:
             ended = self._ending.is_set()
-            status = self.status(request.service)
+            status = self.status(service)
             if status != last:
-                yield health_pb2.HealthCheckResponse(status=status)
+                stream.send(HealthCheckResponse(status=status).SerializeToString())
             last = status
             if ended:
+                stream.end(OK)
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), LOOK_EVERY_S)
-
-    async def _admitted(self, service: str, context: Any) -> Call:
-        """The call of a client that may ask: a model's status needs a valid key, the server's does not."""
-        call = Call()
-        try:
-            call.read(context)
-            path = f"{ROOT}/health/ready" if service in WHOLE else f"{model_path(service)}/ready"
-            call.admit("GET", path)
-        except Problem as problem:
-            call.named(problem)
-            await abort(context, call)
-        return call

@@ -8,20 +8,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from artifact.encode import MAX_NUMBER
 from serving.errors import Problem
 from serving.grpc.schema import ModelInferResponse
-from serving.protocols.oip.request import HEADER_LENGTH, Query, every_output
+from serving.protocols.oip.request import HEADER_LENGTH
 from serving.protocols.oip.tensors import DTYPES
 from serving.protocols.wording import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from serving.protocols import Reply
-    from serving.scoring.catalog import LiveModel
 
 FIELDS = {
     "BOOL": "bool_contents",
@@ -38,7 +34,6 @@ MAX_SIZE = 2**62
 BINARY = "binary_data"
 BINARY_OUTPUT = "binary_data_output"
 
-_PLAIN = {name: DTYPES[name] for name in ("FP32", "FP64")}
 _encode = msgspec.json.encode
 _length = struct.Struct("<I")
 
@@ -48,49 +43,6 @@ class Body(msgspec.Struct, frozen=True, gc=False):
 
     data: bytes
     header: int
-
-
-def plain_query(request: Any, model: LiveModel) -> Query | None:
-    """The query of the usual message, without a body in between; None for any other message.
-
-    The usual message has one tensor of finite floats and no options, and its model has only columns of
-    numbers. This takes 4 us instead of 17.
-
-    Raises
-    ------
-    Problem
-        413 for too many rows.
-    """
-    inputs = request.inputs
-    if len(inputs) != 1 or request.parameters or request.outputs:
-        return None
-    signature = model.signature
-    (tensor,) = inputs
-    shape = tensor.shape
-    code = _PLAIN.get(tensor.datatype)
-    width = len(signature.columns)
-    if code is None or not signature.numeric or signature.tensors is not None or tensor.parameters:
-        return None
-    if len(shape) != 2 or shape[1] != width or shape[0] < 1:
-        return None
-    cells = _plain_cells(request.raw_input_contents, tensor, code)
-    if (
-        cells is None or len(cells) != shape[0] * width or not np.abs(cells).max() <= MAX_NUMBER
-    ):  # `not ... <=` also catches a NaN
-        return None
-    model.check_rows(shape[0])
-    rows = cells.astype(np.float64, copy=False).tobytes()
-    return Query(rows, shape[0], request.id, every_output(signature, binary=True))
-
-
-def _plain_cells(raw: Sequence[bytes], tensor: Any, code: np.dtype[Any]) -> NDArray[Any] | None:
-    """The floats of the only input, from raw or from typed contents; None if they are in neither."""
-    contents: list[Any] = tensor.contents.ListFields() if tensor.HasField("contents") else []
-    if len(raw) == 1 and not contents:
-        return np.frombuffer(raw[0], code) if len(raw[0]) % code.itemsize == 0 else None
-    if not raw and len(contents) == 1 and contents[0][0].name == FIELDS[tensor.datatype]:
-        return np.array(contents[0][1], code)
-    return None
 
 
 def body_of(request: Any) -> Body:
@@ -261,12 +213,12 @@ def response_of(reply: Reply, *, raw: bool) -> bytes:
         if raw:
             blocks.append(body[place:end])
         else:
-            _fill(output, body[place:end])
+            fill(output, body[place:end])
         place = end
     return found.SerializeToString()  # type: ignore[no-any-return]
 
 
-def _fill(output: Any, data: bytes) -> None:
+def fill(output: Any, data: bytes) -> None:
     """Put a binary tensor into `contents`."""
     if output.datatype == "BYTES":
         output.contents.bytes_contents.extend(_texts(data))

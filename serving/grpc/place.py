@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from ipaddress import IPv6Address, ip_address
-from pathlib import Path
+import ssl
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import grpc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REQUIRED = 2
-"""`ssl.CERT_REQUIRED`, as `--ssl-cert-reqs` takes it."""
+BACKLOG = 2_048
 
 
 class Tls(NamedTuple):
@@ -24,32 +21,52 @@ class Tls(NamedTuple):
     ----------
     authorities
         Of client certificates; "": client certificates are not checked.
+    asked
+        Whether a client must show a certificate, as `--ssl-cert-reqs` says it.
     """
 
     certificate: str
     key: str
     password: str
     authorities: str
-    client_required: bool
+    asked: ssl.VerifyMode
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """The content of the files."""
-        key = Path(self.key or self.certificate).read_bytes()
-        if self.password:
-            key = _decrypted(key, self.password)
-        authorities = Path(self.authorities).read_bytes() if self.authorities else None
-        return grpc.ssl_server_credentials(
-            [(key, Path(self.certificate).read_bytes())],
-            root_certificates=authorities,
-            require_client_auth=self.client_required,
-        )
+    def context(self) -> ssl.SSLContext:
+        """TLS for HTTP/2: the client must choose it (ALPN), by version 1.2 or later."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.certificate, self.key or None, self.password or None)
+        if self.authorities:
+            context.load_verify_locations(self.authorities)
+            context.verify_mode = self.asked
+        context.set_alpn_protocols(["h2"])
+        return context
 
 
 class Place(NamedTuple):
-    """An address such as `127.0.0.1:3001`, and TLS if it is on."""
+    """An address and a port, and TLS if it is on."""
 
-    address: str
+    host: str
+    port: int
     tls: Tls | None
+
+    def listen(self) -> socket.socket:
+        """A socket that shares its port with those of the other workers."""
+        family = socket.AF_INET6 if isinstance(_address(self.host), IPv6Address) else socket.AF_INET
+        found = socket.socket(family)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            found.bind((self.host, self.port))
+            found.listen(BACKLOG)
+            found.setblocking(False)
+        except OSError:
+            found.close()
+            raise
+        return found
+
+    def __str__(self) -> str:
+        v6 = isinstance(_address(self.host), IPv6Address)
+        return f"[{self.host}]:{self.port}" if v6 else f"{self.host}:{self.port}"
 
 
 def place_of(options: Mapping[str, Any], port: int) -> Place:
@@ -60,27 +77,15 @@ def place_of(options: Mapping[str, Any], port: int) -> Place:
     certificate = options.get("ssl_certfile")
     tls = None
     if certificate:
-        authorities = options.get("ssl_ca_certs") or ""
-        required = bool(authorities) and options.get("ssl_cert_reqs") == REQUIRED
         tls = Tls(
             certificate,
             options.get("ssl_keyfile") or "",
             options.get("ssl_keyfile_password") or "",
-            authorities,
-            required,
+            options.get("ssl_ca_certs") or "",
+            ssl.VerifyMode(options.get("ssl_cert_reqs") or 0),
         )
-    return Place(address_of(host, port), tls)
+    return Place(host, port, tls)
 
 
-def address_of(host: str, port: int) -> str:
-    """An address as gRPC takes it."""
-    is_v6 = isinstance(ip_address(host.partition("%")[0]), IPv6Address)
-    return f"[{host}]:{port}" if is_v6 else f"{host}:{port}"
-
-
-def _decrypted(key: bytes, password: str) -> bytes:
-    """A key in PEM without its password, which gRPC does not take."""
-    from cryptography.hazmat.primitives import serialization as pem
-
-    opened = pem.load_pem_private_key(key, password.encode())
-    return opened.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption())
+def _address(host: str) -> IPv4Address | IPv6Address:
+    return ip_address(host.partition("%")[0])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import binascii
+from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-import grpc
 import msgspec
 
 from serving.grpc.schema import BadRequest, RetryInfo, Status
@@ -12,9 +13,25 @@ from serving.protocols.oip import OpenInference
 
 if TYPE_CHECKING:
     from serving.errors import Problem
+    from serving.grpc.header_block import Field
     from serving.protocols import Reply
 
-Code = grpc.StatusCode
+
+class Code(IntEnum):
+    """The codes of gRPC that are used here."""
+
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
 CODES = {
     400: Code.INVALID_ARGUMENT,
     401: Code.UNAUTHENTICATED,
@@ -33,18 +50,18 @@ MAX_TEXT = 3_000
 """Characters of a refusal: a client takes 8 KB of metadata, with a text twice and percent-encoded."""
 MAX_VIOLATIONS = 5
 MAX_SHOWN = 200
-DETAILS = "grpc-status-details-bin"
+DETAILS = b"grpc-status-details-bin"
 TYPES = "type.googleapis.com/"
 
 _decode = msgspec.json.decode
 
 
 class Refusal(NamedTuple):
-    """What `abort` takes."""
+    """What `Stream.end` takes."""
 
-    code: grpc.StatusCode
+    code: Code
     text: str
-    trailers: tuple[tuple[str, str | bytes], ...]
+    trailers: tuple[Field, ...]
 
 
 def refusal_of(problem: Problem, reply: Reply | None = None, *, has_deadline: bool = False) -> Refusal:
@@ -64,12 +81,12 @@ def refusal_of(problem: Problem, reply: Reply | None = None, *, has_deadline: bo
     code = CODES.get(problem.status, Code.UNKNOWN)
     if problem.reason == "deadline" and has_deadline:
         code = Code.DEADLINE_EXCEEDED
-    trailers: list[tuple[str, str | bytes]] = [("x-request-id", problem.request_id)]
-    details = Status(code=code.value[0], message=_short(text, MAX_SHOWN))
+    trailers = [(b"x-request-id", problem.request_id.encode("latin-1", "replace"))]
+    details = Status(code=code, message=_short(text, MAX_SHOWN))
     for name, value in problem.headers:
-        trailers.append((name.decode(), value.decode("latin-1")))
+        trailers.append((name.lower(), value))
         if name == b"retry-after":
-            trailers.append(("grpc-retry-pushback-ms", str(1000 * int(value))))
+            trailers.append((b"grpc-retry-pushback-ms", b"%d" % (1000 * int(value))))
             wait = RetryInfo()
             wait.retry_delay.seconds = int(value)
             _add(details, wait)
@@ -83,7 +100,8 @@ def refusal_of(problem: Problem, reply: Reply | None = None, *, has_deadline: bo
             )
         _add(details, found)
     if details.details:
-        trailers.append((DETAILS, details.SerializeToString()))
+        binary = binascii.b2a_base64(details.SerializeToString(), newline=False).rstrip(b"=")
+        trailers.append((DETAILS, binary))
     return Refusal(code, text, tuple(trailers))
 
 

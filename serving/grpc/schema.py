@@ -1,4 +1,4 @@
-"""The messages of `open_inference.proto` and `status.proto`, made from their compiled form.
+"""The messages of the `.proto` files of this folder, made from their compiled form.
 
 They are in a pool of their own: another library in the process, such as Triton's client, may have its own
 messages of the same names in the default pool, which refuses a second one.
@@ -13,17 +13,11 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 PROTOSET = Path(__file__).with_name("open_inference.protoset")
 SERVICE = "inference.GRPCInferenceService"
+HEALTH = "grpc.health.v1.Health"
 
 POOL = descriptor_pool.DescriptorPool()
 for _file in descriptor_pb2.FileDescriptorSet.FromString(PROTOSET.read_bytes()).file:
     POOL.Add(_file)
-
-
-def add(file: Any) -> None:
-    """Put a file of another library's messages into the pool as well, for reflection."""
-    found = descriptor_pb2.FileDescriptorProto()
-    file.CopyToProto(found)
-    POOL.Add(found)
 
 
 def message(name: str) -> Any:
@@ -36,6 +30,10 @@ ModelInferResponse = message("inference.ModelInferResponse")
 Status = message("google.rpc.Status")
 RetryInfo = message("google.rpc.RetryInfo")
 BadRequest = message("google.rpc.BadRequest")
+HealthCheckRequest = message("grpc.health.v1.HealthCheckRequest")
+HealthCheckResponse = message("grpc.health.v1.HealthCheckResponse")
+ReflectionRequest = message("grpc.reflection.v1alpha.ServerReflectionRequest")
+ReflectionResponse = message("grpc.reflection.v1alpha.ServerReflectionResponse")
 
 METHODS = {
     method.name: (

@@ -1,21 +1,22 @@
-"""The gRPC server of one worker: its port, TLS, limits and end. The workers share the port (SO_REUSEPORT)."""
+"""The gRPC server of one worker: its port, methods and end. The workers share the port (SO_REUSEPORT)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-import grpc
-from grpc_health.v1 import health_pb2_grpc
-
-from serving import guards
-from serving.grpc.drain import CONNECTION_AGE_S, drain
+from serving.grpc.connection import Connection, Shared
+from serving.grpc.heading import Headings
 from serving.grpc.health import Health
 from serving.grpc.reflection import Reflection
 from serving.grpc.service import InferenceService
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
+
     from serving.grpc.place import Place
     from serving.http.routes import Live
     from serving.observe.traces import Tracer
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bentoml.okamochi")
 
-MAX_STREAMS = 1_024
-"""Calls in progress on one connection; further ones wait in the client."""
+LOOK_EVERY_S = 0.02
 
 
 class Server:
@@ -45,51 +45,65 @@ class Server:
         tracer: Tracer | None,
         store: Repository | None = None,
     ) -> None:
-        self._store = store
-        self._live = live
         self._settings = settings
         self._place = place
-        self._tracer = tracer
-        self._server: grpc.aio.Server | None = None
         self._ending = asyncio.Event()
+        service = InferenceService(live, settings, tracer, store)
+        self._shared = Shared(
+            settings,
+            {
+                **service.methods(),
+                **Health(live, self._ending).methods(),
+                **Reflection(self._ending).methods(),
+            },
+            Headings(),
+            service.readers,
+            set(),
+            tls=place.tls is not None,
+        )
+        self._socket: socket.socket | None = None
+        self._server: Any = None
+        self._tls: ssl.SSLContext | None = None
 
     async def start(self) -> None:
         """Listen, in the running loop."""
-        guards.usable(guards.CONNECTIONS)  # says so at start if it is not
-        self._server = server = grpc.aio.server(options=self._options())
-        reflection = Reflection(self._ending)
-        inference = InferenceService(self._live, self._settings, self._tracer, self._store)
-        server.add_generic_rpc_handlers((inference.handlers(), *reflection.handlers()))
-        health_pb2_grpc.add_HealthServicer_to_server(Health(self._live, self._ending), server)
-        address = self._place.address
-        credentials = self._place.tls.credentials() if self._place.tls is not None else None
-        if credentials is None:
-            server.add_insecure_port(address)
-        else:
-            server.add_secure_port(address, credentials)
-        await server.start()
-        logger.info("gRPC listens on %s%s", address, "" if credentials is None else ", with TLS")
+        self._tls = tls = self._place.tls.context() if self._place.tls is not None else None
+        listening = self._place.listen()
+        self._socket = listening.dup()  # the last to close, see `_stop_listening`
+        wait = self._settings.receive_s if tls is not None else None
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(self._shared), sock=listening, ssl=tls, ssl_handshake_timeout=wait
+        )
+        logger.info("gRPC listens on %s%s", self._place, "" if tls is None else ", with TLS")
 
     async def end(self) -> None:
         """Take no new calls; return once those in progress are answered."""
         if self._server is None:
             return
+        await self._stop_listening()
         self._ending.set()
-        await drain(self._settings.grpc_port)
-        await self._server.stop(self._settings.max_deadline_ms / 1000)
+        connections = self._shared.connections
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._settings.max_deadline_ms / 1000
+        while connections and loop.time() < until:
+            for each in tuple(connections):  # also those that libuv had accepted already
+                each.leave()
+            await asyncio.sleep(LOOK_EVERY_S)
+        for each in tuple(connections):
+            each.abort()
 
-    def _options(self) -> list[tuple[str, int]]:
-        settings = self._settings
-        return [
-            ("grpc.so_reuseport", 1),
-            ("grpc.max_receive_message_length", settings.max_body_bytes),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.max_metadata_size", settings.max_head_bytes),
-            ("grpc.absolute_max_metadata_size", settings.max_head_bytes),
-            ("grpc.max_concurrent_streams", MAX_STREAMS),
-            ("grpc.server_handshake_timeout_ms", int(1000 * settings.receive_s)),
-            ("grpc.keepalive_time_ms", int(1000 * settings.receive_s)),
-            ("grpc.http2.max_pings_without_data", 0),
-            ("grpc.max_connection_age_ms", 1000 * CONNECTION_AGE_S),
-            ("grpc.max_connection_age_grace_ms", settings.max_deadline_ms),
-        ]
+    async def _stop_listening(self) -> None:
+        """Close the port; connections that the kernel has accepted by then get their goodbye, not a reset."""
+        listening, loop = self._socket, asyncio.get_running_loop()
+        assert listening is not None  # noqa: S101 - it has started
+        self._server.close()
+        accepted = []
+        with suppress(BlockingIOError, OSError):
+            while True:
+                accepted.append(listening.accept()[0])
+        listening.close()
+        for each in accepted:
+            each.setblocking(False)
+            with suppress(OSError, TimeoutError):
+                await loop.connect_accepted_socket(lambda: Connection(self._shared), each, ssl=self._tls)

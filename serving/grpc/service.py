@@ -8,14 +8,16 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import grpc
 import msgspec
 from google.protobuf.message import DecodeError
 
 from serving.errors import Problem, server_failed
-from serving.grpc.call import LENGTH, Call
-from serving.grpc.messages import body_of, plain_query, response_of, set_tensors
-from serving.grpc.refusals import refusal_of
+from serving.grpc.call import Call
+from serving.grpc.connection import Method
+from serving.grpc.messages import body_of, response_of, set_tensors
+from serving.grpc.plain import plain_query
+from serving.grpc.quick import QuickCall
+from serving.grpc.replies import late, refuse, trailers_of
 from serving.grpc.schema import METHODS, SERVICE, ModelInferRequest
 from serving.http.lane import lane
 from serving.observe import metrics
@@ -23,12 +25,14 @@ from serving.observe.logs import RequestLog
 from serving.observe.supervised import Pool
 from serving.protocols import LARGE_BODY_BYTES, Reply, data_plane
 from serving.protocols.oip import ROOT, OpenInference, repository
+from serving.protocols.oip.endpoint import ENCODED
 from serving.protocols.oip.request import HEADER_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from serving.grpc.messages import Body
+    from serving.grpc.stream import Stream
     from serving.http.routes import Live, Routes
     from serving.observe.traces import Tracer
     from serving.protocols import Endpoint
@@ -59,31 +63,58 @@ class InferenceService:
     ) -> None:
         self._live = live
         self._repository = store
-        self._settings = settings
+        self.settings = settings
         self._observe = metrics.Observer("grpc")
         self._log = RequestLog("grpc", settings.log_sample, tracer)
-        self._readers = Pool("reading", 2)
+        self.readers = Pool("reading", 2)
         self._oip = OpenInference()
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """The methods take and return bytes, so that this module refuses unreadable messages itself."""
+    def methods(self) -> dict[bytes, Method]:
+        """Each method by its path."""
         found = {name: self._method(name, PAGES, partial(self._page, name)) for name in _PAGE_METHODS}
         found["RepositoryIndex"] = self._method("RepositoryIndex", "repository", self._index)
         found["ModelInfer"] = self.infer
-        methods = {name: grpc.unary_unary_rpc_method_handler(method) for name, method in found.items()}
-        return grpc.method_handlers_generic_handler(SERVICE, methods)
+        return {f"/{SERVICE}/{name}".encode(): Method(call) for name, call in found.items()}
 
     # ---- predictions
 
-    async def infer(self, data: bytes, context: Any) -> bytes:
-        """`ModelInfer`."""
-        call = Call()
+    def infer(self, stream: Stream, data: bytes) -> None:
+        """`ModelInfer`: the usual message in callbacks, any other in a task."""
+        try:
+            quick = len(data) < LARGE_BODY_BYTES and self._quick(stream, data)
+        except Exception:  # noqa: BLE001 - the task meets it again, and its log line says what it was
+            quick = False
+        if not quick:
+            stream.start(self._infer(stream, data))
+
+    def _quick(self, stream: Stream, data: bytes) -> bool:
+        """Begin a call whose message is the usual one; False for any other, before it was admitted."""
+        try:
+            request = ModelInferRequest.FromString(data)
+        except DecodeError:
+            return False
+        routes = self._live.routes
+        path = f"{model_path(request.model_name, request.model_version)}/infer"
+        endpoint = routes.endpoints.get(path)
+        if endpoint is None or path in routes.splits or stream.heading.problem is not None:
+            return False
+        try:
+            query = plain_query(request, endpoint.model)
+        except Problem:
+            return False
+        if query is None:
+            return False
+        QuickCall(self, stream, endpoint, query, raw=bool(request.raw_input_contents)).begin(path)
+        return True
+
+    async def _infer(self, stream: Stream, data: bytes) -> None:
+        call = Call(stream)
         routes = self._live.routes  # the call ends with the snapshot that it began with
         endpoint: Endpoint | None = None
         try:
-            call.read(context)
+            call.check_metadata(stream)
             large = len(data) >= LARGE_BODY_BYTES
-            request = await self._run(large, _parsed, ModelInferRequest, data, call)
+            request = await self._run(large, parsed, ModelInferRequest, data, call)
             path = f"{model_path(request.model_name, request.model_version)}/infer"
             call.admit("POST", path)
             endpoint = self._found(routes.endpoints, routes, path, request.model_name)
@@ -92,31 +123,30 @@ class InferenceService:
                 endpoint = split.endpoint
             reply = await self._answer(endpoint, request, call, large=large)
             assert reply is not None  # noqa: S101 - the call of a client that leaves is cancelled
-            answer = partial(response_of, raw=bool(request.raw_input_contents))
-            response: bytes = await self._run(len(reply.body) >= LARGE_BODY_BYTES, answer, reply)
+            if reply.content_type is ENCODED:
+                response: bytes = reply.body
+            else:
+                answer = partial(response_of, raw=bool(request.raw_input_contents))
+                response = await self._run(len(reply.body) >= LARGE_BODY_BYTES, answer, reply)
         except Problem as problem:
             reply = (endpoint or self._oip).refuse(call.named(problem))
         except asyncio.CancelledError:
             if call.is_late and endpoint is not None:
-                self._tell(endpoint.name, endpoint.refuse(call.named(_late())), call, endpoint)
+                self.tell(endpoint.name, endpoint.refuse(call.named(late())), call, endpoint)
             raise
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
             reply = (endpoint or self._oip).refuse(call.named(server_failed(error)))
-        self._tell(endpoint.name if endpoint is not None else "infer", reply, call, endpoint)
+        self.tell(endpoint.name if endpoint is not None else "infer", reply, call, endpoint)
         if call.problem is not None:
-            await abort(context, call, reply)
-        trailers = [(name.decode(), value.decode("latin-1")) for name, value in reply.headers]
-        if call.head.request_id is not None:
-            trailers.append(("x-request-id", call.head.request_id.decode("latin-1")))
-        if len(trailers) > 1:  # beside the length of the JSON, which no client here can use
-            context.set_trailing_metadata([each for each in trailers if each[0] != LENGTH])
-        return response
+            await refuse(stream, call, reply)
+        else:
+            stream.reply(response, trailers_of(reply, call.head))
 
     async def _answer(self, endpoint: Endpoint, request: Any, call: Call, *, large: bool) -> Reply | None:
         query = await self._run(large, plain_query, request, endpoint.model)
         if query is not None:
             return await data_plane.answer_query(
-                endpoint, query, call.head, call, settings=self._settings, left=None, large=large
+                endpoint, query, call.head, call, settings=self.settings, left=None, large=large
             )
         body: Body = await self._run(large, body_of, request)
         length = (HEADER_LENGTH, b"%d" % body.header)
@@ -125,15 +155,15 @@ class InferenceService:
             body.data,
             msgspec.structs.replace(call.head, headers=(*call.head.headers, length)),
             call,
-            settings=self._settings,
-            readers=self._readers,
+            settings=self.settings,
+            readers=self.readers,
             left=None,
         )
 
     async def _run(self, large: bool, work: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function, in a thread if it may take long."""
         if large:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(self.readers, work, *arguments)
         return work(*arguments)
 
     def _found(self, places: Mapping[str, Found], routes: Routes, path: str, name: str) -> Found:
@@ -157,7 +187,7 @@ class InferenceService:
 
     def _method(
         self, name: str, label: str, reply_to: Callable[[Any, Any, Call], Awaitable[Reply]]
-    ) -> Callable[[bytes, Any], Any]:
+    ) -> Callable[[Stream, bytes], None]:
         """A method whose request is small.
 
         Parameters
@@ -169,25 +199,26 @@ class InferenceService:
         """
         request_class, response_class = METHODS[name]
 
-        async def answer(data: bytes, context: Any) -> bytes:
-            call = Call()
+        async def answer(stream: Stream, data: bytes) -> None:
+            call = Call(stream)
             reply = NOT_READY
             response = response_class()
             try:
-                call.read(context)
-                reply = await reply_to(_parsed(request_class, data, call), response, call)
+                call.check_metadata(stream)
+                reply = await reply_to(parsed(request_class, data, call), response, call)
             except Problem as problem:
                 # A missing model is not ready; that is not an error.
                 if name != "ModelReady" or problem.status not in (404, 503):
                     reply = self._oip.refuse(call.named(problem))
             except Exception as error:  # noqa: BLE001 - as in `infer`
                 reply = self._oip.refuse(call.named(server_failed(error)))
-            self._tell(label, reply, call)
+            self.tell(label, reply, call)
             if call.problem is not None:
-                await abort(context, call, reply)
-            return response.SerializeToString()  # type: ignore[no-any-return]
+                await refuse(stream, call, reply)
+            else:
+                stream.reply(response.SerializeToString())
 
-        return answer
+        return lambda stream, data: stream.start(answer(stream, data))
 
     async def _page(self, name: str, request: Any, response: Any, call: Call) -> Reply:
         """A method that is answered by a page of `/v2`."""
@@ -211,7 +242,7 @@ class InferenceService:
             response.models.add(**each)
         return reply
 
-    def _tell(self, name: str, reply: Reply, call: Call, endpoint: Endpoint | None = None) -> None:
+    def tell(self, name: str, reply: Reply, call: Call, endpoint: Endpoint | None = None) -> None:
         """Count, audit and log an answered call."""
         model = endpoint.model if endpoint is not None else None
         of = (model.name, model.version) if model is not None else ("", "")
@@ -234,27 +265,7 @@ class InferenceService:
         )
 
 
-async def abort(context: Any, call: Call, reply: Reply | None = None) -> None:
-    """End a call that has a problem; raises.
-
-    Parameters
-    ----------
-    reply
-        The refusal, if there is one already.
-    """
-    problem = call.problem
-    assert problem is not None  # noqa: S101 - the caller looked
-    if problem.wait_s:
-        await asyncio.sleep(problem.wait_s)
-    refusal = refusal_of(problem, reply, has_deadline=call.due is not None)
-    await context.abort(refusal.code, refusal.text, refusal.trailers)
-
-
-def _late() -> Problem:
-    return Problem(429, "The deadline of the call has passed.", reason="deadline")
-
-
-def _parsed(kind: Any, data: bytes, call: Call) -> Any:
+def parsed(kind: Any, data: bytes, call: Call) -> Any:
     """A message from its bytes.
 
     Raises

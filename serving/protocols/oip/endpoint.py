@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 JSON = b"application/json"
 BINARY = b"application/octet-stream"
+ENCODED = b"application/x-protobuf"
+"""Of a reply that `Query.encode` has made."""
 MAX_ERRORS = 20  # errors in the text of one refusal
 
 _encode = msgspec.json.encode
@@ -127,6 +129,8 @@ class InferEndpoint:
 
     def _reply(self, query: Query, scores: Scores, first: int) -> Reply:
         """The reply to any request."""
+        if query.encode is not None:
+            return Reply(200, ENCODED, query.encode(query, scores, first))
         signature, values = self.model.signature, scores.shown[first : first + query.n]
         # See `Scores.labels`: by the model's own threshold, the label does not depend on rounding.
         decided_by = values if query.threshold is not None else scores.values[first : first + query.n]

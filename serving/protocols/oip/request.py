@@ -16,10 +16,13 @@ from serving.protocols.options import explain_of, threshold_of
 from serving.protocols.wording import described, listed, short
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from artifact.signature import Signature
     from serving.protocols import Head
     from serving.scoring.catalog import LiveModel
     from serving.scoring.explain import Explain
+    from serving.scoring.scores import Scores
 
 KEYS = ("id", "inputs", "outputs", "parameters")
 HEADER_LENGTH = b"inference-header-content-length"
@@ -51,6 +54,8 @@ class Query(msgspec.Struct, frozen=True, gc=False):
         None for all of them in JSON by the signature's own threshold.
     within_s
         The deadline in seconds; None if the request has none.
+    encode
+        Makes the reply to one row where another transport has its own form of it; None: JSON.
     """
 
     rows: Any
@@ -60,6 +65,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     threshold: float | None = None
     within_s: float | None = None
     explain: Explain | None = None
+    encode: Callable[[Query, Scores, int], bytes] | None = None
 
 
 def parse(header: bytes, binary: memoryview | None, model: LiveModel) -> Query:

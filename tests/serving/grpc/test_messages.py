@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
 import subprocess
 import sys
+from binascii import a2b_base64
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +22,19 @@ from artifact.encode import CellError
 from serving import reserved
 from serving.errors import Problem, overloaded
 from serving.grpc import messages, schema
-from serving.grpc.place import address_of
+from serving.grpc.place import Place
+from serving.grpc.plain import plain_query
 from serving.grpc.refusals import DETAILS, MAX_TEXT, refusal_of
 from serving.protocols import Head
-from serving.protocols.oip.endpoint import InferEndpoint
+from serving.protocols.oip.endpoint import ENCODED, InferEndpoint
 from serving.protocols.oip.request import HEADER_LENGTH
 from serving.scoring.batcher import matrix_of
+from serving.scoring.scores import Scores
 from tests.servers import free_port
 
 if TYPE_CHECKING:
     from serving.scoring.catalog import Catalog
+    from tests.serving.artifacts import Made
 
 FOLDER = Path(schema.__file__).parent
 IRIS = [5.1, 3.5, 1.4, 0.2]
@@ -72,10 +77,10 @@ def described_all(file: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["open_inference.proto", "status.proto"])
+@pytest.mark.parametrize("name", ["open_inference.proto", "status.proto", "health.proto", "reflection.proto"])
 def test_the_compiled_form_is_of_the_text(name: str) -> None:
     """A changed .proto must be compiled again; every field of each message is in both."""
-    text = re.sub(r"//.*", "", (FOLDER / name).read_text())
+    text = re.sub(r"//.*|enum \w+ \{[^}]*\}", "", (FOLDER / name).read_text())
     written = re.findall(r"(\w+) = (\d+);", text)
 
     compiled = []
@@ -221,17 +226,52 @@ def test_the_usual_message_is_read_at_once_and_says_the_same(models: Catalog, co
     message = raw_request(np.array([IRIS] * rows, messages.DTYPES[code]), code)
     model = models.live["iris"]
 
-    query, other = messages.plain_query(message, model), read(message, models)
+    query, other = plain_query(message, model), read(message, models)
 
     typed = request(id="mine")
     filled = typed.inputs.add(name="f", datatype=code, shape=[rows, 4]).contents
     getattr(filled, messages.FIELDS[code]).extend(IRIS * rows)
-    same = messages.plain_query(typed, model)
+    same = plain_query(typed, model)
     assert query is not None
     assert same is not None
     assert (same.rows, same.n) == (query.rows, query.n)
     assert np.array_equal(matrix_of(query.rows, model.signature), matrix_of(other.rows, model.signature))
-    assert (query.n, query.id, query.outputs) == (other.n, other.id, other.outputs)
+    assert (query.n, query.id) == (other.n, other.id)
+    assert (query.encode is not None) == (rows == 1)
+    assert query.encode is not None or query.outputs == other.outputs
+
+
+@pytest.mark.parametrize("name", ["iris", "breast_cancer", "forest"])
+@pytest.mark.parametrize("raw", [True, False])
+def test_the_response_to_one_row_is_that_of_the_general_way(
+    models: Catalog, made: dict[str, Made], name: str, *, raw: bool
+) -> None:
+    """Every field, for every class, typed and raw, with ids of every length."""
+    model = models.live[name]
+    endpoint = InferEndpoint(model)
+    rows = np.array(made[name].rows[::7], np.float64)
+    scores = Scores(made[name].scores(made[name].rows[::7]), model.signature)
+    ids = ("mine", "", "ü" * 31, "x" * 31, "x" * 32, "ü" * 100)
+    for i, (row, own_id) in enumerate(zip(rows, itertools.cycle(ids))):
+        message = raw_request(row[None, :]) if raw else request(name)
+        if not raw:
+            tensor = message.inputs.add(name="f", datatype="FP64", shape=[1, len(row)])
+            tensor.contents.fp64_contents.extend(row)
+        message.id, message.model_name = own_id, name
+        quick, general = plain_query(message, model), read(message, models)
+        assert quick is not None
+        assert (quick.encode is not None) == (len(own_id) <= 31)
+        found = [
+            schema.ModelInferResponse.FromString(
+                reply.body if reply.content_type == ENCODED else messages.response_of(reply, raw=raw)
+            )
+            for reply in (endpoint.answer(quick, scores, i), endpoint.answer(general, scores, i))
+        ]
+        assert found[0].id
+        if not own_id:
+            found[0].id = found[1].id
+        assert found[0] == found[1]
+    assert len(set(scores.chosen)) > 1
 
 
 def raw_request(cells: Any, datatype: str = "FP64") -> Any:
@@ -267,16 +307,16 @@ def test_any_other_message_takes_the_way_over_a_body(models: Catalog, change: An
     message = raw_request(np.array([IRIS]))
     change(message)
 
-    assert messages.plain_query(message, models.live["iris"]) is None
+    assert plain_query(message, models.live["iris"]) is None
 
 
 def test_models_of_texts_and_too_many_rows(models: Catalog) -> None:
     """A model with categories is not asked by position at once; the limit of rows holds."""
     loans, iris = models.live["loans"], models.live["iris"]
-    assert messages.plain_query(raw_request(np.ones((1, len(loans.signature.columns)))), loans) is None
+    assert plain_query(raw_request(np.ones((1, len(loans.signature.columns)))), loans) is None
     few = replace(iris, max_rows=2)
     with pytest.raises(Problem) as refused:
-        messages.plain_query(raw_request(np.ones((3, 4))), few)
+        plain_query(raw_request(np.ones((3, 4))), few)
     assert refused.value.status == 413
 
 
@@ -301,20 +341,21 @@ def test_models_of_texts_and_too_many_rows(models: Catalog) -> None:
 )
 def test_a_status_is_a_code(problem: Problem, code: str, *, deadline: bool) -> None:
     """A missed deadline is DEADLINE_EXCEEDED only for a client that has set one."""
-    assert refusal_of(problem, has_deadline=deadline).code == getattr(grpc.StatusCode, code)
+    found = refusal_of(problem, has_deadline=deadline).code
+    assert (found.name, found) == (code, getattr(grpc.StatusCode, code).value[0])
 
 
 def test_details_say_when_to_come_again_and_which_cells_are_wrong() -> None:
     """As `google.rpc` has them, and as gRPC's own retries read them."""
     busy = dict(refusal_of(overloaded("busy", "queue_full", 3)).trailers)
-    status = schema.Status.FromString(busy[DETAILS])
+    status = schema.Status.FromString(a2b_base64(busy[DETAILS] + b"=="))
     wait = schema.RetryInfo.FromString(status.details[0].value)
     assert (status.code, status.message, wait.retry_delay.seconds) == (8, "busy", 3)
-    assert (busy["retry-after"], busy["grpc-retry-pushback-ms"]) == ("3", "3000")
+    assert (busy[b"retry-after"], busy[b"grpc-retry-pushback-ms"]) == (b"3", b"3000")
 
     errors = [CellError(i, f"c{i}", "missing" * 100, "missing") for i in range(20)]
     refused = refusal_of(Problem(422, "x" * 5000, errors=errors))
-    status = schema.Status.FromString(dict(refused.trailers)[DETAILS])
+    status = schema.Status.FromString(a2b_base64(dict(refused.trailers)[DETAILS] + b"=="))
     found = schema.BadRequest.FromString(status.details[0].value).field_violations
     assert status.details[0].type_url == "type.googleapis.com/google.rpc.BadRequest"
     assert [each.field for each in found] == [f"row {i}, c{i}" for i in range(5)]
@@ -330,7 +371,7 @@ def test_details_say_when_to_come_again_and_which_cells_are_wrong() -> None:
 )
 def test_an_address_is_written_as_grpc_reads_it(host: str, address: str) -> None:
     """IPv6 in brackets."""
-    assert address_of(host, 1) == address
+    assert str(Place(host, 1, None)) == address
 
 
 def test_a_port_is_shared_by_one_server_only() -> None:
