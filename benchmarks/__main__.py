@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import grpc_calls, report
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.environments import CHECKOUT
 from benchmarks.run import Plan, run
@@ -34,12 +34,15 @@ def main(arguments: list[str] | None = None) -> int:
         help="measure only a model without an ONNX form, which runs in a process of its own",
     )
     parser.add_argument("--trust", action="store_true", help="measure only what keys cost, and explanations")
+    parser.add_argument("--grpc", action="store_true", help="measure only calls by gRPC (needs ghz)")
     parser.add_argument(
         "--out",
         type=Path,
         help="the folder of the results (default: benchmarks/results, quick: reports/bench)",
     )
     options = parser.parse_args(arguments)
+    if options.grpc:
+        return grpc(options.rounds, options.seconds or 4)
     seconds = options.seconds or (1 if options.quick else 5)
     alone = (options.parts, options.own_process, options.trust)
     out = options.out or CHECKOUT / ("reports/bench" if any(alone) or options.quick else "benchmarks/results")
@@ -68,7 +71,14 @@ def main(arguments: list[str] | None = None) -> int:
     for text in results.missed:
         print(f"missed: {text}", file=sys.stderr)
     print(f"written to {out}", file=sys.stderr)
-    return 1 if results.wrong or results.missed else 0
+    whole = not (options.quick or any(alone) or options.only)
+    failed = grpc(options.rounds, seconds) if whole else 0
+    return 1 if results.wrong or results.missed or failed else 0
+
+
+def grpc(rounds: int, seconds: float) -> int:
+    """Measure calls by gRPC, where ghz is installed: 0 if every call was answered."""
+    return grpc_calls.main(["--rounds", str(rounds), "--seconds", str(seconds)])
 
 
 if __name__ == "__main__":
