@@ -145,6 +145,13 @@ def coverage_lines(coverages: Sequence[Coverage], signature: Signature) -> list[
         "(split conformal prediction, calibrated on the held-out rows). Calibrated on a random half of them, "
         f"they held this fraction of the other half's outcomes, on average over {SPLITS} halvings:"
     )
+    if signature.classes:
+        after = [
+            "",
+            "The chance is that of all rows together: sets may hold the rows of a rare class far less often.",
+        ]
+    else:
+        after = ["", "The chance is that of all rows together, not of each kind of row."]
     return [
         "### How sure it is",
         "",
@@ -153,6 +160,7 @@ def coverage_lines(coverages: Sequence[Coverage], signature: Signature) -> list[
         f"| level | held | {size} |",
         "|---|---|---|",
         *rows,
+        *after,
     ]
 
 
