@@ -143,7 +143,7 @@ def reading_options(parser: argparse.ArgumentParser) -> None:
     """The keys of [read] and [formats] as options."""
     group = parser.add_argument_group("how the file is written, where it is not detected or detected wrongly")
     group.add_argument("--encoding", metavar="NAME", help='such as "gb18030" or "windows-1251"')
-    group.add_argument("--delimiter", metavar="C", help='the character between cells, or "tab"')
+    group.add_argument("--delimiter", metavar="C", help='what stands between cells, or "tab"')
     group.add_argument("--quote", metavar="C", help='the character around cells; "" for none')
     group.add_argument(
         "--escape", metavar="C", help='the character before a quote inside of quotes; "" for none'

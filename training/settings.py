@@ -131,6 +131,9 @@ class Sql(Struct, frozen=True, tag="sql", tag_field="kind", forbid_unknown_field
 Source = Bundled | Synthetic | Csv | Parquet | Images | OpenML | Sql
 
 
+MAX_DELIMITER = 8  # characters
+
+
 class Read(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a file is written, where that cannot be detected or is detected wrongly; None: detect it.
 
@@ -139,7 +142,7 @@ class Read(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     encoding
         As Python names it: "utf-8", "gb18030", "windows-1251".
     delimiter
-        One character.
+        One character, or several such as "~|~".
     quote
         The character around cells with the delimiter in them; "" if no cell is quoted.
     escape
@@ -721,10 +724,13 @@ def check_read(  # noqa: C901 - one rule after the other
                 f'{path}: unknown read.encoding "{read.encoding}", expected a name such as {", ".join(known)}'
                 f"{nearest(read.encoding, known)}."
             ) from None
-    for key, what in (("delimiter", "one character"), ("quote", "one character or an empty text"),
-                      ("escape", "one character or an empty text")):  # fmt: skip
+    for key, most, what in (
+        ("delimiter", MAX_DELIMITER, f"one to {MAX_DELIMITER} characters"),
+        ("quote", 1, "one character or an empty text"),
+        ("escape", 1, "one character or an empty text"),
+    ):
         value = getattr(read, key)
-        if value is not None and (len(value) > 1 or (key == "delimiter" and not value)):
+        if value is not None and (len(value) > most or (key == "delimiter" and not value)):
             raise UseCaseError(f"{path}: read.{key} is {_shown(value)}, expected {what}.")
     same = [key for key in ("delimiter", "quote") if getattr(read, key) is not None]
     if len(same) == 2 and read.delimiter == read.quote:

@@ -20,6 +20,7 @@ from training.tables.dates import (
     epoch_dates,
     may_be_days,
     short_dates,
+    years_of_moments,
 )
 from training.tables.durations import as_duration
 from training.tables.evidence import decide_from_cells, marks_of_file
@@ -45,7 +46,7 @@ from training.tables.pictures import pictures_of
 from training.tables.reading import UNDECIDED, LookAt, Reading
 from training.tables.tokens import MissingWords, Tokens, is_a_code_among_codes, marks_of, tokenised
 from training.tables.typed import as_text, beyond_float, canonical_numbers, iso, objects, one_clock, typed
-from training.tables.words import is_prose, odd_words
+from training.tables.words import is_prose, lost_letters, odd_words
 
 MAX_MARKS = 3
 DASHES = frozenset({"-", "--"})  # among the usual words for a missing value
@@ -57,6 +58,7 @@ SCANNED_DOTS = 1_000
 CLEAR_DOTS = 0.06
 _LIKE_A_CODE = re.compile(r"^\s*(?:0\d|\+)", re.MULTILINE)
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
+_PLUSES = re.compile(r"\++|±|\+/-|\+-|\(\+\)")
 _INFINITE = re.compile(r"[-+]?inf(?:inity)?", re.IGNORECASE)
 
 __all__ = [
@@ -133,6 +135,7 @@ def _clean(cells: "pd.Series[Any]", name: str, wanted: Kind | None, reading: Rea
             "matters, write them without an offset"
         )
         told = (LookAt(name, text),) if several else ()
+        told = (*told, *(LookAt(name, each) for each in years_of_moments(naive.to_numpy())))
         return Cleaned("date", pd.Series(texts, dtype=object), read_as=said, clock=clock, look_at=told)
     return _clean_text(cells, name, wanted, reading)
 
@@ -311,7 +314,8 @@ def _clean_text(cells: "pd.Series[Any]", name: str, wanted: Kind | None, reading
         return replace(found, look_at=(*found.look_at, *(LookAt(name, text) for text in open_)))
     kind: Kind = wanted or ("text" if is_prose(tokens, distinct) else "category")
     if kind == "text":
-        look_at = tuple(LookAt(name, text) for text in open_)
+        lost = lost_letters(tokens, distinct)
+        look_at = tuple(LookAt(name, text) for text in (*open_, lost) if text)
         return Cleaned("text", tokens.spread(distinct, None, object), look_at=look_at)
     tokens, more = _with_codes_for_missing(cells, tokens, missing)
     return _clean_category(tokens, name, wanted, [*open_, *more])
@@ -368,7 +372,12 @@ def _clean_category(tokens: Tokens, name: str, wanted: Kind | None, open_: Seque
 def _with_codes_for_missing(
     cells: "pd.Series[Any]", tokens: Tokens, missing: MissingWords
 ) -> tuple[Tokens, list[str]]:
-    """The tokens with "NA" among them where the others are codes like it, and what a person should know."""
+    """The tokens with "NA" among them where the others are codes like it, and what a person should know.
+
+    Beside "+" and "++", "-" is a value without a word: a test's result.
+    """
+    if all(map(_PLUSES.fullmatch, tokens.distinct)):
+        return tokenised(cells, missing.without("-").without("--")), []
     for word in ("NA", "NAN", "NAT"):
         if (
             missing.is_settled(word)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -499,7 +499,7 @@ def _target(
         raise DataError(
             f'The target "{name}" is {labels[0]!r} in all {len(labels)} rows: there is nothing to predict.'
         )
-    task = use_case.task or _guess_task(labels, use_case)
+    task = use_case.task or guess_task(labels, use_case)
     if task == "multiclass" and len(distinct) == 2:
         notes.append(Note("info", name, "two classes: a binary task"))
         task = "binary"
@@ -562,7 +562,7 @@ def _as_numbers(labels: NDArray[Any], name: str, task: Task) -> NDArray[np.float
     return labels.astype(np.float64)
 
 
-def _guess_task(labels: NDArray[Any], use_case: UseCase) -> Task:
+def guess_task(labels: NDArray[Any], use_case: UseCase) -> Task:
     counts = Counter(labels.tolist())
     if len(counts) == 2:
         return "binary"
@@ -689,12 +689,7 @@ def _looked_at(frame: pd.DataFrame, target: NDArray[Any], task: Task) -> list[No
     """Warnings about the cleaned table as a whole: leaks, classes that are spelt alike, imbalance."""
     if task == "scores":
         return []
-    notes = [
-        Note(
-            "warning", name, f"alone all but decides the target ({what}): would it be known when you predict?"
-        )
-        for name, what in leaking_columns(frame, target, task)
-    ]
+    notes = [Note("warning", name, text) for name, text in leaks(frame, target, task)]
     if task != "regression":
         counts = Counter(target.tolist())
         alike: dict[str, list[Any]] = {}
@@ -714,6 +709,29 @@ def _looked_at(frame: pd.DataFrame, target: NDArray[Any], task: Task) -> list[No
     return notes
 
 
+def same_columns(cleaned: Mapping[str, Cleaned]) -> list[tuple[str, str]]:
+    """Columns that are the same as one before them in every row, and what to tell of it."""
+    found = []
+    same: dict[bytes, str] = {}
+    for name, column in cleaned.items():
+        if column.cells.nunique() < 2:
+            continue
+        hashes = pd.util.hash_pandas_object(column.cells, index=False).to_numpy()
+        content = hashlib.blake2b(hashes.tobytes()).digest()
+        if content in same:
+            found.append((name, f'the same as "{same[content]}" in every row'))
+        same.setdefault(content, name)
+    return found
+
+
+def leaks(frame: pd.DataFrame, target: NDArray[Any], task: Task) -> list[tuple[str, str]]:
+    """Columns that alone all but decide the target, and what to tell of them."""
+    return [
+        (name, f"alone all but decides the target ({what}): would it be known when you predict?")
+        for name, what in leaking_columns(frame, target, task)
+    ]
+
+
 def _hints(
     frame: pd.DataFrame, cleaned: dict[str, Cleaned], target: NDArray[Any], use_case: UseCase
 ) -> list[Note]:
@@ -722,15 +740,7 @@ def _hints(
     if use_case.group is None and target.ndim == 1:
         notes += _group_hints(cleaned, target)
         notes += _time_hints(cleaned) if use_case.time is None else []
-    same: dict[bytes, str] = {}
-    for name, column in cleaned.items():
-        if column.cells.nunique() < 2:
-            continue
-        hashes = pd.util.hash_pandas_object(column.cells, index=False).to_numpy()
-        content = hashlib.blake2b(hashes.tobytes()).digest()
-        if content in same:
-            notes.append(Note("warning", name, f'the same as "{same[content]}" in every row'))
-        same.setdefault(content, name)
+    notes += [Note("warning", name, text) for name, text in same_columns(cleaned)]
     for name in use_case.target_columns if target.dtype.kind == "f" else ():
         about = clean_column(frame[name], name)
         if about.id_like:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
@@ -35,6 +35,7 @@ STAND_INS = frozenset(
     }
 )  # fmt: skip
 MIN_STAND_INS = 3  # cells with the one date
+FAR_APART = 3  # times it, from which any date that returns is told
 STANDS_APART = 0.2  # of what all other dates spread over, by which it lies away from them
 EARLIEST = 1500  # the year before which dates are rather of another calendar
 MIN_SHORT_DATES = 20
@@ -68,7 +69,8 @@ _CLOCK_NAME = re.compile(
     re.IGNORECASE,
 )
 NAMES_A_DATE = re.compile(
-    r"date|datum|fecha|(?:^|_)data(?:_|$)|дата|日期|날짜|\bday\b|(?:^|_)tag(?:_|$)|\bdob\b|birth|geb|time|timestamp|epoch|(?:^|_)ts(?:_|$)|_at$|_on$"
+    r"date|datum|fecha|(?:^|[\s_.-])(?:month|monat|mois|mes|mese|miesiąc|quarter|quartal|trimestre|period)(?:$|[\s_.-])|月份|年月|месяц|"
+    r"(?:^|_)data(?:_|$)|дата|日期|날짜|\bday\b|(?:^|_)tag(?:_|$)|\bdob\b|birth|geb|time|timestamp|epoch|(?:^|_)ts(?:_|$)|_at$|_on$"
     r"|created|updated|modified",
     re.IGNORECASE,
 )
@@ -151,17 +153,34 @@ def as_date(
     return _cleaned(tokens, distinct, name, parsed, found)
 
 
-def _tell_years(texts: "pd.Series[Any]", tokens: Tokens, parsed: "pd.Series[Any]", found: _Dates) -> None:
-    """Tell of years that no date of today has, and of school years such as "2009-10"."""
+def years_of_moments(moments: NDArray[np.datetime64]) -> list[str]:
+    """What to tell of the years of dates that are no texts."""
+    there = moments[~np.isnat(moments)]
+    if not len(there):
+        return []
+    distinct, counts = np.unique(there, return_counts=True)
+    return _odd_years(pd.Series(distinct), counts, lambda place: str(distinct[place])[:19])
+
+
+def _odd_years(
+    parsed: "pd.Series[Any]", counts: NDArray[np.intp], written: Callable[[int], str]
+) -> list[str]:
+    """Tell of years that no date of today has, and of a date that may stand for a missing value."""
+    found = []
     years = parsed.dt.year
     odd = np.flatnonzero(((years > LAST_YEAR) | (years < EARLIEST)).to_numpy())
     if len(odd):
-        found.look_at.append(
-            f'{int(tokens.counts[odd].sum()):,} dates such as "{texts[odd[0]]}" are in years before '
+        found.append(
+            f'{int(counts[odd].sum()):,} dates such as "{written(int(odd[0]))}" are in years before '
             f"{EARLIEST} or after {LAST_YEAR}: where they stand for a missing value, set missing under "
             "[read]; where they are of another calendar, write them in the usual one"
         )
-    _tell_stand_ins(tokens, parsed, found)
+    return [*found, *_stand_ins(counts, parsed)]
+
+
+def _tell_years(texts: "pd.Series[Any]", tokens: Tokens, parsed: "pd.Series[Any]", found: _Dates) -> None:
+    """Tell of odd years, and of school years such as "2009-10"."""
+    found.look_at += _odd_years(parsed, tokens.counts, lambda place: str(texts[place]))
     if set(found.formats) <= {"%Y-%m", "%Y/%m"} and found.formats:
         split = [re.split("[-/]", text) for text in texts]
         if all(len(parts) == 2 and int(parts[1]) == (int(parts[0]) + 1) % 100 for parts in split):
@@ -171,21 +190,24 @@ def _tell_years(texts: "pd.Series[Any]", tokens: Tokens, parsed: "pd.Series[Any]
             )
 
 
-def _tell_stand_ins(tokens: Tokens, parsed: "pd.Series[Any]", found: _Dates) -> None:
+def _stand_ins(counts: NDArray[np.intp], parsed: "pd.Series[Any]") -> list[str]:
     """Tell of a date that systems write for none, such as 1900-01-01, where it stands apart."""
+    found: list[str] = []
     days = parsed.to_numpy().astype("datetime64[D]")
     distinct, place = np.unique(days[~np.isnat(days)], return_inverse=True)
     if len(distinct) < MIN_SHORT_DATES:
-        return
-    cells = np.bincount(place, weights=tokens.counts[~np.isnat(days)])
+        return found
+    cells = np.bincount(place, weights=counts[~np.isnat(days)])
     spread = distinct[-2] - distinct[1]
     for end, gap in ((0, distinct[1] - distinct[0]), (-1, distinct[-1] - distinct[-2])):
         shown = str(distinct[end])
-        if shown in STAND_INS and cells[end] >= MIN_STAND_INS and gap > STANDS_APART * spread:
-            found.look_at.append(
+        apart = STANDS_APART if shown in STAND_INS else FAR_APART
+        if cells[end] >= MIN_STAND_INS and gap > apart * spread:
+            found.append(
                 f"{shown} in {int(cells[end]):,} cells may stand for a missing value: where it does, set "
                 "missing under [read] to the way in which it is written"
             )
+    return found
 
 
 def _cleaned(
@@ -547,7 +569,7 @@ _TOKENS = (
 def _format_of_tokens(line: str) -> str | None:
     """The format of a date's tokens, by what each of them can be."""
     form = [next((f for pattern, f in _TOKENS if pattern.fullmatch(part)), "") for part in line.split()]
-    if "" in form or form.count("%Y") > 1:
+    if "" in form or any(form.count(part) > 1 for part in set(form) - {"?"}):
         return None
     numbers, years = form.count("?"), form.count("%Y")
     if "M%m" in form:
@@ -706,9 +728,21 @@ def short_dates(values: NDArray[np.float64], name: str) -> str | None:
     if not NAMES_A_DATE.search(name):
         return None
     if (there != np.round(there)).any():
+        if there.min() > FIRST_YEAR and there.max() < LAST_YEAR and (parts := _parts_of_years(there)):
+            return parts
         since_1970 = there.min() >= EPOCH_FROM and there.max() < EPOCH_TO
         return "seconds since 1970 with their fractions" if since_1970 else None
     return _moment_in_digits(there)
+
+
+def _parts_of_years(there: NDArray[np.float64]) -> str | None:
+    """How numbers such as 2021.03 or 2021.4 may be months or quarters."""
+    hundredths = np.round(there % 1 * 100)
+    if bool((np.abs(there * 100 - np.round(there * 100)) > 1e-6).any()):
+        return None
+    if set(np.unique(hundredths)) <= {10.0, 20.0, 30.0, 40.0}:
+        return "year.quarter"
+    return "YYYY.MM" if bool(((hundredths >= 1) & (hundredths <= 12)).all()) else None
 
 
 def _moment_in_digits(there: NDArray[np.float64]) -> str | None:

@@ -18,6 +18,7 @@ from training.tables.dialect import (
     Dialect,
     Layout,
     cut,
+    dialects_that_part,
     find_dialect,
     find_layout,
     lines_of,
@@ -25,6 +26,15 @@ from training.tables.dialect import (
     unmasked,
 )
 from training.tables.encoding import decode
+from training.tables.odd_delimiters import (
+    Rewritten,
+    at,
+    first_lines,
+    of_fixed_width,
+    of_one_character,
+    of_several_characters,
+    without_quotes_around_rows,
+)
 from training.tables.pieces import Sampled, digest_of_file, sampled_text
 from training.tables.raw import DataError, Raw
 from training.tables.reading import UNDECIDED, Decided, LookAt, Reading, number_of
@@ -112,18 +122,90 @@ def _read_content(  # noqa: PLR0917
     delimiter = read.delimiter
     if line := _SEPARATOR_LINE.match(text):  # as Excel writes and reads it
         delimiter, text = delimiter or line[1], "\n" + text[line.end() :]
-    known = frozenset(
-        key
-        for key, value in (("delimiter", delimiter), ("quote", read.quote), ("escape", read.escape))
-        if value is not None
-    )
-    wanted = Dialect(delimiter or ",", '"' if read.quote is None else read.quote, read.escape or "")
+    told: list[LookAt] = []
+    text = _without_quotes_around_rows(text, read, told)
+    rewritten = _rewritten(text, delimiter, read.skip_lines)
+    if rewritten is not None:
+        text, delimiter = rewritten.text, rewritten.delimiter
+    wanted, known = _wanted(read, delimiter)
     text = _without_comments(text, wanted, known) if read.skip_lines is None else text
-    dialects = find_dialect(_below(text, read.skip_lines), wanted, known)
-    table = _first_whole(text, dialects, read.skip_lines, columns, path)
+    dialects = dialects_that_part(_below(text, read.skip_lines), wanted, known)
+    if "delimiter" not in known and (rewritten := _rewritten_last(text, dialects, read.skip_lines, path)):
+        text, dialects = rewritten.text, [Dialect(rewritten.delimiter, wanted.quote, wanted.escape)]
+    try:
+        table = _first_whole(text, dialects or [wanted], read.skip_lines, columns, path)
+    except DataError as error:
+        raise _as_written(error, rewritten) from None
+    if rewritten is not None:
+        given = replace(given, delimiter=given.delimiter or Decided(rewritten.shown, _ONE_WIDTH))
+        told += [LookAt(None, rewritten.told)] if rewritten.told else []
+    if not table.look_at and table.frame.shape[1] == 1:
+        told.append(LookAt(str(table.frame.columns[0]), _ONE_COLUMN))
     reading = _reading(given, decoded.encoding, table, line is not None)
-    look_at = (*reading.look_at, *decoded.look_at, *table.look_at)
+    look_at = (*reading.look_at, *decoded.look_at, *told, *table.look_at)
     return Raw(table.frame, digest, replace(reading, look_at=look_at), tuple(table.notes))
+
+
+def _wanted(read: Read, delimiter: str | None) -> tuple[Dialect, frozenset[str]]:
+    """What keys say of how the rows are cut, and which of them say it."""
+    keys = (("delimiter", delimiter), ("quote", read.quote), ("escape", read.escape))
+    known = frozenset(key for key, value in keys if value is not None)
+    return Dialect(delimiter or ",", '"' if read.quote is None else read.quote, read.escape or ""), known
+
+
+def _as_written(error: DataError, rewritten: Rewritten | None) -> DataError:
+    """The error with the delimiter of the file in place of the one that stands for it."""
+    if rewritten is None or rewritten.shown == rewritten.delimiter:
+        return error
+    return DataError(str(error).replace(rewritten.delimiter, rewritten.shown))
+
+
+_ONE_WIDTH = "it cuts the rows into cells of one width"
+_ONE_COLUMN = (
+    "the file is read as one column, since no delimiter stands in its lines equally often: if it has "
+    "several, set delimiter under [read]"
+)
+
+
+def _without_quotes_around_rows(text: str, read: Read, told: list[LookAt]) -> str:
+    if read.quote is not None or not text.startswith(('"', "\n")):
+        return text
+    bare = without_quotes_around_rows(text, first_lines(lines_of(text)))
+    if bare is None:
+        return text
+    told.append(
+        LookAt(
+            None,
+            "each line stands in quotes as a whole, and they are taken off: if each is a single value, set "
+            "quote = '\"' under [read]",
+        )
+    )
+    return bare
+
+
+def _rewritten(text: str, delimiter: str | None, skip: int | None) -> Rewritten | None:
+    """The text where a delimiter of several characters parts its cells, named by a key or found."""
+    if delimiter is not None:
+        return at(text, delimiter) if len(delimiter) > 1 else None
+    return of_several_characters(text, first_lines(lines_of(_below(text, skip))))
+
+
+def _rewritten_last(text: str, dialects: list[Dialect], skip: int | None, path: Path) -> Rewritten | None:
+    """The text with an unusual delimiter or columns of fixed width, where no usual delimiter parts it."""
+    spaces = bool(dialects) and dialects[0].delimiter == " "
+    if dialects and not spaces:
+        return None
+    if spaces:
+        layout = find_layout(prepared(text, dialects[0]), dialects[0], skip)
+        if not layout.row_names:
+            return None
+    below = _below(text, skip)
+    lines = first_lines(lines_of(below))
+    try:
+        found = None if spaces else of_one_character(below, lines)
+        return found or of_fixed_width(below, lines)
+    except DataError as error:
+        raise DataError(f"{path}, {error}") from None
 
 
 @dataclass
@@ -138,7 +220,7 @@ class _Table:
 
 def _reading(given: Reading, encoding: Decided[str], table: _Table, separator_line: bool) -> Reading:
     dialect = table.dialect
-    why = "the file's first line says so" if separator_line else "it cuts the rows into cells of one width"
+    why = "the file's first line says so" if separator_line else _ONE_WIDTH
     delimiter = given.delimiter or Decided(dialect.delimiter, why)
     quote = given.quote or Decided(dialect.quote, "cells that hold the delimiter stand in it")
     escape = given.escape or Decided(dialect.escape, "it stands before quotes inside of quotes")
@@ -237,10 +319,26 @@ def _name_columns(table: _Table, columns: tuple[str, ...] | None) -> None:
         header = ("",) * frame.shape[1]
     if layout.row_names:
         header = ("", *header)
-        table.notes.append(
-            (None, "the rows have one more value than the header: the first is taken as a row name")
+        said = "the rows have one more value than the header: the first is taken as a row name"
+        if frame.iloc[:, 0].is_unique:
+            table.notes.append((None, said))
+        else:
+            table.look_at.append(
+                LookAt(None, f"{said}, and comes back: if it is none, give each column a name in the header")
+            )
+    if str(header[0]).startswith("#") and len(str(header[0])) > 1 and not any(map(_is_marked, header[1:])):
+        table.look_at.append(
+            LookAt(
+                str(header[0]),
+                'the name of the first column begins with "#", and is kept so: where that marks a '
+                "comment, take it off",
+            )
         )
-    frame.columns = pd.Index(list(header))
+    frame.columns = pd.Index([name.replace("\ufeff", "") for name in header])
+
+
+def _is_marked(name: str) -> bool:
+    return name.startswith("#")
 
 
 def _say_titles(table: _Table, text: str, skip: int | None) -> None:
@@ -397,6 +495,9 @@ def _other_format(text: str) -> str:
     start = text[:200].lstrip().lower()
     if start.startswith(("<!doctype", "<html", "<?xml")):
         return "a page of HTML or XML"
+    for begins, what in _OTHER_TEXTS.items():
+        if start.startswith(begins):
+            return what
     first = text.lstrip().partition("\n")[0].strip()
     if not first.startswith(("{", "[")):
         return ""
@@ -405,6 +506,17 @@ def _other_format(text: str) -> str:
     except ValueError:
         return "JSON" if first in {"{", "["} else ""
     return "JSON"
+
+
+_OTHER_TEXTS = {
+    "version https://git-lfs.github.com/": "a pointer of Git LFS (fetch the file itself by git lfs pull)",
+    "insert into ": "SQL",
+    "create table ": "SQL",
+    "-- mysql dump": "SQL",
+    "@relation": "ARFF",
+    "%yaml": "YAML",
+    "---\n": "YAML",
+}
 
 
 def _without_comments(text: str, wanted: Dialect, known: frozenset[str]) -> str:

@@ -123,7 +123,14 @@ def _masked(text: str, dialect: Dialect) -> str:
 def find_dialect(
     text: str, given: Dialect | None = None, known: frozenset[str] = frozenset()
 ) -> list[Dialect]:
-    """Ways to cut a text, the best first; they begin with one delimiter, and differ in quotes and escapes.
+    """Ways to cut a text, as `dialects_that_part` finds them; commas where nothing parts the lines."""
+    return dialects_that_part(text, given, known) or [Dialect(",")]
+
+
+def dialects_that_part(
+    text: str, given: Dialect | None = None, known: frozenset[str] = frozenset()
+) -> list[Dialect]:
+    """Ways to cut a text, the best first; they have one delimiter, and differ in quotes and escapes.
 
     Parameters
     ----------
@@ -142,7 +149,7 @@ def find_dialect(
         if rated or "delimiter" in known:
             break
     if not rated:
-        return [given if given and "delimiter" in known else Dialect(",")]
+        return [given] if given and "delimiter" in known else []
     delimiter = _first_near(rated, BETTER_BY).delimiter
     same = [each for each in rated if each[2].delimiter == delimiter]
     best = _first_near(same, QUOTED_BETTER_BY)
@@ -333,12 +340,22 @@ def _start(rows: list[tuple[int, list[str]]], width: int) -> int:
         fuller = any(2 * sum(bool(c.strip()) for c in other) > width for other in following[:3])
         if 2 * filled <= width and width > 2 and fuller:
             continue  # a title in the first cell of a row of blanks, as spreadsheets export it
+        if filled < width and _a_blank_line_below(rows, place, width):
+            continue  # lines of a report's head, such as "Date,2023-02-01,"
         if place and width > 2 and len(rows[place - 1][1]) == width - 1 and _has_number(row):
             return place - 1  # the rows have names, the header has none for them
         if place and width == 2 and len(rows[place - 1][1]) == 1 and place == 1 and _has_number(row):
             return place - 1
         return place
     return 0
+
+
+def _a_blank_line_below(rows: list[tuple[int, list[str]]], place: int, width: int) -> bool:
+    """Whether a blank line parts this row from a header without blanks or numbers."""
+    for (line, _), (next_line, row) in pairwise(rows[place : MAX_TITLE_LINES + 1]):
+        if next_line > line + 1:
+            return len(row) == width and all(cell.strip() for cell in row) and not _has_number(row)
+    return False
 
 
 def _has_number(row: Sequence[str]) -> bool:

@@ -78,8 +78,10 @@ _OTHERS = (  # of other scripts; a detector knows more, and takes rare ones for 
 _NAMES = {codecs.lookup(name).name: name for name in (*_LATIN, *_OTHERS)}
 _NAMES |= {"utf-8-sig": "utf-8", "ascii": "utf-8", "gb2312": "gb18030", "gbk": "gb18030", "tis-620": "cp874"}
 _COMMONER = {"cp949": "euc-kr", "cp932": "shift_jis", "big5hkscs": "big5", "euc_jis_2004": "euc_jp"}
-_BESIDE_LATIN = "[\u0370-\u03ff\u0400-\u052f\u0590-\u06ff\u0e00-\u0e7f]"
-_TWO_SCRIPTS = re.compile(rf"[A-Za-z]{_BESIDE_LATIN}|{_BESIDE_LATIN}[A-Za-z]")
+_BESIDE_LATIN = "[\u0370-\u03ff\u0400-\u052f\u0590-\u06ff\u0e00-\u0e7f\u2500-\u259f]"
+_TWO_SCRIPTS = re.compile(
+    rf"[A-Za-z]{_BESIDE_LATIN}|{_BESIDE_LATIN}[A-Za-z]|[a-z][\uac00-\ud7a3]|[\uac00-\ud7a3][a-z]"
+)
 _TWICE = re.compile(
     "[\u00c2-\u00c5\u00d0\u00d1\u00e2][\u0080-\u00bf\u0152-\u0178\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
 )
@@ -355,9 +357,9 @@ def _alphabets_in(encoding: str) -> tuple[frozenset[str], ...]:
 
 def _mixes_scripts(text: str) -> bool:
     """Whether most words with letters outside of ASCII have letters of two scripts: "grцяe"."""
-    words = set(_words(text.splitlines()))
+    words = {word for word in _words(text.splitlines()) if len(word) > 1}
     mixed = [word for word in words if _TWO_SCRIPTS.search(word)]
-    return 2 * len(mixed) > len(words)
+    return 0 < len(words) <= 2 * len(mixed)
 
 
 def _fits(content: bytes, encoding: str) -> bool:

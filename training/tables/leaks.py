@@ -93,6 +93,12 @@ def _is_late(name: str) -> bool:
 
 
 def _by_mean(column: "pd.Series[Any]", codes: NDArray[Any], made: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Categories as their mean target, so that one cut can part them; unseen and missing are NaN."""
-    means = pd.Series(codes[made], dtype="float64").groupby(column.iloc[made].to_numpy(object)).mean()
-    return column.map(means).to_numpy("float64")
+    """Categories as their mean target, so that one cut can part them; missing is NaN.
+
+    An unseen one is the mean of all that are there: that a date is there at all may give the target away.
+    """
+    codes_there = pd.Series(codes[made], dtype="float64")
+    means = codes_there.groupby(column.iloc[made].to_numpy(object)).mean()
+    there = column.notna().to_numpy()
+    found = column.map(means).to_numpy("float64")
+    return np.where(np.isnan(found) & there, codes_there[there[made]].mean(), found)

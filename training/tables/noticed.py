@@ -18,27 +18,40 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SAYS_MISSING = """
-unknown|unkown|none|missing|n.a.|n.a|not available|not applicable|no data|not known
-not specified|unspecified|undefined|undetermined|tbd|nil|void|k.a.|k. a.|unbekannt|keine angabe
-keine|inconnu|non renseigné|desconocido|sin datos|s/d|sconosciuto|desconhecido|onbekend|nieznane
-brak|неизвестно|нет данных|bilinmiyor|不明|未知|不详|无|無し|なし|미상|(blank)|(missing)|(unknown)|[null]
-blank|empty|xxx|??|???|...|*|#|_|---|n.d.|nd|n/d|s.d.|n.v.|n.v.t.|—|–|…|..|:|leer|vide|vacío|vuoto|sin dato
-sin información|no disponible|не указано|н/д|ei tietoa|brak danych|不適用|不适用|該当なし|해당없음|모름
-#nv|#n/b|#wert!|#bezug!|#valor!|#valeur!|#¡div/0!|#disp!
+unknown|unkown|none|missing|n.a.|n.a|not available|not applicable|no data|not known|not specified
+unspecified|undefined|undetermined|tbd|nil|void|k.a.|k. a.|unbekannt|keine angabe|keine|inconnu
+non renseigné|desconocido|sin datos|s/d|sconosciuto|desconhecido|onbekend|nieznane|brak|неизвестно
+нет данных|bilinmiyor|不明|未知|不详|无|無し|なし|미상|(blank)|(missing)|(unknown)|[null]|blank|empty
+xxx|??|???|...|*|#|_|---|n.d.|nd|n/d|s.d.|n.v.|n.v.t.|—|–|…|..|:|leer|vide|vacío|vuoto|sin dato|없음
+<null>|<none>|""|''|not recorded|not stated|not given|not collected|no answer|see note|see notes|error
+err|#error!|#error|loading...|bdl|below detection|ohne angabe|keine daten|nicht bekannt|fehlt|k. a
+sans objet|non disponible|non connu|nc|manquant|non specificato|non disponibile|mancante|não informado
+não disponível|ignorado|sem informação|geen|geen gegevens|niet bekend|okänd|uppgift saknas|saknas|ukjent
+ukendt|mangler|ingen data|tuntematon|puuttuu|άγνωστο|δ/υ|неизв.|неизвестен|недоступно|недоступен
+отсутствует|невідомо|neznámé|neznámý|není k dispozici|ismeretlen|nincs adat|necunoscut|nepoznato
+bilinmeyen|veri yok|yok|غير معروف|غير متوفر|لا يوجد|לא ידוע|אין נתונים|ไม่ทราบ|ไม่มีข้อมูล|không rõ
+không có|tidak diketahui|tidak ada|अज्ञात|データなし|資料なし|記載なし|未記入|未回答|無回答|未詳|暂无
+暂缺|缺失|缺|空|空白|待定|未填|未填写|没有|無資料|缺值|자료없음|알 수 없음|무응답|미응답|sin información
+no disponible|не указано|н/д|ei tietoa|brak danych|不適用|不适用|該当なし|해당없음|모름|#nv|#n/b|#wert!
+#bezug!|#valor!|#valeur!|#¡div/0!|#disp!
 """
 SAYS_MISSING = frozenset(word for line in _SAYS_MISSING.split("\n") for word in line.split("|") if word)
 MIN_STAND_INS = 3  # cells with the one number that may stand for a missing value
+MIN_OTHERS = 5  # different numbers from which one lies apart
+MIN_SCALE, MAX_SCALE_CODES = 3, 3  # different numbers of a scale, and codes above it
 FAR = 3.0  # times the largest other number, from which 999 is no measurement
 MIN_NUMBERS = 20  # different ones, of a measurement
 MIN_ZEROS = 0.01  # of the cells
 ABOVE_ZERO = 0.15  # of the median, above which every other number lies
-SAME_FACTOR = 1e-3
+SAME_FACTOR, SAME_LINE = 1e-3, 1e-4  # the second by the range of the values
+MIN_NAMES = 3  # different words of two columns that say the same
 PAIRED_COLUMNS, PAIRED_ROWS = 80, 2_000
 MANY_COPIES = 0.2  # of the rows
 WAYS_BY_ROW = 10  # in which rows can differ, by the number of rows, from which copies are no chance
 ID_DIGITS = 9  # of whole numbers that are all as long and all different
 MAX_CODES = 2_000
 _NINES = re.compile(r"-?(?:9{2,}|8{2,}|77+)")
+_SCALE_CODE = re.compile(r"[6-9]|[6-9]{2}|9{3}|888|777")
 MIN_TELEPHONE_DIGITS = 5
 _TELEPHONE_NAME = re.compile(
     r"phone|(?:^|[\s_.-])(?:tel|telefon|telefono|teléfono|mobile?|mobil|handy|cell|fax|whatsapp|msisdn)(?:$|[\s_.\d-])"
@@ -61,6 +74,7 @@ def noticed(cleaned: Mapping[str, Cleaned], copies: int, rows: int) -> list[Look
         elif column.kind == "number":
             found += _numbers(name, column.cells.to_numpy("float64"))
     found += _factors({n: c.cells.to_numpy("float64") for n, c in cleaned.items() if c.kind == "number"})
+    found += _in_other_words(cleaned)
     if copies > MANY_COPIES * rows and _ways(cleaned) > WAYS_BY_ROW * rows:
         found.append(
             LookAt(
@@ -127,12 +141,37 @@ def _stand_ins(distinct: NDArray[np.float64], counts: NDArray[np.intp]) -> list[
     if len(distinct) < 3:
         return []
     low, high = float(distinct[0]), float(distinct[-1])
-    if low < 0 <= distinct[1] and counts[0] >= MIN_STAND_INS and (low == -1 or _NINES.fullmatch(f"{low:g}")):
+    if low < 0 <= distinct[1] and counts[0] >= MIN_STAND_INS:
         texts.append(_stand_in(low, int(counts[0]), "all other numbers are 0 or more"))
-    lies_far = high > FAR * max(1.0, abs(float(distinct[-2])))
-    if lies_far and counts[-1] >= MIN_STAND_INS and _NINES.fullmatch(f"{high:.0f}"):
+    elif counts[0] >= MIN_STAND_INS and _lies_apart(low, distinct[1:]):
+        texts.append(_stand_in(low, int(counts[0]), f"the next smallest number is {distinct[1]:g}"))
+    lies_far = high > FAR * max(1.0, abs(float(distinct[-2]))) and _NINES.fullmatch(f"{high:.0f}")
+    if counts[-1] >= MIN_STAND_INS and (lies_far or _lies_apart(high, distinct[:-1])):
         texts.append(_stand_in(high, int(counts[-1]), f"the next largest number is {distinct[-2]:g}"))
+    elif len(codes := _beyond_a_scale(distinct)):
+        cells = int(counts[-len(codes) :].sum())
+        last = distinct[-len(codes) - 1]
+        texts.append(_stand_in(float(codes[-1]), cells, f"the others count from {distinct[0]:g} to {last:g}"))
     return texts
+
+
+def _lies_apart(value: float, others: NDArray[np.float64]) -> bool:
+    """Whether a number that returns lies far from all others, as -999 does from temperatures."""
+    spread = float(others[-1] - others[0])
+    gap = min(abs(value - float(others[0])), abs(value - float(others[-1])))
+    times = 1.0 if _NINES.fullmatch(f"{value:.0f}") else FAR
+    return len(others) >= MIN_OTHERS and gap >= times * spread > 0
+
+
+def _beyond_a_scale(distinct: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The codes such as 8 and 9 above a scale of 1 to 5."""
+    steps = np.flatnonzero(np.diff(distinct) != 1)
+    if not len(steps) or distinct[0] not in {0.0, 1.0} or steps[0] + 1 < MIN_SCALE:
+        return distinct[:0]
+    codes = distinct[steps[0] + 1 :]
+    if len(codes) > MAX_SCALE_CODES or any(_SCALE_CODE.fullmatch(f"{code:g}") is None for code in codes):
+        return distinct[:0]
+    return codes
 
 
 def _stand_in(value: float, cells: int, why: str) -> str:
@@ -185,7 +224,52 @@ def _factors(numbers: Mapping[str, NDArray[np.float64]]) -> list[LookAt]:
                     LookAt(name, f'"{before}" times {ratio:.6g} in every row: one of the two is enough')
                 )
                 break
+            line = _line(sample[before], sample[name])
+            if line is not None and _line(numbers[before], numbers[name]) is not None:
+                text = f'"{before}" times {line[0]:.6g}, plus {line[1]:.6g}, in every row'
+                found.append(LookAt(name, f"{text}: one of the two is enough"))
+                break
     return found
+
+
+def _line(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float] | None:
+    """The straight line on which all of `other` lies, as degrees Fahrenheit do over Celsius, or None."""
+    there = np.isfinite(one) & np.isfinite(other)
+    if there.sum() < MIN_NUMBERS:
+        return None
+    x, y = one[there], other[there]
+    low, high = int(x.argmin()), int(x.argmax())
+    slope = float((y[high] - y[low]) / (x[high] - x[low])) if x[high] > x[low] else 0.0
+    start = float(y[low] - slope * x[low])
+    if slope == 0 or start == 0 or float(np.abs(slope * x + start - y).max()) > SAME_LINE * float(np.ptp(y)):
+        return None
+    return slope, start
+
+
+def _in_other_words(cleaned: Mapping[str, Cleaned]) -> list[LookAt]:
+    """Categories that name what another column names, as "Germany" stands beside "DE"."""
+    columns = {name: column.cells for name, column in cleaned.items() if column.kind == "category"}
+    codes: dict[str, NDArray[np.intp]] = {}
+    found = []
+    for name in list(columns)[:PAIRED_COLUMNS]:
+        codes[name] = columns[name].head(PAIRED_ROWS).factorize()[0]
+        if not MIN_NAMES <= int(codes[name].max()) + 1 <= ID_SHARE * len(codes[name]):
+            del codes[name]
+            continue
+        for before in list(codes)[:-1]:
+            if _say_the_same(codes[before], codes[name]) and _say_the_same(
+                columns[before].factorize()[0], columns[name].factorize()[0]
+            ):
+                if not columns[before].equals(columns[name]):
+                    text = f'says in other words what "{before}" says in every row: one of the two is enough'
+                    found.append(LookAt(name, text))
+                break
+    return found
+
+
+def _say_the_same(one: NDArray[np.intp], other: NDArray[np.intp]) -> bool:
+    pairs = np.unique(one * (int(other.max()) + 2) + other)
+    return len(pairs) == len(np.unique(one)) == len(np.unique(other))
 
 
 def _ratio(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:

@@ -392,8 +392,8 @@ def _settle_units(  # noqa: C901 - what may stand beside numbers, one kind after
     """Bring `values` to one unit; False where the cells are no amounts that can be compared."""
     values, cells_of = cells.read, _tally(cells.counts, units)
     bare_cells = cells.many(bare)
-    _letters_as_multipliers(units, bare_cells)
     money = cells_of(lambda each: each.currency)
+    _letters_as_multipliers(units, bare_cells, of_money=bool(money))
     times = cells_of(lambda each: each.times)
     names = cells_of(lambda each: each.unit)
     total = cells.many(units) + bare_cells
@@ -484,15 +484,15 @@ def _rare(names: Counter[str], total: int) -> set[str]:
     }
 
 
-def _letters_as_multipliers(units: dict[int, Beside], bare_cells: int) -> None:
-    """Take "m" beside "k" for a million; alone it is a metre. "M" is never a metre."""
+def _letters_as_multipliers(units: dict[int, Beside], bare_cells: int, *, of_money: bool) -> None:
+    """Take "m" beside "k" for a million; alone it is a metre, but not of money. "M" is never a metre."""
     names = {each.unit for each in units.values() if each.unit}
     multiplied = {each.times.casefold() for each in units.values() if each.times}
     letters = {name for name in names if letter_multiplier(name) is not None}
     if not letters or letters != names:
         return
     alone = not multiplied and len({name.casefold() for name in letters}) == 1
-    if alone and not letters <= {"M", "B"}:
+    if alone and not letters <= {"M", "B"} and not of_money:
         return
     if alone and letters == {"B"} and not bare_cells:
         return

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from training.settings import Read
 from training.tables.dialect import Dialect, find_dialect, find_layout
 from training.tables.hashes import hash_of, mixed, number_hashes, text_hashes
+from training.tables.odd_delimiters import UNIT
 from training.tables.reading import LookAt
 
 MAX_CELLS = 20_000_000
@@ -150,7 +151,10 @@ def _shape(head: bytes, read: Read) -> tuple[int, str]:
     text = text[: text.rfind("\n") + 1]
     given = {key: getattr(read, key) for key in ("delimiter", "quote", "escape")}
     known = frozenset(key for key, value in given.items() if value is not None)
-    wanted = Dialect(read.delimiter or ",", '"' if read.quote is None else read.quote, read.escape or "")
+    delimiter = read.delimiter or ","
+    if len(delimiter) > 1:
+        text, delimiter = text.replace(delimiter, UNIT), UNIT
+    wanted = Dialect(delimiter, '"' if read.quote is None else read.quote, read.escape or "")
     dialect = find_dialect(text, wanted, known)[0]
     return find_layout(text, dialect, read.skip_lines).width, dialect.quote
 

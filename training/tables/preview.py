@@ -8,12 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from training.settings import Read, UseCase
 from training.tables.cleaned import Cleaned
 from training.tables.columns import clean_column, clean_labels, decide_from_cells
-from training.tables.data import NUMBERS_ROWS, check_named_columns, is_unnamed, named, numbers_rows
+from training.tables.data import (
+    NUMBERS_ROWS,
+    check_named_columns,
+    guess_task,
+    is_unnamed,
+    leaks,
+    named,
+    numbers_rows,
+    same_columns,
+)
 from training.tables.noticed import MIN_NUMBERS, noticed
 from training.tables.reading import LookAt, Reading
 from training.tables.shown import (
@@ -73,7 +83,30 @@ def preview(
         look_at += open_
     kept = {name: column for name, column in features.items() if column is not None}
     look_at += noticed(kept, int(frame.duplicated().sum()), len(frame))
+    look_at += [LookAt(*each) for each in same_columns(kept)]
+    if target in features:
+        look_at += _leaks(
+            {name: column for name, column in kept.items() if name != target},
+            frame[target],
+            use_case,
+            reading,
+        )
     return Preview(reading, len(frame), tuple(columns), tuple(look_at))
+
+
+def _leaks(
+    features: dict[str, Cleaned], cells: "pd.Series[Any]", use_case: UseCase, reading: Reading
+) -> list[LookAt]:
+    """Columns that give the target away, as a column does that is known only afterwards."""
+    labels, _ = clean_labels(cells, reading)
+    there = np.array([label is not None for label in labels])
+    if not features or not there.any():
+        return []
+    task = guess_task(labels[there], use_case)
+    target = labels[there].astype("float64") if task == "regression" else labels[there]
+    columns = {name: column.cells.reset_index(drop=True)[there] for name, column in features.items()}
+    table = pd.DataFrame(columns).reset_index(drop=True)
+    return [LookAt(name, text) for name, text in leaks(table, target, task)]
 
 
 def _show(

@@ -28,6 +28,7 @@ NEARLY_ID = 0.5  # different values by the row from which a category is nearly a
 MIN_CATEGORY_ROWS = 100
 MEASURED_SHARE = 0.1  # different values by the row from which such as begin with numbers may be amounts
 PAIRS_SHARE = 0.9  # of the different values that are two numbers each
+MIN_PAIRS_SHARE = 0.3  # of them, from which "2" and "1 1/2" beside "3/4" are amounts as well
 MAX_STRANGERS = 3  # different words among numbers, or numbers among words
 MIN_GROUPS = 3  # first rows of a group, the others blank, as of merged cells
 MAX_FILLED = 0.6  # of the rows, of such
@@ -40,6 +41,7 @@ _TWO_NUMBERS = re.compile(
     r"|\s*/\s*\d+(?:[.,]\d+)?|\s+(?:of|out of|von|sur|de|di|из)\s+\d+)",
     re.IGNORECASE,
 )
+_MIXED = re.compile(r"\d+[ -]\d+/\d+")
 _SEASON = re.compile(r"(?:19|20)\d\d\s*/.*")
 _FEET = re.compile(r"[3-7]-(?:0?\d|1[01])")
 _HEIGHT_NAME = re.compile(r"height|größe|groesse|taille|altura|altezza|рост", re.IGNORECASE)
@@ -48,7 +50,12 @@ _MADE_A_DATE = re.compile(
     rf"\d{{1,2}}[-. ](?:{_SHORT_MONTHS})|(?:{_SHORT_MONTHS})[-. ]\d{{1,2}}", re.IGNORECASE
 )
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
-_ENTITY = re.compile(r"&(?:[a-z]{2,8}|#\d{2,5}|#x[0-9a-f]{2,5});", re.IGNORECASE)
+_ENTITY = re.compile(
+    r"&(?:[a-z]{2,8}|#\d{2,5}|#x[0-9a-f]{2,5});|\\u[0-9a-f]{4}|\\x[0-9a-f]{2}|\\[nrt](?![a-z]{0,2}\\)|%20"
+    r"|%[c-e][0-9a-f]%|^b(['\"]).*\1$",
+    re.IGNORECASE,
+)
+_LOST = "\ufffd"  # stands where a letter could not be read
 _AHEAD = re.compile(r"^[\W_]+")  # a sign or an arrow before the first digit
 _BLANKS = re.compile(r"\s+")
 _LIKE_LATIN = str.maketrans(
@@ -141,7 +148,13 @@ def _alike(tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
 def _quoted(tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
     quoted = [word for word in distinct if len(word) > 2 and word[0] == word[-1] and word[0] in "'\"`"]
     if not quoted:
-        return ""
+        open_ = [word for word in distinct if word[:1] == '"' and word.count('"') == 1]
+        return (
+            f"{_cells_of(tokens, distinct, open_):,} cells begin with a quote that has no end, such as "
+            f"{open_[0][:40]}, and keep it: mend those lines"
+            if open_
+            else ""
+        )
     cells = _cells_of(tokens, distinct, quoted)
     return (
         f"quotes are part of {len(quoted):,} values in {cells:,} cells, such as {quoted[0][:40]}: "
@@ -149,13 +162,24 @@ def _quoted(tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
     )
 
 
+def lost_letters(tokens: Tokens, distinct: Sequence[str]) -> str:
+    """What to tell of letters that were lost before the file was written."""
+    lost = [word for word in distinct if _LOST in word]
+    if not lost:
+        return ""
+    return (
+        f"{_cells_of(tokens, distinct, lost):,} cells hold the sign for a letter that could not be read, "
+        f'such as "{lost[0][:40]}": the file was written from a wrongly read one; write it anew'
+    )
+
+
 def _entities(tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
-    written = [word for word in distinct if "&" in word and _ENTITY.search(word)]
+    written = [word for word in distinct if _ENTITY.search(word)]
     if not written:
         return ""
     return (
-        f"{_cells_of(tokens, distinct, written):,} cells hold characters as HTML writes them, such as "
-        f'"{written[0][:40]}", and are kept so: write the characters themselves'
+        f"{_cells_of(tokens, distinct, written):,} cells hold characters as HTML or a program writes "
+        f'them, such as "{written[0][:40]}", and are kept so: write the characters themselves'
     )
 
 
@@ -175,6 +199,8 @@ def _pairs(_tokens: Tokens, distinct: Sequence[str], name: str) -> str:
     if len(distinct) < 2:
         return ""
     pairs = [word for word in distinct if _TWO_NUMBERS.fullmatch(word) and not _SEASON.fullmatch(word)]
+    if len(pairs) >= MIN_PAIRS_SHARE * len(distinct):
+        pairs += [word for word in distinct if _MIXED.fullmatch(word) or _NUMBER.fullmatch(word)]
     if _HEIGHT_NAME.search(name):
         pairs += [word for word in distinct if _FEET.fullmatch(word)]
     if len(pairs) < PAIRS_SHARE * len(distinct):
@@ -224,6 +250,7 @@ _LOOKS: tuple[Callable[[Tokens, Sequence[str], str], str], ...] = (
     _alike,
     _quoted,
     _entities,
+    lambda tokens, distinct, _name: lost_letters(tokens, distinct),
     _made_dates,
     _pairs,
     _strangers,

@@ -163,3 +163,16 @@ def test_a_few_words_tell_their_encoding(encoding, words):
     assert words[0] in decoded.text
     assert all(word in decoded.text for word in words)
     assert "is a guess" in decoded.look_at[0].text
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("windows-1250", ["Šibenik", "Čakovec", "Đakovo", "Požega", "Karlovac"]),
+        ("windows-1252", ["Évry;1\u00a0204,50", "Nîmes;12\u00a0900,10"]),
+    ],
+)
+def test_no_word_has_letters_of_two_scripts(encoding, words):
+    """As "Po룐ga" and "Nюmes" have, which other encodings make of the same bytes."""
+    text = "town;n\n" + "".join(f"{word}\n" for word in words * 5)
+    assert decode(text.encode(encoding), HERE).text == text

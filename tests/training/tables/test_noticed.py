@@ -42,15 +42,110 @@ def test_a_number_that_may_stand_for_a_missing_value(tmp_path, value, low, high)
     assert f'missing = ["{value}"] under [read]' in text
 
 
+@pytest.mark.parametrize("value", [-999, -9999, -200, 2147483647])
+def test_a_number_far_from_the_others_may_stand_for_a_missing_value(tmp_path, value):
+    cells = some(np.random.default_rng(0), -15, 35)
+    cells[::17] = value
+    assert f"{value:g} in {len(cells[::17])} cells" in told(table_of(tmp_path, a=cells), "a")
+
+
+@pytest.mark.parametrize("codes", [[9], [8, 9], [99], [77, 88, 99]])
+def test_codes_above_a_scale_may_stand_for_a_missing_value(tmp_path, codes):
+    cells = some(np.random.default_rng(0), 1, 6)
+    for place, code in enumerate(codes):
+        cells[place::40] = code
+    assert f"{codes[-1]} in " in (text := told(table_of(tmp_path, a=cells), "a"))
+    assert "may stand for a missing value" in text
+
+
+def test_a_scale_without_codes_is_told_nothing(tmp_path):
+    assert told(table_of(tmp_path, a=some(np.random.default_rng(0), 1, 8)), "a") == ""
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 60), (-50, 50), (0, 2000), (900, 1000)])
 def test_numbers_that_are_what_they_are(tmp_path, low, high):
     assert told(table_of(tmp_path, a=some(np.random.default_rng(0), low, high)), "a") == ""
 
 
-@pytest.mark.parametrize("word", ["unknown", "keine Angabe", "неизвестно", "未知"])
+@pytest.mark.parametrize(
+    "word", ["unknown", "keine Angabe", "неизвестно", "未知", "없음", "ไม่ทราบ", "暂无", "okänd"]
+)
 def test_a_word_that_may_stand_for_a_missing_value(tmp_path, word):
     cells = np.random.default_rng(0).choice(["red", "green", word], ROWS)
     assert f'missing = ["{word}"] under [read]' in told(table_of(tmp_path, a=cells), "a")
+
+
+def test_a_column_on_a_straight_line_of_another(tmp_path):
+    celsius = np.random.default_rng(0).uniform(1, 30, ROWS).round(2)
+    table = table_of(tmp_path, celsius=celsius, fahrenheit=(celsius * 1.8 + 32).round(3))
+    assert '"celsius" times 1.8, plus 32' in told(table, "fahrenheit")
+
+
+def test_categories_in_other_words(tmp_path):
+    code = np.random.default_rng(0).choice(["DE", "FR", "IT"], ROWS)
+    land = np.array([{"DE": "Germany", "FR": "France", "IT": "Italy"}[each] for each in code])
+    table = table_of(
+        tmp_path, code=code, land=land, other=np.random.default_rng(1).choice(["a", "b", "c"], ROWS)
+    )
+    assert 'says in other words what "code" says' in told(table, "land")
+    assert told(table, "other") == ""
+
+
+@pytest.mark.parametrize("plus", [["+"], ["+", "++"], ["+", "+/-"]])
+def test_a_minus_beside_a_plus_is_a_value(tmp_path, plus):
+    table = table_of(tmp_path, test=np.random.default_rng(0).choice([*plus, "-"], ROWS))
+    assert set(table.frame["test"]) == {*plus, "-"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "text"),
+    [
+        (["M\ufffdnchen", "Köln", "Ulm"], "a letter that could not be read"),
+        (["M\\u00fcnchen", "Köln", "Ulm"], "as HTML or a program writes them"),
+        (["b'Ulm'", "b'Kiel'", "b'Bonn'"], "as HTML or a program writes them"),
+        (["1/2", "3/4", "1 1/2", "2"], "values of two numbers"),
+    ],
+)
+def test_what_stands_in_the_words_is_told(tmp_path, cells, text):
+    assert text in told(table_of(tmp_path, a=np.random.default_rng(0).choice(cells, ROWS)), "a")
+
+
+def test_a_quote_without_an_end_is_told(tmp_path):
+    path = tmp_path / "data.csv"
+    rows = [f"{['Ulm', 'Kiel'][i % 2]},{i},{'ja' if i % 3 else 'nein'}" for i in range(60)]
+    rows[7] = '"' + rows[7]
+    path.write_text("\n".join(["town,n,y", *rows]) + "\n")
+    table = load_table(UseCase(name="mine", target="y", source=Csv(path=str(path))))
+    assert "a quote that has no end" in told(table, "town")
+
+
+@pytest.mark.parametrize("shape", ["{m} {y}", "{m}. {y}"])
+def test_two_months_of_one_year_are_no_date_and_no_crash(tmp_path, shape):
+    months = ["Jan-Mar", "Apr-Jun", "Jul-Sep", "Oct-Dec"]
+    cells = [shape.format(m=months[i % 4], y=2000 + i % 20) for i in range(ROWS)]
+    assert table_of(tmp_path, a=cells).frame["a"].iloc[0] == cells[0]
+
+
+@pytest.mark.parametrize("name", ["month", "quarter", "Monat", "year_month"])
+@pytest.mark.parametrize("step", ["{y}{m:02}", "{y}.{m:02}"])
+def test_months_in_numbers_are_told(tmp_path, name, step):
+    cells = [step.format(y=2000 + i % 20, m=i % 12 + 1) for i in range(ROWS)]
+    assert "stay numbers: write dates" in told(table_of(tmp_path, **{name: cells}), name)
+
+
+def test_money_in_millions_by_a_small_letter(tmp_path):
+    table = table_of(tmp_path, budget=[f"${i % 90 + 1}m" for i in range(ROWS)])
+    assert table.frame["budget"].head(3).tolist() == [1e6, 2e6, 3e6]
+
+
+def test_a_date_that_is_there_only_for_one_class_gives_it_away(tmp_path):
+    frame = pd.DataFrame({"z": np.arange(ROWS) % 7, "y": np.where(np.arange(ROWS) % 3, "yes", "no")})
+    days = pd.date_range("2020-01-01", periods=ROWS).astype(str)
+    frame["cancel_date"] = np.where(frame["y"] == "no", days, "")
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    table = load_table(UseCase(name="mine", target="y", source=Csv(path=str(tmp_path / "data.csv"))))
+    notes = [note.text for note in table.notes if note.column == "cancel_date"]
+    assert any("all but decides the target" in text for text in notes)
 
 
 def test_a_column_that_is_another_times_a_number(tmp_path):

@@ -196,3 +196,14 @@ def test_max_rows_is_a_key_of_the_source(csv, tmp_path):
     path.write_text(text.replace("[source]\n", "[source]\nmax_rows = 5\n"))
     with pytest.raises(UseCaseError, match="max_rows"):
         load_use_case(path)
+
+
+def test_a_delimiter_of_several_characters_in_a_sample(tmp_path, table):
+    path = tmp_path / "many.csv"
+    rows = table.head(5_000).to_numpy().tolist()
+    path.write_text(
+        "\n".join("~|~".join(map(str, row)) for row in [list(table.columns), *rows]) + "\n", encoding="utf-8"
+    )
+    raw = read_delimited(path, Read(delimiter="~|~"), max_rows=1_000)
+    assert list(raw.frame.columns) == list(table.columns)
+    assert 800 < len(raw.frame) < 1_200

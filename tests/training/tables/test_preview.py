@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -176,7 +177,8 @@ def test_each_cell_is_what_was_written_or_its_column_is_told(tmp_path, rows, enc
         towns[0]: [towns[town] for _, _, town, _ in rows],
     }
     if encoding.startswith("utf"):
-        assert None not in told
+        of_the_file = [each["text"] for each in found["look_at"] if each["column"] is None]
+        assert all("rows are copies of others" in text for text in of_the_file)
     for name, values in wanted.items():
         if None in told and name not in {each["name"] for each in found["columns"]}:
             continue  # its name is among the words of a guessed encoding
@@ -219,6 +221,25 @@ def test_moments_of_a_place_whose_offset_changes_are_told(tmp_path):
     found = parquet(tmp_path, pd.date_range("2024-01-01", periods=60, freq="7D", tz="Europe/Berlin"))
     assert column(found, "a")["parsed"][0] == "2023-12-31T23:00:00"
     assert "Europe/Berlin" in next(each["text"] for each in found["look_at"] if each["column"] == "a")
+
+
+@pytest.mark.parametrize("target", [None, "churned"])
+def test_columns_that_are_the_same_or_give_the_target_away_are_told(target, tmp_path):
+    churned = ["ja" if i * 7 % 5 < 2 else "nein" for i in range(80)]
+    rows = [
+        f"{i * 3 % 41},{i * 3 % 41},{'closed' if y == 'ja' else 'open'},{y}" for i, y in enumerate(churned)
+    ]
+    (tmp_path / "data.csv").write_text("a,b,status,churned\n" + "\n".join(rows) + "\n")
+    look_at = shown(tmp_path / "data.csv", target=target)["look_at"]
+    assert any(each["column"] == "b" and 'the same as "a"' in each["text"] for each in look_at)
+    leaks = [each for each in look_at if "decides the target" in each["text"]]
+    assert [each["column"] for each in leaks] == (["status"] if target else [])
+
+
+def test_dates_of_parquet_that_stand_for_no_date_are_told(tmp_path):
+    dates = [date(9999, 12, 31) if i % 9 == 0 else date(2020, 1, 1 + i % 28) for i in range(60)]
+    (told,) = [each["text"] for each in parquet(tmp_path, dates)["look_at"] if each["column"] == "a"][:1]
+    assert "9999-12-31" in told
 
 
 @pytest.mark.parametrize("second", ["years,,kg,", "age,town,weight,"])
