@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from importlib.metadata import PackageNotFoundError, metadata
+from importlib.metadata import PackageNotFoundError, distribution, metadata
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
@@ -113,7 +113,7 @@ def _model(version: str, artifact: Artifact) -> dict[str, Any]:
 
 
 def licences_of(package: str) -> list[dict[str, Any]]:
-    """The licences of an installed package, as CycloneDX has them; `UNKNOWN` if its metadata names none."""
+    """The licences of an installed package, as CycloneDX has them; `UNKNOWN` if it names none."""
     try:
         found = metadata(package)
     except PackageNotFoundError:
@@ -131,7 +131,20 @@ def licences_of(package: str) -> list[dict[str, Any]]:
     if classified:
         return _named(classified)
     text = str(said.get("license") or "").strip()
-    return _named([text if text and "\n" not in text and len(text) <= MAX_NAME else UNKNOWN])
+    named = text if text and "\n" not in text and len(text) <= MAX_NAME else _title_of_file(package)
+    return _named([named or UNKNOWN])
+
+
+def _title_of_file(package: str) -> str:
+    """The first line of a package's licence file if it is a title, such as "MIT License"; else ""."""
+    found = distribution(package)
+    names = found.metadata.get_all("License-File") or ()
+    for file in found.files or ():
+        if ".dist-info" in str(file) and file.name in names:
+            first = file.read_text("utf-8").lstrip().partition("\n")[0].strip()
+            if "License" in first and len(first) <= MAX_NAME:
+                return first
+    return ""
 
 
 def _named(names: Iterable[str]) -> list[dict[str, Any]]:

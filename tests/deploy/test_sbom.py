@@ -75,7 +75,10 @@ def test_every_pin_of_the_image_is_listed_with_its_digests_and_licence() -> None
     assert len(digests) > 5
     assert all(f"sha256:{digest}" in LOCK for digest in digests)
     unknown = [name for name, each in listed.items() if sbom.UNKNOWN in json.dumps(each["licenses"])]
-    assert len(unknown) <= 3, unknown
+    assert unknown == []
+    assert listed["skops"]["licenses"] == [{"license": {"name": "MIT License (MIT)"}}], (
+        "from its licence file"
+    )
 
 
 def test_a_pin_of_another_system_is_not_listed() -> None:
