@@ -325,7 +325,16 @@ def _fitted(
         job.progress.say(f"          {line}")
     labels = job.test.table.target[~job.test.rows]
     with job.progress.long(f"fitting {short_title(result.best)}", plan.seconds):
-        return fit_last(plan, result, matrix, labels, signature, _spec_of(job.test, job.budget, job.deadline))
+        spec = _spec_of(job.test, job.budget, job.deadline)
+        return fit_last(
+            plan,
+            result,
+            matrix,
+            labels,
+            signature,
+            spec,
+            tell=lambda line: job.progress.say(f"          {line}"),
+        )
 
 
 def _measured(

@@ -7,6 +7,7 @@ again after the last fits: each member has learnt from more rows by then, and so
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from training.families.catalog import build, family
 from training.families.ensemble import ENSEMBLE, fitted_together
 from training.families.forest import FORESTS
 from training.families.scores import scores_of
+from training.families.stopping import fit_until
 from training.metrics.metric import METRICS
 from training.metrics.truth import Truth, truth_of
 from training.search.choice import LABEL_METRICS
@@ -63,6 +65,8 @@ class Part:
         How many rows it is fitted on.
     seconds
         How long that takes, as far as is known.
+    allowed_s
+        How long it may take: boosting then ends after the round that it is in. Infinite without a timeout.
     """
 
     family: str
@@ -70,6 +74,7 @@ class Part:
     weight: float
     rows: int
     seconds: float
+    allowed_s: float = math.inf
 
     @property
     def title(self) -> str:
@@ -113,8 +118,10 @@ def plan_of(result: SearchResult, rows: int, *, left_s: float | None = None) -> 
     limit = DEFAULT_FIT_S if left_s is None else max(MIN_LEFT_S, SLACK * left_s)
     planned = _within(caps, figures, limit, min(rows, result.fold_rows))
     expected = [clock(count) for clock, count in zip(clocks, planned, strict=True)]
+    # What is left over the estimate is shared out as the estimates are.
+    scale = math.inf if left_s is None else max(1.0, left_s / max(_side_by_side(expected), 1e-9))
     parts = tuple(
-        Part(each["family"], each["params"], each["weight"], count, seconds)
+        Part(each["family"], each["params"], each["weight"], count, seconds, seconds * scale)
         for each, count, seconds in zip(members, planned, expected, strict=True)
     )
     return Plan(parts, rows, _side_by_side(expected))
@@ -182,13 +189,22 @@ def fit_last(  # noqa: PLR0917
     labels: Sequence[Any] | NDArray[Any],
     signature: Signature,
     spec: SearchSpec,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Any, Trial]:
-    """The fitted winner, and its trial: if there are many rows, its members' weights may have changed."""
+    """The fitted winner, and its trial: if there are many rows, its members' weights may have changed.
+
+    `tell` is called with a line for each model that its time ended before it had all its rounds.
+    """
     truth = truth_of(signature.task, labels, signature.classes, signature.positive, signature.threshold)
     held = _held_rows(plan, result, spec)
     learnt = np.setdiff1d(np.arange(len(matrix)), held)
     chosen = [_rows_of(part, learnt, truth.y, signature, spec) for part in plan.parts]
-    fitted = _fit(plan, chosen, matrix, truth.y, result.layout, signature, spec.seed)
+    done = _fit(plan, chosen, matrix, truth.y, result.layout, signature, spec.seed)
+    for part, (_, rounds) in zip(plan.parts, done, strict=True):
+        if rounds is not None and rounds[0] < rounds[1]:
+            tell(f"{part.title} has {rounds[0]:,} of {rounds[1]:,} rounds: more would not fit into the time")
+    fitted = [each for each, _ in done]
     parts, best = list(plan.parts), result.best
     if len(held):
         there = Truth(truth.y[held], truth.weights[held], truth.positive, truth.threshold)
@@ -244,8 +260,8 @@ def _fit(  # noqa: PLR0917
     layout: Layout,
     signature: Signature,
     seed: int,
-) -> list[Any]:
-    jobs = [(part.family, part.params, layout, signature.task, seed) for part in plan.parts]
+) -> list[tuple[Any, tuple[int, int] | None]]:
+    jobs = [(part.family, part.params, layout, signature.task, seed, part.allowed_s) for part in plan.parts]
     if len(jobs) < 2 or plan.seconds < SHORT_S or SIDE_BY_SIDE < 2:
         # On few rows threads only wait for each other.
         threads = 1 if plan.seconds < SHORT_S else SIDE_BY_SIDE
@@ -299,9 +315,11 @@ def _fit_one(  # noqa: PLR0917
     layout: Layout,
     task: Any,
     seed: int,
+    allowed_s: float,
     threads: int,
-) -> Any:
-    """A fitted pipeline. Two threads grow the same trees as one."""
+) -> tuple[Any, tuple[int, int] | None]:
+    """A fitted pipeline, its rounds and those that it was to have. Two threads grow the same trees as one."""
+    end = time.monotonic() + allowed_s
     pipeline = build(name, params, layout, task, seed)
     every = len(rows) == len(matrix)
     forest = name in FORESTS
@@ -310,20 +328,26 @@ def _fit_one(  # noqa: PLR0917
     with warnings.catch_warnings(), threadpool_limits(1), threadpool_limits(threads, user_api="openmp"):
         warnings.simplefilter("ignore")
         held = [matrix if every else matrix[rows]]
-        _fit_steps(pipeline, held, y if every else y[rows])
+        rounds = _fit_steps(pipeline, held, y if every else y[rows], end)
     if forest:
         pipeline.set_params(model__n_jobs=None)
-    return pipeline
+    return pipeline, rounds
 
 
-def _fit_steps(pipeline: Any, held: list[NDArray[Any]], y: NDArray[Any]) -> None:
+def _fit_steps(
+    pipeline: Any, held: list[NDArray[Any]], y: NDArray[Any], end: float
+) -> tuple[int, int] | None:
     """What `pipeline.fit` does, but that no matrix is held longer than the step that reads it.
 
     `held` has the matrix alone, and is empty afterwards.
     """
     for _, step in pipeline.steps[:-1]:
         held.append(step.fit_transform(held.pop(), y))
-    pipeline.steps[-1][1].fit(held.pop(), y)
+    model = pipeline.steps[-1][1]
+    if math.isfinite(end):
+        return fit_until(model, held.pop(), y, end)
+    model.fit(held.pop(), y)
+    return None
 
 
 def _weighed(scores: Sequence[NDArray[np.float64]], truth: Truth, metric: str) -> list[int]:

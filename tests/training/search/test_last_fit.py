@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from tests.training.made_tables import messy
-from training.families.catalog import FAMILIES
+from training.families.catalog import FAMILIES, WRITERS
 from training.families.ensemble import ENSEMBLE
 from training.families.layout import layout_of
 from training.families.scores import scores_of
+from training.onnx.convert import convert
+from training.onnx.parity import onnx_score
 from training.search import last_fit
 from training.search.clock import FINISH_S, SearchTime, finish_s_by
 from training.search.last_fit import fit_last, plan_of
@@ -173,3 +175,29 @@ def test_a_search_keeps_back_the_time_of_what_follows_it():
     endless.finished(best, best=True)
     assert not endless.over
     assert not endless.over_with_another
+
+
+@pytest.mark.parametrize("name", ["boosting", "lightgbm", "catboost", "xgboost"])
+def test_boosting_whose_time_is_over_ends_with_fewer_rounds_and_says_so(name):
+    """The model of fewer rounds scores, and is exact in ONNX; one that has time has all of its rounds."""
+    result = result_of({name: 0.01})
+    plan = plan_of(result, 300, left_s=1_000.0)
+    late = replace(plan, parts=tuple(replace(each, allowed_s=-1.0) for each in plan.parts))
+    matrix, labels, told = MADE.matrix[:300], MADE.labels[:300], []
+    model, _ = fit_last(late, result, matrix, labels, MADE.signature, SPEC, tell=told.append)
+    (line,) = told
+    assert "rounds: more would not fit into the time" in line
+    graph = convert(model, MADE.signature.width, WRITERS).SerializeToString()
+    assert np.allclose(onnx_score(graph)(MADE.matrix), scores_of(model, MADE.matrix, 2), rtol=0, atol=1e-6)
+    whole, _ = fit_last(plan, result, matrix, labels, MADE.signature, SPEC, tell=told.append)
+    alone = fit(result.best, matrix, labels, MADE.signature, result.layout, seed=SPEC.seed)
+    assert len(told) == 1
+    assert np.allclose(scores_of(whole, MADE.matrix, 2), scores_of(alone, MADE.matrix, 2))
+    assert not np.allclose(scores_of(model, MADE.matrix, 2), scores_of(alone, MADE.matrix, 2))
+
+
+def test_a_last_fit_may_take_its_part_of_the_time_that_is_left_and_any_without_a_timeout():
+    result = result_of({"catboost": 4.0, "linear": 0.01}, rows=10_000)
+    plan = plan_of(result, 1_000_000, left_s=60.0)
+    assert all(each.seconds <= each.allowed_s <= 60.0 for each in plan.parts)
+    assert {each.allowed_s for each in plan_of(result, 1_000_000).parts} == {float("inf")}
