@@ -45,7 +45,9 @@ def fitted_together(
 def _write(graph: Graph, model: VotingClassifier | VotingRegressor, x: Any) -> str:
     if isinstance(model, VotingClassifier) and model.voting != "soft":
         raise NoExport("no ONNX form of a vote by labels")
-    weights = np.ones(len(model.estimators_)) if model.weights is None else np.asarray(model.weights, float)
+    given = model.weights if model.weights is not None else [1.0] * len(model.estimators)
+    members = zip(model.estimators, given, strict=True)
+    weights = np.array([weight for (_, each), weight in members if each != "drop"], float)
     weights = weights / weights.sum()
     parts = [
         graph.mul(graph.predict(each, x), [[weight]])

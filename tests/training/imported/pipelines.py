@@ -143,6 +143,15 @@ CLASSIFIERS: dict[str, Any] = {
         ],
         voting="soft",
     ),
+    "voting, one left out": VotingClassifier(
+        [
+            ("a", make_pipeline(columns(impute(StandardScaler()), ONE_HOT), LogisticRegression())),
+            ("b", "drop"),
+            ("c", make_pipeline(columns(impute(), ORDINAL), GaussianNB())),
+        ],
+        voting="soft",
+        weights=[1, 2, 5],
+    ),
     "k nearest, KNN imputer": make_pipeline(
         columns(make_pipeline(KNNImputer(), RobustScaler()), ONE_HOT), KNeighborsClassifier()
     ),
