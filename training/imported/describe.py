@@ -129,7 +129,11 @@ def describe(model: Any) -> Described:
         columns=0
         if behind
         else len(names) or (1 if texts else int(getattr(model, "n_features_in_", 0) or _width(model))),
-        frame=hasattr(model, "feature_names_in_") or behind or _takes_names(model) or bool(categories),
+        frame=hasattr(model, "feature_names_in_")
+        or behind
+        or _takes_names(model)
+        or bool(categories)
+        or _reads_several_types(model),
         classes=classes,
         categories=categories,
         spaceless=any(type(part).__module__.startswith("lightgbm") for part in reading_parts(model)),
@@ -337,6 +341,14 @@ def _width(model: Any) -> int:
         model, "num_feature", None
     )
     return int(counted()) if callable(counted) else 0
+
+
+def _reads_several_types(model: Any) -> bool:
+    """A CatBoost with columns of categories takes words and whole numbers there, and no array of floats."""
+    return any(
+        type(part).__module__.startswith("catboost") and bool(part.get_cat_feature_indices())
+        for part in reading_parts(model)
+    )
 
 
 def _takes_names(model: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from artifact.encode import Encoder
+from artifact.encode import BadRows, Encoder
 from artifact.python_model import score_of
 from artifact.signature import probabilities
 from training.decide.test_set import encode
@@ -19,6 +19,7 @@ from training.imported.contract import columns_wanted, dtypes_of, named_as, sign
 from training.imported.describe import describe
 from training.imported.init import write_model_use_case, write_unmeasured_use_case
 from training.imported.load import ModelError, load
+from training.imported.whole_numbers import as_read_csv_gives_them
 from training.settings import Read, load_use_case
 from training.tables.data import load_table
 
@@ -186,3 +187,30 @@ def test_a_model_of_ones_own_that_asks_by_name_gets_a_data_frame(tmp_path: Path)
     scores = score_of(loaded.model, spec, signature)(rows)
     found = [signature.classes[place] for place in scores.argmax(axis=1)]
     assert found == table["level"].tolist()
+
+
+@pytest.mark.parametrize("saved", ["cbm", "joblib"])
+def test_catboost_gets_its_categories_as_words_and_whole_numbers(saved: str, tmp_path: Path) -> None:
+    """It refuses an array of floats, and a fraction or a missing cell where it reads a category."""
+    library = pytest.importorskip("catboost")
+    table = made_table().dropna()
+    quiet = {"iterations": 8, "verbose": 0, "allow_writing_files": False}
+    for columns in (FEATURES, ["size", "code"]):
+        kinds = [name for name in columns if name != "size"]
+        model = library.CatBoostClassifier(**quiet, cat_features=kinds).fit(table[columns], table["fruit"])
+        path = tmp_path / f"{len(columns)}" / f"model.{saved}"
+        path.parent.mkdir()
+        joblib.dump(model, path) if saved == "joblib" else model.save_model(str(path))
+        cleaned, loaded, _, signature, spec = held_against(table[[*columns, "fruit"]], "fruit", path)
+        rows = encode(signature, cleaned, np.ones(cleaned.rows, bool))
+
+        spec, signature = as_read_csv_gives_them(loaded.model, spec, signature, rows, cleaned.use_case)
+
+        score = score_of(loaded.model, spec, signature)
+        order = [int(str(label)) for label in signature.classes]
+        found = probabilities(signature, score(encode(signature, cleaned, np.ones(cleaned.rows, bool))))
+        np.testing.assert_allclose(found, model.predict_proba(table[columns])[:, order], rtol=0, atol=1e-9)
+        sent = {"size": 5.0, "home city": "Ulm", "code": 70}
+        for wrong in (70.5, None):
+            with pytest.raises(BadRows, match="code"):
+                Encoder(signature).records([{name: (sent | {"code": wrong})[name] for name in columns}])
