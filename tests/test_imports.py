@@ -52,7 +52,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"run"},
         {"imported"},
         {"facts"},
-        {"card", "freshness", "owner", "pending"},
+        {"card", "exact", "freshness", "owner", "pending"},
         {"fairness_report"},
         {"model_card"},
         {"job", "erasure"},

@@ -74,6 +74,35 @@ class ExportResult:
     manifest: Manifest
 
 
+@dataclass(frozen=True)
+class OnnxForm:
+    """The graph of a pipeline where it is exact, else the reason; see `ExportResult`."""
+
+    graph: bytes | None
+    parity: Parity | None
+    reason: str
+
+
+def onnx_form(
+    pipeline: Any,
+    signature: Signature,
+    train_matrix: NDArray[np.float64],
+    train_labels: Sequence[Any] | NDArray[Any],
+    test_matrix: NDArray[np.float64],
+    *,
+    seed: int = 0,
+) -> OnnxForm:
+    """The graph of a fitted pipeline, compared with it on rows where a difference would show."""
+
+    def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        return scores_of(pipeline, matrix, len(signature.classes))
+
+    def rows() -> NDArray[np.float64]:
+        return parity_rows(pipeline, WRITERS, signature, train_matrix, test_matrix, seed=seed)
+
+    return OnnxForm(*_onnx_form(pipeline, signature, score, rows, tolerance_of(signature, train_labels)))
+
+
 def export(
     pipeline: Any,
     signature: Signature,
@@ -96,6 +125,7 @@ def export(
     seed: int = 0,
     own: Sequence[Path] = (),
     canary: CanaryBounds | None = None,
+    form: OnnxForm | None = None,
 ) -> ExportResult:
     """Write the artifact of a fitted pipeline into `directory`, which must be new or empty.
 
@@ -119,6 +149,8 @@ def export(
         Modules of candidates of one's own. Where one of these won, they travel with it.
     canary
         The bounds of a canary; None: the default ones.
+    form
+        What `onnx_form` found, if it was asked before.
 
     Raises
     ------
@@ -133,13 +165,10 @@ def export(
 
     packages = _write_model(pipeline, directory, own, outputs)
     tolerance = tolerance_of(signature, train_labels)
-
-    def rows() -> NDArray[np.float64]:
-        return parity_rows(pipeline, WRITERS, signature, train_matrix, test_matrix, seed=seed)
-
-    model, parity, reason = _onnx_form(pipeline, signature, score, rows, tolerance)
-    if model is not None:
-        (directory / manifest.ONNX).write_bytes(model)
+    if form is None:
+        form = onnx_form(pipeline, signature, train_matrix, train_labels, test_matrix, seed=seed)
+    if form.graph is not None:
+        (directory / manifest.ONNX).write_bytes(form.graph)
     test_scores = score(test_matrix)
     records = golden_records(signature, test_frame, test_scores)
     write_json(directory / manifest.REFERENCE, reference(signature, train_matrix, test_scores))
@@ -159,15 +188,15 @@ def export(
         name=name,
         run_id=run_id,
         created=(created or datetime.now(UTC)).isoformat(timespec="seconds"),
-        runtime="python" if reason else "onnx",
-        runtime_reason=reason,
+        runtime="python" if form.reason else "onnx",
+        runtime_reason=form.reason,
         algorithm=algorithm,
         metric=metric,
         metrics={key: float(value) for key, value in metrics.items() if np.isfinite(value)},
         libraries={library: version(library) for library in (*LIBRARIES, *packages)} | _boosters(pipeline),
     )
     size = sum(path.stat().st_size for path in directory.iterdir()) / 1e6
-    return ExportResult(sealed.runtime, reason, parity, size, sealed)
+    return ExportResult(sealed.runtime, form.reason, form.parity, size, sealed)
 
 
 def _onnx_form(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from training.deadline import Deadline
 from training.decide.promote import challenge, challenge_unmeasured
 from training.decide.test_set import encode, groups_of, missed_of, test_set_of
-from training.export import export
+from training.exact import Fitted, prefer_exact, rivals_of, told
+from training.export import export, onnx_form
 from training.facts import Trained, about, draw, facts_of, short_title, source_tags, tags_of, trial_run
 from training.families import own
 from training.families.catalog import absent_families, not_tried
@@ -253,6 +254,14 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
         train_matrix, test_matrix = train_matrix[:, left], test_matrix[:, left]
 
     pipeline, best = _fitted(job, signature, result, train_matrix)
+    winner = Fitted(
+        pipeline,
+        best,
+        onnx_form(pipeline, signature, train_matrix, labels, test_matrix, seed=job.budget.seed),
+    )
+    if winner.form.reason:
+        winner = _exact(job, signature, result, winner, (train_matrix, test_matrix))
+    pipeline, best = winner.pipeline, winner.trial
     result = replace(result, best=best)
     baseline = fit(result.baseline, train_matrix, labels, signature, result.layout, seed=job.budget.seed)
     made = _measured(job, signature, result, (pipeline, baseline), test_matrix)
@@ -285,6 +294,7 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
         seed=job.budget.seed,
         own=own.roots_of(job.use_case.candidates.add, job.use_case.candidates.code),
         canary=job.use_case.canary,
+        form=winner.form,
     )
 
     job.progress.stage("drawing pictures")
@@ -335,6 +345,28 @@ def _fitted(
             spec,
             tell=lambda line: job.progress.say(f"          {line}"),
         )
+
+
+def _exact(
+    job: Job,
+    signature: Signature,
+    result: SearchResult,
+    winner: Fitted,
+    matrices: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> Fitted:
+    """The winner without an exact graph, or the best candidate that has one, unless that is worse."""
+    labels = job.test.table.target[~job.test.rows]
+
+    def fitted(trial: Trial) -> Fitted:
+        pipeline, last = _fitted(job, signature, replace(result, best=trial), matrices[0])
+        form = onnx_form(pipeline, signature, matrices[0], labels, matrices[1], seed=job.budget.seed)
+        return Fitted(pipeline, last, form)
+
+    chosen, exact = prefer_exact(winner, map(fitted, rivals_of(result)), result)
+    row = matrices[1][:1]
+    for line in told(chosen, winner, exact, job.metric, row, len(signature.classes)):
+        job.progress.say(f"          {line}")
+    return chosen
 
 
 def _measured(

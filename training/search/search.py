@@ -50,6 +50,8 @@ class SearchResult:
         Of the rows that were searched; the final fit builds by the same one.
     fold_rows
         How many rows a fold was fitted on.
+    caution
+        `variance` for `measurably`.
     """
 
     best: Trial
@@ -59,6 +61,7 @@ class SearchResult:
     metric: str
     folds: int
     fold_rows: int
+    caution: float = 0.0
 
 
 def search(
@@ -121,7 +124,7 @@ def search(
                 best = together
                 tell(together)
     folds = len(runner.splits)
-    return SearchResult(best, done, baseline, layout, spec.metric, folds, runner.fold_rows)
+    return SearchResult(best, done, baseline, layout, spec.metric, folds, runner.fold_rows, runner.caution)
 
 
 def tune(
