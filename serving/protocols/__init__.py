@@ -149,15 +149,20 @@ class Protocol(typing.Protocol):
         """Its part of the OpenAPI document."""
 
 
-def deadline(head: Head, query: Query, started: float, settings: Settings) -> tuple[float, bool]:
+def deadline(head: Head, query: Query | None, started: float, settings: Settings) -> tuple[float, bool]:
     """The deadline of a request that came at `started`, and whether the client sent one.
 
     Both times are by `time.perf_counter`.
+
+    Parameters
+    ----------
+    query
+        None if the body is not read yet.
     """
     ms = head.deadline_ms
     explicit = ms is not None
     seconds = min(ms or settings.default_deadline_ms, settings.max_deadline_ms) / 1000
-    if query.within_s is not None and query.within_s < seconds:
+    if query is not None and query.within_s is not None and query.within_s < seconds:
         seconds, explicit = query.within_s, True
     return started + seconds, explicit
 

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from serving.access.check import demand
-from serving.errors import Problem
+from serving.errors import Problem, overloaded
 from serving.protocols import LARGE_BODY_BYTES, deadline
 from serving.protocols.codings import expanded
 from serving.protocols.options import check_digits
@@ -63,8 +63,10 @@ async def answer(
     pictures = bool(endpoint.model.signature.pictures)
     large = len(body) >= LARGE_BODY_BYTES or bool(head.coding) or pictures
     if large:
-        limit = settings.max_body_bytes
-        query = await asyncio.get_running_loop().run_in_executor(readers, _read, endpoint, body, head, limit)
+        reading = readers.submit(_read, endpoint, body, head, settings.max_body_bytes)
+        query = await _read_in_time(asyncio.wrap_future(reading), head, progress.started, settings, left)
+        if query is None:
+            return None
     else:
         query = endpoint.read(body, head)
     return await answer_query(endpoint, query, head, progress, settings=settings, left=left, large=large)
@@ -122,6 +124,30 @@ async def answer_query(
     progress.scores = found[0]
     scores, first = found
     return endpoint.answer(query, scores.rounded(digits), first)
+
+
+async def _read_in_time(
+    reading: asyncio.Future[Any],
+    head: Head,
+    started: float,
+    settings: Settings,
+    left: Callable[[], Awaitable[object]] | None,
+) -> Any:
+    """What a thread has read; None if the client has left. Then, a body that waits is not read.
+
+    Raises
+    ------
+    Problem
+        429 when the deadline is over, and the reason why the body cannot be read.
+    """
+    due, _ = deadline(head, None, started, settings)
+    try:
+        async with asyncio.timeout(due - perf_counter()):
+            return await (reading if left is None else unless_left(reading, left))
+    except TimeoutError:
+        raise overloaded(
+            "Too busy: the body was not read before the deadline. Try again in 1 s.", "deadline", 1
+        ) from None
 
 
 def digits_of(principal: Principal | None, settings: Settings) -> int:
