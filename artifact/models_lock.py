@@ -71,7 +71,12 @@ class Entry(NamedTuple):
     @property
     def word(self) -> str:
         """The third word of the line."""
-        return f"{self.role}={self.percent:g}" if self.role == CANARY else self.role
+        return f"{self.role}={percent_word(self.percent)}" if self.role == CANARY else self.role
+
+
+def percent_word(percent: float) -> str:
+    """A percentage as it is written, without an exponent: `role_of` reads the same number."""
+    return f"{percent:.6f}".rstrip("0").rstrip(".")
 
 
 def role_of(word: str) -> tuple[str, float]:

@@ -163,12 +163,21 @@ def remove(tag: str) -> None:
     for folder in _versions(name):
         if folder.name == version or _readable(folder) is None:
             shutil.rmtree(folder)
+    latest = Path(bentoml_home()) / "models" / name / "latest"
+    if latest.is_file() and not _names_a_version(latest):
+        latest.unlink()  # BentoML makes it anew; with a version that is gone it fails each time it stores one
 
 
 def _versions(model: str) -> list[Path]:
     """The folders of a model's versions."""
     folder = Path(bentoml_home()) / "models" / model
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _names_a_version(latest: Path) -> bool:
+    """Whether BentoML's pointer to the newest version names one that is there."""
+    version = latest.read_text("utf-8", "replace").strip()
+    return version in {folder.name for folder in _versions(latest.parent.name)}
 
 
 def _readable(folder: Path) -> Any:

@@ -49,10 +49,13 @@ def role_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def percentage(text: str) -> float:
     """Parse the percentage of a canary."""
-    value = float(text)
-    if not 0 < value <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 100")
-    return value
+    from artifact.models_lock import CANARY, role_of
+
+    try:
+        return role_of(f"{CANARY}={text}")[1]
+    except ValueError:
+        expected = "above 0 and at most 100, with six decimals at most"
+        raise argparse.ArgumentTypeError(f"{text} is not {expected}") from None
 
 
 def live_options(parser: argparse.ArgumentParser) -> None:

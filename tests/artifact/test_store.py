@@ -70,6 +70,27 @@ def test_a_copy_that_was_cut_short_is_replaced(tmp_path: Path, bentoml_home: Pat
     manifest.load(store.path_of(tag)[0])
 
 
+@pytest.mark.parametrize("killed", ["", "removed", "half-written"])
+def test_the_newest_version_may_be_removed_before_another_is_stored(
+    tmp_path: Path, bentoml_home: Path, killed: str
+) -> None:
+    """Also by a process that was killed before it had mended BentoML's pointer to the newest one."""
+    folder = bentoml_home / "models" / "okamochi-iris"
+    first = store.put(iris(tmp_path / "1").path, name="iris", version="1")
+    newest = store.put(iris(tmp_path / "2").path, name="iris", version="2")
+    if not killed:
+        store.remove(newest)
+    elif killed == "removed":
+        shutil.rmtree(folder / newest.partition(":")[2])
+    else:
+        (folder / "latest").write_text("")
+
+    tag = store.put(iris(tmp_path / "3").path, name="iris", version="3")
+    for each in (first, tag):
+        assert store.is_whole(each)
+    assert str(bentoml.models.get("okamochi-iris").tag) == tag
+
+
 def test_a_damaged_artifact_is_not_stored(tmp_path: Path) -> None:
     """The error names the file, and the store stays as it was."""
     made = iris(tmp_path / "iris")

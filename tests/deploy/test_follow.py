@@ -244,6 +244,18 @@ def test_a_percentage_that_is_none_changes_nothing(
     assert words in told[0]
 
 
+@pytest.mark.parametrize("percent", ["0.000001", "12.345678", "99.999999"])
+def test_every_digit_of_a_percentage_reaches_the_file(lock: Path, told: list[str], percent: str) -> None:
+    """And the file is written once."""
+    assert training_main(["role", "iris", "canary", "--version", "2", "--percent", percent]) == 0
+    follower = Follower(["iris"], lock, tell=told.append)
+    assert follower.look()
+    assert entries(lock)[1] == ("iris", "2", f"canary={percent}")
+    written = lock.stat().st_mtime_ns
+    assert follower.look()
+    assert lock.stat().st_mtime_ns == written
+
+
 def test_a_shadow_of_other_columns_is_refused_by_them(state: Path, lock: Path, told: list[str]) -> None:
     """By `bundle --role` too."""
     made = linear(state.parent / "odd")
@@ -280,6 +292,9 @@ BAD_ROLES = {
     "training role iris king --version 2": "invalid choice: 'king' (choose from",
     "training role iris canary --version 2 --percent 101": "101 is not above 0 and at most 100",
     "training role iris canary --version 2 --percent 0": "0 is not above 0 and at most 100",
+    "training role iris canary --version 2 --percent nan": "nan is not above 0 and at most 100",
+    "training role iris canary --version 2 --percent 1e-7": "1e-7 is not above 0 and at most 100, with six",
+    "training role iris canary --version 2 --percent 5%": "5% is not above 0 and at most 100",
     "training role iris shadow --version 2 --percent 5": "a shadow answers nobody",
     "training role iris shadow --version 9": "iris has no version '9'",
     "training role nobody shadow --version 1": 'There is no use case "nobody"',

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from artifact import manifest, signing
+from artifact.models_lock import percent_word
 from training.interpreter import typed
 from training.registry.records import CANARY, CANARY_PERCENT, CHALLENGER, CHAMPION, PREVIOUS, SIGNATURE
 
@@ -341,6 +342,6 @@ def set_role(
     if version.number == champion.number:
         raise WhichVersionError(f"Version {version.number} of {name} is the champion. Nothing has changed.")
     if percent is not None:
-        registry.tag(version, {CANARY_PERCENT: f"{percent:g}"})
+        registry.tag(version, {CANARY_PERCENT: percent_word(percent)})
     registry.set_alias(name, role, version)
     return version
