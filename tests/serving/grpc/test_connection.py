@@ -513,7 +513,8 @@ def test_a_header_block_without_an_end_ends_its_connection(port: Port) -> None:
     for parts in (200 * [b""], 10 * [b"\0" * 1_000]):
         with client(port) as one:
             one.send(frames.frame(frames.HEADERS, 0, 1, one.block()))
-            one.send(*(frames.frame(frames.CONTINUATION, 0, 1, part) for part in parts))
+            more = [frames.frame(frames.CONTINUATION, 0, 1, part) for part in parts]
+            one.send(*more, frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1))
             assert one.ended() == "ENHANCE_YOUR_CALM"
     with client(port) as one:
         one.send(frames.frame(frames.HEADERS, 0, 1, one.block()))
