@@ -6,6 +6,7 @@ import time
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -13,6 +14,9 @@ from serving.access import keys
 from serving.access.check import Check
 from serving.access.request import AccessRequest
 from serving.errors import Problem
+from serving.grpc import schema
+from tests.servers import free_port
+from tests.serving.grpc.calls import channel_to, message, method
 from tests.serving.http.attacks import got_through, locked, ring
 from tests.serving.http.lanes import BODY, HOST, connect, request
 
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
 RING = ring()
 ATTACKS = 50_000  # on each lane
+GRPC_ATTACKS = 10_000
+CLOSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 TIMED = 20_000
 SAME = 5.0
 """The largest difference of two mean ranks, in standard errors: by chance once in 1.7 million tests."""
@@ -46,6 +52,60 @@ def test_none_of_100_000_attacks_is_answered(attacked: tuple[Server, str], figur
     figures[f"attacks on keys, {lane} lane"] = {"sent": ATTACKS, "answered": len(through)}
 
     assert not through, f"{len(through)} of {ATTACKS}, the first: {through[0]}"
+
+
+@pytest.mark.timeout(1_800)
+def test_no_call_of_grpc_is_answered(made: dict[str, Made], tmp_path: Path, figures: dict[str, Any]) -> None:
+    """Every method with no key, a wrong, expired or revoked one, or right ones in the wrong places."""
+    random = Random(2026)  # noqa: S311 - no secret
+    port = free_port()
+    answered = []
+    methods = [name for name in schema.METHODS if name not in ("ServerLive", "ServerReady")]
+    with (
+        locked(tmp_path / "grpc", made, RING, express=True, OKAMOCHI_GRPC_PORT=str(port)),
+        channel_to(f"127.0.0.1:{port}") as channel,
+    ):
+        calls = {name: method(channel, name) for name in methods}
+        right = (("x-api-key", RING.shop),)
+        assert calls["ModelInfer"](message(), metadata=right).model_name == "iris"
+        for _ in range(GRPC_ATTACKS):
+            name = random.choice(methods)
+            shown = without_a_valid_key(random)
+            sent = message() if name == "ModelInfer" else schema.METHODS[name][0]()
+            if "name" in sent.DESCRIPTOR.fields_by_name:
+                sent.name = random.choice(["iris", "loans", ""])
+            try:
+                calls[name](sent, metadata=shown)
+            except grpc.RpcError as error:
+                if error.code() not in CLOSED:
+                    answered.append((name, shown, error.code()))
+            else:
+                answered.append((name, shown, "OK"))
+    figures["attacks on keys, gRPC"] = {"sent": GRPC_ATTACKS, "answered": len(answered)}
+
+    assert not answered, answered[0]
+
+
+def without_a_valid_key(random: Random) -> tuple[tuple[str, str], ...]:
+    """Metadata that admits to no method."""
+    secret = random.choice(
+        ["", "x", RING.expired, RING.revoked, RING.shop[:-1], RING.shop + "A", RING.entries[0].hash]
+    )
+    return random.choice(
+        [
+            (),
+            (("x-api-key", secret),),
+            (("authorization", f"Bearer {secret}"),),
+            (("authorization", f"Basic {RING.shop}"),),
+            (("authorization", RING.shop),),
+            (("x-api-key", f"Bearer {RING.shop}"),),
+            (("x-api-key", RING.shop), ("x-api-key", secret)),
+            (("x-api-key", RING.shop), ("authorization", f"Bearer {secret}")),
+            (("x_api_key", RING.shop),),
+            (("cookie", f"x-api-key={RING.shop}"),),
+            (("x-api-key-bin", RING.shop.encode()),),
+        ]
+    )
 
 
 def half_right(random: Random) -> str:

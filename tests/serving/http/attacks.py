@@ -64,7 +64,7 @@ def ring() -> Ring:
 
 
 @contextmanager
-def locked(folder: Path, made: dict[str, Made], of: Ring, *, express: bool) -> Iterator[Server]:
+def locked(folder: Path, made: dict[str, Made], of: Ring, *, express: bool, **more: str) -> Iterator[Server]:
     """A server of these keys that refuses without a pause."""
     prepare(folder, {name: (made[name].path, version) for name, version in NAMES.items()})
     service = folder / "service.py"
@@ -74,6 +74,7 @@ def locked(folder: Path, made: dict[str, Made], of: Ring, *, express: bool) -> I
         "OKAMOCHI_KEYS": str(folder / "keys.json"),
         "OKAMOCHI_EXPRESS": str(int(express)),
         "OKAMOCHI_CORS_ORIGINS": ORIGIN,
+        **more,
     }
     with bento_server(folder, settings=settings, ready="/livez") as server:
         yield server
