@@ -316,10 +316,16 @@ def _content_hashes(frame: pd.DataFrame, target: NDArray[Any]) -> NDArray[np.uin
         for place, values in enumerate(target.T):
             total += mixed(number_hashes(values) ^ hash_of(f"target {place}"))
         return mixed(total)
-    labels = (
-        number_hashes(target) if target.dtype.kind == "f" else text_hashes([canonical(v) for v in target])
-    )
+    labels = number_hashes(target) if target.dtype.kind == "f" else _label_hashes(target)
     return mixed(total + mixed(labels ^ hash_of("target")))
+
+
+def _label_hashes(target: NDArray[Any]) -> NDArray[np.uint64]:
+    """A hash of each label; of texts, each different one is spelt and hashed once."""
+    if set(map(type, target)) != {str}:
+        return text_hashes([canonical(label) for label in target])
+    codes, labels = pd.factorize(target)
+    return text_hashes([canonical(label) for label in labels])[codes]
 
 
 # -------------------------------------------------------------------------------------------- the columns
@@ -544,7 +550,7 @@ def _targets(
 def _labels(cells: "pd.Series[Any]", use_case: UseCase, reading: Reading) -> tuple[NDArray[Any], list[str]]:
     """Labels of the target; numbers with a unit, or but for a few words, as in the features."""
     labels, remarks = clean_labels(cells, reading)
-    texts = {label for label in labels if isinstance(label, str)}
+    texts = {label for label in set(labels.tolist()) if isinstance(label, str)}
     if use_case.task in {"binary", "multiclass"} or len(texts) <= MAX_CLASS_NUMBERS:
         return labels, remarks
     column = clean_column(cells, use_case.target, reading=reading)

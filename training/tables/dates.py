@@ -264,6 +264,7 @@ def _may_have_words(text: str) -> bool:
     return (
         1 <= len(numbers) <= MAX_NUMBERS
         and max(map(len, numbers)) <= 4
+        and not any(len(number) == 3 for number in numbers)  # "k001": neither a day nor a year
         and words <= MAX_WORDS
         and (words + marked > 0)
     )

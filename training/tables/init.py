@@ -159,7 +159,8 @@ def _rare(raw: Raw, draft: UseCase) -> tuple[tuple[Label, ...], int]:
     if not places:
         return (), FOLDS
     labels, _ = clean_labels(raw.frame.iloc[:, places[0]], raw.reading)
-    counts = Counter(label for label in labels if label is not None)
+    counts = Counter(labels.tolist())
+    counts.pop(None, None)
     if len(counts) > 2 and not all(isinstance(label, str) for label in counts):
         return (), FOLDS  # numbers as uneven as that are a regression
     for folds in range(FOLDS, FEWEST_FOLDS - 1, -1):

@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from artifact.kinds.category import canonical
 from training.settings import Read, UseCase, UseCaseError, load_use_case
 from training.tables import pieces
-from training.tables.data import load_table
+from training.tables.data import _label_hashes, load_table
 from training.tables.delimited import read_delimited
+from training.tables.hashes import text_hashes
 from training.tables.init import write_use_case
 from training.tables.parquet import read_parquet
 from training.tables.pieces import row_hashes, rows_of, sampled_parquet, threshold_of
@@ -207,3 +209,10 @@ def test_a_delimiter_of_several_characters_in_a_sample(tmp_path, table):
     raw = read_delimited(path, Read(delimiter="~|~"), max_rows=1_000)
     assert list(raw.frame.columns) == list(table.columns)
     assert 800 < len(raw.frame) < 1_200
+
+
+@pytest.mark.parametrize("labels", [["ja", " nein ", "ja"], [True, False, True], [1, 2, 1], [1, "1", True]])
+def test_labels_have_the_hash_of_their_spelling(labels):
+    """The split of a table follows it, so that it stays what it was."""
+    target = np.array(labels, object)
+    assert _label_hashes(target).tolist() == text_hashes([canonical(label) for label in labels]).tolist()
