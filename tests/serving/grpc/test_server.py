@@ -285,7 +285,8 @@ def test_a_deadline_that_has_passed_frees_its_place(served: Served) -> None:
         cancelled = [infer.future(few) for _ in range(20)]
         for each in cancelled:
             each.cancel()
-        assert {each.code().name for each in waiting} <= {"DEADLINE_EXCEEDED"}
+        # A refusal may come before the clock of a busy client does.
+        assert {each.code().name for each in waiting} <= {"DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
         assert infer(message(), timeout=PATIENCE_S).model_name == "iris"
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:  # the explanations that were begun are done or dropped
