@@ -437,7 +437,9 @@ class OkamochiService(_service_class()[Any]):  # type: ignore[misc] # untyped
 
         options = click.get_current_context().params
         place = place_of(options, self.settings.grpc_port)
-        return GrpcServer(gateway.live, self.settings, place, tracer, gateway.repository)
+        return GrpcServer(
+            gateway.live, self.settings, place, tracer, gateway.bodies, store=gateway.repository
+        )
 
     def to_asgi(self, is_main: bool = True) -> App:
         """The application of one worker; BentoML calls this right before it starts uvicorn."""

@@ -73,6 +73,14 @@ class Settings:
     max_body_bytes: int = _setting(
         16 * MIB, 1024, 2**31, is_="the largest request body; a larger one is refused with 413"
     )
+    bodies_bytes: int = _setting(
+        256 * MIB,
+        1024,
+        2**36,
+        is_="memory for the bodies of all requests in progress (feedback has its own), beyond the first 64 "
+        "KiB of each, at least twice `OKAMOCHI_MAX_BODY_BYTES`; a caller has at most half, and more are "
+        "refused with 429",
+    )
     gzip_bytes: int = _setting(
         16 * 1024,
         0,

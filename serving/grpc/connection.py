@@ -18,6 +18,7 @@ from serving.grpc.header_block import BlockError, Decoder, TooLarge
 from serving.grpc.heading import MalformedError, check_field
 from serving.grpc.limits import RESET_COSTS, Credit, Room
 from serving.grpc.stream import PREFIX_BYTES, Stream
+from serving.http.caller import caller_of
 from serving.http.patience import unsent
 from serving.protocols.codings import expanded
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from serving.access.certificate import Certificate
     from serving.grpc.heading import Headings
+    from serving.http.bodies import Bodies
     from serving.observe.supervised import Pool
     from serving.settings import Settings
 
@@ -69,6 +71,7 @@ class Shared(NamedTuple):
     headings: Headings
     readers: Pool
     connections: set[Connection]
+    bodies: Bodies
     tls: bool = False
 
 
@@ -79,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._shared = shared
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
+        self._peer: Any = None
         self._rest = b""
         self._greeted = self._configured = False
         self._decoder = Decoder(shared.settings.max_head_bytes)
@@ -106,6 +110,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Greet."""
         self._transport = transport
+        self._peer = transport.get_extra_info("peername")
         self._shared.connections.add(self)
         if self._shared.tls:
             tls = transport.get_extra_info("ssl_object")
@@ -135,6 +140,8 @@ class Connection(asyncio.Protocol):
         self.blocked.clear()
         for each in streams:
             each.cancel()
+            if each.held is not None:
+                each.held.release()
 
     def pause_writing(self) -> None:
         """A client that does not read gets no further calls answered."""
@@ -392,7 +399,7 @@ class Connection(asyncio.Protocol):
                 if missing < 0:
                     _refuse_count(call)
                 elif missing > call.room and not call.granted:
-                    self._room.ask(call, missing - call.room)
+                    self._take_large(call, size, missing - call.room)
                 return
             if size > frames.WINDOW_BYTES or data[0]:
                 call.end(
@@ -405,6 +412,15 @@ class Connection(asyncio.Protocol):
             message = bytes(data[PREFIX_BYTES:size])
             del data[:size]
             call.came(message)
+
+    def _take_large(self, call: Stream, size: int, more: int) -> None:
+        call.held = self._shared.bodies.of(lambda: caller_of({"client": self._peer}, None))
+        try:
+            call.held.hold(size)
+        except Problem as problem:
+            call.end(stream.RESOURCE_EXHAUSTED, problem.detail)
+        else:
+            self._room.ask(call, more)
 
     def _refuse_size(self, call: Stream, size: int) -> None:
         most = self._shared.settings.max_body_bytes
@@ -457,6 +473,8 @@ class Connection(asyncio.Protocol):
         self.streams.pop(call.id, None)
         self.blocked.pop(call.id, None)
         self._room.ended(call)
+        if call.held is not None:
+            call.held.release()
 
     def finished(self, call: Stream) -> None:
         """A call is answered."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import ssl
 
     from serving.grpc.place import Place
+    from serving.http.bodies import Bodies
     from serving.http.routes import Live
     from serving.observe.traces import Tracer
     from serving.scoring.repository import Repository
@@ -33,7 +34,7 @@ class Server:
 
     Parameters
     ----------
-    live
+    live, bodies
         The same as the gateway's.
     """
 
@@ -43,6 +44,8 @@ class Server:
         settings: Settings,
         place: Place,
         tracer: Tracer | None,
+        bodies: Bodies,
+        *,
         store: Repository | None = None,
     ) -> None:
         self._settings = settings
@@ -59,6 +62,7 @@ class Server:
             Headings(),
             service.readers,
             set(),
+            bodies,
             tls=place.tls is not None,
         )
         self._socket: socket.socket | None = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from serving.access.certificate import Certificate
     from serving.grpc.header_block import Field
     from serving.grpc.heading import Heading
+    from serving.http.bodies import Body
 
 logger = logging.getLogger("bentoml.okamochi")
 
@@ -91,6 +92,8 @@ class Stream:
         What the client may still send.
     granted
         What it may send beyond the usual, for a large message.
+    held
+        The memory that a large message is counted with.
     data
         What has come of the message; a call of several messages has them in `_messages`.
     """
@@ -109,6 +112,7 @@ class Stream:
         "granted",
         "half_closed",
         "heading",
+        "held",
         "id",
         "left",
         "method",
@@ -131,6 +135,7 @@ class Stream:
         self.window = window
         self.room = frames.WINDOW_BYTES
         self.granted = 0
+        self.held: Body | None = None
         self.received = 0
         self.data: bytearray | None = None
         self.size = -1  # of the message with its prefix, once that is known

@@ -21,6 +21,7 @@ from serving.console.pages import Console
 from serving.errors import Problem, method_not_allowed, server_failed
 from serving.http import access, pages
 from serving.http.asgi import close_unless_read, read_body, send_reply
+from serving.http.bodies import Bodies
 from serving.http.caller import CERTIFICATE, caller_of, is_local, presence_of
 from serving.http.cors import cors_of
 from serving.http.docs_page import docs_page
@@ -126,6 +127,7 @@ class Gateway:
         self._cors = cors_of(settings)
         self._gzip_bytes = settings.gzip_bytes or math.inf
         self._readers = Pool("reading", 2)
+        self.bodies = Bodies(settings.bodies_bytes, settings.max_body_bytes)
         self._scrapes = Scrapes()
         self._protocols = protocols
         self.predictions = capture.open_log(settings)
@@ -245,13 +247,14 @@ class Gateway:
         self, endpoint: Endpoint, split: Split | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
         context = RequestContext(scope)
+        held = self.bodies.of(lambda: caller_of(scope, context.principal))
         try:
             context.principal = access.admit(_access_request(scope, endpoint.model.name))
             context.head = read_head(scope["headers"], endpoint.content_types)
             caller = context.principal.name if context.principal is not None else None
             if split is not None and split.picks(context.head.canary_key, caller):
                 endpoint = split.endpoint
-            body = await read_body(receive, context.head.length, self.settings.max_body_bytes)
+            body = await read_body(receive, context.head.length, self.settings.max_body_bytes, held.hold)
             if body is None:
                 return  # the client left before it had sent all
             reply = await data_plane.answer(
@@ -271,6 +274,8 @@ class Gateway:
             reply = endpoint.refuse(context.named(problem))
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
             reply = endpoint.refuse(context.named(server_failed(error)))
+        finally:
+            held.release()
         seconds = perf_counter() - context.started
         model = endpoint.model
         self._observe(model.name, model.version, endpoint.name, reply.status, seconds, reason=reply.reason)

@@ -431,6 +431,7 @@ def test_large_bodies_at_one_pod_are_refused_while_the_others_serve(served: Serv
         "ready_again_s": round(seconds, 1),
     }
 
-    assert answers == ["413"] * 12
+    assert len(answers) == 12
+    assert set(answers) <= {"413", "429"}  # 429 beyond a caller's part of OKAMOCHI_BODIES_BYTES
     assert after == before
     assert load.outcome.share >= 1 - LOST_AT_MOST

@@ -19,6 +19,7 @@ from serving.grpc.connection import MAX_STREAMS, Connection, Method, Shared
 from serving.grpc.frames import Code
 from serving.grpc.header_block import BlockError, Decoder, TooLarge, encoded
 from serving.grpc.heading import Headings
+from serving.http.bodies import Bodies
 from serving.observe.supervised import Pool
 from serving.settings import Settings
 from tests.servers import PATIENCE_S
@@ -49,12 +50,13 @@ class Port:
         self.loop = uvloop.new_event_loop()
         self.errors: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.errors.append(context))
+        self.bodies = Bodies(8 * MAX_BYTES, MAX_BYTES)
         methods = {
             b"/echo": Method(lambda call, data: call.reply(data)),
             b"/hold": Method(self._hold),
             b"/several": Method(lambda call, _: call.start(self._several(call)), several=True),
         }
-        self.shared = Shared(self.settings, methods, Headings(), Pool("reading", 1), set())
+        self.shared = Shared(self.settings, methods, Headings(), Pool("reading", 1), set(), self.bodies)
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
         self.port: int = self.run(self._listen())
