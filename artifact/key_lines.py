@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
+from artifact.regular import read_regular
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -21,7 +23,7 @@ def content_of(path: Path, variable: str, error: type[Exception]) -> bytes:
         Its message says why the file cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as reason:
         raise error(f"{variable}: {path} cannot be read: {reason.strerror}") from None
 

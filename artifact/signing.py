@@ -19,6 +19,7 @@ import msgspec
 
 from artifact.key_lines import content_of, key_of, lines_of
 from artifact.manifest import MANIFEST, ArtifactError, digest
+from artifact.regular import read_regular
 
 SIGNED = "signed.json"
 """The file with the signature, beside the folder of a stored artifact."""
@@ -116,7 +117,7 @@ def _signing_key(path: Path) -> tuple[str, Any]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     try:
-        head, _, pem = path.read_bytes().removeprefix(codecs.BOM_UTF8).partition(b"\n")
+        head, _, pem = read_regular(path).removeprefix(codecs.BOM_UTF8).partition(b"\n")
     except OSError as error:
         raise SigningKeyError(f"{SIGNING_VARIABLE}: {path} cannot be read: {error.strerror}") from None
     name = head.removeprefix(b"name: ").decode("utf-8", "replace").strip()

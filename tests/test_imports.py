@@ -45,6 +45,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"kinds"},
         {"models_lock", "nfc", "raised", "sealing", "signature", "trusted", "verdict"},
         {"atomic", "key_lines", "tags", "tensors"},
+        {"regular"},
     ),
     "training": (
         {"__main__"},

@@ -10,10 +10,8 @@ import codecs
 import hashlib
 import hmac
 import math
-import os
 import re
 import secrets
-import stat
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +19,7 @@ import msgspec
 
 from artifact import atomic
 from artifact.models_lock import NAME_RULE
+from artifact.regular import read_regular
 from serving.access import certificate as certificates
 from serving.access.rates import per_second
 from serving.access.rights import RIGHTS, Role
@@ -180,12 +179,7 @@ def read_bytes(path: Path) -> bytes:
     KeysError
     """
     try:
-        # Without O_NONBLOCK, opening a pipe waits for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise KeysError(f"{VARIABLE}: {path} is not a regular file; expected a file of keys.")
-            content = file.read(MAX_BYTES + 1)
+        content = read_regular(path, MAX_BYTES + 1)
     except OSError as error:
         raise KeysError(
             f"{VARIABLE}: {path} cannot be read ({error.strerror}). "

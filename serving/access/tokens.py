@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jwt
 import msgspec
 
+from artifact.regular import read_regular
 from serving.access.keys import OWNER_RULE, KeysError
 from serving.access.request import Principal
 from serving.access.rights import RIGHTS
@@ -173,8 +174,7 @@ def read(target: str) -> bytes:
             with urllib.request.urlopen(target, timeout=TIMEOUT_S) as reply:  # noqa: S310 - checked above
                 content: bytes = reply.read(MAX_BYTES + 1)
         else:
-            with Path(target).open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
+            content = read_regular(Path(target), MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise KeysError(f"OKAMOCHI_JWKS: {target} cannot be read ({error}).") from None
     if len(content) > MAX_BYTES:
