@@ -58,10 +58,8 @@ def test_histograms_count_the_same_one_value_at_a_time(monkeypatch: pytest.Monke
     for in_one_step in (True, False):
         monkeypatch.setattr(metrics, "_IN_ONE_STEP", in_one_step)
         registry = CollectorRegistry()
-        values = metrics._Values(
-            Histogram("h", "", ["model"], buckets=metrics.ROWS, registry=registry).labels("iris"),
-            metrics.ROWS,
-        )
+        histogram = Histogram("h", "", ["model"], buckets=metrics.ROWS, registry=registry)
+        values = metrics._Values(metrics.ROWS, histogram.labels("iris"), histogram.labels("wine"))
         values.values += [1, 3, 3, 20_000]
         assert values.flush() == 4
         assert values.values == []

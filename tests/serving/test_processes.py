@@ -137,13 +137,13 @@ def test_labels_stay_bounded_whatever_the_client_sends(two_workers: Server) -> N
 def test_a_killed_worker_comes_back_and_its_gauges_go(two_workers: Server) -> None:
     before = {worker.pid for worker in workers(two_workers)}
     victim = workers(two_workers)[0]
+    folder = Path(victim.environ()["PROMETHEUS_MULTIPROC_DIR"])
     victim.kill()
     victim.wait(PATIENCE_S)
     while len(running := {worker.pid for worker in workers(two_workers)}) < 2:
         time.sleep(0.05)
     assert running != before
     new = (running - before).pop()
-    folder = Path(psutil.Process(new).environ()["PROMETHEUS_MULTIPROC_DIR"])
     end = time.monotonic() + PATIENCE_S
     while list(folder.glob(f"gauge_live*_{victim.pid}.db")):  # the new worker drops them when it starts
         assert psutil.pid_exists(new)
