@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from training.registry.place import shown_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine
 
 SQLITE_LOCK_S = 60
 """A wait for the database file while another process writes. A busy machine needs more than the usual 5 s."""
@@ -45,9 +48,29 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         options["connect_args"] = {"timeout": SQLITE_LOCK_S}
     for attempt in range(STORAGE_TRIES):
         try:
-            return optuna.storages.RDBStorage(url, engine_kwargs=options)
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
             if attempt == STORAGE_TRIES - 1:
                 raise
             time.sleep(STORAGE_PAUSE_S)
+        else:
+            if url.startswith("sqlite"):
+                _lock_before_reading(storage.engine)
+            return storage
     raise AssertionError
+
+
+def _lock_before_reading(engine: Engine) -> None:
+    """Let each transaction take SQLite's lock as it begins.
+
+    SQLite has no `SELECT ... FOR UPDATE`, by which Optuna takes a waiting trial, and Python's driver begins a
+    transaction at its first write only: two processes would read that a trial waits, and both would run it.
+    """
+
+    @event.listens_for(engine, "connect")
+    def let_us_begin(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

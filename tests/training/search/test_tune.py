@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,7 @@ from training.registry.mlflow_registry import Registry
 from training.search.runner import running
 from training.search.search import search, tune
 from training.search.spec import SearchSpec
+from training.search.storage import open_storage
 from training.search.study import open_study
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -69,6 +72,24 @@ def test_helpers_that_start_at_once_share_one_budget_and_a_run_chooses_among_the
     )
     assert len(nested) >= len(trials)
     assert len(optuna.load_study(study_name=name, storage=storage).trials) == len(trials), "nothing was left"
+
+
+def test_a_waiting_trial_goes_to_one_of_those_that_ask_at_once(tmp_path):
+    """Each has a connection of its own, as processes have."""
+    storage = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(study_name="shared", storage=open_storage(storage))
+    for value in range(60):
+        study.enqueue_trial({"x": value})
+    together = threading.Barrier(4)
+
+    def ask(_helper):
+        study = optuna.load_study(study_name="shared", storage=open_storage(storage))
+        together.wait()
+        return [study.ask().number for _ in range(15)]
+
+    with ThreadPoolExecutor(4) as helpers:
+        numbers = [number for each in helpers.map(ask, range(4)) for number in each]
+    assert Counter(numbers) == Counter(range(60))
 
 
 def test_a_process_that_finds_a_study_waits_until_its_defaults_are_enqueued(tmp_path, monkeypatch):
