@@ -157,6 +157,8 @@ def mlflow(
     waiting = [
         {"op": "add", "path": "/spec/suspend", "value": True},
         {"op": "replace", "path": "/spec/template/spec/containers/0/resources/requests/cpu", "value": "100m"},
+        # Slow enough to be killed on its way.
+        {"op": "add", "path": "/spec/template/spec/containers/0/resources/limits/cpu", "value": "300m"},
     ]
     settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "okamochi-score"}}
     folder = Path(tempfile.mkdtemp(prefix="okamochi-cluster-"))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 
-from tests.cluster.deployment import wait
 from tests.cluster.place import SECONDS
 from tests.cluster.test_mlflow import run
 
@@ -34,7 +33,12 @@ last = found.tail({LAST})
 in_order = np.array_equal(found["row"], np.arange({ROWS}))
 print(json.dumps({{"in_order": in_order, "x": list(last["x"]), "prediction": list(last["prediction"])}}))
 """
-CHUNKS = "from pathlib import Path; print(len(list(Path('/tables/out.parquet.parts').glob('*.part'))))"
+SOME_CHUNKS = """
+import time
+from pathlib import Path
+while len(list(Path('/tables/out.parquet.parts').glob('*.part'))) < 3:
+    time.sleep(0.01)
+"""
 JOB = ("job", "okamochi-score")
 
 
@@ -65,10 +69,10 @@ def test_the_pod_that_replaces_a_killed_one_goes_on_and_no_row_is_lost(
         assert done.returncode == 0, done.stdout + done.stderr
 
         mlflow.kubectl("patch", *JOB, "--patch", '{"spec": {"suspend": false}}')
-        wait(lambda: int(python(CHUNKS)) >= 3, "three chunks that are done")
-        pods = mlflow.get("pods", "--selector=batch.kubernetes.io/job-name=okamochi-score")["items"]
-        (killed,) = [pod["metadata"]["name"] for pod in pods]
-        mlflow.kubectl("delete", "pod", killed, "--grace-period=0", "--force")
+        python(SOME_CHUNKS)
+        (killed,) = mlflow.get("pods", "--selector=batch.kubernetes.io/job-name=okamochi-score")["items"]
+        assert killed["status"]["phase"] == "Running", "the table has too few rows to be killed on the way"
+        mlflow.kubectl("delete", "pod", killed["metadata"]["name"], "--grace-period=0", "--force")
 
         assert mlflow.job("okamochi-score") == "Complete", mlflow.log("okamochi-score")
         log = mlflow.log("okamochi-score")
