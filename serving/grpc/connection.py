@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serving.access.certificate import certificate_of
-from serving.errors import Problem
+from serving.errors import Problem, server_failed
 from serving.grpc import frames, stream
 from serving.grpc.frames import Code, ConnectionEnds, StreamEnds
 from serving.grpc.header_block import BlockError, Decoder, TooLarge
@@ -172,6 +172,9 @@ class Connection(asyncio.Protocol):
             self._take(data)
         except ConnectionEnds as problem:
             self._fail(problem.code, str(problem))
+        except Exception as error:  # noqa: BLE001 - a bug: asyncio would close without a word to anybody
+            self._loop.call_exception_handler({"message": "a connection of gRPC failed", "exception": error})
+            self._fail(Code.INTERNAL_ERROR, server_failed(error).detail)
 
     def _fail(self, code: Code, text: str) -> None:
         self.write(frames.goaway(self._last, code, text))

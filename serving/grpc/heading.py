@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from serving.errors import Problem
-from serving.http.head import read_head
+from serving.http.head import length_of, read_head
 from serving.protocols import Head
 from serving.protocols.oip.request import HEADER_LENGTH
 
@@ -119,9 +119,10 @@ def heading_of(fields: Iterable[Field]) -> Heading:  # noqa: C901, PLR0912 - one
         if name == TIMEOUT:
             raise MalformedError  # a second one
         if name == b"content-length":
-            if not value.isdigit() or length not in (None, int(value)):
+            found = length_of(value)
+            if found is None or length not in (None, found):
                 raise MalformedError
-            length = int(value)
+            length = found
         elif name == b"content-type":
             content_type = value
         elif name == b"grpc-encoding":

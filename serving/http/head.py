@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_REQUEST_ID = 128
+MAX_LENGTH_DIGITS = 20
 CANARY_KEY = b"x-canary-key"
 """The header by whose value the champion or the canary answers; the same value gets the same answerer."""
 FORM = "application/x-www-form-urlencoded"
@@ -55,7 +56,7 @@ def read_head(  # noqa: C901 - one header a branch
         if name == b"content-type":
             content_type = value
         elif name == b"content-length":
-            length = int(value) if value.isdigit() else None
+            length = length_of(value)
         elif name == b"x-request-id":
             request_id = _request_id(value)
         elif name == b"x-deadline-ms":
@@ -100,6 +101,15 @@ def _request_id(value: bytes) -> bytes:
             reason="bad_request_id",
         )
     return value
+
+
+def length_of(value: bytes) -> int | None:
+    """The value of `Content-Length`; None if it is no whole number, or one that 64 bits do not hold.
+
+    Zeros in front count for nothing, however many; `int` alone raises at 4,301 digits.
+    """
+    digits = value.lstrip(b"0") or value[:1]
+    return int(digits) if digits.isdigit() and len(digits) <= MAX_LENGTH_DIGITS else None
 
 
 def check_deadline_ms(value: bytes) -> int:

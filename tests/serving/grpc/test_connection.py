@@ -332,6 +332,8 @@ def test_a_call_is_refused_in_words_and_others_go_on(
         [*HEAD, ("grpc-timeout", "1X")],
         [*HEAD, ("grpc-timeout", "123456789S")],
         [*HEAD, ("content-length", "1")],
+        [*HEAD, ("content-length", "9" * 5000)],
+        [*HEAD, ("content-length", "0" * 5000)],
         [*HEAD, ("x", "a\nb")],
         [("grpc-timeout", "1S"), *HEAD],
     ],

@@ -80,6 +80,14 @@ SAME: dict[str, list[bytes]] = {
     "chunked and identity": [request(headers=(HOST, "Transfer-Encoding: chunked, identity"))],
     "negative length": [request(headers=(HOST, "Content-Length: -5"), length=False)],
     "signed length": [request(headers=(HOST, f"Content-Length: +{len(BODY)}"), length=False)],
+    "a length with zeros in front": [request(headers=(HOST, f"Content-Length: 00{len(BODY)}"), length=False)],
+    "a length with thousands of zeros": [
+        request(headers=(HOST, f"Content-Length: {'0' * 5000}{len(BODY)}"), path=path, length=False)
+        for path in ("/predict", "/v2/models/iris/infer", "/nothing")
+    ],
+    "a length of thousands of digits": [
+        request(headers=(HOST, f"Content-Length: {'9' * 5000}"), length=False)
+    ],
     "no length": [request(b"", headers=(HOST,), length=False)],
     "zero length": [request(b"")],
     "bare line feeds": [request().replace(b"\r\n", b"\n")],
