@@ -567,21 +567,33 @@ def run_mlflow(options: argparse.Namespace) -> int:
 
 
 def run_backup(options: argparse.Namespace) -> int:
-    from deploy.backup import LOG_VARIABLE, backup, contents, find_state, read_manifest
+    from artifact import store
+    from deploy.backup import LOG_VARIABLE, backup, contents, find_state, not_archived, read_manifest
 
     def run() -> int:
         path = backup(options.to)
+        whole = read_manifest(path)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-        print("\n".join(contents(read_manifest(path))))
-        if find_state().log is None and os.environ.get(LOG_VARIABLE):
-            print(f"  without the prediction log: {LOG_VARIABLE} is a database; back that up itself")
-        return 0
+        print("\n".join(contents(whole)))
+        if find_state().log is None:
+            is_database = os.environ.get(LOG_VARIABLE, "").strip()
+            why = "is a database; back that up itself" if is_database else "is not set here"
+            print(f"  without the prediction log: {LOG_VARIABLE} {why}")
+        absent = not_archived(whole)
+        if not absent:
+            return 0
+        print(
+            f"models.lock names {', '.join(absent)}, but no intact copy is in {store.bentoml_home()}, so the "
+            "archive has none. Set BENTOML_HOME to that of the server, or bundle again, and back up again.",
+            file=sys.stderr,
+        )
+        return 1
 
     return explained(run)
 
 
 def run_restore(options: argparse.Namespace) -> int:
-    from deploy.backup import contents, restore
+    from deploy.backup import contents, restore, served_again
 
     def run() -> int:
         done = restore(options.file, overwrite=options.overwrite)
@@ -591,7 +603,7 @@ def run_restore(options: argparse.Namespace) -> int:
             print(f"  left out: {part}")
         if done.replaced is not None:
             print(f"The state from before is in {done.replaced}")
-        print("To serve it: restart the server (bentoml serve, or make serve).")
+        print(served_again())
         return 0
 
     return explained(run)

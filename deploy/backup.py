@@ -270,6 +270,8 @@ def restore(path: Path, *, overwrite: bool = False) -> Restored:
         The archive is damaged.
     """
     state = find_state()
+    if not path.is_file():
+        raise _no_archive(path, state.folder / FOLDER)
     state.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".okamochi-restore-", dir=state.folder) as folder:
         unpacked = Path(folder)
@@ -301,6 +303,15 @@ def restore(path: Path, *, overwrite: bool = False) -> Restored:
             f"the prediction log: to restore it, set {LOG_VARIABLE} to a folder and restore again"
         )
     return Restored(whole, aside, left_out)
+
+
+def _no_archive(path: Path, folder: Path) -> BackupError:
+    newest = max(folder.glob("okamochi-*.tar.gz"), default=None)
+    found = f"There are no archives in {folder}" if newest is None else f"The newest is {newest}"
+    what = "is no file" if path.exists() else "does not exist"
+    return BackupError(
+        f"{path} {what}; expected an archive of `make backup`: make restore BACKUP=FILE. {found}."
+    )
 
 
 def _unpack(path: Path, folder: Path) -> Manifest:
@@ -374,6 +385,34 @@ def _put_model(model: StoredModel, unpacked: Path) -> None:
         )
     if model.signature:
         store.keep_signature(tag, model.signature)
+
+
+def not_archived(whole: Manifest) -> list[str]:
+    """The models that `models.lock` names and the archive does not have: a restore cannot serve them.
+
+    Raises
+    ------
+    LockError
+        `models.lock` cannot be read.
+    """
+    if LOCK not in whole.files:
+        return []
+    stored = {model.tag for model in whole.models}
+    return [each.tag for each in models_lock.entries(MODELS_LOCK) if each.tag not in stored]
+
+
+def served_again() -> str:
+    """The command that serves what `models.lock` names; `make serve` alone serves its default use case."""
+    names = (
+        dict.fromkeys(each.name for each in models_lock.entries(MODELS_LOCK)) if MODELS_LOCK.exists() else ()
+    )
+    if not names:
+        return "models.lock names no model. To serve one: make bundle USECASES=NAME, then bentoml serve."
+    shown = " ".join(names)
+    return (
+        f'To serve {shown}: .venv/bin/bentoml serve, or make serve USECASES="{shown}" (of a use case of your '
+        "own: its TOML file). A server that runs takes them within seconds."
+    )
 
 
 def contents(whole: Manifest) -> Iterator[str]:

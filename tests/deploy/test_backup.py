@@ -15,6 +15,7 @@ import pytest
 from artifact import manifest, store
 from deploy import backup as backups
 from deploy import bundle as bundles
+from deploy.__main__ import main
 from deploy.backup import BackupError, DamagedError
 from tests.deploy.registered import crown
 from tests.serving.artifacts import iris
@@ -206,3 +207,47 @@ def test_what_cannot_be_backed_up_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "there").write_text("")
     with pytest.raises(BackupError, match="exists already"):
         backups.backup(tmp_path / "there")
+
+
+def test_a_backup_says_what_it_does_not_have(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cron job may lack the server's variables: the log is named, and an absent model is an error."""
+    monkeypatch.setattr("deploy.backup.MODELS_LOCK", here / "models.lock")
+    assert main(["backup", "--to", str(tmp_path / "whole.tar.gz")]) == 0
+    assert "without" not in capsys.readouterr().out
+    for tag, *_ in list(store.all_models()):
+        if "iris" in tag:
+            store.remove(tag)
+            lost = tag
+    monkeypatch.delenv("OKAMOCHI_PREDICTION_LOG")
+
+    assert main(["backup", "--to", str(tmp_path / "half.tar.gz")]) == 1
+
+    said = capsys.readouterr()
+    assert "without the prediction log: OKAMOCHI_PREDICTION_LOG is not set here" in said.out
+    assert f"models.lock names {lost}, but no intact copy is in" in said.err
+    assert "BENTOML_HOME" in said.err
+    assert (tmp_path / "half.tar.gz").is_file()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_restore_says_how_to_serve_all_that_it_restored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`make serve` alone would train and serve its default use case."""
+    path = backups.backup(tmp_path / "it.tar.gz")
+    assert main(["restore", str(path), "--overwrite"]) == 0
+    assert 'To serve iris linear: .venv/bin/bentoml serve, or make serve USECASES="iris linear"' in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_a_restore_without_an_archive_names_the_newest(capsys: pytest.CaptureFixture[str]) -> None:
+    """`make restore` alone, which means the archive ""."""
+    assert main(["restore", ""]) == 2
+    assert "There are no archives in " in capsys.readouterr().err
+    newest = backups.backup()
+    assert main(["restore", ""]) == 2
+    assert f"make restore BACKUP=FILE. The newest is {newest}." in capsys.readouterr().err
