@@ -9,6 +9,7 @@ import msgspec
 
 from serving.http import access
 from serving.http.head import name_request
+from serving.protocols import Head
 
 if TYPE_CHECKING:
     from serving.access.certificate import Certificate
@@ -35,7 +36,7 @@ class Call:
     def __init__(self, stream: Stream) -> None:
         self.started = stream.started
         self.due: float | None = None  # the client's deadline
-        self.head = stream.heading.head
+        self.head = stream.heading.head if stream.heading is not None else Head()  # None: it is too large
         self.certificate: Certificate | None = stream.connection.certificate
         self.principal: access.Principal | None = None
         self.problem: Problem | None = None

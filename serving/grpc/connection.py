@@ -17,15 +17,17 @@ from serving.grpc.frames import Code, ConnectionEnds, StreamEnds
 from serving.grpc.header_block import BlockError, Decoder, TooLarge
 from serving.grpc.heading import MalformedError, check_field
 from serving.grpc.limits import RESET_COSTS, Credit, Room
+from serving.grpc.replies import late
 from serving.grpc.stream import PREFIX_BYTES, Stream
 from serving.http.caller import caller_of
 from serving.http.patience import unsent
 from serving.protocols.codings import expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from serving.access.certificate import Certificate
+    from serving.grpc.header_block import Field
     from serving.grpc.heading import Headings
     from serving.http.bodies import Bodies
     from serving.observe.supervised import Pool
@@ -57,14 +59,23 @@ class Method(NamedTuple):
         Takes the call and its message.
     several
         Whether the call has several messages; the message is then empty.
+    label
+        The value of the metric label `endpoint`.
     """
 
     call: Callable[[Stream, bytes], None]
     several: bool = False
+    label: str = "other"
 
 
 class Shared(NamedTuple):
-    """What the connections of a worker share."""
+    """What the connections of a worker share.
+
+    Parameters
+    ----------
+    tell
+        Counts and logs a call that a connection refuses, before its method sees it; gives the id of its line.
+    """
 
     settings: Settings
     methods: Mapping[bytes, Method]
@@ -72,6 +83,7 @@ class Shared(NamedTuple):
     readers: Pool
     connections: set[Connection]
     bodies: Bodies
+    tell: Callable[[Stream, Problem], str]
     tls: bool = False
 
 
@@ -270,7 +282,7 @@ class Connection(asyncio.Protocol):
             raise StreamEnds(number, Code.REFUSED_STREAM)
         if fields is None:
             self._add(number, flags, _NO_HEADING, None)
-            self.streams[number].end(stream.RESOURCE_EXHAUSTED, self._head_too_large())
+            self.refuse(self.streams[number], stream.RESOURCE_EXHAUSTED, self._head_too_large())
             return
         try:
             heading, timeout = self._shared.headings.read(fields)
@@ -278,9 +290,19 @@ class Connection(asyncio.Protocol):
             raise StreamEnds(number, Code.PROTOCOL_ERROR) from None
         self._add(number, flags, heading, timeout)
 
-    def _head_too_large(self) -> str:
+    def _head_too_large(self) -> Problem:
         most = self._shared.settings.max_head_bytes
-        return f"The metadata has more than {most} bytes (OKAMOCHI_MAX_HEAD_BYTES)."
+        return Problem(431, f"The metadata has more than {most} bytes (OKAMOCHI_MAX_HEAD_BYTES).")
+
+    def refuse(self, call: Stream, code: int, problem: Problem, trailers: Iterable[Field] = ()) -> None:
+        """Refuse a call that its method has not seen: with a log line, whose id is in the trailers."""
+        name = self._shared.tell(call, problem)
+        call.end(code, problem.detail, [(b"x-request-id", name.encode("latin-1")), *trailers])
+
+    def _refuse_http(self, call: Stream) -> None:
+        """Refuse a request that is not a call of gRPC."""
+        self._shared.tell(call, Problem(call.heading.refused, "Not a call of gRPC."))
+        call.refuse_http(call.heading.refused)
 
     def _add(self, number: int, flags: int, heading: Any, timeout: float | None) -> None:
         call = self.streams[number] = Stream(self, number, heading, timeout, self._initial_window)
@@ -293,24 +315,26 @@ class Connection(asyncio.Protocol):
                 raise StreamEnds(number, Code.PROTOCOL_ERROR)
         if heading.refused:
             if call.half_closed:
-                call.refuse_http(heading.refused)
+                self._refuse_http(call)
             return
         method = call.method = self._shared.methods.get(heading.path)
         if method is None:
             shown = heading.path[:200].decode("utf-8", "replace")
-            call.end(stream.UNIMPLEMENTED, f"Unknown method {shown!r}.")
+            self.refuse(call, stream.UNIMPLEMENTED, Problem(404, f"Unknown method {shown!r}."))
         elif heading.coding not in _CODINGS:
             shown = heading.coding[:40].decode("utf-8", "replace")
-            call.end(
-                stream.UNIMPLEMENTED,
+            problem = Problem(
+                415,
                 f"grpc-encoding {shown!r} is not supported; expected gzip, deflate or identity.",
-                ((b"grpc-accept-encoding", b"identity,deflate,gzip"),),
+                reason="bad_content_encoding",
             )
+            accepted = ((b"grpc-accept-encoding", b"identity,deflate,gzip"),)
+            self.refuse(call, stream.UNIMPLEMENTED, problem, accepted)
         elif method.several:
             call.take_several()
             method.call(call, b"")
         elif call.half_closed:
-            _refuse_count(call)
+            self._refuse_count(call)
 
     def _trailers(self, number: int, flags: int, fields: list[tuple[bytes, bytes]] | None) -> None:
         """Fields behind the messages of a call: gRPC gives them no meaning, HTTP/2 has rules for them."""
@@ -361,7 +385,7 @@ class Connection(asyncio.Protocol):
             if flags & frames.END_STREAM:
                 call.half_closed = True
             if call.half_closed or call.room < frames.MAX_FRAME_BYTES:
-                call.refuse_http(heading.refused)
+                self._refuse_http(call)
             return
         if (  # the usual call: one message in one frame
             flags & frames.END_STREAM
@@ -400,15 +424,13 @@ class Connection(asyncio.Protocol):
             if not call.takes_several:
                 call.size, missing = size, size - len(data)
                 if missing < 0:
-                    _refuse_count(call)
+                    self._refuse_count(call)
                 elif missing > call.room and not call.granted:
                     self._take_large(call, size, missing - call.room)
                 return
             if size > frames.WINDOW_BYTES or data[0]:
-                call.end(
-                    stream.RESOURCE_EXHAUSTED,
-                    f"Expected uncompressed messages of less than {frames.WINDOW_BYTES} bytes.",
-                )
+                detail = f"Expected uncompressed messages of less than {frames.WINDOW_BYTES} bytes."
+                self.refuse(call, stream.RESOURCE_EXHAUSTED, Problem(413, detail))
                 return
             if len(data) < size:
                 return
@@ -421,24 +443,27 @@ class Connection(asyncio.Protocol):
         try:
             call.held.hold(size)
         except Problem as problem:
-            call.end(stream.RESOURCE_EXHAUSTED, problem.detail)
+            self.refuse(call, stream.RESOURCE_EXHAUSTED, problem)
         else:
             self._room.ask(call, more)
 
     def _refuse_size(self, call: Stream, size: int) -> None:
         most = self._shared.settings.max_body_bytes
         text = f"The message has {size} bytes; at most {most} are accepted (OKAMOCHI_MAX_BODY_BYTES)."
-        call.end(stream.RESOURCE_EXHAUSTED, text)
+        self.refuse(call, stream.RESOURCE_EXHAUSTED, Problem(413, text))
+
+    def _refuse_count(self, call: Stream) -> None:
+        self.refuse(call, stream.UNIMPLEMENTED, Problem(400, "Expected exactly one message."))
 
     def _half_closed(self, call: Stream) -> None:
         """The client has sent all of a call."""
         call.half_closed = True
         if call.heading.refused:
-            call.refuse_http(call.heading.refused)
+            self._refuse_http(call)
         elif call.takes_several:
             call.came(None)
         elif call.data is None or call.size != len(call.data):
-            _refuse_count(call)
+            self._refuse_count(call)
         else:
             data, call.data = call.data, None
             message = bytes(memoryview(data)[PREFIX_BYTES:])
@@ -447,7 +472,8 @@ class Connection(asyncio.Protocol):
             elif data[0] == 1 and call.heading.coding in (b"gzip", b"deflate"):
                 call.start(self._expand(call, message))
             else:
-                call.end(stream.INTERNAL, "The message is compressed, and grpc-encoding does not say how.")
+                detail = "The message is compressed, and grpc-encoding does not say how."
+                self.refuse(call, stream.INTERNAL, Problem(400, detail, reason="bad_content_encoding"))
 
     async def _expand(self, call: Stream, message: bytes) -> None:
         most = self._shared.settings.max_body_bytes
@@ -455,11 +481,15 @@ class Connection(asyncio.Protocol):
             found = await self._loop.run_in_executor(
                 self._shared.readers, expanded, message, call.heading.coding, most
             )
+        except asyncio.CancelledError:
+            if call.is_late:
+                self._shared.tell(call, late())
+            raise
         except Problem as problem:
             if problem.status == 413:
                 self._refuse_size(call, most + 1)
             else:
-                call.end(stream.INVALID_ARGUMENT, problem.detail)
+                self.refuse(call, stream.INVALID_ARGUMENT, problem)
             return
         call.method.call(call, found)
 
@@ -671,7 +701,3 @@ _DEPENDS_ON_ITSELF = 0x100
 _UPDATE_AT = 2**29
 _CODINGS = (b"", b"identity", b"gzip", b"deflate")
 _NO_HEADING: Any = None
-
-
-def _refuse_count(call: Stream) -> None:
-    call.end(stream.UNIMPLEMENTED, "Expected exactly one message.")

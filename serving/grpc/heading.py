@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from serving.errors import Problem
-from serving.http.head import length_of, read_head
+from serving.http.head import length_of, read_head, request_id_of
 from serving.protocols import Head
 from serving.protocols.oip.request import HEADER_LENGTH
 
@@ -141,7 +141,7 @@ def heading_of(fields: Iterable[Field]) -> Heading:  # noqa: C901, PLR0912 - one
     try:
         head = read_head(metadata, None)
     except Problem as found:
-        problem = found
+        problem, head = found, Head(headers=head.headers, request_id=request_id_of(metadata))
     return Heading(path, head, coding, problem, refused, length)
 
 

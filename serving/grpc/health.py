@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from serving.errors import Problem
 from serving.grpc.call import Call
 from serving.grpc.connection import Method
-from serving.grpc.replies import refuse
+from serving.grpc.replies import refuse_untold
 from serving.grpc.schema import HEALTH, SERVICE, HealthCheckRequest, HealthCheckResponse
 from serving.grpc.service import model_path, parsed
 from serving.grpc.stream import OK
@@ -18,6 +18,7 @@ from serving.protocols.oip import ROOT
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from serving.grpc.replies import Tell
     from serving.grpc.stream import Stream
     from serving.http.routes import Live
 
@@ -25,6 +26,8 @@ Status = HealthCheckResponse.ServingStatus
 WHOLE = ("", SERVICE, HEALTH)
 """The services whose status is that of the whole server."""
 LOOK_EVERY_S = 0.5
+LABEL = "health"
+"""The value of the metric label `endpoint`, as of `/livez`."""
 
 
 class Health:
@@ -34,11 +37,14 @@ class Health:
     ----------
     ending
         Set when the server begins to end: it is not ready from then on.
+    tell
+        Counts and logs a refused call.
     """
 
-    def __init__(self, live: Live, ending: asyncio.Event) -> None:
+    def __init__(self, live: Live, ending: asyncio.Event, tell: Tell) -> None:
         self._live = live
         self._ending = ending
+        self._tell = tell
 
     def status(self, service: str) -> Any:
         """The status of the server or of a model."""
@@ -57,8 +63,8 @@ class Health:
     def methods(self) -> dict[bytes, Method]:
         """Each method by its path."""
         return {
-            f"/{HEALTH}/Check".encode(): Method(self._started(self._check)),
-            f"/{HEALTH}/Watch".encode(): Method(self._started(self._watch)),
+            f"/{HEALTH}/Check".encode(): Method(self._started(self._check), label=LABEL),
+            f"/{HEALTH}/Watch".encode(): Method(self._started(self._watch), label=LABEL),
         }
 
     def _started(
@@ -74,8 +80,7 @@ class Health:
                 path = f"{ROOT}/health/ready" if service in WHOLE else f"{model_path(service)}/ready"
                 call.admit("GET", path)
             except Problem as problem:
-                call.named(problem)
-                await refuse(stream, call)
+                await refuse_untold(stream, call, problem, LABEL, self._tell)
             else:
                 await method(stream, service, call)
 
@@ -85,8 +90,8 @@ class Health:
         """The status now; NOT_FOUND for an unknown service."""
         status = self.status(service)
         if status == Status.SERVICE_UNKNOWN:
-            call.named(Problem(404, f'Unknown service {service[:100]!r}; expected "" or a model\'s name.'))
-            await refuse(stream, call)
+            problem = Problem(404, f'Unknown service {service[:100]!r}; expected "" or a model\'s name.')
+            await refuse_untold(stream, call, problem, LABEL, self._tell)
             return
         stream.reply(HealthCheckResponse(status=status).SerializeToString())
 

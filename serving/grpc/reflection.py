@@ -11,7 +11,7 @@ from serving.errors import Problem
 from serving.grpc.call import Call
 from serving.grpc.connection import Method
 from serving.grpc.refusals import Code
-from serving.grpc.replies import refuse
+from serving.grpc.replies import refuse_untold
 from serving.grpc.schema import HEALTH, POOL, SERVICE, ReflectionRequest, ReflectionResponse
 from serving.grpc.service import parsed
 from serving.grpc.stream import OK
@@ -20,22 +20,26 @@ from serving.protocols.oip import ROOT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from serving.grpc.replies import Tell
     from serving.grpc.stream import Stream
 
 NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 """Both versions have the same messages; tools ask for the first and fall back to the second."""
 METHOD = "ServerReflectionInfo"
+LABEL = "reflection"
+"""The value of the metric label `endpoint`."""
 
 
 class Reflection:
     """See the module; with keys on, any valid key may ask."""
 
-    def __init__(self, ending: asyncio.Event) -> None:
+    def __init__(self, ending: asyncio.Event, tell: Tell) -> None:
         self._ending = ending
+        self._tell = tell
 
     def methods(self) -> dict[bytes, Method]:
         """The method, under the names of both versions."""
-        method = Method(lambda stream, _: stream.start(self._info(stream)), several=True)
+        method = Method(lambda stream, _: stream.start(self._info(stream)), several=True, label=LABEL)
         return {f"/{name}/{METHOD}".encode(): method for name in NAMES}
 
     async def _info(self, stream: Stream) -> None:
@@ -45,8 +49,7 @@ class Reflection:
             call.check_metadata(stream)
             call.admit("GET", ROOT)
         except Problem as problem:
-            call.named(problem)
-            await refuse(stream, call)
+            await refuse_untold(stream, call, problem, LABEL, self._tell)
             return
         answering = asyncio.ensure_future(self._answer(stream, call))
         ending = asyncio.ensure_future(self._ending.wait())
@@ -56,8 +59,7 @@ class Reflection:
                 answering.result()
             stream.end(OK)
         except Problem as problem:
-            call.named(problem)
-            await refuse(stream, call)
+            await refuse_untold(stream, call, problem, LABEL, self._tell)
         finally:
             answering.cancel()
             ending.cancel()

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 
 from serving.errors import Problem
 from serving.grpc.refusals import refusal_of
+from serving.protocols.oip import OpenInference
 from serving.protocols.oip.request import HEADER_LENGTH
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from serving.grpc.call import Call
     from serving.grpc.header_block import Field
     from serving.grpc.stream import Stream
     from serving.protocols import Head, Reply
+
+    Tell = Callable[[str, Reply, Call], None]
+    """Counts and logs an answered call, by the value of the metric label `endpoint`."""
 
 
 async def refuse(stream: Stream, call: Call, reply: Reply | None = None) -> None:
@@ -29,6 +35,19 @@ async def refuse(stream: Stream, call: Call, reply: Reply | None = None) -> None
     if problem.wait_s:
         await asyncio.sleep(problem.wait_s)
     stream.end(*refusal_of(problem, reply, has_deadline=call.due is not None))
+
+
+async def refuse_untold(stream: Stream, call: Call, problem: Problem, label: str, tell: Tell) -> None:
+    """Refuse a call of a service that counts and logs no other calls.
+
+    Parameters
+    ----------
+    label
+        The value of the metric label `endpoint`.
+    """
+    reply = OpenInference().refuse(call.named(problem))
+    tell(label, reply, call)
+    await refuse(stream, call, reply)
 
 
 def trailers_of(reply: Reply, head: Head) -> list[Field]:

@@ -56,13 +56,14 @@ class Server:
             settings,
             {
                 **service.methods(),
-                **Health(live, self._ending).methods(),
-                **Reflection(self._ending).methods(),
+                **Health(live, self._ending, service.tell).methods(),
+                **Reflection(self._ending, service.tell).methods(),
             },
             Headings(),
             service.readers,
             set(),
             bodies,
+            service.tell_refused,
             tls=place.tls is not None,
         )
         self._socket: socket.socket | None = None

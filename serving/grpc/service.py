@@ -73,8 +73,8 @@ class InferenceService:
         """Each method by its path."""
         found = {name: self._method(name, PAGES, partial(self._page, name)) for name in _PAGE_METHODS}
         found["RepositoryIndex"] = self._method("RepositoryIndex", "repository", self._index)
-        found["ModelInfer"] = self.infer
-        return {f"/{SERVICE}/{name}".encode(): Method(call) for name, call in found.items()}
+        found["ModelInfer"] = Method(self.infer, label="infer")
+        return {f"/{SERVICE}/{name}".encode(): method for name, method in found.items()}
 
     # ---- predictions
 
@@ -131,8 +131,9 @@ class InferenceService:
         except Problem as problem:
             reply = (endpoint or self._oip).refuse(call.named(problem))
         except asyncio.CancelledError:
-            if call.is_late and endpoint is not None:
-                self.tell(endpoint.name, endpoint.refuse(call.named(late())), call, endpoint)
+            if call.is_late:
+                reply = (endpoint or self._oip).refuse(call.named(late()))
+                self.tell(endpoint.name if endpoint is not None else "infer", reply, call, endpoint)
             raise
         except Exception as error:  # noqa: BLE001 - a bug is a 500 and a line in the log
             reply = (endpoint or self._oip).refuse(call.named(server_failed(error)))
@@ -187,7 +188,7 @@ class InferenceService:
 
     def _method(
         self, name: str, label: str, reply_to: Callable[[Any, Any, Call], Awaitable[Reply]]
-    ) -> Callable[[Stream, bytes], None]:
+    ) -> Method:
         """A method whose request is small.
 
         Parameters
@@ -210,6 +211,10 @@ class InferenceService:
                 # A missing model is not ready; that is not an error.
                 if name != "ModelReady" or problem.status not in (404, 503):
                     reply = self._oip.refuse(call.named(problem))
+            except asyncio.CancelledError:
+                if call.is_late:
+                    self.tell(label, self._oip.refuse(call.named(late())), call)
+                raise
             except Exception as error:  # noqa: BLE001 - as in `infer`
                 reply = self._oip.refuse(call.named(server_failed(error)))
             self.tell(label, reply, call)
@@ -218,7 +223,7 @@ class InferenceService:
             else:
                 stream.reply(response.SerializeToString())
 
-        return lambda stream, data: stream.start(answer(stream, data))
+        return Method(lambda stream, data: stream.start(answer(stream, data)), label=label)
 
     async def _page(self, name: str, request: Any, response: Any, call: Call) -> Reply:
         """A method that is answered by a page of `/v2`."""
@@ -241,6 +246,13 @@ class InferenceService:
         for each in _decode(reply.body):
             response.models.add(**each)
         return reply
+
+    def tell_refused(self, stream: Stream, problem: Problem) -> str:
+        """Count and log a call that its connection refuses; the id of its line."""
+        call = Call(stream)
+        label = stream.method.label if stream.method is not None else "other"
+        self.tell(label, self._oip.refuse(call.named(problem)), call)
+        return call.request_id
 
     def tell(self, name: str, reply: Reply, call: Call, endpoint: Endpoint | None = None) -> None:
         """Count, audit and log an answered call."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 
     from serving.access.certificate import Certificate
+    from serving.errors import Problem
     from serving.grpc.header_block import Field
     from serving.grpc.heading import Heading
     from serving.http.bodies import Body
@@ -77,6 +78,9 @@ class Carrier(Protocol):
 
     def finished(self, call: Stream) -> None:
         """A call is answered."""
+
+    def refuse(self, call: Stream, code: int, problem: Problem) -> None:
+        """Refuse a call that nobody has told of yet, with a log line."""
 
 
 class Stream:
@@ -242,6 +246,11 @@ class Stream:
         """Whether nothing more can be sent."""
         return self.id not in self.connection.streams
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the client's deadline has passed."""
+        return self.timeout is not None and perf_counter() >= self.started + self.timeout
+
     def _over(self) -> None:
         """The reply is sent."""
         if self._timer is not None:
@@ -265,8 +274,7 @@ class Stream:
         try:
             await work
         except Exception as error:  # noqa: BLE001 - a bug is INTERNAL and a line in the log
-            problem = server_failed(error)
-            self.end(INTERNAL, problem.detail)
+            self.connection.refuse(self, INTERNAL, server_failed(error))
 
     def _forget(self, done: object) -> None:
         if self._task is done:  # else a task that it has started answers the call

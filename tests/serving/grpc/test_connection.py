@@ -27,6 +27,7 @@ from tests.servers import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from serving.errors import Problem
     from serving.grpc.stream import Stream
 
 MAX_BYTES = 200_000
@@ -54,9 +55,12 @@ class Port:
         methods = {
             b"/echo": Method(lambda call, data: call.reply(data)),
             b"/hold": Method(self._hold),
+            b"/broken": Method(lambda call, _: call.start(self._broken())),
             b"/several": Method(lambda call, _: call.start(self._several(call)), several=True),
         }
-        self.shared = Shared(self.settings, methods, Headings(), Pool("reading", 1), set(), self.bodies)
+        self.refused: list[Problem] = []
+        reading = Pool("reading", 1)
+        self.shared = Shared(self.settings, methods, Headings(), reading, set(), self.bodies, self._tell)
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
         self.port: int = self.run(self._listen())
@@ -66,12 +70,19 @@ class Port:
         port: int = self.server.sockets[0].getsockname()[1]
         return port
 
+    def _tell(self, _: Stream, problem: Problem) -> str:
+        self.refused.append(problem)
+        return f"id-{len(self.refused)}"
+
     def _hold(self, call: Stream, _: bytes) -> None:
         self.held.append(call)
         call.left = self._count
 
     def _count(self) -> None:
         self.left += 1
+
+    async def _broken(self) -> None:
+        raise LookupError("hunter2")
 
     async def _several(self, call: Stream) -> None:
         async for data in call.messages():
@@ -184,6 +195,21 @@ def prefixed(message: bytes, compressed: int = 0) -> bytes:
 
 
 OK = {"grpc-status": "0"}
+
+
+def test_a_method_that_fails_is_told_and_named(port: Port) -> None:
+    """A bug in a service is INTERNAL for the client, and its line has the place in the code."""
+    before = len(port.refused)
+    client = Client(port)
+    client.send(client.call(1, path="/broken"))
+
+    _, fields = client.replies(1)[1]
+
+    (problem,) = port.refused[before:]
+    assert (fields["grpc-status"], fields["x-request-id"]) == ("13", f"id-{before + 1}")
+    assert problem.status == 500
+    assert problem.error.startswith("LookupError at ")
+    assert "hunter2" not in problem.error + fields["grpc-message"]
 
 
 # ---- frames in any form

@@ -332,6 +332,51 @@ def test_a_call_is_counted_logged_audited_and_kept(served: Served) -> None:
     assert '"infer"' in audit.read_text()
 
 
+def test_what_a_connection_refuses_has_a_log_line_and_is_counted(served: Served) -> None:
+    """Refusals before a method sees the call, and those of health, have the id that the client gave."""
+    big = b"\0" * (MAX_BYTES + 1)
+    asked = health_pb2.HealthCheckRequest(service="nothing").SerializeToString()
+    infer, check = f"/{schema.SERVICE}/ModelInfer", "/grpc.health.v1.Health/Check"
+    bad_deadline = [("x-deadline-ms", "soon")]
+    sent: list[tuple[str, bytes, Any, list[tuple[str, str]], int, str, str]] = [
+        (infer, big, None, [], 413, "body_too_large", "infer"),
+        (infer, big, grpc.Compression.Gzip, [], 413, "body_too_large", "infer"),
+        (f"/{schema.SERVICE}/Nothing", b"", None, [], 404, "not_found", "other"),
+        (infer, message().SerializeToString(), None, bad_deadline, 400, "bad_deadline", "infer"),
+        (check, asked, None, [], 404, "not_found", "health"),
+        (check, b"\xff", None, [], 400, "bad_input", "health"),
+    ]
+    for i, (path, data, compression, metadata, status, reason, endpoint) in enumerate(sent):
+        before = counted(served.server, endpoint, status)
+        with served.channel() as channel:
+            call = channel.unary_unary(path)
+            named = [("x-request-id", f"told-{i}"), *metadata]
+            error = refused(lambda: call(data, metadata=named, compression=compression, timeout=PATIENCE_S))  # noqa: B023
+        assert dict(error.trailing_metadata())["x-request-id"] == f"told-{i}"
+        (line,) = lines_about(served.server, f"told-{i}")
+        found = line["lane"], line["endpoint"], line["status"], line["reason"]
+        assert found == ("grpc", endpoint, status, reason)
+        assert counted(served.server, endpoint, status) == before + 1
+
+
+def lines_about(server: Server, request_id: str) -> list[dict[str, Any]]:
+    """The log lines of a request; waits for the first."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        lines = [json.loads(line) for line in server.log.read_text().splitlines() if request_id in line]
+        if lines:
+            return lines
+        time.sleep(0.05)
+    raise AssertionError(f"no line about {request_id}")
+
+
+def counted(server: Server, endpoint: str, status: int) -> int:
+    """Requests in `/metrics` that were about no model."""
+    sample = f'okamochi_requests_total{{endpoint="{endpoint}",model="",status="{status}"}} '
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    return sum(int(float(line.removeprefix(sample))) for line in lines if line.startswith(sample))
+
+
 def test_health_follows_readiness_of_the_server_and_of_each_model(served: Served) -> None:
     """The protocol of grpc_health_probe and of Kubernetes' own probes."""
     with served.channel() as channel:
