@@ -184,10 +184,9 @@ def bad_rows(error: BadRows) -> Problem:
 
 
 def body_too_large(limit: int, setting: str = "MAX_BODY_BYTES") -> Problem:
-    """413 for a body of more bytes than a setting allows."""
-    return Problem(
-        413, f"The body is larger than {limit} bytes (OKAMOCHI_{setting}).", reason="body_too_large"
-    )
+    """413 for a body of more bytes than a setting allows; "" for a limit that no setting changes."""
+    key = f" (OKAMOCHI_{setting})" if setting else ""
+    return Problem(413, f"The body is larger than {limit} bytes{key}.", reason="body_too_large")
 
 
 def too_many_rows(rows: int, maximum: int) -> Problem:

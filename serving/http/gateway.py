@@ -315,7 +315,7 @@ class Gateway:
         context = RequestContext(scope, endpoint.model if endpoint is not None else None)
         path, method = scope["path"], scope["method"]
         page = self._page_at(routes, path)
-        name = endpoint.name if endpoint is not None else page.endpoint if page else "other"
+        name = endpoint.name if endpoint is not None else page.endpoint if page else _name_of(path)
         try:
             model_name = endpoint.model.name if endpoint is not None else routes.catalog.default
             context.principal = access.admit(_access_request(scope, model_name))
@@ -325,10 +325,8 @@ class Gateway:
                 await self._pass_on(name, context, scope, receive, send)
                 return
             if path == feedback.ROUTE and method == "POST":
-                name = "feedback"
                 answered = await self._take_feedback(context, scope, receive)
             elif method == "POST" and model_repository.is_route(path):
-                name = "repository"
                 answered = await self._change_models(context, scope, receive)
             else:
                 answered = await self._page(routes, page, path, method)
@@ -447,11 +445,14 @@ class Gateway:
         models = context.principal.models if context.principal is not None else None
 
         async def work(place: Place) -> Reply | None:
-            most = min(settings.feedback_body_bytes, settings.max_body_bytes)
-            body = await read_body(receive, context.head.length, most, place.hold, "FEEDBACK_BODY_BYTES")
+            most, setting = min(
+                (settings.feedback_body_bytes, "FEEDBACK_BODY_BYTES"),
+                (settings.max_body_bytes, "MAX_BODY_BYTES"),
+            )
+            body = await read_body(receive, context.head.length, most, place.hold, setting)
             if body is None:
                 return None
-            expand = partial(expanded, coding=context.head.coding, limit=most, setting="FEEDBACK_BODY_BYTES")
+            expand = partial(expanded, coding=context.head.coding, limit=most, setting=setting)
 
             def answer(body: bytes, until: Until) -> Reply:
                 return self._feedback.answer(expand(body), until, models=models)
@@ -468,14 +469,16 @@ class Gateway:
         if path != model_repository.INDEX:
             demand_admin(context.principal, keys=access.required(), local=is_local(scope))
         context.head = read_head(scope["headers"], model_repository.CONTENT_TYPES)
-        most = min(model_repository.MAX_BYTES, self.settings.max_body_bytes)
-        body = await read_body(receive, context.head.length, most)
+        most, setting = min(
+            (model_repository.MAX_BYTES, ""), (self.settings.max_body_bytes, "MAX_BODY_BYTES")
+        )
+        body = await read_body(receive, context.head.length, most, setting=setting)
         if body is None:
             return None
         repository, coding = model_repository.required(self.repository), context.head.coding
 
         def answer() -> Reply:
-            return model_repository.answer(repository, path, expanded(body, coding, most))
+            return model_repository.answer(repository, path, expanded(body, coding, most, setting))
 
         return await asyncio.get_running_loop().run_in_executor(None, answer)
 
@@ -517,6 +520,13 @@ class Gateway:
 
     async def _metrics(self) -> Reply:
         return Reply(200, metrics.CONTENT_TYPE, await self._scrapes.text())
+
+
+def _name_of(path: str) -> str:
+    """The metric label `endpoint` of a path without a page, whatever comes of its request."""
+    if path == feedback.ROUTE:
+        return "feedback"
+    return "repository" if model_repository.is_route(path) else "other"
 
 
 def _prepared(endpoint: str, content_type: bytes, body: bytes) -> Page:

@@ -145,6 +145,58 @@ def test_a_bug_has_one_line_with_its_place_and_the_name_of_the_request(
         assert line["reason"] == "server_failed"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "endpoint"),
+    [
+        ("POST", "/feedback", {"x-deadline-ms": "soon"}, 400, "feedback"),
+        ("GET", "/feedback", {}, 405, "feedback"),
+        ("POST", "/v2/repository/index", {"x-deadline-ms": "soon"}, 400, "repository"),
+        ("GET", "/v2/repository/models/loans/load", {}, 405, "repository"),
+        ("POST", "/models", {}, 405, "models"),
+        ("GET", "/predict", {}, 405, "predict"),
+        ("GET", "/nowhere", {}, 404, "other"),
+    ],
+)
+def test_a_request_that_is_refused_early_has_the_endpoint_of_its_route(  # noqa: PLR0917 - one request
+    made: dict[str, Made],
+    lines: Lines,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    status: int,
+    endpoint: str,
+) -> None:
+    async def main() -> None:
+        gateway = gateway_of(made)
+        assert (await ask(gateway, method, path, b"{}", headers)).status == status
+        gateway.catalog.close()
+
+    asyncio.run(main())
+    (line,) = lines()
+    assert (line["status"], line["endpoint"]) == (status, endpoint)
+
+
+@pytest.mark.parametrize(
+    ("path", "settings", "named"),
+    [
+        ("/v2/repository/index", Settings(), "65536 bytes."),
+        ("/v2/repository/index", Settings(max_body_bytes=900), "900 bytes (OKAMOCHI_MAX_BODY_BYTES)."),
+        ("/feedback", Settings(), "1048576 bytes (OKAMOCHI_FEEDBACK_BODY_BYTES)."),
+        ("/feedback", Settings(max_body_bytes=900), "900 bytes (OKAMOCHI_MAX_BODY_BYTES)."),
+    ],
+)
+def test_a_body_that_is_too_large_is_told_the_key_that_changes_its_limit(
+    made: dict[str, Made], path: str, settings: Settings, named: str
+) -> None:
+    async def main() -> None:
+        gateway = gateway_of(made, settings)
+        reply = await ask(gateway, "POST", path, b"x" * 1_100_000)
+        assert (reply.status, named in reply.body.decode()) == (413, True), reply.body
+        gateway.catalog.close()
+
+    asyncio.run(main())
+
+
 def test_a_model_that_is_not_live_has_a_line_as_the_docs_show(made: dict[str, Made], lines: Lines) -> None:
     async def main() -> None:
         gateway = gateway_of(made)
