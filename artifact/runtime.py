@@ -26,21 +26,31 @@ if TYPE_CHECKING:
 Score = Callable[[Any], "NDArray[np.float64]"]
 
 
-def load(artifact: Artifact) -> Score:
+def load(artifact: Artifact, *, low_priority: bool = False) -> Score:
     """Open the model and score the golden rows.
+
+    Parameters
+    ----------
+    low_priority
+        See `open_session`.
 
     Raises
     ------
     ArtifactError
         The model cannot be opened here, or scores differ from those that training recorded.
     """
-    score = open_score(artifact)
+    score = open_score(artifact, low_priority=low_priority)
     check_golden(artifact, score)
     return score
 
 
-def open_score(artifact: Artifact) -> Score:
+def open_score(artifact: Artifact, *, low_priority: bool = False) -> Score:
     """Open the model in this process, as its manifest says.
+
+    Parameters
+    ----------
+    low_priority
+        See `open_session`.
 
     Raises
     ------
@@ -48,17 +58,17 @@ def open_score(artifact: Artifact) -> Score:
         The model cannot be opened here.
     """
     if artifact.manifest.runtime == "onnx":
-        return _onnx(artifact)
+        return _onnx(artifact, low_priority=low_priority)
     if artifact.signature.tensors is not None:
         raise ArtifactError(f"{artifact.path} takes tensors, not rows of a table: see artifact.tensor_model")
     spec = python_model.read(artifact)
     return _sklearn(artifact) if spec is None else python_model.open_score(artifact, spec)
 
 
-def _onnx(artifact: Artifact) -> Score:
+def _onnx(artifact: Artifact, *, low_priority: bool) -> Score:
     path = str(artifact.path / ONNX)
     try:
-        session = open_session(path)
+        session = open_session(path, low_priority=low_priority)
     except Exception as error:
         raise ArtifactError(f"onnxruntime cannot open {path}: {error}") from error
     _check_shape(artifact, session)

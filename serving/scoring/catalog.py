@@ -419,7 +419,13 @@ def load(
 
 
 def with_beside(
-    catalog: Catalog, entry: Entry, known: LiveModel | None, locate: Locate, settings: Settings
+    catalog: Catalog,
+    entry: Entry,
+    known: LiveModel | None,
+    locate: Locate,
+    settings: Settings,
+    *,
+    low_priority: bool = False,
 ) -> tuple[Catalog, str]:
     """The catalog with a shadow or canary, and the reason why it is refused; "" if it is not.
 
@@ -427,6 +433,8 @@ def with_beside(
     ----------
     known
         The model of the entry, if it is open already.
+    low_priority
+        See `open_session`.
     """
     model, reason = known, ""
     champion = catalog.live.get(entry.name)
@@ -434,7 +442,7 @@ def with_beside(
     if champion is None:
         reason = "the champion of its name is not live"
     elif model is None:
-        model, reason = open_or_reason(entry.name, entry.tag, locate, settings)
+        model, reason = open_or_reason(entry.name, entry.tag, locate, settings, low_priority=low_priority)
     if model is not None and champion is not None:
         reason = unfit(champion, model, settings, role=entry.role)
         try:
@@ -487,13 +495,21 @@ def without(found: Mapping[K, T], key: K) -> dict[K, T]:
     return {other: value for other, value in found.items() if other != key}
 
 
-def open_or_reason(name: str, tag: str, locate: Locate, settings: Settings) -> tuple[LiveModel | None, str]:
-    """A verified and warm model that nobody uses yet, or None and the reason for clients, which is logged."""
+def open_or_reason(
+    name: str, tag: str, locate: Locate, settings: Settings, *, low_priority: bool = False
+) -> tuple[LiveModel | None, str]:
+    """A verified and warm model that nobody uses yet, or None and the reason for clients, which is logged.
+
+    Parameters
+    ----------
+    low_priority
+        See `open_session`.
+    """
     folder = ""
     try:
         path, metadata = locate(tag)
         folder = str(path)
-        return open_model(name, path, metadata, settings, tag=tag), ""
+        return open_model(name, path, metadata, settings, tag=tag, low_priority=low_priority), ""
     except ArtifactError as error:
         logger.error("model %s (%s) is refused: %s", name, tag, error)  # noqa: TRY400 - the reason needs no traceback
         return None, without_paths(str(error), folder)
@@ -505,9 +521,20 @@ def open_or_reason(name: str, tag: str, locate: Locate, settings: Settings) -> t
 
 
 def open_model(
-    name: str, path: Path, metadata: Mapping[str, Any], settings: Settings, *, tag: str = ""
+    name: str,
+    path: Path,
+    metadata: Mapping[str, Any],
+    settings: Settings,
+    *,
+    tag: str = "",
+    low_priority: bool = False,
 ) -> LiveModel:
     """One model, verified and warm.
+
+    Parameters
+    ----------
+    low_priority
+        See `open_session`.
 
     Raises
     ------
@@ -524,7 +551,7 @@ def open_model(
         signed = signing.check(path, name=name, version=version, trusted=trusted)
     if found.signature.tensors is not None:
         return replace(_open_tensors(found, name, version, tag, settings), signed=signed)
-    score, process = _opened(found, (name, version), settings)
+    score, process = _opened(found, (name, version), settings, low_priority=low_priority)
     try:
         encoder = remembering.encoder(found.signature, settings)
         rows_in_memory = max(1, settings.max_matrix_bytes // (8 * found.signature.width))
@@ -637,11 +664,11 @@ def _in_short_calls(score: runtime.Score, call_s: float) -> runtime.Score:
 
 
 def _opened(
-    found: Artifact, named: tuple[str, str], settings: Settings
+    found: Artifact, named: tuple[str, str], settings: Settings, *, low_priority: bool
 ) -> tuple[runtime.Score, ModelProcess | None]:
     """The scoring function, checked on its golden rows, and its process if it does not run in the worker."""
     if found.manifest.runtime == "onnx":
-        return runtime.load(found), None
+        return runtime.load(found, low_priority=low_priority), None
     process = _process(found, named, settings)
     try:
         manifest.check_golden(found, _in_short_calls(process.score, settings.model_call_s))

@@ -396,7 +396,7 @@ class Watch:
         model, reason = self._beside_of(entry), ""
         known = model is not None
         if model is None:
-            model, reason = open_or_reason(name, tag, self._locate, self._settings)
+            model, reason = open_or_reason(name, tag, self._locate, self._settings, low_priority=True)
         if model is not None:
             reason = too_slow(model, self._settings)
             if reason:
@@ -422,7 +422,9 @@ class Watch:
         """Open one shadow or canary, and put it beside its champion or hold it."""
         stamp = self._stamp(entry.tag)
         before = self._current()
-        catalog, reason = with_beside(before, entry, self._beside_of(entry), self._locate, self._settings)
+        catalog, reason = with_beside(
+            before, entry, self._beside_of(entry), self._locate, self._settings, low_priority=True
+        )
         if reason:
             self._refused[entry.slot] = entry.tag, stamp
             self._put(catalog)

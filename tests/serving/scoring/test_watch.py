@@ -236,8 +236,8 @@ def test_a_version_that_no_request_would_wait_for_is_refused(run: Callable[..., 
     running = run(default_deadline_ms=1)
     opened = watch.open_or_reason
 
-    def slow(*arguments: Any) -> Any:
-        model, reason = opened(*arguments)
+    def slow(*arguments: Any, **named: Any) -> Any:
+        model, reason = opened(*arguments, **named)
         assert model is not None
         model.batcher._costs._seen = {1: [1, 0.5, 0.5]}
         return model, reason
