@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
 from joblib.externals.loky import get_reusable_executor  # type: ignore[import-untyped]
+from sklearn.compose import ColumnTransformer
 from threadpoolctl import threadpool_limits
 
 from training.families.catalog import build, family
@@ -30,6 +31,7 @@ from training.metrics.metric import METRICS
 from training.metrics.truth import Truth, truth_of
 from training.search.choice import LABEL_METRICS
 from training.search.clock import seconds_by
+from training.search.large_fit import LARGE_BYTES, dtype_of, prepare, return_freed_memory
 from training.search.spec import SIDE_BY_SIDE
 from training.search.trial import members_of
 
@@ -50,7 +52,7 @@ SHORT_S = 2.0
 """Fits that are expected to take less stay in this process."""
 MANY_TIMES, MAX_HELD_ROWS, ROUNDS = 2, 20_000, 20
 """Members are weighed again on at most MAX_HELD_ROWS rows if there are MANY_TIMES those of the search."""
-GATHERED_ROWS, LARGE_BYTES = 100_000, 50_000_000
+GATHERED_ROWS = 100_000
 MIN_LEFT_S, SLACK = 5.0, 0.8
 """The fits are planned for this fraction of the time that is left, since estimates may be wrong."""
 
@@ -261,7 +263,10 @@ def _fit(  # noqa: PLR0917
     signature: Signature,
     seed: int,
 ) -> list[tuple[Any, tuple[int, int] | None]]:
-    jobs = [(part.family, part.params, layout, signature.task, seed, part.allowed_s) for part in plan.parts]
+    held = signature.dtype
+    jobs = [
+        (part.family, part.params, layout, signature.task, seed, part.allowed_s, held) for part in plan.parts
+    ]
     if len(jobs) < 2 or plan.seconds < SHORT_S or SIDE_BY_SIDE < 2:
         # On few rows threads only wait for each other.
         threads = 1 if plan.seconds < SHORT_S else SIDE_BY_SIDE
@@ -269,7 +274,7 @@ def _fit(  # noqa: PLR0917
     order = sorted(range(len(jobs)), key=lambda i: -plan.parts[i].seconds)
     learnt = reduce(np.union1d, chosen)
     with (
-        _shared(matrix, learnt) as gathered,
+        _shared(matrix, learnt, held) as gathered,
         _fresh_processes(matrix.nbytes),
         parallel_config("loky", n_jobs=SIDE_BY_SIDE, inner_max_num_threads=1),
         Parallel(batch_size=1) as parallel,
@@ -282,18 +287,22 @@ def _fit(  # noqa: PLR0917
 
 
 @contextmanager
-def _shared(matrix: NDArray[np.float64], rows: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
-    """These rows of the matrix in a file that processes map, so that none has a copy of its own."""
+def _shared(matrix: NDArray[np.float64], rows: NDArray[np.intp], held: type[Any]) -> Iterator[NDArray[Any]]:
+    """These rows of the matrix in a file that processes map, so that none has a copy of its own.
+
+    A large one is written in the type that holds its cells without loss.
+    """
     with TemporaryDirectory(prefix="okamochi-", ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "matrix"
         shape = (len(rows), matrix.shape[1])
-        written = np.memmap(file, matrix.dtype, "w+", shape=shape)
+        dtype = held if matrix.nbytes >= LARGE_BYTES else matrix.dtype
+        written = np.memmap(file, dtype, "w+", shape=shape)
         for start in range(0, len(rows), GATHERED_ROWS):
             part = slice(start, start + GATHERED_ROWS)
             written[part] = matrix[rows[part]]
         written.flush()
         del written
-        yield np.memmap(file, matrix.dtype, "r", shape=shape)
+        yield np.memmap(file, dtype, "r", shape=shape)
 
 
 @contextmanager
@@ -301,6 +310,7 @@ def _fresh_processes(matrix_bytes: int) -> Iterator[None]:
     """For a large matrix, end the processes before and after: they keep the memory that they once took."""
     if matrix_bytes >= LARGE_BYTES:
         get_reusable_executor().shutdown(wait=True)
+        return_freed_memory()
     yield
     if matrix_bytes >= LARGE_BYTES:
         get_reusable_executor().shutdown(wait=True)
@@ -316,6 +326,7 @@ def _fit_one(  # noqa: PLR0917
     task: Any,
     seed: int,
     allowed_s: float,
+    held_as: type[Any],
     threads: int,
 ) -> tuple[Any, tuple[int, int] | None]:
     """A fitted pipeline, its rounds and those that it was to have. Two threads grow the same trees as one."""
@@ -327,8 +338,11 @@ def _fit_one(  # noqa: PLR0917
         pipeline.set_params(model__n_jobs=threads)
     with warnings.catch_warnings(), threadpool_limits(1), threadpool_limits(threads, user_api="openmp"):
         warnings.simplefilter("ignore")
-        held = [matrix if every else matrix[rows]]
-        rounds = _fit_steps(pipeline, held, y if every else y[rows], end)
+        if 8 * len(rows) * matrix.shape[1] >= LARGE_BYTES and isinstance(pipeline[0], ColumnTransformer):
+            rounds = _fit_large(pipeline, matrix, rows, y, end, held_as)
+        else:
+            held = [matrix if every else matrix[rows]]
+            rounds = _fit_steps(pipeline, held, y if every else y[rows], end)
     if forest:
         pipeline.set_params(model__n_jobs=None)
     return pipeline, rounds
@@ -343,7 +357,24 @@ def _fit_steps(
     """
     for _, step in pipeline.steps[:-1]:
         held.append(step.fit_transform(held.pop(), y))
-    model = pipeline.steps[-1][1]
+    return _fit_model(pipeline.steps[-1][1], held, y, end)
+
+
+def _fit_large(  # noqa: PLR0917
+    pipeline: Any,
+    matrix: NDArray[Any],
+    rows: NDArray[np.intp],
+    y: NDArray[Any],
+    end: float,
+    held_as: type[Any],
+) -> tuple[int, int] | None:
+    (_, columns), (_, model) = pipeline.steps
+    y = y[rows]
+    dtype = dtype_of(model) if held_as is np.float32 else np.float64
+    return _fit_model(model, [prepare(columns, matrix, rows, y, dtype)], y, end)
+
+
+def _fit_model(model: Any, held: list[NDArray[Any]], y: NDArray[Any], end: float) -> tuple[int, int] | None:
     if math.isfinite(end):
         return fit_until(model, held.pop(), y, end)
     model.fit(held.pop(), y)
