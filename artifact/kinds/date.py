@@ -2,7 +2,7 @@
 
 A format is what `strptime` takes, tried on the text as it is and then on its tokens: "27. Oktober 2022" is
 "27 M10 2022" by the column's names, which "%d M%m %Y" reads. "Q3" is the token "M07", as is "3e trimestre",
-whose word the names call "Q", and a week is "W05-1".
+whose word the names call "Q", and a week is "W05-1". A word for month before its number is called "M".
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PARTS: dict[str, Callable[[datetime], int]] = {
 _WORDS = rf"(?:[^\W\d_]|[{SIGNS}\u0e31\u0e34-\u0e3a\u0e47-\u0e4e])+"  # Thai words are no terms of texts
 PIECES = re.compile(
     r"(?P<quarter>(?<![^\W\d_])[Qq]\s?(?P<q>[1-4])(?!\d))"
-    r"|(?P<week>(?<![^\W\d_])(?:W|w|KW)\s?(?P<w>\d{1,2})(?:-(?P<u>[1-7]))?(?!\d))"
+    r"|(?P<week>(?<![^\W\d_])(?:W|w|KW|[Ww]eek|WEEK|[Ww]k|Woche|[Ss]emaine|[Ss]emana|[Ss]ettimana|[Uu][gk]e|[Vv]ecka)\s?(?P<w>\d{1,2})(?:-(?P<u>[1-7]))?(?!\d))"
     r"|(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)(?:\s*(?P<zone>[+-]\d{2}:?\d{2})(?!\d))?"
     rf"|\d+|{_WORDS}"
 )
@@ -53,6 +53,10 @@ _OCLOCK = re.compile(r"(?<=\d)\s?(?:Uhr|uhr|hrs?)$")
 INNER_DOT = re.compile(r"(?<=[^\W\d_])\.(?=[^\W\d_])")
 _PERIODS = {"Q": 3, "H": 6}  # months of a quarter and of half a year
 _ZONE_NAME = re.compile(r"\s*(?:\([^()]*\)|\[[^\[\]]*\])$")
+_GMT_HOURS = re.compile(r"\b(?:GMT|UTC)([+-])(\d{1,2})(?::?(\d{2}))?\b")
+_CLOCK_IN_WORDS = re.compile(
+    r"(\d{1,2})\s?[时時点點시](?:\s?(\d{1,2})\s?[分분](?:钟|鐘)?(?:\s?(\d{1,2})\s?[秒초])?)?"
+)
 _GMT = re.compile(r"\b(?:GMT|UTC)(?=[+-]\d{2}:?\d{2}\b)")
 
 
@@ -76,7 +80,19 @@ def tokens_of(text: str, names: Mapping[str, str]) -> str | None:
                 return None
             if token:
                 found.append(token)
+    if "M" in found and not _month_of_number(found):
+        return None
     return " ".join(found) if _begin_periods(found) else None
+
+
+def _month_of_number(tokens: list[str]) -> bool:
+    """Make one token of a word for month and the number behind it, as "tháng 5" has them."""
+    at = tokens.index("M")
+    number = tokens[at + 1] if at + 1 < len(tokens) else ""
+    if not number.isdecimal() or not 1 <= int(number) <= 12:
+        return False
+    tokens[at : at + 2] = [f"M{int(number):02}"]
+    return True
 
 
 def _begin_periods(tokens: list[str]) -> bool:
@@ -98,18 +114,31 @@ def _begin_period(tokens: list[str], period: str, months: int) -> bool:
     return False
 
 
+def _offset_of(found: re.Match[str]) -> str:
+    return f"{found[1]}{int(found[2]):02}:{found[3] or '00'}"
+
+
+def _clock_of_words(found: re.Match[str]) -> str:
+    return ":".join(f"{int(part):02}" for part in (found[1], found[2] or "0", found[3]) if part is not None)
+
+
 def plain(text: str) -> str:
     """A text in NFC, its digits and spaces as ASCII has them."""
     text = text.strip()
     if text[-1:] in "rRsS" and text:
         text = _OCLOCK.sub("", text)
+    if text[:1] == "[" and text[-1:] == "]":  # as logs of web servers write them
+        text = text[1:-1].strip()
     if text[-1:] in {")", "]"}:  # the name of a zone after its offset
         text = _ZONE_NAME.sub("", text).removeprefix("[")
     if "GMT" in text or "UTC" in text:
         text = _GMT.sub("", text)
+        text = _GMT_HOURS.sub(_offset_of, text)
+    if len(text) == len("2024M09") and text[4] in "mM" and (text[:4] + text[5:]).isdecimal():
+        text = f"{text[:4]}-{text[5:]}"
     if text.isascii():
         return text
-    text = unicodedata.normalize("NFC", text)
+    text = _CLOCK_IN_WORDS.sub(_clock_of_words, unicodedata.normalize("NFC", text))
     return "".join(
         str(unicodedata.decimal(letter)) if letter.isdecimal() else " " if letter.isspace() else letter
         for letter in text

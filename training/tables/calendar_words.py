@@ -32,13 +32,18 @@ _COMMON = (
 _NOISE = (
     "de del d des du le la el les der den das of the st nd rd th er ère re año ano the um am uhr kl at "
     "on den o "
-    "г года год р року рік 年 月 日 号 號 년 월 일 ngày năm วันที่ พ ศ คศ พศ คศ і и na e y i à a h"
+    "г года год р року рік 年 月 日 号 號 년 월 일 ngày năm วันที่ พ ศ คศ พศ คศ і и na e y i à a h "
+    "thứ hai ba tư sáu bảy chủ nhật"
 )
 _HOURS = (
     "utc+00 gmt+00 z+00 ut+00 est-05 edt-04 cst-06 cdt-05 mst-07 mdt-06 pst-08 pdt-07 cet+01 cest+02 jst+09"
 )
 _ZONES = {zone[:-3]: f"{zone[-3:]}00" for zone in _HOURS.split()}
-_FIXED = {**dict.fromkeys(_NOISE.split(), ""), **_ZONES, "am": "AM", "pm": "PM", "上午": "AM", "下午": "PM"}
+_HALF_DAYS = {
+    **dict.fromkeys(("上午", "午前", "오전"), "AM"),
+    **dict.fromkeys(("下午", "午後", "오후"), "PM"),
+}
+_FIXED = {**dict.fromkeys(_NOISE.split(), ""), **_ZONES, "am": "AM", "pm": "PM", **_HALF_DAYS, "tháng": "M"}
 _MORE = "bg el et fa fi he hr hu id ja ko lt lv ro sk sl sr th vi zh"
 _KNOWN = frozenset((*_COMMON, *_MORE.split()))  # languages of many readers
 MIN_WORDS = 3  # different ones from which languages of fewer readers are asked

@@ -58,6 +58,8 @@ SCANNED_DOTS = 1_000
 CLEAR_DOTS = 0.06
 _LIKE_A_CODE = re.compile(r"^\s*(?:0\d|\+)", re.MULTILINE)
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
+_FRACTION = re.compile(r"[+-]?\d+\.\d+")
+_CUT_ZEROS = re.compile(r"[+-]?\d+\.0+")
 _PLUSES = re.compile(r"\++|±|\+/-|\+-|\(\+\)")
 _INFINITE = re.compile(r"[-+]?inf(?:inity)?", re.IGNORECASE)
 
@@ -360,6 +362,13 @@ def _clean_category(tokens: Tokens, name: str, wanted: Kind | None, open_: Seque
     if {word.lower() for word in distinct} == {"true", "false"}:
         distinct = [word.lower() for word in distinct]
     values = tokens.spread([_category(word) for word in distinct], None, object)
+    cut = [word for word in distinct if _CUT_ZEROS.fullmatch(word)]
+    if cut and any(_FRACTION.fullmatch(word) and word not in cut for word in distinct):
+        text = (
+            f'"{cut[0]}" is taken as "{_category(cut[0])}": where the zeros belong to a code, write it so '
+            "that it is no number"
+        )
+        open_ = [*open_, text]
     id_like = None
     if wanted is None and tokens.present >= MIN_ID_ROWS and len(distinct) >= ID_SHARE * tokens.present:
         id_like = f"{len(distinct):,} different values in {tokens.present:,} rows"

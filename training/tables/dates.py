@@ -39,6 +39,7 @@ FAR_APART = 3  # times it, from which any date that returns is told
 STANDS_APART = 0.2  # of what all other dates spread over, by which it lies away from them
 EARLIEST = 1500  # the year before which dates are rather of another calendar
 MIN_SHORT_DATES = 20
+MIN_COMPACT = 8  # different numbers of eight digits that are all dates by chance once in 10^11 columns
 MIN_DOTTED_MONTHS = 3  # different ones
 
 _CLOCK = re.compile(
@@ -71,7 +72,7 @@ _CLOCK_NAME = re.compile(
 NAMES_A_DATE = re.compile(
     r"date|datum|fecha|(?:^|[\s_.-])(?:month|monat|mois|mes|mese|miesiąc|quarter|quartal|trimestre|period)(?:$|[\s_.-])|月份|年月|месяц|"
     r"(?:^|_)data(?:_|$)|дата|日期|날짜|\bday\b|(?:^|_)tag(?:_|$)|\bdob\b|birth|geb|time|timestamp|epoch|(?:^|_)ts(?:_|$)|_at$|_on$"
-    r"|created|updated|modified",
+    r"|created|updated|modified|dat(?:$|[\s_.-])",
     re.IGNORECASE,
 )
 
@@ -659,13 +660,16 @@ def compact_format(texts: Sequence[str], name: str, *, wanted: bool) -> tuple[st
     """The format of dates in eight digits (seven where a zero is lost), and what to tell of it."""
     if not texts or any(not text.isdecimal() or not 7 <= len(text) <= 8 for text in texts):
         return None
-    if not wanted and not NAMES_A_DATE.search(name) and not any(text[0] == "0" for text in texts):
+    named = wanted or NAMES_A_DATE.search(name) is not None or any(text[0] == "0" for text in texts)
+    if not named and len(set(texts)) < MIN_COMPACT:
         return None
     for form, other in (("%Y%m%d", "%Y%d%m"), ("%d%m%Y", "%m%d%Y"), ("%m%d%Y", "%d%m%Y")):
         if not _all_fit(texts, form):
             continue
         also = _all_fit(texts, other)
         doubt = f"read as {form}, and {other} fits as well: set the format under [formats]" if also else ""
+        if not named and not doubt:
+            doubt = f'read as dates of the form {form}: where they are amounts, set the kind to "number"'
         return form, doubt
     return None
 
@@ -783,8 +787,8 @@ def _all_years(texts: Sequence[str]) -> bool:
 
 
 def may_be_days(values: NDArray[np.float64], name: str) -> bool:
-    """Whether whole numbers under a name of dates may be a spreadsheet's count of days, of 1970 to 2050."""
+    """Whether numbers under a name of dates may be a spreadsheet's count of days, of 1970 to 2050."""
     there = values[~np.isnan(values)]
-    if not len(there) or not NAMES_A_DATE.search(name) or (there != np.round(there)).any():
+    if not len(there) or not NAMES_A_DATE.search(name):
         return False
     return bool(there.min() >= 25_569 and there.max() <= 54_789)

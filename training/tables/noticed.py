@@ -12,6 +12,7 @@ from training.tables.cleaned import Cleaned
 from training.tables.float32 import MERGED_SHARE, merged_share, offset_of
 from training.tables.ids import ID_SHARE
 from training.tables.reading import LookAt
+from training.tables.spelt_numbers import repeated_signs
 from training.tables.tokens import is_a_code_among_codes
 
 if TYPE_CHECKING:
@@ -33,9 +34,25 @@ bilinmeyen|veri yok|yok|غير معروف|غير متوفر|لا يوجد|לא �
 không có|tidak diketahui|tidak ada|अज्ञात|データなし|資料なし|記載なし|未記入|未回答|無回答|未詳|暂无
 暂缺|缺失|缺|空|空白|待定|未填|未填写|没有|無資料|缺值|자료없음|알 수 없음|무응답|미응답|sin información
 no disponible|не указано|н/д|ei tietoa|brak danych|不適用|不适用|該当なし|해당없음|모름|#nv|#n/b|#wert!
-#bezug!|#valor!|#valeur!|#¡div/0!|#disp!
+#bezug!|#valor!|#valeur!|#¡div/0!|#disp!|inf|-inf|+inf|infinity|-infinity
+refused|refusal|refuse|declined|declined to answer|prefer not to say|prefer not to answer|rather not say
+not answered|don't know|dont know|do not know|dk|dk/na|can't say|not sure|verweigert|weiß nicht|weiss nicht
+möchte ich nicht sagen|refus|ne sait pas|nsp|ne se prononce pas|no sabe|no contesta|ns/nc|ns/nr|non so
+non risponde|não sabe|não respondeu|weet niet|wil niet zeggen|vet ej|vet inte|ved ikke|vet ikke|nie wiem
+odmowa|nevím|nevi|neví|nem tudom|nem válaszol|nu știu|отказ|отказался|затрудняюсь ответить|не знаю
+bilmiyorum|cevap yok|لا أعرف|رفض|לא יודע|मालूम नहीं|拒绝|拒绝回答|拒答|不知道|不清楚|分からない|わからない
+回答拒否|모르겠다|모르겠음|응답거부|ไม่ทราบ|không biết|tidak tahu
 """
 SAYS_MISSING = frozenset(word for line in _SAYS_MISSING.split("\n") for word in line.split("|") if word)
+LEVELS_OF_LOGS = frozenset(
+    {
+        "info", "information", "warn", "warning", "debug", "trace", "notice", "fatal", "critical",
+        "ok", "success", "succeeded", "done", "completed", "pass", "passed", "fail", "failed",
+        "timeout", "running", "up", "down", "ready",
+    }
+)  # fmt: skip
+MIN_LETTERS_BESIDE_X = 3  # of all other words, beside which "x" is none of its kind
+MIN_BINARY_CODES = 2  # different numbers such as 101 and 110, which are neither 0 nor a power of ten
 MIN_STAND_INS = 3  # cells with the one number that may stand for a missing value
 MIN_OTHERS = 5  # different numbers from which one lies apart
 MIN_SCALE, MAX_SCALE_CODES = 3, 3  # different numbers of a scale, and codes above it
@@ -50,6 +67,12 @@ MANY_COPIES = 0.2  # of the rows
 WAYS_BY_ROW = 10  # in which rows can differ, by the number of rows, from which copies are no chance
 ID_DIGITS = 9  # of whole numbers that are all as long and all different
 MAX_CODES = 2_000
+MAX_VERSIONS = 100
+_VERSION_NAME = re.compile(
+    r"version|release|(?:^|[\s_.-])(?:ver|build|code|codes|account|acct|konto|icd|icd9|icd10|diag|diagnosis|hs|section|chapter|paragraph|clause|kapitel|abschnitt|capitulo|capítulo|chapitre)"
+    r"(?:$|[\s_.-])|版本|バージョン|버전|версия",
+    re.IGNORECASE,
+)
 _NINES = re.compile(r"-?(?:9{2,}|8{2,}|77+)")
 _SCALE_CODE = re.compile(r"[6-9]|[6-9]{2}|9{3}|888|777")
 MIN_TELEPHONE_DIGITS = 5
@@ -60,7 +83,10 @@ _TELEPHONE_NAME = re.compile(
 )
 _CODE_NAME = re.compile(
     r"(?:^|[\s_.-])(?:code|codes|zip|zipcode|postcode|postal|plz|cp|cep|pin_?code|isbn|ean|gtin|upc|barcode|imei|naics|sic|icd|isco|fips|area_?code|branch|sector|type"
-    r"|typ|kategorie|category|class|klasse|status|region|district|store|shop|dept|department)(?:$|[\s_.-])",
+    r"|typ|kategorie|category|class|klasse|status|region|district|store|shop|dept|department|pin|account|acct|konto|kostenstelle"
+    r"|cost_?cent(?:er|re)|postleitzahl|postnummer|postnr|c[oó]digo_?postal|kod_?pocztowy|irányítószám|psč|psc|индекс|邮编|邮政编码|郵便番号"
+    r"|우편번호|gender|sex|geschlecht|sexe|sexo|race|ethnicity|marital|religion|nationality|country|state|county|province|city|occupation"
+    r"|profession|job|brand|vendor|supplier|product|sku|article|material|plant|werk|warehouse|route|zone|ward)(?:$|[\s_.-])",
     re.IGNORECASE,
 )
 
@@ -102,8 +128,19 @@ def _words(name: str, cells: "pd.Series[Any]") -> list[LookAt]:
             f'missing = ["{word}"] under [read]',
         )
         for word, count in counts.items()
-        if str(word).casefold() in SAYS_MISSING and not is_a_code_among_codes(str(word), list(counts.index))
+        if _says_missing(str(word).casefold(), {str(other).casefold() for other in counts.index} - {"x"})
+        and not is_a_code_among_codes(str(word), list(counts.index))
+        and not repeated_signs(list(counts.index))
     ]
+
+
+def _says_missing(word: str, others: set[str]) -> bool:
+    """Whether a word stands for a missing value; "x" does beside words, "error" where none is of a log."""
+    if word == "x":
+        return len(others) > 1 and min(map(len, others)) >= MIN_LETTERS_BESIDE_X
+    if word in {"error", "err"} and others & LEVELS_OF_LOGS:
+        return False
+    return word in SAYS_MISSING
 
 
 def _numbers(name: str, values: NDArray[np.float64]) -> list[LookAt]:
@@ -117,6 +154,20 @@ def _numbers(name: str, values: NDArray[np.float64]) -> list[LookAt]:
             f"{len(distinct):,} different whole numbers that may be codes, whose order means nothing: "
             f"where they are, set "
             'the kind of the column to "category" under [kinds]'
+        )
+    if (
+        _VERSION_NAME.search(name)
+        and len(distinct) <= MAX_VERSIONS
+        and (distinct != np.round(distinct)).any()
+    ):
+        texts.append(
+            "numbers that may be versions, sections or codes, of which 1.10 comes after 1.9: where they are, "
+            'set the kind of the column to "category" under [kinds]'
+        )
+    if _are_binary_codes(distinct):
+        texts.append(
+            f"{len(distinct):,} different numbers of zeros and ones may be codes, whose order means nothing: "
+            'where they are, set the kind of the column to "category" under [kinds]'
         )
     digits = {len(f"{value:.0f}") for value in (distinct[0], distinct[-1])}
     whole = bool((there == np.round(there)).all()) and distinct[0] > 0
@@ -200,6 +251,18 @@ def _are_codes(distinct: NDArray[np.float64]) -> bool:
     if len(distinct) > MAX_CODES or distinct[0] < 0 or not bool((distinct == np.round(distinct)).all()):
         return False
     return len(distinct) > 2
+
+
+def _are_binary_codes(distinct: NDArray[np.float64]) -> bool:
+    """Whether the digits of all are zeros and ones, as of flags, and not those of 10, 100 and 1000 alone."""
+    if not 2 < len(distinct) <= MAX_CODES or distinct[0] < 0 or distinct[-1] < 100:
+        return False
+    if not bool((distinct == np.round(distinct)).all()):
+        return False
+    texts = [f"{value:.0f}" for value in distinct]
+    return all(set(text) <= {"0", "1"} for text in texts) and (
+        sum(text.count("1") > 1 for text in texts) >= MIN_BINARY_CODES
+    )
 
 
 def _are_telephones(name: str, distinct: NDArray[np.float64]) -> bool:

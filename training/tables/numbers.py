@@ -22,9 +22,11 @@ from training.tables.units import (
 
 NUMBER_SHARE = 0.95  # of the cells that must read as numbers; the few others are marks for a missing value
 MIN_UNIT_NUMBERS = 12  # different numbers, some with a unit; fewer may be levels, as "36 months"
+NEVER_NEGATIVE = frozenset({"mass", "length", "area", "volume", "data"})  # families of units
 MAX_UNITS = 4  # that do not convert; more are words
 MIN_MEASURED = 0.1  # of the cells that are plain numbers where others are such as ">90"; fewer are ranges
 MIN_MEASURED_NUMBERS = 5
+MIN_BOUNDS = 3  # different bounds on one side without numbers beside them, as "1,000+" and "5,000+"
 EXACT = 2**53  # whole numbers up to here are exact as float64
 SCANNED = 4_000  # texts with a mark, of one column, that are asked what its marks mean for the whole file
 SURE_CELLS = 20
@@ -37,8 +39,11 @@ _EITHER = re.compile(r"[-+]?[1-9]\d{0,2}[.,]\d{3}")
 _WHOLE = re.compile(r"[-+]?\d+")
 _LONG_WHOLE = re.compile(r"^[-+]?\d{14}", re.MULTILINE)
 _AS_WHOLE = re.compile(r"([-+]?\d+)(?:\.0*)?")
-_ZERO_AHEAD = re.compile(r"0\d+[.,]\d+")
+_DECIMALS = re.compile(r"[-+]?\d+[.,](\d+)")
+_ANY_ZERO_AHEAD = re.compile(r"^[-+]?0\d+[.,]\d+$", re.MULTILINE)
 _SHORTENED = re.compile(r"\d\.\d+E\+1\d")  # as a spreadsheet shows a whole number of 11 digits and more
+_AGO = re.compile(r"(?:ago|前|전|(?<!\w)назад|geleden|sedan|siden|temu|lalu|trước)$")  # behind a unit of time
+_CENTS = re.compile(r"[.,]\d{2}(?!\d)")
 _POWER = re.compile(r"\d+[eE]\d+")  # a code as well as a number; programs write 1e+05 and 1.2e5
 
 
@@ -243,15 +248,21 @@ def read_numbers(texts: Sequence[str], counts: NDArray[np.intp], marks: Marks) -
 
 def may_be_codes(texts: Sequence[str]) -> tuple[str, str] | None:
     """A text among few that a number may lose something of, and why: "1.10" beside "1.1", or "038.9"."""
+    if found := _ANY_ZERO_AHEAD.search("\n".join(texts)):
+        return found[0], "a zero stands in front of it"
     if len(texts) > MAX_LEVELS:
         return None
     known = set(texts)
+    places = {text: len(found[1]) for text in texts if (found := _DECIMALS.fullmatch(text))}
+    fewest = min(places.values(), default=0)
     for text in texts:
-        if _ZERO_AHEAD.fullmatch(text):
-            return text, "a zero stands in front of it"
         short = text.rstrip("0")
-        if short != text and short[-1:].isdigit() and short in known and re.search(r"[.,]", short):
+        if short == text or not short[-1:].isdigit() or not re.search(r"[.,]", short):
+            continue
+        if short in known:
             return text, f'"{short}" is the same number'
+        if places.get(text, 0) > fewest:
+            return text, f"its last zero would say nothing, as others have only {fewest} decimals"
     return None
 
 
@@ -398,14 +409,17 @@ def _settle_units(  # noqa: C901 - what may stand beside numbers, one kind after
     names = cells_of(lambda each: each.unit)
     total = cells.many(units) + bare_cells
     numbers = len({float(values[i]) for i in (*units, *bare)})
-    if {"dr", "cr"} <= {word.casefold() for word in (*names, *times)}:
+    if _debit_and_credit(cells, units, {*names, *times}, money):
         result.open.append(
             f"amounts are marked as debit and credit ({_listed(names + times)}), and which of them is "
             f"negative is not said: "
             "write them with a sign"
         )
         return False
-    if names and "%" not in names and not money and not times and numbers < MIN_UNIT_NUMBERS:
+    if any(_AGO.search(name) for name in names):
+        return False
+    few = names and "%" not in names and not money and not times and numbers < MIN_UNIT_NUMBERS
+    if few and not _few_are_amounts(cells, units, bare, names, result):
         return False
     without = bare_cells + cells.many(i for i, each in units.items() if not each.unit)
     _drop_rare(cells, units, names, total)
@@ -437,6 +451,42 @@ def _settle_units(  # noqa: C901 - what may stand beside numbers, one kind after
     if money:
         _tell_money(money, result)
     return True
+
+
+def _debit_and_credit(cells: _Cells, units: dict[int, Beside], words: set[str], money: Counter[str]) -> bool:
+    """Whether "DR" and "CR" beside amounts, or "S" and "H" of a German bank, stand for their signs."""
+    if {"dr", "cr"} <= {word.casefold() for word in words}:
+        return True
+    if words not in ({"CR"}, {"DR"}, {"H", "S"}, {"C", "D"}) or "₹" in money:
+        return False
+    return all(_CENTS.search(cells.texts[i]) for i in units)
+
+
+def _few_are_amounts(
+    cells: _Cells, units: dict[int, Beside], bare: set[int], names: Counter[str], result: Numbers
+) -> bool:
+    """Whether few different numbers with units are amounts, as "36 months" is; "5a" and "-66kg" are codes."""
+    glued = all(len(name) == 1 and name.isascii() for name in names) and not any(
+        " " in cells.texts[i] for i in units
+    )
+    known = scales(names)
+    if glued and len(names) > 1:
+        return False
+    families = {scale.family for scale in (known or {}).values()}
+    if families & NEVER_NEGATIVE and any(cells.read[i] < 0 for i in units):
+        return False
+    if known is not None and not glued:
+        return True
+    spread: dict[str, set[float]] = {}
+    for i, each in units.items():
+        spread.setdefault(each.unit, set()).add(float(cells.read[i]))
+    of_all = len(units) + len(bare) == len(cells.texts) and max(map(len, spread.values())) > 1
+    if of_all and not (glued and next(iter(names)).isupper()):
+        result.open.append(
+            f"numbers with {_listed(names)} are taken as categories, since few of them differ: where they "
+            "are amounts, write plain numbers"
+        )
+    return False
 
 
 def _one_unit(unit: str, result: Numbers) -> None:
@@ -617,6 +667,11 @@ def _settle_bounds(cells: _Cells, apart: dict[int, Numeral], result: Numbers) ->
     bounds, plainly = cells.many(bound), int(cells.counts[measured].sum())
     if plainly < MIN_MEASURED * (plainly + bounds) or int(measured.sum()) < MIN_MEASURED_NUMBERS:
         values[bound] = np.nan
+        if len(bound) >= MIN_BOUNDS and len({apart[i].bound for i in bound}) == 1:
+            result.open.append(
+                f'{bounds:,} cells such as "{cells.texts[bound[0]]}" say only what a number is beyond, and '
+                "are taken as categories: where they are amounts, write plain numbers"
+            )
         return
     shown = ", ".join(f'"{cells.texts[i]}"' for i in bound[:3])
     result.open.append(

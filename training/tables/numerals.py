@@ -35,8 +35,8 @@ _NO_CENTS = re.compile(r"(?<=\d)\s?[.,/](?:-{1,2}|=|\u2014)(?=[^\d]*$)")  # "13,
 _FRACTION = re.compile(r"(\d*) ?([\u00bc-\u00be\u2150-\u215e])|(\d+) (\d)/(\d{1,2})(?!\d)")
 _BODY = re.compile(
     r"(?P<bound>[<>]=?|~|(?:ca|approx|about|circa|etwa|env)\b\.?)?\s*(?P<open>\()?\s*"
-    r"(?P<before>[^\d.,'()<>=~·]*?)\s*(?P<inner>\()?\s*"
-    r"(?P<digits>(?:\d[\d.,'·_ ]*\d|\d|[.,·]\d+)[.,]?)(?P<exponent>[eE][-+]?\d+)?"
+    r"(?P<before>(?:[^\d.,'()<>=~·]|(?<=[^\W\d_])\.(?=\s*[-+]?\s*[(\d]))*?)\s*(?P<inner>\()?\s*"
+    r"(?P<digits>(?:\d[\d.,'·_ ]*\d|\d|(?<![^\W\d_])[.,·]\d+)[.,]?)(?P<exponent>[eE][-+]?\d+)?"
     r"(?P<after>[^\d()<>=]*?(?:(?<=[mt])\^?[23]|[²³])?)\s*(?:(?P<close>\))(?P<outer>[^\d()<>=+-]*?))?\s*(?P<late>[-+])?"
 )
 _GROUPS = {mark: re.compile(rf"[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+") for mark in ".,' _"}

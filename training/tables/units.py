@@ -27,18 +27,43 @@ def _family(name: str, **units: tuple[str, str]) -> dict[str, list[Scale]]:
 
 
 _INCH = "0.0254"
+# Of time, in further languages; a month is a twelfth of a year, so that the two convert exactly.
+_SECONDS = "secondi secondo seconden sekund sekunda sekundy sekunder saniye δευτερόλεπτα секунд секунды detik giây วินาที ثانية שניות"
+_MINUTES = "minuti minuut minuten minut minuty minuter minutter dakika λεπτά минут минуты хвилин menit phút นาที perc minuuttia دقيقة דקות 分間"
+_HOURS = (
+    "ore uur uren godzina godziny godzin timme timmar timer hodina hodiny hodin saat ώρες години годин jam giờ "
+    "ชั่วโมง óra tuntia tunti ساعة ساعات שעות घंटे 小時"
+)
+_DAYS = (
+    "giorno giorni dag dagen dagar dage døgn dzień dni den dny dní gün ημέρες μέρες днів дні hari ngày วัน nap "
+    "päivä päivää zi zile يوم أيام ימים दिन 일 日間"
+)
+_WEEKS = (
+    "settimana settimane weken vecka veckor uge uger uke uker tydzień tygodnie tygodni týden týdny týdnů hafta "
+    "εβδομάδες неделя недели недель тиждень тижні тижнів minggu tuần สัปดาห์ hét viikko viikkoa săptămâni "
+    "أسبوع أسابيع שבועות 周 週 週間 星期 주"
+)
+_MONTHS = (
+    "mese mesi mês maand maanden månad månader måned måneder miesiąc miesiące miesięcy měsíc měsíce měsíců ay "
+    "μήνες μήνας месяца місяць місяці місяців bulan tháng เดือน hónap kuukausi kuukautta lună luni شهر أشهر "
+    "חודשים महीने 個月 ヶ月 か月 カ月 ヵ月 ケ月 개월"
+)
+_YEARS = (
+    "anno anni ano anos jaar jaren år rok roky roku lata lat let yıl yaş χρόνια έτη ετών рік роки років tahun "
+    "năm tuổi ปี év éves vuosi vuotta ani سنة سنوات שנים שנה साल वर्ष 년"
+)
 _FAMILIES = (
     _family(
         "time",
         us=("us µs μs microsecond microseconds", "0.000001"),
         ms=("ms msec msecs millisecond milliseconds", "0.001"),
-        s=("s sec secs second seconds sek sekunde sekunden seg segundo segundos seconde secondes сек с 秒 초", "1"),
-        min=("min mins minute minutes minuten minuto minutos m мин 分 分钟 分鐘 분", "60"),
-        h=("h hr hrs hour hours std stunde stunden hora horas heure heures ч час часа часов 小时 時間 시간", "3600"),
-        d=("d day days tag tage tagen dia dias día días jour jours д дн день дня дней 天 日", "86400"),
-        month=("mo mon month months monat monate monaten mes meses mois мес месяц месяцев 个月 月", "2629800"),
-        year=("y yr yrs year years jahr jahre jahren año años ans an année années год лет года 岁 年 歳 세", "31557600"),
-        w=("w wk wks week weeks woche wochen semana semanas semaine semaines", "604800"),
+        s=(f"s sec secs second seconds sek sekunde sekunden seg segundo segundos seconde secondes сек с 秒 초 {_SECONDS}", "1"),
+        min=(f"min mins minute minutes minuten minuto minutos m мин 分 分钟 分鐘 분 {_MINUTES}", "60"),
+        h=(f"h hr hrs hour hours std stunde stunden hora horas heure heures ч час часа часов 小时 時間 시간 {_HOURS}", "3600"),
+        d=(f"d day days tag tage tagen dia dias día días jour jours д дн день дня дней 天 日 {_DAYS}", "86400"),
+        month=(f"mo mon month months monat monate monaten mes meses mois мес месяц месяцев 个月 月 {_MONTHS}", "2629800"),
+        year=(f"y yr yrs year years jahr jahre jahren año años ans an année années год лет года 岁 年 歳 세 {_YEARS}", "31557600"),
+        w=(f"w wk wks week weeks woche wochen semana semanas semaine semaines {_WEEKS}", "604800"),
     ),
     _family(
         "length",

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from artifact.kinds.text import terms_in, units_of, unspaced
+from training.tables.dates import NAMES_A_DATE
+from training.tables.spelt_numbers import numbers_in_words, relative_times, repeated_signs
 from training.tables.tokens import Tokens
 
 _YES = """
@@ -30,6 +32,7 @@ MEASURED_SHARE = 0.1  # different values by the row from which such as begin wit
 PAIRS_SHARE = 0.9  # of the different values that are two numbers each
 MIN_PAIRS_SHARE = 0.3  # of them, from which "2" and "1 1/2" beside "3/4" are amounts as well
 MAX_STRANGERS = 3  # different words among numbers, or numbers among words
+MIN_SPELT = 2  # different values from which they may be numbers or moments that are not read
 MIN_GROUPS = 3  # first rows of a group, the others blank, as of merged cells
 MAX_FILLED = 0.6  # of the rows, of such
 _MEASURE = r"(?:ft|feet|foot|lbs?|st|m|h|hrs?|hours?|y|yrs?|years?|kg|km|d|jahre?|ans?|años?|°|º|['’′]{1,2})"
@@ -38,10 +41,10 @@ _PART = (
 )
 _TWO_NUMBERS = re.compile(
     rf"\d+(?:[.,]\d+)?(?:\s*{_MEASURE}\.?\s*(?:,|and)?\s*\d+(?:[.,]\d+)?\s*(?:{_PART}\.?)?"
-    r"|\s*/\s*\d+(?:[.,]\d+)?|\s+(?:of|out of|von|sur|de|di|из)\s+\d+)",
+    r"|\s*[/:]\s*\d+(?:[.,]\d+)?(?:[\"”″]|''|\s*(?:in|inch))?|\s+(?:of|out of|von|sur|de|di|из)\s+\d+)",
     re.IGNORECASE,
 )
-_MIXED = re.compile(r"\d+[ -]\d+/\d+")
+_MIXED = re.compile(r"\d+[ -]\d+/\d+(?:[\"”″]|''|\s*(?:in|inch))?")
 _SEASON = re.compile(r"(?:19|20)\d\d\s*/.*")
 _FEET = re.compile(r"[3-7]-(?:0?\d|1[01])")
 _HEIGHT_NAME = re.compile(r"height|größe|groesse|taille|altura|altezza|рост", re.IGNORECASE)
@@ -49,12 +52,21 @@ _SHORT_MONTHS = "jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|de
 _MADE_A_DATE = re.compile(
     rf"\d{{1,2}}[-. ](?:{_SHORT_MONTHS})|(?:{_SHORT_MONTHS})[-. ]\d{{1,2}}", re.IGNORECASE
 )
-_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
+_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?[\"”″]?")
 _ENTITY = re.compile(
     r"&(?:[a-z]{2,8}|#\d{2,5}|#x[0-9a-f]{2,5});|\\u[0-9a-f]{4}|\\x[0-9a-f]{2}|\\[nrt](?![a-z]{0,2}\\)|%20"
     r"|%[c-e][0-9a-f]%|^b(['\"]).*\1$",
     re.IGNORECASE,
 )
+_ODD_NUMBER = re.compile(r"[^\w\s.,]{1,2}\s*\d[\d.,'’ ]*[^\w\s]{0,2}|\d[\d.,'’ ]*[^\w\s.,%]{1,2}")
+_DIGITS = re.compile(r"\d+")
+_MOMENT = re.compile(
+    r"\d\s?年|年\s?\d|/Date\(|\d{1,2}:\d{2}(?::\d{2})?\s?(?:[ap]\.?m\b|uhr|h\b|GMT|UTC|Z\b|[+-]\d{2})|\d\s?[时時시点點]\s?\d"
+    r"|(?:民[國国]|令和|平成|昭和|大正)|^[RHSTM]\d{1,2}[./-]\d{1,2}[./-]\d{1,2}$|\b(?:week|woche|semaine|semana|settimana|uke|vecka)\s?\d"
+    r"|^\d{3,4}[./-]\d{1,2}[./-]\d{1,2}$",
+    re.IGNORECASE,
+)
+_EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 _LOST = "\ufffd"  # stands where a letter could not be read
 _AHEAD = re.compile(r"^[\W_]+")  # a sign or an arrow before the first digit
 _BLANKS = re.compile(r"\s+")
@@ -68,6 +80,8 @@ def is_prose(tokens: Tokens, distinct: Sequence[str]) -> bool:
     if len(distinct) < MIN_TEXTS or len(distinct) < TEXT_SHARE * tokens.present:
         return False
     sample = distinct[:: max(1, len(distinct) // SAMPLED_TEXTS)]
+    if sum(_EMAIL.fullmatch(text) is not None for text in sample) >= PAIRS_SHARE * len(sample):
+        return False
     if units_of(sample) == "words":
         found = [[word for word in terms_in(text, 1) if not word.isdigit()] for text in sample]
         least = MIN_WORDS
@@ -88,7 +102,11 @@ def _pairs_and_words(text: str) -> list[str]:
 
 def several_for_yes_or_no(words: set[str]) -> bool:
     """Whether words, in small letters, all say yes or no, and one of the two in several ways."""
-    return words <= YES | NO and (len(words & YES) > 1 or len(words & NO) > 1)
+    if not words <= YES | NO or (
+        (words.isdisjoint(YES) or words.isdisjoint(NO)) and max(map(len, words), default=1) == 1
+    ):
+        return False  # "x" and "y" are no two ways to agree
+    return len(words & YES) > 1 or len(words & NO) > 1
 
 
 def odd_words(tokens: Tokens, distinct: Sequence[str], name: str, id_like: bool) -> list[str]:
@@ -194,6 +212,49 @@ def _made_dates(tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
     )
 
 
+def _spelt(_tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
+    """Numbers in words, numerals and signs, and times that count from an unknown day."""
+    shown = ", ".join(f'"{word[:20]}"' for word in distinct[:3])
+    if len(distinct) >= MIN_SPELT and numbers_in_words(distinct):
+        return (
+            f"{shown} are numbers in words and are taken as categories: where they are amounts, write digits"
+        )
+    if repeated_signs(distinct):
+        return (
+            f"{shown} repeat a sign and are taken as categories: where its number is an amount, write digits"
+        )
+    if relative_times(distinct):
+        return (
+            f"{shown} count from the day on which they were written, which the file does not say, and are "
+            "taken as categories: write dates, or numbers of one unit"
+        )
+    return ""
+
+
+def _odd_numbers(_tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
+    """Numbers between signs that are not read, such as "▲5.20" and "[5.20]"."""
+    odd = [word for word in distinct if _ODD_NUMBER.fullmatch(word)]
+    numbers = sum(_NUMBER.fullmatch(word) is not None for word in distinct)
+    if len(odd) < MIN_SPELT or len(odd) + numbers < PAIRS_SHARE * len(distinct):
+        return ""
+    return (
+        f'numbers with signs beside them, such as "{odd[0][:30]}", are taken as categories: where they are '
+        "amounts, write plain numbers"
+    )
+
+
+def _moments(_tokens: Tokens, distinct: Sequence[str], name: str) -> str:
+    """Dates and times in a way that is not read."""
+    named = NAMES_A_DATE.search(name) is not None
+    found = [word for word in distinct if (named and len(_DIGITS.findall(word)) > 1) or _MOMENT.search(word)]
+    if len(distinct) < MIN_SPELT or len(found) < PAIRS_SHARE * len(distinct):
+        return ""
+    return (
+        f'values such as "{found[0][:30]}" may be dates or times in a way that is not read, and are taken as '
+        "categories: write them in ISO 8601, or set the format of the column under [formats]"
+    )
+
+
 def _pairs(_tokens: Tokens, distinct: Sequence[str], name: str) -> str:
     """Fractions, feet and inches and the like, however few they are."""
     if len(distinct) < 2:
@@ -252,7 +313,10 @@ _LOOKS: tuple[Callable[[Tokens, Sequence[str], str], str], ...] = (
     _entities,
     lambda tokens, distinct, _name: lost_letters(tokens, distinct),
     _made_dates,
+    _spelt,
     _pairs,
+    _odd_numbers,
+    _moments,
     _strangers,
     _merged,
 )

@@ -249,10 +249,10 @@ def test_units_that_do_not_convert_are_told(tmp_path):
     assert "do not convert" in said(table, "size")
 
 
-def test_a_few_levels_with_a_unit_stay_levels(tmp_path):
+def test_few_numbers_with_a_unit_are_amounts(tmp_path):
     """As the terms of a loan, 36 or 60 months."""
     rows = "".join(f"{36 if i % 3 else 60} months,{i % 5},{i % 2}\n" for i in range(90))
-    assert load_table(use(csv(tmp_path, "term,b,y\n" + rows))).kinds["term"] == "category"
+    assert load_table(use(csv(tmp_path, "term,b,y\n" + rows))).kinds["term"] == "number"
 
 
 @pytest.mark.parametrize("odd", ["UNKNOWN", "02134-1234"])
@@ -373,10 +373,11 @@ def test_ambiguous_dates_go_by_the_order_of_the_rows(tmp_path):
 
 
 def test_compact_dates_under_their_name(tmp_path):
-    """20140513 in a column called date is a day, elsewhere a number."""
+    """20140513 in a column called date is a day, and elsewhere too, which is told."""
     rows = "".join(f"201405{i % 28 + 1:02d},201405{i % 27 + 1:02d},{i % 3 % 2}\n" for i in range(60))
     table = load_table(use(csv(tmp_path, "sale_date,code,y\n" + rows)))
-    assert table.kinds == {"sale_date": "date", "code": "number"}
+    assert table.kinds == {"sale_date": "date", "code": "date"}
+    assert [each.column for each in table.look_at if "read as dates" in each.text] == ["code"]
     assert table.frame["sale_date"].iloc[0] == "2014-05-01"
 
 

@@ -342,7 +342,6 @@ def test_what_stays_open_is_told(cells):
 @pytest.mark.parametrize(
     "cells",
     [
-        ["36 months", "60 months"] * (ROWS // 2),
         ["18-25", "26-35", "36-45"] * (ROWS // 3),
         ["1920x1080", "1366x768"] * (ROWS // 2),
         ["ja", "nein"] * (ROWS // 2),
