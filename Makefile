@@ -17,7 +17,7 @@ DURATION =
 OBJECTIVES =
 PROCESSES =
 HOST =
-# for test: the suite waits a third of its time, so three processes keep two cores busy; ARGS=-n0 uses one, which --pdb needs
+# for test and test-deep: the suite waits a third of its time, so three processes keep two cores busy; ARGS=-n0 uses one, which --pdb needs
 AT_ONCE = -n 3 --dist loadfile --no-loadscope-reorder
 # for backup and restore: docs/operations.md
 BACKUP =
@@ -101,9 +101,14 @@ mlflow: ## open the experiments in the MLflow UI on 127.0.0.1:MLFLOW_PORT
 	@exec $(RUN) -m deploy mlflow --port $(MLFLOW_PORT)
 
 .PHONY: test
-test: ## run the test suite (ARGS="-k name" selects tests)
+test: ## run the tests of every change (ARGS="-k name" selects tests)
 	@$(environment) dev --rebuild-for "$(PYTHON)"
-	@exec $(RUN) -m pytest $(AT_ONCE) $(ARGS)
+	@exec $(RUN) -m pytest $(AT_ONCE) -m "not deep" $(ARGS)
+
+.PHONY: test-deep
+test-deep: ## run the tests that `make test` leaves out: faults, long ways, corpora of models, Spark, a browser (ARGS as of test)
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m pytest $(AT_ONCE) -m deep $(ARGS)
 
 .PHONY: check
 check: ## run the formatter, the linter and the type checker
@@ -113,10 +118,10 @@ check: ## run the formatter, the linter and the type checker
 	@$(RUN) -m mypy
 
 .PHONY: coverage
-coverage: ## run the suite and list the lines and branches that it does not run, servers included (ARGS as of test)
+coverage: ## run the tests of `make test` and list the lines and branches that they do not run, servers included (ARGS as of test)
 	@$(environment) dev --rebuild-for "$(PYTHON)"
 	@mkdir -p reports/coverage && $(RUN) -m coverage erase
-	@$(RUN) -m pytest $(AT_ONCE) --cov --cov-report= $(ARGS); status=$$?; $(RUN) -m coverage report; exit $$status
+	@$(RUN) -m pytest $(AT_ONCE) -m "not deep" --cov --cov-report= $(ARGS); status=$$?; $(RUN) -m coverage report; exit $$status
 
 .PHONY: bench
 bench: ## compare with other ways to serve the same models (QUICK=1: under three minutes)

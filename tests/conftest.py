@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parent.parent
 for variable in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
     os.environ.pop(variable, None)  # ARGS of `make test` are not for the commands of make that tests run
+# A container often sets this, and then each of the hundreds of processes here compiles our modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 REQUIRE_ALL = os.environ.get("OKAMOCHI_REQUIRE_ALL") == "1"
 TRIALS = 3
 """Enough for a model that does more than guess; the search itself has its own tests."""
@@ -46,15 +49,20 @@ _patience.connect = _patience.read = _patience.write = _patience.pool = PATIENCE
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+DEEP = ("tests/end_to_end/", "tests/faults/")
+"""Every test of these folders is marked `deep`, so a new file there is left to `make test-deep` as well."""
 LONG = (
-    "tests/end_to_end/", "tests/training/imported/test_corpus.py", "tests/training/imported/test_scores",
-    "tests/training/imported/test_tensors.py", "tests/training/search/", "tests/faults/", "tests/deploy/",
-    "tests/serving/console/", "tests/serving/grpc/", "tests/examples/",
+    *DEEP, "tests/training/imported/", "tests/training/search/", "tests/deploy/", "tests/serving/console/",
+    "tests/serving/grpc/", "tests/examples/",
 )  # fmt: skip
 """Files that take minutes: they begin first, so that no process works alone at the end."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(DEEP):
+            item.add_marker("deep")
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 

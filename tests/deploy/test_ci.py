@@ -26,6 +26,14 @@ def test_starved():
     seen.touch()
     assert again
 """
+DEEP = """
+import pathlib
+def test_starved_in_the_deep():
+    seen = pathlib.Path(__file__).with_name("seen in the deep")
+    again = seen.exists()
+    seen.touch()
+    assert again
+"""
 BROKEN = """
 def test_broken():
     assert False
@@ -42,12 +50,13 @@ def clone(tmp_path: Path) -> Path:
     (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
     program(
         folder / "bin" / "make",
-        f"""[ "$1" = test ] || exit 0
+        f"""case "$1" in test) file=test_it.py;; test-deep) file=test_deep.py;; *) exit 0;; esac
 for word; do case "$word" in ARGS=*) args=${{word#ARGS=}};; esac; done
-exec {sys.executable} -m pytest -q -p no:randomly -p no:xdist $args test_it.py""",
+exec {sys.executable} -m pytest -q -p no:randomly -p no:xdist $args $file""",
     )
     program(folder / "bin" / "id", "echo 1000")  # nothing is installed
     (folder / "test_it.py").write_text(TESTS)
+    (folder / "test_deep.py").write_text(DEEP)
     return folder
 
 
@@ -64,12 +73,12 @@ def ci(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_needed_a_second_run_is_named_at_the_end(clone: Path) -> None:
-    """Behind the closing line of pytest, which stays the last of it."""
+    """Behind the closing line of pytest, which stays the last of it; both targets are run."""
     done = ci(clone)
 
     assert done.returncode == 0, done.stdout + done.stderr
     before, _, after = done.stdout.partition("\nTests that needed a second run:\n")
-    assert after == "  test_it.py::test_starved\n"
+    assert after == "  test_it.py::test_starved\n  test_deep.py::test_starved_in_the_deep\n"
     assert "1 passed" in before.rstrip().splitlines()[-1]
 
     again = ci(clone)

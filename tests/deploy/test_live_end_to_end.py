@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
+import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.serving.artifacts import Made
+
+pytestmark = pytest.mark.deep
 
 ROWS = 400
 TOML = """target = "species"

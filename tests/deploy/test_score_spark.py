@@ -32,6 +32,8 @@ from training.registry.mlflow_registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.deep
+
 MEMORY = "512m"
 
 

@@ -51,6 +51,7 @@ def test_the_page_is_what_the_script_writes(clients: Any, server: Server) -> Non
     assert len(numbers.findall(found)) == len(clients.PROGRAMS)
 
 
+@pytest.mark.deep
 def test_each_program_gets_its_answer(clients: Any, server: Server, tmp_path: Path) -> None:
     ran = []
     path = f"{os.environ['PATH']}{os.pathsep}/usr/local/go/bin"

@@ -48,6 +48,8 @@ NOT_RUN = {
     'make test ARGS="-n0 --pdb tests/artifact"': TESTS,
     'make test ARGS="--durations=40"': TESTS,
     'make test ARGS="--last-failed"': TESTS,
+    "make test-deep": TESTS,
+    'make test-deep ARGS="tests/faults -k hot_swap"': TESTS,
     "make load": TESTS,
     "make load SHAPE=spike USERS=500 DURATION=60s OBJECTIVES=my.toml HOST=http://10.0.0.7:3000": TESTS,
     'make load ARGS="--golden '

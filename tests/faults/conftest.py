@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.serving.artifacts import Made
 
 FULL = os.environ.get("OKAMOCHI_FAULTS") == "1"
-"""`make faults`: the promised numbers of requests; `make test` sends a part of them."""
+"""`make faults`: the promised numbers of requests; `make test-deep` sends a part of them."""
 
 collect_ignore = [] if FULL else ["test_access.py", "test_grpc.py"]
 """They take minutes at any size; tests/serving sends some of the attacks and messages."""

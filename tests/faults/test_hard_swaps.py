@@ -33,7 +33,7 @@ __all__ = ["mounts"]  # the fixture
 IRIS = request("/models/iris/predict", b'{"features": [[5.1, 3.5, 1.4, 0.2]]}')
 LINEAR = request("/models/linear/predict", b'{"x": 10}')
 COPIES = 19 if FULL else 2
-"""Of the forest: a file of 200 MB for `make faults`, of 20 MB for `make test`."""
+"""Of the forest: a file of 200 MB for `make faults`, of 20 MB for `make test-deep`."""
 
 
 async def asked_while(swap: Swapping, work: Callable[[], None], clients: int = 16) -> list[float]:

@@ -75,6 +75,7 @@ def our_metrics() -> dict[str, tuple[str, ...]]:
     }
 
 
+@pytest.mark.deep
 def test_promtool_finds_every_case_as_it_should_be(
     program: Callable[[str], str], rules: Object, tmp_path: Path
 ) -> None:
@@ -240,12 +241,14 @@ def ask(url: str) -> None:
     assert httpx.post(url + "/predict", json={"features": [[0.0] * 4] * 500}).status_code == 413
 
 
+@pytest.mark.deep
 def test_every_query_of_the_dashboard_is_answered(prometheus: str, panels: list[Object]) -> None:
     """With data, by a Prometheus that scrapes a server like the operator's would."""
     for query in queries(panels):
         assert answer(prometheus, filled_in(query)), f"no data: {query}"
 
 
+@pytest.mark.deep
 def test_the_rules_work_on_what_a_server_says(prometheus: str) -> None:
     """Of real metrics: every ratio has a value, and the refused model is seen."""
     for metric in ("unavailable", "slow"):
@@ -258,6 +261,7 @@ def test_the_rules_work_on_what_a_server_says(prometheus: str) -> None:
     assert ("OkamochiLiveQualityBelowPromise", "iris") in alerts
 
 
+@pytest.mark.deep
 def test_every_panel_is_drawn_where_it_stands(prometheus: str, tmp_path: Path) -> None:
     """The picture in the docs is drawn by this, from what a Prometheus answers."""
     from tests.k8s.picture import draw
@@ -282,6 +286,7 @@ def test_the_picture_in_the_docs_says_what_it_is() -> None:
     assert re.search(r"!\[[^]]*not a screenshot of Grafana[^]]*\]\(dashboard.png\)", PAGE)
 
 
+@pytest.mark.deep
 def test_a_prometheus_that_scrapes_during_a_restart_sees_no_error(
     program: Callable[[str], str], rules: Object, tmp_path: Path
 ) -> None:

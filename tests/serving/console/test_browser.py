@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     Open = Callable[..., Page]
 
+pytestmark = pytest.mark.deep
+
 WAIT_MS = 15_000
 expect.set_options(timeout=WAIT_MS)
 

@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.servers import Server
+
+pytestmark = pytest.mark.deep
 
 CHECKS = [
     "not_a_server_error",

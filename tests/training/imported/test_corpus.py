@@ -34,6 +34,8 @@ from training.tables.data import load_table
 if TYPE_CHECKING:
     from training.imported.exact import Form
 
+pytestmark = pytest.mark.deep
+
 MIN_EXACT = 0.8
 
 

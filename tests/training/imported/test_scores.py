@@ -82,6 +82,7 @@ def sent(gateway: Gateway, path: str, body: Any) -> Any:
     return asyncio.run(ask(gateway, "POST", path, json.dumps(body).encode()))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", MODELS)
 def test_named_numbers_are_served_as_the_model_gives_them(
     name: str, cli: Callable[..., Said], tmp_path: Path, mlflow_url: str, monkeypatch: pytest.MonkeyPatch

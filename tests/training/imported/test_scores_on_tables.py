@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from training.registry.records import Version
 
+pytestmark = pytest.mark.deep
+
 TARGETS = ["height", "weight"]
 
 

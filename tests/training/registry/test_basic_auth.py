@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from mlflow.server.auth.client import AuthServiceClient
 
 from tests.servers import CHECKOUT, free_port, started
 from training.__main__ import main
@@ -64,6 +63,8 @@ def test_a_user_that_the_admin_made_trains(server: str, monkeypatch: pytest.Monk
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
         if user == "admin":
+            from mlflow.server.auth.client import AuthServiceClient
+
             AuthServiceClient(server).create_user("trainer", PASSWORD[::-1])
     registry = Registry(server)
     assert registry.has_run(registry.start("wine", "a run", {}))

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import optuna
+import pytest
 
 import training.search.study
 from tests.servers import PATIENCE_S
@@ -35,6 +36,7 @@ def asked(**shared):
     return SearchSpec(task="binary", metric="roc_auc", folds=3, jobs=1, seed=3, **shared)
 
 
+@pytest.mark.deep
 def test_helpers_that_start_at_once_share_one_budget_and_a_run_chooses_among_theirs(tmp_path, monkeypatch):
     """Each default is tried once; `run` shows every trial as a nested run, whoever made it."""
     small = tmp_path / "small.toml"
