@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from serving.http import access
+from serving.http.caller import caller_of
 from serving.http.head import name_request
 from serving.protocols import Head
 
@@ -25,6 +26,7 @@ class Call:
         "certificate",
         "due",
         "head",
+        "peer",
         "principal",
         "problem",
         "queued",
@@ -37,6 +39,7 @@ class Call:
         self.started = stream.started
         self.due: float | None = None  # the client's deadline
         self.head = stream.heading.head if stream.heading is not None else Head()  # None: it is too large
+        self.peer = stream.connection.peer
         self.certificate: Certificate | None = stream.connection.certificate
         self.principal: access.Principal | None = None
         self.problem: Problem | None = None
@@ -83,6 +86,10 @@ class Call:
         return self.due is not None and perf_counter() >= self.due
 
     @property
-    def caller(self) -> str:
+    def caller_name(self) -> str:
         """The name of the principal; "" without one."""
         return self.principal.name if self.principal is not None else ""
+
+    def caller(self) -> str:
+        """See `caller_of`."""
+        return caller_of({"client": self.peer}, self.principal)

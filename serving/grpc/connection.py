@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         self._shared = shared
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
-        self._peer: Any = None
+        self.peer: Any = None
         self._rest = b""
         self._greeted = self._configured = False
         self._decoder = Decoder(shared.settings.max_head_bytes)
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Greet."""
         self._transport = transport
-        self._peer = transport.get_extra_info("peername")
+        self.peer = transport.get_extra_info("peername")
         self._shared.connections.add(self)
         if self._shared.tls:
             tls = transport.get_extra_info("ssl_object")
@@ -439,7 +439,7 @@ class Connection(asyncio.Protocol):
             call.came(message)
 
     def _take_large(self, call: Stream, size: int, more: int) -> None:
-        call.held = self._shared.bodies.of(lambda: caller_of({"client": self._peer}, None))
+        call.held = self._shared.bodies.of(lambda: caller_of({"client": self.peer}, None))
         try:
             call.held.hold(size)
         except Problem as problem:

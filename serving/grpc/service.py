@@ -119,7 +119,7 @@ class InferenceService:
             call.admit("POST", path)
             endpoint = self._found(routes.endpoints, routes, path, request.model_name)
             split = routes.splits.get(path)
-            if split is not None and split.picks(call.head.canary_key, call.caller or None):
+            if split is not None and split.picks(call.head.canary_key, call.caller_name or None):
                 endpoint = split.endpoint
             reply = await self._answer(endpoint, request, call, large=large)
             assert reply is not None  # noqa: S101 - the call of a client that leaves is cancelled
@@ -260,7 +260,7 @@ class InferenceService:
         of = (model.name, model.version) if model is not None else ("", "")
         self._observe(*of, name, reply.status, perf_counter() - call.started, reason=reply.reason)
         if lane.audit is not None:
-            lane.audit(call.caller, *of, name, reply.status)
+            lane.audit(call.caller_name, *of, name, reply.status)
         if reply.status < 400 and self._log.sample_rate is None:
             return
         self._log(
@@ -273,7 +273,7 @@ class InferenceService:
             scores=call.scores,
             request_id=call.request_id,
             problem=call.problem,
-            principal=call.caller,
+            principal=call.caller_name,
         )
 
 

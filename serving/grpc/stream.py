@@ -52,6 +52,8 @@ class Carrier(Protocol):
 
     Attributes
     ----------
+    peer
+        The address at the other end.
     window
         What may still be sent to the client on all calls.
     streams
@@ -64,6 +66,7 @@ class Carrier(Protocol):
         Of the client, verified.
     """
 
+    peer: Any
     window: int
     streams: dict[int, Stream]
     blocked: dict[int, Stream]

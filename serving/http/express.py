@@ -21,6 +21,7 @@ from uvicorn.protocols.utils import is_ssl
 from serving.access.check import demand
 from serving.errors import Problem, server_failed
 from serving.http import access
+from serving.http.caller import caller_of
 from serving.http.connection import Connection
 from serving.http.cors import cors_of
 from serving.http.head import as_sent, name_request
@@ -183,8 +184,9 @@ class ExpressConnection(Connection):
             else:
                 demand(self._principal, "explain")
                 check_digits(explain, digits_of(self._principal, lane.settings))
+                caller = caller_of({"client": self.client}, self._principal)
                 submit = model.explainer.submit
-                ticket = submit(explain, query.rows, query.n, self._scored, due, explicit=explicit)
+                ticket = submit(explain, query.rows, query.n, self._scored, due, caller, explicit=explicit)
             if self._due:
                 self._ticket = ticket
         except Problem as problem:

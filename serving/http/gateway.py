@@ -247,7 +247,7 @@ class Gateway:
         self, endpoint: Endpoint, split: Split | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
         context = RequestContext(scope)
-        held = self.bodies.of(lambda: caller_of(scope, context.principal))
+        held = self.bodies.of(context.caller)
         try:
             context.principal = access.admit(_access_request(scope, endpoint.model.name))
             context.head = read_head(scope["headers"], endpoint.content_types)
@@ -601,6 +601,10 @@ class RequestContext:
     def name(self) -> bytes | None:
         """The reply's X-Request-Id: the client's, or the server's own if the request was refused."""
         return self.request_id.encode("latin-1") if self.request_id else self.head.request_id
+
+    def caller(self) -> str:
+        """See `caller_of`."""
+        return caller_of(self.scope, self.principal)
 
     def named(self, problem: Problem) -> Problem:
         """The problem with the request id of the log line."""

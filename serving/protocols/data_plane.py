@@ -34,6 +34,9 @@ class Progress(Protocol):
     scores: Scores | None
     principal: Principal | None
 
+    def caller(self) -> str:
+        """See `serving.http.caller.caller_of`."""
+
 
 async def answer(
     endpoint: Endpoint,
@@ -111,7 +114,8 @@ async def answer_query(
     if explain is None:
         ticket = batcher.submit(query.rows, query.n, scored, due, explicit=explicit)
     else:
-        ticket = model.explainer.submit(explain, query.rows, query.n, scored, due, explicit=explicit)
+        caller = progress.caller()
+        ticket = model.explainer.submit(explain, query.rows, query.n, scored, due, caller, explicit=explicit)
     try:
         if left is None or (not large and explain is None and not batcher.slow):
             found: tuple[Scores, int] | None = await future

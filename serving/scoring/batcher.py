@@ -75,9 +75,21 @@ T = TypeVar("T")
 _batchers: list[tuple[weakref.ref[Batcher], ...]] = [()]  # replaced as a whole: a model opens in a thread
 
 
-def calls() -> int:
-    """How many batches this worker has scored, of all models: it changes as long as predictions come."""
-    return sum(batcher.calls for batcher in (reference() for reference in _batchers[0]) if batcher)
+def batches() -> int:
+    """How many batches with predictions this worker has scored, of all models.
+
+    It changes as long as predictions come; batches of rows to explain alone do not count.
+    """
+    return sum(batcher.calls - batcher.low_calls for batcher in _living())
+
+
+def rows_in_progress() -> int:
+    """How many rows wait for a call or are in one, of all models, without those to explain."""
+    return sum(max(0, each.queued_rows + each.running_rows - each.low_rows) for each in _living())
+
+
+def _living() -> list[Batcher]:
+    return [batcher for batcher in (reference() for reference in _batchers[0]) if batcher is not None]
 
 
 class Batcher:
@@ -134,6 +146,10 @@ class Batcher:
         self._crowded = False  # a crowd is being answered
         self._lone = 0  # batches in a row that were one request
         self._running = 0  # calls in the thread: one, and under pressure one that waits for it
+        self.running_rows = 0  # of these calls
+        self.low_rows = 0  # of low priority, queued or in a call
+        self.low_calls = 0  # calls of such rows alone
+        self._low_batch = (0.0, 0)  # the end of the last call with such rows, and how many it had
         self._pool = Pool("scoring", of=name)
         self._expiry: asyncio.TimerHandle | None = None
         self._expires = math.inf  # when the timer is due, by perf_counter
@@ -262,6 +278,28 @@ class Batcher:
             self._flush_crowd()
         return ticket
 
+    def submit_low(self, rows: Any, n: int, done: Done, deadline: float, *, explicit: bool) -> Ticket:
+        """As `submit`, for rows whose request is of low priority: they do not make the worker busy.
+
+        Such a ticket must not be cancelled.
+        """
+
+        def scored(scores: Scores | None, first: int, problem: Problem | None) -> None:
+            self.low_rows -= n
+            if scores is not None:
+                ended, before = self._low_batch
+                low = n + (before if ended == scores.ended else 0)
+                self._low_batch = (scores.ended, low)
+                self.low_calls += low == len(scores.values)
+            done(scores, first, problem)
+
+        self.low_rows += n
+        try:
+            return self.submit(rows, n, scored, deadline, explicit=explicit)
+        except Problem:
+            self.low_rows -= n
+            raise
+
     def cancel(self, ticket: Ticket) -> None:
         """Remove the request of a client that has left; `done` is not called any more."""
         if ticket.open:
@@ -314,6 +352,7 @@ class Batcher:
     def _start(self, parts: list[Part], rows: int) -> None:
         """Hand a call to the thread."""
         self._running += 1
+        self.running_rows += rows
         self._observe_queue(self.queued_rows)
         loop = asyncio.get_running_loop()
         try:
@@ -424,6 +463,7 @@ class Batcher:
         self, parts: list[Part], rows: int, future: Future[tuple[NDArray[np.float64], float]]
     ) -> None:
         self._running -= 1
+        self.running_rows -= rows
         error = future.exception()
         if isinstance(error, Problem):
             self._lost(parts, error)

@@ -31,6 +31,7 @@ from serving.scoring.drift import Drift
 from serving.scoring.explain import Explainer, background_of
 from serving.scoring.low_priority import LowPriority
 from serving.scoring.model_process import ModelProcess
+from serving.scoring.spare_time import SpareTime
 from serving.scoring.tensors import Call, TensorCalls
 from serving.scoring.translation import untranslatable
 from serving.settings import MIB
@@ -50,6 +51,8 @@ logger = logging.getLogger("bentoml.okamochi")
 
 K = TypeVar("K")
 T = TypeVar("T")
+
+_spare = SpareTime()  # of this worker, for the explanations of all its models
 
 Slot = tuple[str, str]  # name and role: at most one version has them
 
@@ -564,10 +567,10 @@ def open_model(
         example = encoder.records([found.signature.example], lenient=True)
         # In a busy worker, most of the wall time of a call in this thread is waiting for the interpreter's
         # lock: by it, a quick model would seem too slow for the event loop. Another process has no such wait.
-        batcher.warm_up(example, clock=thread_time if process is None else perf_counter)
-        explainer = _explainer(
-            found, (name, version), background_of(found, encoder), batcher, score, settings
-        )
+        clock = thread_time if process is None else perf_counter
+        batcher.warm_up(example, clock=clock)
+        background = background_of(found, encoder)
+        explainer = _explainer(found, (name, version), background, batcher, score, settings, clock=clock)
         ranking = read_ranking(found)
     except BaseException:
         if process is not None:
@@ -718,6 +721,8 @@ def _explainer(  # noqa: PLR0917 - the parts of a model
     batcher: Batcher,
     score: runtime.Score,
     settings: Settings,
+    *,
+    clock: Callable[[], float] = perf_counter,
 ) -> Explainer:
     return Explainer(
         named[0],
@@ -725,7 +730,12 @@ def _explainer(  # noqa: PLR0917 - the parts of a model
         background,
         batcher,
         LowPriority(
-            batcher, score, found.signature.width, observe_rows=metrics.EXPLAIN_ROWS.labels(*named).inc
+            batcher,
+            score,
+            found.signature.width,
+            _spare,
+            observe_rows=metrics.EXPLAIN_ROWS.labels(*named).inc,
+            clock=clock,
         ),
         tolerance=settings.explain_error,
         max_rows=settings.explain_queue_rows,

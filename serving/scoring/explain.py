@@ -6,6 +6,9 @@ is that of `shapley`, against background rows of the training table, which the a
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections import Counter
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from artifact.encode import Encoder
     from artifact.manifest import Artifact
     from artifact.signature import Signature
+    from serving.errors import Reason
     from serving.scoring.batcher import Batcher, Done
     from serving.scoring.low_priority import Chunk, LowPriority
     from serving.scoring.shapley import Dialogue
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 64
 LEAST = 1e-15  # a probability nearer to 0 or 1 counts as that near in log-odds
+MAX_RETRY_AFTER_S = 60
+NEWEST = 0.2  # the weight of the newest request in the mean time of a row
 PASSES_UNTIL = 0.5  # the part of the time until the deadline in which further passes may begin
 
 
@@ -140,7 +146,8 @@ class Explainer:
         self.background = background
         self.tolerance = tolerance
         self.max_rows = max_rows
-        self.waiting_rows = 0
+        self.waiting = Counter[str]()  # rows that wait for their explanations, by caller
+        self.row_s = 0.0  # what the explanation of a row has taken lately
         self.base: NDArray[np.float64] | None = None  # the scores of the background, once they are known
         self.owners = owners_of([place.stop - place.start for place in signature.places])
         self._batcher = batcher
@@ -171,63 +178,114 @@ class Explainer:
                 reason="too_many_rows",
             )
 
-    def submit(
-        self, wanted: Explain, rows: NDArray[Any], n: int, done: Done, deadline: float, *, explicit: bool
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows wait for their explanations."""
+        return self.waiting.total()
+
+    def submit(  # noqa: PLR0917 - as `Batcher.submit`
+        self,
+        wanted: Explain,
+        rows: NDArray[Any],
+        n: int,
+        done: Done,
+        deadline: float,
+        caller: str,
+        *,
+        explicit: bool,
     ) -> Ticket:
         """Predict and explain `n` valid rows; see `Batcher.submit`.
 
         Raises
         ------
         Problem
-            429: too many rows wait, or the deadline cannot be kept.
+            429: too many rows wait, of all callers or of this one, or the deadline cannot be kept.
         """
-        if self.waiting_rows + n > self.max_rows and self.waiting_rows:
-            raise overloaded(
-                f"Too busy: {self.waiting_rows} rows of this model already wait for their explanations "
-                "(OKAMOCHI_EXPLAIN_QUEUE_ROWS). Try again in 1 s.",
-                "queue_full",
-                1,
-            )
+        self._admit(n, deadline, caller)
         ticket = Ticket(None, 0, done, deadline, explicit)
         matrix = np.asarray(rows)
 
         def predicted(scores: Scores | None, first: int, problem: Problem | None) -> None:
-            if not ticket.open:
-                self.waiting_rows -= n
-                return
-            if scores is None:
-                self.waiting_rows -= n
-                ticket.open = False
-                done(None, 0, problem)
+            if scores is None or not ticket.open:
+                self.leave(caller, n)
+                if ticket.open:
+                    ticket.open = False
+                    done(None, 0, problem)
                 return
             values = scores.values[first : first + n].copy()
-            self._queue.submit(_Request(self, wanted, matrix, values, ticket))
+            self._queue.submit(_Request(self, wanted, matrix, values, ticket, caller), caller)
 
-        self.waiting_rows += n
+        self.waiting[caller] += n
         try:
-            self._batcher.submit(rows, n, predicted, deadline, explicit=explicit)
+            self._batcher.submit_low(rows, n, predicted, deadline, explicit=explicit)
         except Problem:
-            self.waiting_rows -= n
+            self.leave(caller, n)
             raise
         return ticket
+
+    def leave(self, caller: str, rows: int) -> None:
+        """Rows of a caller wait no more."""
+        self.waiting[caller] -= rows
+        if not self.waiting[caller]:
+            del self.waiting[caller]
+
+    def _admit(self, n: int, deadline: float, caller: str) -> None:
+        """Refuse rows that would wait in vain, or take the places of other callers.
+
+        A caller may have as many rows as remain free, so one caller has half of the places, two have a third
+        each, and so on: a newcomer always finds some.
+        """
+        waiting = self.waiting_rows
+        if not waiting:
+            return
+        own = self.waiting.get(caller, 0)
+        if own + waiting + n > self.max_rows:
+            held = f"{waiting} rows of this model already wait for their explanations, {own} of them yours"
+            raise self._refusal(f"{held} (OKAMOCHI_EXPLAIN_QUEUE_ROWS)", "queue_full", n, caller)
+        left, needed = deadline - perf_counter(), self.wait_s(n, caller)
+        if needed > left:
+            took = f"an explanation would take about {1000 * needed:.0f} ms"
+            raise self._refusal(f"{took}, {1000 * max(left, 0):.0f} ms are left", "deadline", 0, caller)
+
+    def wait_s(self, n: int, caller: str) -> float:
+        """How long further rows of a caller will take. Callers take turns."""
+        own = n + self.waiting.get(caller, 0)
+        others = sum(min(rows, own) for who, rows in self.waiting.items() if who != caller)
+        return (own + others) * self.row_s * self._queue.spare.slowdown
+
+    def _refusal(self, what: str, reason: Reason, n: int, caller: str) -> Problem:
+        after = max(1, min(MAX_RETRY_AFTER_S, math.ceil(self.wait_s(n, caller))))
+        return overloaded(f"Too busy: {what}. Try again in {after} s.", reason, after)
+
+    def late(self, made: int, rows: int, caller: str) -> Problem:
+        """The refusal of a request whose deadline is over, with `made` of its rows explained."""
+        what = f"{made} of {rows} rows were explained before the deadline"
+        return self._refusal(f"{what}; send fewer, or a longer X-Deadline-Ms", "deadline", 0, caller)
+
+    def took(self, seconds: float) -> None:
+        """The explanation of a row took so long."""
+        self.row_s += (seconds - self.row_s) * (NEWEST if self.row_s else 1)
 
 
 class _Request:
     """The explanations of one request, row by row; see `low_priority.Work`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what `Explainer.submit` has
         self,
         explainer: Explainer,
         wanted: Explain,
         rows: NDArray[Any],
         values: NDArray[np.float64],
         ticket: Ticket,
+        caller: str,
     ) -> None:
         self._explainer = explainer
         self._wanted = wanted
         self._rows = rows
         self._values = values
         self._ticket = ticket
+        self._caller = caller
+        self._seconds = 0.0  # that its chunks took
         self._began = perf_counter()
         self._passes_until = self._began + PASSES_UNTIL * (ticket.deadline - self._began)
         self._left = len(values)  # rows that count as waiting
@@ -236,6 +294,14 @@ class _Request:
         self._ask: tuple[Ask, Callable[[NDArray[np.float64]], NDArray[np.float64]]] | None = None
         self._found: NDArray[np.float64] | None = None
         self._got = self._asked = 0
+        self._timer: asyncio.TimerHandle | None = None
+        if math.isfinite(ticket.deadline):
+            left = max(0.0, ticket.deadline - self._began)
+            self._timer = asyncio.get_running_loop().call_later(left + 0.001, self._expire)
+
+    def _expire(self) -> None:
+        late = self._explainer.late(len(self._made), len(self._values), self._caller)
+        self.failed(late)
 
     @property
     def open(self) -> bool:
@@ -246,13 +312,6 @@ class _Request:
 
     def chunk(self, most: int) -> Chunk | None:
         """See `Work`."""
-        if perf_counter() > self._ticket.deadline:
-            raise overloaded(
-                f"The explanations were not made before the deadline: {len(self._made)} of "
-                f"{len(self._values)} rows were. Send fewer rows, or a longer X-Deadline-Ms.",
-                "deadline",
-                1,
-            )
         if self._ask is None and not self._advance(None):
             return None
         assert self._ask is not None  # noqa: S101 - the line above
@@ -261,8 +320,9 @@ class _Request:
         self._asked = stop
         return lambda: ask.make(start, stop)
 
-    def scored(self, scores: NDArray[np.float64]) -> None:
+    def scored(self, scores: NDArray[np.float64], seconds: float) -> None:
         """See `Work`."""
+        self._seconds += seconds
         assert self._ask is not None  # noqa: S101 - they were asked for
         ask, scalar = self._ask
         if scores.shape != (self._asked - self._got, self._explainer.signature.outputs):
@@ -294,8 +354,12 @@ class _Request:
             self._ticket.done(None, 0, problem)
 
     def _leave(self) -> None:
-        self._explainer.waiting_rows -= self._left
-        self._left = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._left:
+            self._explainer.leave(self._caller, self._left)
+            self._left = 0
 
     def _advance(self, found: NDArray[np.float64] | None) -> bool:
         """Go on to the next rows that are needed; False once all explanations are made."""
@@ -305,6 +369,7 @@ class _Request:
         except StopIteration:
             self._ask = None
             self._leave()
+            self._explainer.took(self._seconds / len(self._values))
             self._explainer.observe(self._made)
             whole = ExplainedScores(self._values, self._explainer.signature, self._made)
             whole.began, whole.ended = self._began, perf_counter()

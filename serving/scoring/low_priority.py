@@ -1,9 +1,9 @@
-"""Work that a model does while no prediction waits: rows in chunks, each shorter than a batch may last.
+"""Work that a model does in the time that predictions leave.
 
-A chunk runs where a batch of its size would: on the event loop, or in the batcher's thread, behind the call
-that runs there. On an idle server the next chunk follows at once. As long as predictions come, of whatever
-model of this worker, each chunk is followed by a pause: the work then takes at most `1 / (1 + PAUSE)` of the
-time, and it never stands still either.
+It scores rows in chunks, each shorter than a batch may last. A chunk runs where a batch of its size would: on
+the event loop, or in the batcher's thread, behind the call that runs there. On an idle server the next chunk
+follows at once; while predictions come, `spare_time` says when. Callers take turns, chunk by chunk, so a
+caller with much work delays each other caller by one chunk at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from artifact.raised import raised_at
 from serving.errors import Problem, server_failed
-from serving.scoring.batcher import Batcher, calls, on_loop
+from serving.scoring.batcher import Batcher, on_loop
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -25,14 +25,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from artifact.runtime import Score
+    from serving.scoring.spare_time import SpareTime
 
 logger = logging.getLogger("bentoml.okamochi")
 
-PAUSE = 49
 MIN_INLINE_ROWS = 64  # a model that scores fewer in a millisecond does this work in its thread
 CHUNK_BYTES = 4 * 1024 * 1024  # of rows
+REQUEST_S = 0.0003
+"""What a request takes beside its chunks: its reading, the prediction of its rows, its reply."""
+FAILED_S = 0.1
+"""What a chunk that failed counts for at most."""
 
 Chunk = Callable[[], "NDArray[Any]"]
+Scored = tuple["NDArray[Any] | None", float, BaseException | None]
+"""The scores of a chunk, None if it failed; its seconds; and why it failed."""
 
 
 class Work(Protocol):
@@ -40,7 +46,7 @@ class Work(Protocol):
 
     @property
     def open(self) -> bool:
-        """Whether somebody waits for it."""
+        """Whether somebody waits for it: it has neither ended nor been given up."""
 
     def chunk(self, most: int) -> Chunk | None:
         """A function that makes the next rows, at most `most`, in any thread; None if no rows are left.
@@ -51,22 +57,26 @@ class Work(Protocol):
             The work ends here.
         """
 
-    def scored(self, scores: NDArray[Any]) -> None:
-        """The scores of the last chunk."""
+    def scored(self, scores: NDArray[Any], seconds: float) -> None:
+        """The scores of the last chunk, and the time that it took."""
 
     def failed(self, problem: Problem) -> None:
         """The work has ended without its result."""
 
 
 class LowPriority:
-    """The work of one model, in the order in which it comes.
+    """The work of one model.
 
     Parameters
     ----------
     score
         Scores a matrix; these rows do not count for drift.
+    spare
+        The time of the worker, which its models share.
     observe_rows
         Called with the rows of each chunk.
+    clock
+        Seconds, of which a chunk takes some in the thread that runs it.
     """
 
     def __init__(
@@ -74,57 +84,61 @@ class LowPriority:
         batcher: Batcher,
         score: Score,
         width: int,
+        spare: SpareTime,
         *,
         observe_rows: Callable[[int], None] = lambda _rows: None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
+        self.spare = spare
         self._batcher = batcher
         self._score = score
         self._most = max(1, CHUNK_BYTES // (8 * width))
         self._observe_rows = observe_rows
-        self._queue: deque[Work] = deque()
+        self._clock = clock
+        self._queue: dict[str, deque[Work]] = {}  # by caller; whose turn is next first
         self._busy = False  # a chunk runs, or the next one is due
-        self._calls = 0
 
-    def submit(self, work: Work) -> None:
-        """Begin the work once what came before it has ended; called on the event loop."""
-        self._queue.append(work)
+    def submit(self, work: Work, caller: str = "") -> None:
+        """Begin the work once what the caller submitted before has ended; called on the event loop."""
+        self._queue.setdefault(caller, deque()).append(work)
         if not self._busy:
             self._busy = True
-            self._calls = calls()
-            asyncio.get_running_loop().call_soon(self._run)
+            self.spare.turn(self._run)
 
     def _run(self) -> None:
-        started = perf_counter()
+        started = self._clock()
         limits = self._batcher.limits
         inline = limits.inline_rows >= MIN_INLINE_ROWS
         most = min(self._most, limits.inline_rows if inline else max(1, limits.batch_rows // 2))
         found = self._next(most)
+        seconds = self._clock() - started
         if found is None:
             self._busy = False
+            self.spare.spent(seconds)
             return
         work, chunk = found
         if inline:
-            scores, error = self._scored(chunk)
-            self._take(work, scores, error, started)
+            self._take(work, self._scored(chunk), seconds)
             return
         loop = asyncio.get_running_loop()
 
         def called(future: Future[Any]) -> None:
             lost = future.exception()
-            scores, error = (None, lost) if lost is not None else future.result()
-            on_loop(loop, self._take, work, scores, error, perf_counter())
+            result = (None, 0.0, lost) if lost is not None else future.result()
+            on_loop(loop, self._take, work, result, seconds)
 
         try:
             future = self._batcher.in_thread(self._scored, chunk)
         except RuntimeError as no_thread:
-            self._take(work, None, no_thread, started)
+            self._take(work, (None, 0.0, no_thread), seconds)
         else:
             future.add_done_callback(called)
 
     def _next(self, most: int) -> tuple[Work, Chunk] | None:
-        """The first work that somebody waits for, and its next rows."""
+        """The next work that somebody waits for, and its next rows."""
         while self._queue:
-            work = self._queue[0]
+            caller, works = next(iter(self._queue.items()))
+            work = works[0]
             if work.open:
                 try:
                     chunk = work.chunk(most)
@@ -134,45 +148,54 @@ class LowPriority:
                     work.failed(server_failed(error))
                 else:
                     if chunk is not None:
+                        del self._queue[caller]
+                        self._queue[caller] = works  # behind all others
                         return work, chunk
-            self._queue.popleft()
+            works.popleft()
+            if not works:
+                del self._queue[caller]
         return None
 
-    def _scored(self, chunk: Chunk) -> tuple[tuple[NDArray[Any], float] | None, Exception | None]:
-        started = perf_counter()
+    def _scored(self, chunk: Chunk) -> Scored:
+        started = self._clock()
         try:
             rows = chunk()
             scores = self._score(rows)
         except Exception as error:  # noqa: BLE001 - whatever a model raises ends the work
-            return None, error
+            return None, self._clock() - started, error
         self._observe_rows(len(rows))
-        return (scores, perf_counter() - started), None
+        return scores, self._clock() - started, None
 
-    def _take(
-        self,
-        work: Work,
-        scored: tuple[NDArray[Any], float] | None,
-        error: BaseException | None,
-        started: float,
-    ) -> None:
-        seconds = 0.0
+    def _take(self, work: Work, scored: Scored, before: float) -> None:
+        """Give a work its scores; `before` are the seconds that went into making its chunk."""
+        started = self._clock()
+        scores, seconds, error = scored
         if work.open:
-            if scored is None:
+            if scores is None:
                 work.failed(_failed(error))
             else:
-                seconds = scored[1]
                 try:
-                    work.scored(scored[0])
+                    work.scored(scores, seconds)
                 except Exception as bug:  # noqa: BLE001 - as above
                     work.failed(server_failed(bug))
-        seconds = max(seconds, perf_counter() - started)
-        now = calls()
-        loop = asyncio.get_running_loop()
-        if now == self._calls:
-            loop.call_soon(self._run)
+        if scores is None:
+            # A model's process that hangs takes no time of the worker.
+            seconds = min(seconds, FAILED_S)
+        if not work.open:
+            seconds += REQUEST_S
+        self._drop_closed()
+        self.spare.spent(before + seconds + self._clock() - started)
+        if self._queue:
+            self.spare.turn(self._run)
         else:
-            self._calls = now
-            loop.call_later(PAUSE * seconds, self._run)
+            self._busy = False
+
+    def _drop_closed(self) -> None:
+        for caller, works in list(self._queue.items()):
+            while works and not works[0].open:
+                works.popleft()
+            if not works:
+                del self._queue[caller]
 
 
 def _failed(error: BaseException | None) -> Problem:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from itertools import permutations
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 
+from serving.errors import Problem
 from serving.http.gateway import Gateway
 from serving.scoring import catalog
+from serving.scoring.explain import Explain
 from serving.settings import Settings
 from tests.serving import artifacts
 from tests.serving.conftest import PATIENT_SETTINGS, Answer, ask, elsewhere
@@ -249,17 +253,96 @@ def test_too_many_waiting_rows_are_refused_and_a_short_deadline_is_kept(
     found.close()
 
 
+def test_a_caller_has_half_of_the_places_and_the_next_one_finds_some(made: dict[str, Made]) -> None:
+    settings = Settings(default_deadline_ms=60_000, explain_queue_rows=8)
+    found = catalog.load([("iris", "iris")], lambda _: (made["iris"].path, {"version": "1"}), settings)
+    model = found.live["iris"]
+    rows = model.encoder.rows(made["iris"].rows[:1])
+
+    async def main() -> None:
+        answered: list[Any] = []
+        admitted = Counter[str]()
+        reasons: list[str] = []
+        for caller in ["greedy"] * 10 + ["second"] * 10 + ["third"]:
+            try:
+                model.explainer.submit(
+                    Explain(),
+                    rows,
+                    1,
+                    lambda *each: answered.append(each),
+                    float("inf"),
+                    caller,
+                    explicit=False,
+                )
+            except Problem as problem:
+                assert problem.status == 429
+                assert "4 of them yours" in problem.detail or "2 of them yours" in problem.detail
+                reasons.append(problem.reason)
+            else:
+                admitted[caller] += 1
+        assert admitted == {"greedy": 4, "second": 2, "third": 1}
+        assert set(reasons) == {"queue_full"}
+        while len(answered) < 7:  # noqa: ASYNC110 - it is no event
+            await asyncio.sleep(0.001)
+        assert not model.explainer.waiting
+
+    asyncio.run(main())
+    found.close()
+
+
+def test_an_explanation_that_waits_is_refused_at_its_deadline_however_long_others_take(
+    made: dict[str, Made], models: Any
+) -> None:
+    """Not once its turn comes; and at once if it is known to come too late."""
+    model = models.live["forest"]
+    explainer = model.explainer
+    rows = model.encoder.rows(made["forest"].rows[:64])
+
+    async def main() -> None:
+        answered: dict[str, Any] = {}
+
+        def submit(name: str, n: int, within_s: float, caller: str) -> Any:
+            def done(scores: Any, _first: int, problem: Problem | None) -> None:
+                answered[name] = problem if scores is None else scores
+
+            return explainer.submit(
+                Explain(), rows[:n], n, done, perf_counter() + within_s, caller, explicit=False
+            )
+
+        explainer.row_s = 0.0
+        long = submit("long", 64, 600, "me")
+        submit("short", 64, 0.05, "me")
+        while "short" not in answered:  # noqa: ASYNC110 - it is no event
+            await asyncio.sleep(0.001)
+        assert "long" not in answered, "the machine is too quick for this test"
+        assert answered["short"].status == 429
+        assert answered["short"].reason == "deadline"
+        assert b"retry-after" in dict(answered["short"].headers)
+        explainer.row_s = 1.0
+        with pytest.raises(Problem, match="Try again in 60 s") as refused:
+            submit("known", 1, 3, "me")
+        assert refused.value.status == 429
+        submit("other", 1, 600, "another caller")
+        while "other" not in answered:  # noqa: ASYNC110 - it is no event
+            await asyncio.sleep(0.001)
+        assert "long" not in answered, "callers take turns"
+        model.batcher.cancel(long)
+        while explainer.waiting:  # noqa: ASYNC110 - it is no event
+            await asyncio.sleep(0.001)
+        explainer.row_s = 0.0
+
+    asyncio.run(main())
+
+
 def test_a_client_that_leaves_frees_its_place(made: dict[str, Made], models: Any) -> None:
     model = models.live["forest"]
     explainer = model.explainer
 
     async def main() -> None:
-        from serving.scoring.explain import Explain
-
         rows = model.encoder.rows(made["forest"].rows[:64])
         answered: list[Any] = []
         ticket = explainer.submit(
-            Explain(), rows, 64, lambda *found: answered.append(found), float("inf"), explicit=False
+            Explain(), rows, 64, lambda *found: answered.append(found), float("inf"), "me", explicit=False
         )
         while not explainer.waiting_rows:  # noqa: ASYNC110 - it is no event
             await asyncio.sleep(0)

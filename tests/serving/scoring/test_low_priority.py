@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from serving.scoring import low_priority
-from serving.scoring.low_priority import MIN_INLINE_ROWS, LowPriority
+from serving.scoring.low_priority import LowPriority
+from serving.scoring.spare_time import SpareTime
 from tests.serving.scoring.test_batcher import FOREVER, ask, batcher, double, packed, until
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Rows:
         self.count = count
         self.sizes: list[int] = []
         self.scores: list[float] = []
+        self.seconds = 0.0
         self.problem: Problem | None = None
         self.ended = False
         self._make = make or (lambda start, stop: np.arange(start, stop, dtype=float)[:, None])
@@ -42,17 +44,26 @@ class Rows:
         self.sizes.append(self._done - start)
         return lambda: self._make(start, self._done)
 
-    def scored(self, scores: NDArray[Any]) -> None:
+    def scored(self, scores: NDArray[Any], seconds: float) -> None:
         self.scores += scores[:, 0].tolist()
+        self.seconds += seconds
 
     def failed(self, problem: Problem) -> None:
         self.open, self.problem = False, problem
 
 
+def slow(rows: Any) -> Any:
+    """A model whose call takes 0.2 ms."""
+    until = perf_counter() + 0.0002
+    while perf_counter() < until:
+        pass
+    return double(rows)
+
+
 def queue_of(score: Callable[[Any], Any] = double, **options: Any) -> tuple[Any, LowPriority]:
     main = batcher(score, **options)
     main.warm_up(np.zeros((1, 1)))
-    return main, LowPriority(main, score, 1)
+    return main, LowPriority(main, score, 1, SpareTime())
 
 
 @pytest.mark.parametrize("inline", [True, False])
@@ -90,38 +101,82 @@ def test_a_prediction_waits_for_one_chunk_at_most() -> None:
     asyncio.run(main())
 
 
-def test_while_predictions_come_the_work_pauses_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for predictions of another model of the worker."""
-    pauses: list[float] = []
+@pytest.mark.parametrize("rows", [1, 3_000])
+@pytest.mark.parametrize("models", [1, 3])
+def test_while_predictions_come_all_work_together_takes_a_twentieth_at_most(rows: int, models: int) -> None:
+    """Whether one piece of it is cheap or dear, of one model or several; and it goes on."""
+
+    async def main() -> None:
+        spare = SpareTime()
+        predictions = batcher()
+        mains = [batcher(slow) for _ in range(models)]
+        for each in mains:
+            each.warm_up(np.zeros((1, 1)))
+        queues = [LowPriority(each, slow, 1, spare) for each in mains]
+        works = [Rows(rows) for _ in queues]
+        done: list[Rows] = []
+        await ask(predictions, 1.0)
+        began = perf_counter()
+        for queue, work in zip(queues, works, strict=True):
+            queue.submit(work)
+        while perf_counter() < began + 1.5:
+            await ask(predictions, 1.0)
+            for place, work in enumerate(works):
+                if work.ended:
+                    done.append(work)
+                    works[place] = Rows(rows)
+                    queues[place].submit(works[place])
+        seconds = sum(work.seconds for work in done + works)
+        assert seconds / (perf_counter() - began) < 0.05
+        assert done
+        for each in (predictions, *mains):
+            each.close()
+
+    asyncio.run(main())
+
+
+def test_an_idle_server_owes_nothing_for_work_that_it_did() -> None:
+    """Also not for work that came with predictions of its own, in one batch or several."""
 
     async def main() -> None:
         predictions, queue = queue_of()
-        other = batcher()
-        loop = asyncio.get_running_loop()
-        later = loop.call_later
-
-        def noted(delay: float, callback: Any, *arguments: Any) -> Any:
-            if callback == queue._run:
-                pauses.append(delay)
-            return later(delay, callback, *arguments)
-
-        monkeypatch.setattr(loop, "call_later", noted)
-        work = Rows(MIN_INLINE_ROWS * 2000)
-        queue.submit(work)
-        while not work.ended:
-            await ask(other, 1.0)
-        assert len(work.scores) == work.count
-        assert pauses
-        alone = Rows(1)
-        pauses.clear()
-        queue.submit(alone)
-        await until(lambda: alone.ended)
-        assert not pauses, "an idle server waits for nothing"
+        scored: list[Any] = []
+        for turn in range(50):
+            for row in (1.0, 2.0):
+                submit = predictions.submit_low
+                submit(packed([[row]]), 1, lambda *found: scored.append(found), FOREVER, explicit=False)
+            await until(lambda turn=turn: len(scored) == 2 * turn + 2)
+            work = Rows(20_000)
+            queue.submit(work)
+            await until(lambda work=work: work.ended)
+            assert not queue.spare.busy
         predictions.close()
-        other.close()
 
     asyncio.run(main())
-    assert low_priority.PAUSE >= 19, "predictions keep 95 % of their rate"
+
+
+def test_callers_take_turns() -> None:
+    async def main() -> None:
+        order: list[str] = []
+
+        def of(caller: str, rows: int) -> Rows:
+            def made(start: int, stop: int) -> Any:
+                order.append(caller)
+                return np.zeros((stop - start, 1))
+
+            return Rows(rows, make=made)
+
+        predictions, queue = queue_of()
+        much, little = [of("greedy", 10**5) for _ in range(20)], [of("modest", 5) for _ in range(3)]
+        for work in much:
+            queue.submit(work, "greedy")
+        for work in little:
+            queue.submit(work, "modest")
+        await until(lambda: much[-1].ended)
+        assert order[:6] == ["greedy", "modest", "greedy", "modest", "greedy", "modest"]
+        predictions.close()
+
+    asyncio.run(main())
 
 
 def test_work_that_nobody_waits_for_is_dropped_and_the_next_begins() -> None:
@@ -163,8 +218,8 @@ def test_a_model_that_raises_ends_that_work_alone(inline: bool) -> None:
 
 def test_a_bug_in_the_work_ends_it_alone() -> None:
     class Broken(Rows):
-        def scored(self, scores: NDArray[Any]) -> None:
-            raise ValueError(f"a bug in {len(scores)} scores")
+        def scored(self, scores: NDArray[Any], seconds: float) -> None:
+            raise ValueError(f"a bug in {len(scores)} scores after {seconds} s")
 
     async def main() -> None:
         predictions, queue = queue_of()
