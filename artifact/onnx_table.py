@@ -36,7 +36,9 @@ TYPES: dict[str, np.dtype[Any]] = {
 """onnxruntime's names of the types that a column can have."""
 
 
-NUMBERS = frozenset({"tensor(float)", "tensor(double)", "tensor(int64)", "tensor(int32)"})
+FRACTIONS = frozenset({"tensor(float)", "tensor(double)", "tensor(float16)"})
+"""Types of outputs that are fractions."""
+NUMBERS = FRACTIONS | {"tensor(int64)", "tensor(int32)"}
 """Types of outputs that are numbers."""
 
 
@@ -78,7 +80,7 @@ class OnnxTable:
         self.batch = _batch(found)
         outputs = self._session.get_outputs()
         self.maps = next((each.name for each in outputs if each.type.startswith("seq(map")), "")
-        numbers = [each.name for each in outputs if each.type in {"tensor(float)", "tensor(double)"}]
+        numbers = [each.name for each in outputs if each.type in FRACTIONS]
         self.tensors = tuple(each.name for each in outputs if each.type in NUMBERS)
         """Outputs that are tensors of numbers."""
         labels = [each.name for each in outputs if each.type in {"tensor(int64)", "tensor(string)"}]

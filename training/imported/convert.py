@@ -10,6 +10,8 @@ from onnx import TensorProto
 
 from artifact.encode import canonical
 from artifact.nfc import nfc
+from artifact.onnx_table import OnnxTable
+from training.imported.embedded import UNLISTED, embedded
 from training.imported.writers import finders
 from training.imported.writers.catalog import WRITERS
 from training.onnx.boosters import is_booster, write_booster
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from artifact.signature import Column, Signature
     from training.onnx.graph import Columns
 
-UNLISTED = "\u0001 no such word \u0001"
-"""Stands for every word that the signature does not list."""
-
 
 def convert(model: Any, spec: PythonModel, signature: Signature) -> tuple[onnx.ModelProto, Signature]:
     """Write a fitted model as a graph with the input `X` and the output `scores`, as our own models have.
@@ -41,6 +40,8 @@ def convert(model: Any, spec: PythonModel, signature: Signature) -> tuple[onnx.M
     NoExport
         There is no graph for a part of the model.
     """
+    if isinstance(model, OnnxTable):
+        return embedded(model, spec, signature)
     if signature.decided:  # rows that show the difference may be in no table
         raise NoExport("the model's own label is not always that of its highest probability")
     boosters = {type(part): BOOSTER for part in parts_within(model) if _is_booster(part)}

@@ -178,6 +178,7 @@ def _of_onnx(model: OnnxTable) -> Described:
         classes=classes,
         dtypes=dtypes,
         every=None if dtypes else _ONNX_KINDS[first.dtype.kind],
+        spaceless=bool(dtypes),  # converters write "_" for a space
         answers=model.answers,
     )
 
@@ -187,6 +188,8 @@ def _onnx_classes(model: OnnxTable) -> tuple[Any, ...]:
     if not (model.maps or model.labels):
         return ()
     listed = classes_of(model.path)
+    if model.maps:  # a map has its keys in order, whatever the order in the file
+        listed = tuple(sorted(listed))
     return listed if len(listed) > 1 else ()
 
 

@@ -9,8 +9,10 @@ import msgspec
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from artifact.onnx_table import OnnxTable
 from artifact.signature import labels
-from training.imported.convert import UNLISTED, convert, parts_within
+from training.imported.convert import convert, parts_within
+from training.imported.embedded import UNLISTED, check_quick
 from training.onnx.graph import NoExport
 from training.onnx.parity import Parity, onnx_score
 
@@ -80,7 +82,10 @@ def onnx_form(
         proto, coded = convert(model, spec, coded_signature(signature, score, raw_rows))
         graph = proto.SerializeToString()
         with threadpool_limits(1):  # of a few hundred rows a call, threads wait more than they work
-            parity = parity_of(coded, score, onnx_score(graph), raw_rows, tolerance, edges=_has_edges(model))
+            scored = onnx_score(graph)
+            if isinstance(model, OnnxTable):
+                check_quick(scored, matrix_of(coded, raw_rows[:1]))
+            parity = parity_of(coded, score, scored, raw_rows, tolerance, edges=_has_edges(model))
         if parity.exact:
             return Form(coded, graph, parity, "")
         reason = f"its ONNX form is not exact: {parity}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from artifact.encode import Encoder, canonical
+from artifact.onnx_table import OnnxTable
 from artifact.python_model import score_of
 from artifact.signature import Column, Signature
 from training.imported.adoption import Adoption
@@ -23,13 +24,13 @@ from training.imported.contract import (
     with_missing_refused,
 )
 from training.imported.describe import describe
-from training.imported.exact import no_form
+from training.imported.exact import no_form, onnx_form
 from training.imported.known import Known, known_columns
 from training.imported.load import ModelError
 from training.imported.numbers import named_numbers
 from training.imported.seal import UNMEASURED_REASON, algorithm_of, digest_of, seal
 from training.metrics.metric import DEFAULT_METRIC
-from training.onnx.parity import tolerance_of
+from training.onnx.parity import tolerance_of, tolerances_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -318,7 +319,19 @@ def _sealed(adoption: Adoption, loaded: Loaded, contract: Contract, metric: str,
     use_case, folder = adoption.use_case, adoption.folder
     signature, algorithm = contract.signature, algorithm_of(loaded.model)
     digest = digest_of(loaded.file)
+    rows = Encoder(signature).records(contract.records, lenient=True)
+    scores = contract.score(rows)
+    shown = scores if signature.numbers else scores[:, 0]
     form = no_form(UNMEASURED_REASON)
+    if isinstance(loaded.model, OnnxTable):  # its nodes stay as they are, so made rows are enough
+        form = onnx_form(
+            loaded.model,
+            contract.spec,
+            signature,
+            contract.score,
+            raw_rows=rows,
+            tolerance=tolerances_of(signature, shown),
+        )
     words = card(
         use_case,
         algorithm=algorithm,
@@ -332,7 +345,6 @@ def _sealed(adoption: Adoption, loaded: Loaded, contract: Contract, metric: str,
         reason=form.reason,
         examples=contract.examples,
     )
-    scores = contract.score(Encoder(signature).records(contract.records, lenient=True))
     seal(
         folder / "okamochi",
         use_case,
@@ -341,7 +353,7 @@ def _sealed(adoption: Adoption, loaded: Loaded, contract: Contract, metric: str,
         signature,
         score=contract.score,
         records=contract.records,
-        tolerance=tolerance_of(signature, scores if signature.numbers else scores[:, 0]),
+        tolerance=tolerance_of(signature, shown),
         card=words,
         run_id=run_id,
         metric=metric,
