@@ -475,7 +475,7 @@ def _few_are_amounts(
     families = {scale.family for scale in (known or {}).values()}
     if families & NEVER_NEGATIVE and any(cells.read[i] < 0 for i in units):
         return False
-    if known is not None and not glued:
+    if known is not None and (not glued or names.keys() == {"h"}):
         return True
     spread: dict[str, set[float]] = {}
     for i, each in units.items():

@@ -37,8 +37,9 @@ _BODY = re.compile(
     r"(?P<bound>[<>]=?|~|(?:ca|approx|about|circa|etwa|env)\b\.?)?\s*(?P<open>\()?\s*"
     r"(?P<before>(?:[^\d.,'()<>=~·]|(?<=[^\W\d_])\.(?=\s*[-+]?\s*[(\d]))*?)\s*(?P<inner>\()?\s*"
     r"(?P<digits>(?:\d[\d.,'·_ ]*\d|\d|(?<![^\W\d_])[.,·]\d+)[.,]?)(?P<exponent>[eE][-+]?\d+)?"
-    r"(?P<after>[^\d()<>=]*?(?:(?<=[mt])\^?[23]|[²³])?)\s*(?:(?P<close>\))(?P<outer>[^\d()<>=+-]*?))?\s*(?P<late>[-+])?"
+    r"(?P<after>[^\d()<>=]*?(?:(?<=[mtм])\^?[23]|[²³])?)\s*(?:(?P<close>\))(?P<outer>[^\d()<>=+-]*?))?\s*(?P<late>[-+])?"
 )
+_HYPHEN = re.compile(r"-([^\W\d_][^\d]*)")  # of "12-month", which is no minus
 _GROUPS = {mark: re.compile(rf"[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+") for mark in ".,' _"}
 _DIGITS = frozenset("0123456789")
 _INDIAN = re.compile(r"[1-9]\d?(?:,\d{2})+,\d{3}")
@@ -164,6 +165,8 @@ def _around(
     before: str, after: str, late: str, *, enclosed: bool, spaced: bool
 ) -> tuple[bool, bool, bool, str] | None:
     """A minus, a plus behind, whether the minus is behind, and the unit; None where it is no number."""
+    if "-" in after:
+        after = _HYPHEN.sub(lambda found: found[0] if is_currency(found[1]) else f" {found[1]}", after)
     signs = [sign for sign in "-+" for part in (before, after) if sign in part]
     if len(signs) + bool(late) > 1 or (enclosed and (signs or late)):
         return None

@@ -7,6 +7,8 @@ the file.
 import re
 from collections.abc import Sequence
 
+from training.tables.units import scales
+
 MIN_SHARE = 0.75  # of the different values, beside "many" or "unsure"
 MIN_RELATIVE = 0.9
 _SPELT = """
@@ -68,6 +70,7 @@ _RELATIVE = re.compile(
     r"|(?:قبل|منذ) .+|लगभग .+ पहले|\d+ \S+ पहले",
     re.IGNORECASE,
 )
+_WITHIN = re.compile(r"(?:([^\W\d_][^\d]{0,24}) )?\d{1,4} ?([^\W\d_]+)( [^\d]{1,24})?")
 
 
 def numbers_in_words(distinct: Sequence[str]) -> bool:
@@ -93,9 +96,18 @@ def repeated_signs(distinct: Sequence[str]) -> bool:
     return len(counts) == len(distinct)
 
 
+def _with_a_time_within(text: str) -> bool:
+    """Whether further words stand around a number of days or the like, in any language that units have."""
+    found = _WITHIN.fullmatch(text)
+    if found is None or not (found[1] or found[3]):
+        return False
+    known = scales([found[2], "s"])
+    return known is not None and known["s"].family == "time"
+
+
 def relative_times(distinct: Sequence[str]) -> bool:
     """Whether values count from the day on which they were written, as "2 days ago" does."""
-    relative = [word for word in distinct if _RELATIVE.fullmatch(word)]
+    relative = [word for word in distinct if _RELATIVE.fullmatch(word) or _with_a_time_within(word)]
     return len(relative) >= MIN_RELATIVE * len(distinct) and any(
         any(letter.isdigit() for letter in word) for word in relative
     )

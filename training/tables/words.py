@@ -32,6 +32,7 @@ MEASURED_SHARE = 0.1  # different values by the row from which such as begin wit
 PAIRS_SHARE = 0.9  # of the different values that are two numbers each
 MIN_PAIRS_SHARE = 0.3  # of them, from which "2" and "1 1/2" beside "3/4" are amounts as well
 MAX_STRANGERS = 3  # different words among numbers, or numbers among words
+MIN_SUFFIXED, MIN_LETTERS_OF_UNIT = 3, 2  # different numbers, letters behind all of them
 MIN_SPELT = 2  # different values from which they may be numbers or moments that are not read
 MIN_GROUPS = 3  # first rows of a group, the others blank, as of merged cells
 MAX_FILLED = 0.6  # of the rows, of such
@@ -58,7 +59,8 @@ _ENTITY = re.compile(
     r"|%[c-e][0-9a-f]%|^b(['\"]).*\1$",
     re.IGNORECASE,
 )
-_ODD_NUMBER = re.compile(r"[^\w\s.,]{1,2}\s*\d[\d.,'’ ]*[^\w\s]{0,2}|\d[\d.,'’ ]*[^\w\s.,%]{1,2}")
+_ODD_NUMBER = re.compile(r"[^\w\s.,#]{1,2}\s*\d[\d.,'’ ]*[^\w\s]{0,2}|\d[\d.,'’ ]*[^\w\s.,%]{1,2}")
+_NUMBER_AHEAD = re.compile(r"\d+(?:[.,]\d+)?\s*([^\d\s].*)")
 _DIGITS = re.compile(r"\d+")
 _MOMENT = re.compile(
     r"\d\s?年|年\s?\d|/Date\(|\d{1,2}:\d{2}(?::\d{2})?\s?(?:[ap]\.?m\b|uhr|h\b|GMT|UTC|Z\b|[+-]\d{2})|\d\s?[时時시点點]\s?\d"
@@ -225,7 +227,7 @@ def _spelt(_tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
         )
     if relative_times(distinct):
         return (
-            f"{shown} count from the day on which they were written, which the file does not say, and are "
+            f"{shown} are times in words, which may count from a day that the file does not say, and are "
             "taken as categories: write dates, or numbers of one unit"
         )
     return ""
@@ -243,6 +245,19 @@ def _odd_numbers(_tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
     )
 
 
+def _one_suffix(_tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
+    """Few numbers, each with the same behind it, which is no unit that is known."""
+    found = [_NUMBER_AHEAD.fullmatch(word) for word in distinct]
+    if not MIN_SUFFIXED <= len(distinct) < MIN_TEXTS or len({each[1] if each else "" for each in found}) > 1:
+        return ""
+    if not found[0] or len(found[0][1]) < MIN_LETTERS_OF_UNIT:
+        return ""
+    return (
+        f'numbers with "{found[0][1]}" behind them are taken as categories: where they are amounts, '
+        "write plain numbers"
+    )
+
+
 def _moments(_tokens: Tokens, distinct: Sequence[str], name: str) -> str:
     """Dates and times in a way that is not read."""
     named = NAMES_A_DATE.search(name) is not None
@@ -257,8 +272,8 @@ def _moments(_tokens: Tokens, distinct: Sequence[str], name: str) -> str:
 
 def _pairs(_tokens: Tokens, distinct: Sequence[str], name: str) -> str:
     """Fractions, feet and inches and the like, however few they are."""
-    if len(distinct) < 2:
-        return ""
+    if len(distinct) < 2 or (len(distinct) == 2 and all(":" in word for word in distinct)):
+        return ""  # 16:9 and 4:3
     pairs = [word for word in distinct if _TWO_NUMBERS.fullmatch(word) and not _SEASON.fullmatch(word)]
     if len(pairs) >= MIN_PAIRS_SHARE * len(distinct):
         pairs += [word for word in distinct if _MIXED.fullmatch(word) or _NUMBER.fullmatch(word)]
@@ -316,6 +331,7 @@ _LOOKS: tuple[Callable[[Tokens, Sequence[str], str], str], ...] = (
     _spelt,
     _pairs,
     _odd_numbers,
+    _one_suffix,
     _moments,
     _strangers,
     _merged,
