@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from artifact.nfc import nfc
 from deploy.score.rows import Chunk, Refused, answers, columns_of, decoded, score
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def of_lines(model: Model, lines: list[bytes], asked: Asked) -> tuple[list[bytes
         except ValueError as error:
             refused.append(Refused(row, ((None, str(error)),)))
     names = set(model.signature.names)
-    asked_for = [{name: cell for name, cell in record.items() if name in names} for record in records]
+    spelt = [{nfc(name): cell for name, cell in record.items()} for record in records]
+    asked_for = [{name: cell for name, cell in record.items() if name in names} for record in spelt]
     scores, wrong = score(model, Chunk(None, asked_for, len(records)))
     refused += [Refused(places[each.row], each.errors) for each in wrong]
     bad = {each.row for each in wrong}

@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from artifact.kinds.cell import listed
+from artifact.nfc import nfc
 from deploy.score.errors import TableError
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def check_asked(asked: Asked, signature: Signature) -> None:
 
 def check_columns(table: str, names: Sequence[str], signature: Signature, asked: Asked) -> None:
     """Refuse a table without the columns that the model needs, or those that are to be kept."""
+    there = set(map(nfc, names))
     absent = [
-        column.name for column in signature.columns if column.name not in names and column.missing == "refuse"
+        column.name for column in signature.columns if column.name not in there and column.missing == "refuse"
     ]
     if absent:
         raise TableError(f"{table} lacks {listed(absent)}, which the model needs; it has {listed(names)}")
@@ -133,7 +135,8 @@ def open_source(path: Path, wanted: Sequence[str], *, delimiter: str | None, enc
 
 def check_names(names: Sequence[str], where: str) -> None:
     """Refuse a header that has a name twice."""
-    double = sorted({name for name in names if names.count(name) > 1})
+    spelt = list(map(nfc, names))
+    double = sorted({name for name in spelt if spelt.count(name) > 1})
     if double:
         raise TableError(f"{where}: the header has {double[0]!r} twice")
 
@@ -231,7 +234,7 @@ def delimiter_of(text: str, wanted: Sequence[str]) -> str:
     line = text.splitlines()[0] if text.splitlines() else ""
 
     def hits(delimiter: str) -> int:
-        return len(set(next(csv.reader([line], delimiter=delimiter), [])) & set(wanted))
+        return len(set(map(nfc, next(csv.reader([line], delimiter=delimiter), []))) & set(wanted))
 
     return max(DELIMITERS, key=hits)
 

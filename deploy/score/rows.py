@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +11,11 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from artifact import arrow_cells
 from artifact.csv_cells import cells as cells_of_texts
 from artifact.encode import BadRows
 from artifact.kinds.cell import MAX_ERRORS
+from artifact.nfc import nfc
 from artifact.signature import labels, probabilities
 
 if TYPE_CHECKING:
@@ -56,10 +60,11 @@ class Refused:
 def columns_of(signature: Signature, table: pa.Table, *, texts: bool) -> dict[str, Any]:
     """The model's columns of a chunk, each a list of cells or an array; `texts`: they are of a CSV file."""
     found = {}
+    places = {nfc(name): place for place, name in enumerate(table.column_names)}
     for column in signature.columns:
-        if column.name in table.column_names:
-            arrow = table.column(column.name).combine_chunks()
-            found[column.name] = _texts(column, arrow) if texts else _typed(arrow)
+        if column.name in places:
+            arrow = table.column(places[column.name]).combine_chunks()
+            found[column.name] = _texts(column, arrow) if texts else _typed(column, arrow)
     return found
 
 
@@ -76,19 +81,13 @@ def _texts(column: Column, cells: pa.Array) -> Any:
     return cells_of_texts(column, ["" if cell is None else cell for cell in cells.to_pylist()])
 
 
-def _typed(cells: pa.Array) -> Any:
-    """Cells of a table with types, as JSON would have them."""
+def _typed(column: Column, cells: pa.Array) -> Any:
+    """Cells of a table with types, as JSON would have them; most columns of numbers take the quick way."""
     kind = cells.type
-    if (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and not cells.null_count:
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if is_number and column.kind == "number" and not cells.null_count:
         return cells.to_numpy(zero_copy_only=False)
-    if pa.types.is_dictionary(kind):
-        cells = cells.dictionary_decode()
-    plain = cells.to_pylist()
-    if pa.types.is_temporal(kind):
-        return [None if cell is None else cell.isoformat() for cell in plain]
-    if pa.types.is_decimal(kind):
-        return [None if cell is None else float(cell) for cell in plain]
-    return plain
+    return arrow_cells.cells(cells, column.kind)
 
 
 class Chunk:
@@ -191,12 +190,33 @@ def _type_of(signature: Signature) -> pa.DataType:
     return pa.float64() if kinds <= {int, float} else pa.string()
 
 
-def decoded(line: bytes) -> Any:
-    """A record of a line of JSON; for any other line ValueError with the reason."""
+def decoded(line: bytes) -> dict[str, Any]:
+    """A record of a line of JSON, read as a body is (docs/protocols.md); else ValueError with the reason.
+
+    As Python writes them, `NaN` is a missing cell and an infinity a number that every column refuses.
+    """
+    line = line.removeprefix(codecs.BOM_UTF8)
     try:
         record = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"the line is not JSON: {error}") from None
+        try:
+            record = _as_python_writes(line)
+        except (ValueError, RecursionError):
+            raise ValueError(f"the line is not JSON: {error}") from None
     if not isinstance(record, dict):
         raise ValueError(f"expected an object of columns, got {type(record).__name__}")  # noqa: TRY004 - one kind
     return record
+
+
+def _as_python_writes(line: bytes) -> Any:
+    """JSON with `NaN` and infinities, and with numbers beyond float64."""
+    found = json.loads(line.decode(), parse_int=_whole)
+    json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is a ValueError
+    return found
+
+
+def _whole(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:  # more digits than Python reads: far beyond float64
+        return float(digits)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import termios
+import unicodedata
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +21,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
 
 from artifact import load
 from artifact.program import artifact_of
+from artifact.signature import Signature
 from deploy.__main__ import main
 from deploy.score import files, progress, run
 from deploy.score.errors import ScoringError, TableError
 from deploy.score.rows import Asked
 from deploy.score.run import Job, score_table
 from tests.servers import CHECKOUT
-from tests.serving.artifacts import Made, breast_cancer, iris, linear, loans
+from tests.serving.artifacts import Made, breast_cancer, iris, linear, loans, numbers, seal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +114,56 @@ def test_json_lines_keep_what_else_a_record_holds(made: Made, tmp_path: Path) ->
     assert [each["row"] for each in refused] == [8, 10]
     assert "is not JSON" in refused[0]["errors"][0]["reason"]
     assert "expected an object" in refused[1]["errors"][0]["reason"]
+
+
+def test_lines_are_read_as_a_body_of_json_is(made: Made, tmp_path: Path) -> None:
+    """A byte order mark, what Python writes for a missing cell, numbers beyond float64, half a character."""
+    record = dict(zip(made.signature.names, made.rows[0], strict=True))
+    whole = json.dumps(record)[1:-1].encode()
+    lines = [
+        b"\xef\xbb\xbf{%b}" % whole,
+        b'{%b,"beside":1e400}' % whole,
+        b'{%b,"beside":%b}' % (whole, b"9" * 5_000),
+        b'{%b,"beside":NaN}' % whole,
+        b'{%b,"age":1e400}' % whole,
+        b'{%b,"beside":"\\ud800"}' % whole,
+        b'{%b,"beside":"\xff"}' % whole,
+    ]
+    (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))
+    found = score(made, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert (found.rows, found.refused) == (7, 3)
+    refused = [json.loads(line) for line in (tmp_path / "out.jsonl.refused.jsonl").read_text().splitlines()]
+    assert [each["row"] for each in refused] == [5, 6, 7]
+    assert refused[0]["errors"][0]["column"] == "age"
+    assert all("is not JSON" in each["errors"][0]["reason"] for each in refused[1:])
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_names_of_columns_may_be_spelt_with_accents_of_their_own(tmp_path: Path, ending: str) -> None:
+    """A column that allows missing values was missing in every row, and its predictions were wrong."""
+    names = ["h\u00f6he", "breite"]
+    matrix = np.array([[float(i), float(-i)] for i in range(20)])
+    columns = numbers(names, matrix, missing="allow")
+    signature = Signature(task="regression", target="y", columns=columns)
+    model = make_pipeline(SimpleImputer(), LinearRegression()).fit(matrix, matrix[:, 0] * 2)
+    made = seal(tmp_path / "made", "heights", model, signature, matrix.tolist(), runtime="sklearn")
+    frame = pd.DataFrame(matrix, columns=[unicodedata.normalize("NFD", name) for name in names])
+    assert list(frame.columns) != names
+    table = tmp_path / f"in.{ending}"
+    if ending == "parquet":
+        frame.to_parquet(table)
+    elif ending == "csv":
+        frame.to_csv(table, index=False, sep=";")
+    else:
+        table.write_text(frame.to_json(orient="records", lines=True))
+    outcome = score(made, table, tmp_path / "out.jsonl" if ending == "jsonl" else tmp_path / "out.csv")
+    assert (outcome.rows, outcome.refused) == (20, 0)
+    if ending == "jsonl":
+        found = pd.read_json(tmp_path / "out.jsonl", lines=True)
+    else:
+        found = pd.read_csv(tmp_path / "out.csv", sep=None, engine="python")
+    assert list(found.columns) == [*frame.columns, "prediction"]
+    assert found["prediction"].to_numpy() == pytest.approx(matrix[:, 0] * 2, abs=1e-6)
 
 
 def test_damaged_rows_stand_apart_with_their_place_and_reason(made: Made, tmp_path: Path) -> None:

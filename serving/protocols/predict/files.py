@@ -109,7 +109,8 @@ def _of_csv(content: bytes, file: str, model: LiveModel) -> Read:
 
 
 def _of_parquet(content: bytes, file: str, model: LiveModel) -> Read:
-    columns, rows = parquet.columns_of(content, file or "The body", model.check_rows)
+    kinds = {column.name: column.kind for column in model.signature.columns}
+    columns, rows = parquet.columns_of(content, file or "The body", model.check_rows, kinds)
     prefix = f"{file}, row" if file else "row"
     return Read({"columns": columns}, [f"{prefix} {row + 1}" for row in range(rows)])
 

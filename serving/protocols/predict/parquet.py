@@ -7,15 +7,15 @@ expands to is added up before pyarrow reads it.
 
 from __future__ import annotations
 
-import base64
 import io
 from typing import TYPE_CHECKING, Any
 
+from artifact import arrow_cells
 from artifact.nfc import nfc
 from serving.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 MAX_BYTES = 64 << 20
 """The largest table in memory: a small file may hold a large table."""
@@ -59,7 +59,7 @@ _MAX_FIELD = 100
 
 
 def columns_of(
-    content: bytes, what: str, check_rows: Callable[[int], None]
+    content: bytes, what: str, check_rows: Callable[[int], None], kinds: Mapping[str, str]
 ) -> tuple[dict[str, list[Any]], int]:
     """The cells by column as values of JSON, and the number of rows.
 
@@ -69,6 +69,8 @@ def columns_of(
         The name of the file, for messages.
     check_rows
         Refuses more rows than one request may hold.
+    kinds
+        The kind of each column of the model.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def columns_of(
             for place, size in largest.items()
             if table.schema.column(place).physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
         )
-        return _cells(table, max(1, min(_BATCH_ROWS, MAX_BYTES // max(1, text_bytes))), what), rows
+        return _cells(table, max(1, min(_BATCH_ROWS, MAX_BYTES // max(1, text_bytes))), what, kinds), rows
     except (
         *(pa.ArrowException, ArithmeticError, LookupError, OSError, RecursionError, TypeError, ValueError),
     ) as error:
@@ -103,7 +105,7 @@ def columns_of(
         raise Problem(400, f"{what} is no Parquet that can be read: {line[:200]}") from None
 
 
-def _cells(table: Any, batch_rows: int, what: str) -> dict[str, list[Any]]:
+def _cells(table: Any, batch_rows: int, what: str, kinds: Mapping[str, str]) -> dict[str, list[Any]]:
     """The cells of each column; in a nested one each is an empty list, which every kind of column refuses.
 
     Parameters
@@ -123,17 +125,8 @@ def _cells(table: Any, batch_rows: int, what: str) -> dict[str, list[Any]]:
             size += decoded.nbytes
             if size > MAX_BYTES:
                 raise _too_large(what)
-            columns[nfc(name)] += map(_plain, decoded.to_pylist())
+            columns[nfc(name)] += arrow_cells.cells(decoded, kinds.get(nfc(name), ""))
     return columns
-
-
-def _plain(cell: Any) -> Any:
-    """A cell as a value of JSON."""
-    if isinstance(cell, bytes):
-        return base64.b64encode(cell).decode()
-    if hasattr(cell, "isoformat"):
-        return cell.isoformat()
-    return float(cell) if type(cell).__name__ == "Decimal" else cell
 
 
 # ---- pages

@@ -258,7 +258,7 @@ def test_the_pages_of_ordinary_files_are_read_as_pyarrow_reads_them() -> None:
         {"data_page_version": "2.0", "compression": "gzip", "data_page_size": 1_000},
         {"row_group_size": 900, "write_page_index": True, "write_page_checksum": True},
     ):
-        columns, rows = parquet.columns_of(to_parquet(table, **how), "it", lambda _rows: None)
+        columns, rows = parquet.columns_of(to_parquet(table, **how), "it", lambda _rows: None, {})
         assert (columns, rows) == (table, 5_000)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
+import io
 import json
 import math
 import re
@@ -10,11 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from artifact import csv_cells
-from artifact.encode import MAX_NUMBER
+from artifact.encode import MAX_NUMBER, BadRows, Encoder
 from artifact.signature import Column, Signature
+from deploy.score import rows
 from serving.errors import Problem
 from serving.protocols import Head, score
 from serving.protocols.kserve import endpoint as kserve
@@ -336,6 +342,72 @@ def test_a_value_in_a_binary_tensor(live: dict[str, LiveModel], line: Line) -> N
             body = b'{"inputs":%b}' % joined([*others[:i], said, *others[i + 1 :]])
             said_in_json = json.loads(line.written) if dtype.kind == "f" else value
             check(matrix(model, "/v2/", body), line, each, said_in_json, model, "JSON of the datatype")
+
+
+IN_PARQUET: dict[str, tuple[pa.Array, Any]] = {
+    "a text": (pa.array(["clerk"]), "clerk"),
+    "a text without its type": (pa.array([b"clerk"]), "clerk"),
+    "bytes of one length": (pa.array([b"clerk"], pa.binary(5)), "clerk"),
+    "a category": (pa.array([" 3 "]).dictionary_encode(), " 3 "),
+    "bytes that are no text": (pa.array([b"\xff"]), []),
+    "float32 0.1": (pa.array([0.1], pa.float32()), 0.1),
+    "float32 3": (pa.array([3], pa.float32()), 3),
+    "float16 0.1": (pa.array([np.float16(0.1)]), 0.1),
+    "float32 NaN": (pa.array([math.nan], pa.float32()), None),
+    "float64 NaN": (pa.array([math.nan]), None),
+    "float64": (pa.array([3.4028235677973362e38]), 3.4028235677973362e38),
+    "int8": (pa.array([3], pa.int8()), 3),
+    "uint64": (pa.array([2**64 - 1], pa.uint64()), 2**64 - 1),
+    "a decimal": (pa.array([decimal.Decimal("0.1")]), 0.1),
+    "a bool": (pa.array([True]), True),
+    "a date": (pa.array([dt.date(2020, 5, 17)]), "2020-05-17"),
+    "a time stamp": (pa.array([dt.datetime(2020, 5, 17, 10, 30)], pa.timestamp("us")), "2020-05-17T10:30:00"),
+    "a time of day": (pa.array([dt.time(3)]), "03:00:00"),
+    "a duration": (pa.array([dt.timedelta(seconds=5)]), []),
+    "a list": (pa.array([[5]]), []),
+    "null": (pa.nulls(1, pa.string()), None),
+}
+"""Cells of Arrow, each with the value of JSON that it is."""
+
+
+@pytest.mark.parametrize("what", IN_PARQUET)
+@pytest.mark.parametrize("beside_null", [False, True], ids=["", "beside null"])
+def test_a_cell_of_parquet(live: dict[str, LiveModel], what: str, beside_null: bool) -> None:
+    """What its value is in JSON: in a body of `/predict`, and in a table that is scored without a server."""
+    cells, value = IN_PARQUET[what]
+    if beside_null:
+        cells = pa.concat_arrays([cells, pa.nulls(1, cells.type)])
+    for model, i, each in columns_of(live):
+        if beside_null and each.missing == "refuse":
+            continue
+        row = examples(model)
+        is_narrow = what == "float16 0.1" and each.kind == "number"  # then its value counts, not its spelling
+        row[i] = json.dumps(float(np.float16(0.1)) if is_narrow else value).encode()
+        wanted = matrix(model, "/predict", b'{"features":[%b]}' % joined(row))
+        columns = {name: pa.array([cell] * len(cells)) for name, cell in model.signature.example.items()}
+        table = pa.table(columns | {each.name: cells})
+        out = io.BytesIO()
+        parquet.write_table(table, out)
+        head = Head(content_type=b"application/vnd.apache.parquet")
+        try:
+            of_table: Any = Encoder(model.signature).columns(
+                rows.columns_of(model.signature, table, texts=False)
+            )
+        except BadRows:
+            of_table = "refused"
+        if not isinstance(of_table, str):
+            of_table = np.asarray(of_table, np.float32).reshape(-1, model.signature.width)
+        for where, found in (
+            ("/predict", matrix(model, "/predict", out.getvalue(), head)),
+            ("score", of_table),
+        ):
+            shown = f"{what} in {each.name}, {where}: {found!r}, expected {wanted!r}"
+            if isinstance(wanted, str) or isinstance(found, str):
+                assert isinstance(found, str), shown
+                assert found == wanted, shown
+                continue
+            of = place(model, each.name)
+            assert np.array_equal(found[:1, of], wanted[:1, of], equal_nan=True), shown
 
 
 def test_the_page_and_the_code_have_the_same_spellings_and_bounds() -> None:
