@@ -10,6 +10,7 @@ from serving.errors import Problem
 from serving.http.access import credentials_of
 from serving.protocols import Head
 from serving.protocols.codings import coding_of
+from serving.protocols.media import check_charset, media_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -138,15 +139,12 @@ def check_content_type(value: bytes, content_types: tuple[str, ...]) -> None:
     Problem
         415.
     """
-    media, *parameters = (part.strip().lower() for part in value.decode("latin-1").split(";"))
+    media = media_type(value).decode("latin-1")
     if media not in content_types and not (media == FORM and "application/json" in content_types):
         raise Problem(
             415, f"Content-Type {media[:80]!r} is not supported; expected {' or '.join(content_types)}."
         )
-    for parameter in parameters:
-        key, _, charset = parameter.partition("=")
-        if key.strip() == "charset" and charset.strip(" \"'") not in ("utf-8", "utf8", "us-ascii"):
-            raise Problem(415, f"Charset {charset[:40]!r} is not supported; expected utf-8.")
+    check_charset(value)
 
 
 def as_sent(problem: Problem, head: Head) -> Problem:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from serving.errors import Problem
 from serving.http.access import HEADERS, AccessRequest, credentials_of
 from serving.http.forms import MAX_HEAD_BYTES, Form, form_of
-from serving.http.head import CANARY_KEY, MAX_LENGTH_DIGITS, MAX_REQUEST_ID, check_deadline_ms
+from serving.http.head import CANARY_KEY, MAX_REQUEST_ID, check_deadline_ms
 from serving.http.plain import Plain
 from serving.protocols import Head
 
@@ -145,9 +145,7 @@ class Heads:
             elif name == CANARY_KEY:
                 canary_key = value
             elif name == b"content-length":
-                if len(value) > MAX_LENGTH_DIGITS:
-                    return None
-                length = int(value)
+                length = int(value)  # of at most nine digits, see `form_of`
             elif name == b"x-deadline-ms":
                 try:
                     deadline_ms = check_deadline_ms(value)

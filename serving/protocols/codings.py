@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from serving.errors import Problem, body_too_large
+from serving.protocols.media import weight_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -157,23 +158,12 @@ def gzip_wish(headers: Iterable[tuple[bytes, bytes]]) -> Wish:
     weights: dict[bytes, float] = {}
     for part in accepted.split(b","):
         coding, *parameters = (piece.strip() for piece in part.split(b";"))
-        weights[coding.removeprefix(b"x-")] = _weight(parameters)
+        weights[coding.removeprefix(b"x-")] = weight_of(parameters)
     others = weights.get(b"*", 0.0)
     gzip, identity = weights.get(b"gzip", others), weights.get(b"identity")
     if gzip == 0 or gzip < (identity or 0):
         return "no"
     return "must" if identity == 0 or (identity is None and weights.get(b"*") == 0) else "may"
-
-
-def _weight(parameters: list[bytes]) -> float:
-    for parameter in parameters:
-        key, _, value = parameter.partition(b"=")
-        if key.strip() == b"q":
-            try:
-                return min(max(float(value), 0.0), 1.0)
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 def negotiated(reply: Reply, headers: Iterable[tuple[bytes, bytes]], least: float) -> tuple[Reply, bool]:

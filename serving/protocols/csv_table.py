@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from artifact import csv_cells
@@ -12,13 +13,16 @@ from artifact.nfc import nfc
 from serving.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from artifact.signature import Signature
 
 csv.field_size_limit(
     2**31 - 1
 )  # the body is limited already; Python's own limit would refuse a text of 128 KiB
+
+MAX_NAME = 200
+"""Characters of a name in a message."""
 
 
 class CsvTable(NamedTuple):
@@ -36,6 +40,19 @@ class CsvTable(NamedTuple):
             if column.name in found:
                 found[column.name] = csv_cells.cells(column, found[column.name])
         return found
+
+
+def check_unique(names: Sequence[str], where: str) -> None:
+    """Refuse a table that has a column twice.
+
+    Raises
+    ------
+    Problem
+        400.
+    """
+    if len(set(names)) != len(names):
+        twice = Counter(names).most_common(1)[0][0]
+        raise Problem(400, f"The column {twice[:MAX_NAME]!r} stands twice {where}.")
 
 
 def read(body: bytes, check_rows: Callable[[int], None]) -> CsvTable:
@@ -65,6 +82,7 @@ def read(body: bytes, check_rows: Callable[[int], None]) -> CsvTable:
                 continue
             if not header:
                 header = [nfc(name) for name in row]
+                check_unique([name for name in header if name], "in the header")
                 continue
             if len(row) != len(header):
                 reason = f"line {reader.line_num} has {len(row)} fields, the header has {len(header)}"

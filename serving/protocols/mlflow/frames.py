@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -13,6 +12,7 @@ from artifact.encode import CellError
 from artifact.nfc import nfc
 from serving.errors import Problem
 from serving.protocols.blocks import Number
+from serving.protocols.csv_table import MAX_NAME, check_unique
 from serving.protocols.wording import described, keys
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from serving.scoring.catalog import LiveModel
 
 MAX_HINTS = 20
-MAX_NAME = 200
 MAX_IGNORED = 10_000
 """Columns that a frame may have beside the model's own: they are ignored, but take memory."""
 
@@ -187,9 +186,7 @@ def _check_width(width: int, where: str, model: LiveModel) -> None:
 def check_names(names: Sequence[str], where: str, model: LiveModel) -> None:
     """Refuse a frame with a duplicate column or with too many columns."""
     _check_width(len(names), where, model)
-    if len(set(names)) != len(names):
-        twice = Counter(names).most_common(1)[0][0]
-        raise Problem(400, f"The column {twice[:MAX_NAME]!r} stands twice {where}.")
+    check_unique(names, where)
 
 
 def _check_spelling(unknown: Mapping[str, Iterable[str]]) -> None:

@@ -17,7 +17,7 @@ from artifact.nfc import nfc
 from serving.errors import Problem
 from serving.protocols import csv_table
 from serving.protocols.json_body import decode
-from serving.protocols.media import media_type
+from serving.protocols.media import check_charset, media_type
 from serving.protocols.options import EXPLAIN_OPTIONS, OPTIONS, SURE_OPTIONS
 from serving.protocols.predict import parquet
 from serving.protocols.wording import one_of
@@ -125,15 +125,13 @@ def _of_form(parts: Sequence[_Part], model: LiveModel) -> Read:
     for part in parts:
         if part in tables:
             continue
-        if part.name in signature.names:
-            cells[part.name] = _cell(part, signature)
-        elif part.name in _ALL_OPTIONS:
-            options[part.name] = decode(part.content)
-        elif part.file is not None and len(signature.pictures) == 1:
-            cells[signature.pictures[0]] = base64.b64encode(part.content).decode()
+        field = _field(part, signature)
+        if field in cells or field in options:
+            raise Problem(422, f"The form has the field {field[:100]!r} twice.")
+        if field in signature.names:
+            cells[field] = _cell(part, field, signature)
         else:
-            expected = ["a file of rows", *signature.names[:8], *_ALL_OPTIONS]
-            raise Problem(422, f"The form has the field {part.name[:100]!r}; expected {one_of(expected)}.")
+            options[field] = decode(part.content)
     if not tables:
         if not cells:
             raise Problem(422, "The form has no file; expected a CSV or Parquet file of rows.")
@@ -149,14 +147,24 @@ def _of_form(parts: Sequence[_Part], model: LiveModel) -> Read:
     return Read({**found.request, **options}, found.places)
 
 
-def _cell(part: _Part, signature: Signature) -> Any:
-    if part.name in signature.pictures and part.file is not None:
+def _field(part: _Part, signature: Signature) -> str:
+    """The column or option of a part; the only column of pictures takes a file of any name."""
+    if part.name in signature.names or part.name in _ALL_OPTIONS:
+        return part.name
+    if part.file is not None and len(signature.pictures) == 1:
+        return signature.pictures[0]
+    expected = ["a file of rows", *signature.names[:8], *_ALL_OPTIONS]
+    raise Problem(422, f"The form has the field {part.name[:100]!r}; expected {one_of(expected)}.")
+
+
+def _cell(part: _Part, field: str, signature: Signature) -> Any:
+    if field in signature.pictures and part.file is not None:
         return base64.b64encode(part.content).decode()
     try:
         text = part.content.decode()
     except UnicodeDecodeError as error:
         raise Problem(400, f"The field {part.name!r} is not UTF-8 at byte {error.start}.") from None
-    column = next(each for each in signature.columns if each.name == part.name)
+    column = next(each for each in signature.columns if each.name == field)
     return csv_cells.cells(column, [text])[0]
 
 
@@ -227,11 +235,13 @@ def _part(headers: Mapping[bytes, bytes], content: bytes) -> _Part:
     kind, said = parse_options_header(headers.get(b"content-disposition", b""))
     if kind.lower() != b"form-data" or b"name" not in said:
         raise Problem(400, "A field of the form has no Content-Disposition: form-data with a name.")
+    content_type = headers.get(b"content-type", b"")
+    check_charset(content_type)
     file = said.get(b"filename")
     return _Part(
         nfc(said[b"name"].decode("utf-8", "replace")),
         None if file is None else file.decode("utf-8", "replace"),
-        _media(headers.get(b"content-type", b"")),
+        _media(content_type),
         content,
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from artifact import arrow_cells
 from artifact.nfc import nfc
 from serving.errors import Problem
+from serving.protocols.csv_table import check_unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -114,6 +115,7 @@ def _cells(table: Any, batch_rows: int, what: str, kinds: Mapping[str, str]) -> 
         So few that their cells are within the limit.
     """
     fields = [field for field in table.schema_arrow if not field.name.startswith("__index_level_")]
+    check_unique([nfc(field.name) for field in fields], f"in {what}")
     names = [field.name for field in fields if not field.type.num_fields]
     columns: dict[str, list[Any]] = {nfc(name): [] for name in names}
     columns |= {nfc(field.name): [[]] * table.metadata.num_rows for field in fields if field.type.num_fields}

@@ -20,6 +20,8 @@ import pytest
 from pyarrow.parquet import write_table
 
 from serving.http.gateway import Gateway
+from serving.protocols import Head
+from serving.protocols.media import prefers
 from serving.protocols.predict import files, parquet
 from tests.serving.conftest import PATIENT_SETTINGS, ask, elsewhere
 
@@ -144,6 +146,69 @@ def test_accept_chooses_an_answer_in_csv(loans: Gateway, expected: Any) -> None:
     found = form(loans, accept="text/csv", file=("a.csv", in_csv(LOANS)), warnings=(None, b"true"))
     assert found.status == 422
     assert "an answer in CSV has none" in found.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "csv_wanted"),
+    [
+        ("text/csv", True),
+        ("Text/CSV; header=present", True),
+        ("text/csv, */*", True),
+        ("text/*", True),
+        ("application/json;q=0.1, text/csv;q=0.2", True),
+        ("application/json;q=0, text/csv", True),
+        ("text/csv, text/csv;q=1, application/*;q=0.9", True),
+        ("*/*", False),
+        ("", False),
+        ("text/csv;q=0", False),
+        ("text/csv;Q=0.000", False),
+        ("text/csv;q=0, */*;q=0", False),
+        ("text/csv;q=x", False),
+        ("text/csv;q=0.5, */*", False),
+        ("text/csv;q=0.5, application/json;q=0.9", False),
+        ("text/csv, application/json", False),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", False),
+        ("application/xml", False),
+    ],
+)
+def test_the_weights_of_accept_count(accept: str, *, csv_wanted: bool) -> None:
+    assert prefers(Head(headers=((b"accept", accept.encode()),)), b"text/csv") is csv_wanted
+    lines = tuple((b"accept", part.encode()) for part in accept.split(","))
+    assert prefers(Head(headers=lines), b"text/csv") is csv_wanted
+
+
+@pytest.mark.parametrize("path", ["/predict", "/invocations"])
+def test_a_column_that_stands_twice_is_refused(loans: Gateway, path: str) -> None:
+    """Which of the two a client means is not to be guessed; a name may have two spellings in Unicode."""
+    body = in_csv(LOANS.assign(other=LOANS["age"] + 1)).replace(b"other", b"age")
+    found = post(loans, body, CSV, path)
+    assert (found.status, b"The column 'age' stands twice in the header." in found.body) == (400, True)
+    accents = in_csv(LOANS.assign(one=1, two=2)).replace(b"one", "caf\u00e9".encode())
+    assert post(loans, accents.replace(b"two", "cafe\u0301".encode()), CSV, path).status == 400
+
+
+def test_columns_of_parquet_and_fields_of_forms_stand_once(loans: Gateway) -> None:
+    once = pa.Table.from_pandas(LOANS, preserve_index=False)
+    out = io.BytesIO()
+    write_table(once.append_column("age", once["age"]), out)
+    found = form(loans, file=("a.parquet", out.getvalue()))
+    assert (found.status, found.json()["detail"]) == (400, "The column 'age' stands twice in a.parquet.")
+    row = {name: (None, str(cell).encode()) for name, cell in LOANS.iloc[0].dropna().items()}
+    for parts, name in (
+        ([*row.items(), ("age", (None, b"31"))], "age"),
+        ([("f", ("a.csv", in_csv(LOANS))), *2 * [("probabilities", (None, b"true"))]], "probabilities"),
+    ):
+        sent = httpx.Request("POST", "http://h/", files=parts)
+        found = post(loans, sent.read(), sent.headers["content-type"])
+        assert (found.status, found.json()["detail"]) == (422, f"The form has the field {name!r} twice.")
+
+
+def test_the_charset_of_a_part_is_that_of_a_body(loans: Gateway, expected: Any) -> None:
+    file = in_csv(LOANS)
+    found = form(loans, file=("a.csv", file, "text/csv; charset=UTF-8"))
+    assert (found.status, found.json().get("prediction")) == (200, expected)
+    found = form(loans, file=("a.csv", file, "text/csv; charset=iso-8859-1"))
+    assert (found.status, "Charset 'iso-8859-1' is not supported" in found.json()["detail"]) == (415, True)
 
 
 @pytest.mark.parametrize("file", ["loans.csv", "loans.parquet"])
