@@ -34,8 +34,10 @@ CANARY = "canary"
 """The role of a version that answers some of the champion's callers."""
 ROLES = (CHAMPION, SHADOW, CANARY)
 MAX_PERCENT = 100.0
+MAX_BYTES = 1024 * 1024
+"""Of a file: some 15,000 lines. Servers read it every few seconds."""
 
-_PERCENT = re.compile(r"\d{1,3}(?:\.\d{1,6})?")
+_PERCENT = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,6})?")
 SHOWN_CHARACTERS = 80
 
 
@@ -171,11 +173,13 @@ def _changed(line: str, words: list[str], new: Entry) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        content = read_regular(path)
+        content = read_regular(path, MAX_BYTES + 1)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise LockError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > MAX_BYTES:
+        raise LockError(f"{path} cannot be read: it is longer than {MAX_BYTES} bytes")
     try:
         text = content.decode("utf-8-sig")  # editors on Windows begin a file with a byte order mark
     except UnicodeDecodeError as error:

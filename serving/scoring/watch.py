@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import threading
 import weakref
 from dataclasses import replace
@@ -19,7 +18,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from artifact import signing
-from artifact.models_lock import CANARY, CHAMPION, FILE, Entry, LockError
+from artifact.models_lock import CANARY, CHAMPION, FILE, MAX_BYTES, Entry, LockError
+from artifact.regular import read_regular
 from serving.errors import without_paths
 from serving.followed import Followed
 from serving.observe import metrics
@@ -579,8 +579,7 @@ def _content(catalog: Catalog) -> object:
 def _state(path: Path) -> object:
     """Something that changes whenever the file is written, also with the same content."""
     try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            return found.st_ino, found.st_mtime_ns, found.st_size, file.read()
+        found = path.stat()
+        return found.st_ino, found.st_mtime_ns, found.st_size, read_regular(path, MAX_BYTES)
     except OSError as error:
         return error.errno

@@ -70,6 +70,7 @@ def test_no_file_and_an_empty_one_name_no_model(lock: Path, content: bytes | Non
         (f"iris {IRIS}\niris {NEW} canary=1e1\n".encode(), 2, "the role 'canary=1e1'", "at most 100"),
         (f"iris {IRIS}\niris {NEW} canary=-5\n".encode(), 2, "the role 'canary=-5'", "at most 100"),
         (f"iris {IRIS}\niris {NEW} canary=5%\n".encode(), 2, "the role 'canary=5%'", "at most 100"),
+        (f"iris {IRIS}\niris {NEW} canary=\u0665\n".encode(), 2, r"the role 'canary=\u0665'", "at most 100"),
         (f"iris {IRIS}\niris {NEW} champion\n".encode(), 2, "a second champion of 'iris'", "line 1 has one"),
         (
             f"iris {NEW} shadow\niris {IRIS}\niris {NEW} shadow\n".encode(),

@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -25,7 +26,6 @@ from tests.serving.swapping import Running, kept, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 __all__ = ["kept", "run"]  # the fixtures
@@ -264,13 +264,29 @@ def test_routes_that_cannot_be_made_change_nothing(run: Callable[..., Running]) 
     assert "routes" in running.not_live[0]["reason"]
 
 
-@pytest.mark.parametrize("content", [None, "", "# nothing\n", "linear\n", "linear linear:2 shadow\n", "\xff"])
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)  # opening one waits for a writer
+
+
+def _huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(10**12)  # a hole: no memory holds it
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "", "# nothing\n", "linear\n", "linear linear:2 shadow\n", "\xff", _pipe, Path.mkdir, _huge],
+)
 def test_a_file_that_cannot_be_followed_changes_nothing(
-    run: Callable[..., Running], content: str | None, caplog: pytest.LogCaptureFixture
+    run: Callable[..., Running],
+    content: str | Callable[[Path], None] | None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     running = run("linear linear:1\niris iris:1\n")
-    if content is None:
+    if not isinstance(content, str):
         running.lock.unlink()
+        if content is not None:
+            content(running.lock)
     else:
         running.lock.write_bytes(content.encode("latin-1"))
     for _ in range(3):
@@ -285,6 +301,10 @@ def test_a_file_that_cannot_be_followed_changes_nothing(
     assert sum("is not followed" in message for message in caplog.messages) == 1
     assert gauge("") == 1
 
+    if running.lock.is_dir():
+        running.lock.rmdir()
+    else:
+        running.lock.unlink(missing_ok=True)
     running.look("linear linear:2\niris iris:1\n")
     assert running.says() == (20, "2")
     assert running.not_live == []
