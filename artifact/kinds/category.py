@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MISSING_CODE = -1.0
 # A whole number with a fraction of zeros, and a text as spreadsheets write it: training reads both without.
-_OTHERWISE = re.compile(r'([+-]?\d+)\.0*|="(.+)"')
+_OTHERWISE = re.compile(r"""([+-]?\d+)\.0*|="(.+)"|'(\d[\d.,]*)""")
 
 
 def canonical(value: object) -> str:
@@ -55,7 +55,7 @@ def reader(column: Column) -> Callable[[object], str | None]:
             name = name.lower()
         elif column.unknown != "pass":  # what the model gets is then what was sent
             other = _OTHERWISE.fullmatch(name)
-            name = other[1] or other[2] if other else name
+            name = other[1] or other[2] or other[3] if other else name
         return name if name in known else None
 
     return read

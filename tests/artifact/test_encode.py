@@ -122,6 +122,13 @@ def test_one_is_one_however_it_is_spelt(value):
     assert Encoder(MIXED).records([ROW | {"city": value}])[0, 2] == 0
 
 
+@pytest.mark.parametrize("value", ["01067", '="01067"', "'01067"])
+def test_a_code_as_a_spreadsheet_writes_it_is_the_code(value):
+    """As in the files that training reads."""
+    encoder = Encoder(signature(Column(name="plz", kind="category", categories=("01067", "80331"))))
+    assert encoder.rows([[value]])[0, 0] == 0
+
+
 @pytest.mark.parametrize("value", [True, "true", "True", "TRUE", np.True_])
 def test_booleans_match_as_categories(value):
     encoder = Encoder(signature(Column(name="b", kind="category", categories=("false", "true"))))

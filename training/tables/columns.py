@@ -150,10 +150,12 @@ def _clean_number(  # noqa: C901 - the ways in which a number is none stand toge
 ) -> Cleaned:
     values = np.array(cells, np.float64)
     infinite = np.isinf(values)
-    remarks = []
+    remarks: list[str] = []
     if infinite.any():
         values[infinite] = np.nan
-        remarks.append(f"{int(infinite.sum())} infinite values are taken as missing")
+        text = f"{int(infinite.sum()):,} infinite values are taken as missing"
+        told = _clean_number(pd.Series(values), name, wanted)
+        return replace(told, look_at=(*told.look_at, LookAt(name, text)))
     series = pd.Series(values)
     if wanted in {"category", "text"}:
         return Cleaned(wanted, canonical_numbers(values), remarks=tuple(remarks))

@@ -235,7 +235,7 @@ def _spelt(_tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
 
 def _odd_numbers(_tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
     """Numbers between signs that are not read, such as "▲5.20" and "[5.20]"."""
-    odd = [word for word in distinct if _ODD_NUMBER.fullmatch(word)]
+    odd = [word for word in distinct if _ODD_NUMBER.fullmatch(word) and ", " not in word]
     numbers = sum(_NUMBER.fullmatch(word) is not None for word in distinct)
     if len(odd) < MIN_SPELT or len(odd) + numbers < PAIRS_SHARE * len(distinct):
         return ""

@@ -241,6 +241,14 @@ def test_hours_from_gmt_are_offsets():
     assert found.look_at
 
 
+def test_infinite_numbers_of_a_typed_column_are_told():
+    """As Parquet has them; those of a file of text are told by their word."""
+    column = pd.Series([float("inf") if n % 9 == 0 else n * 1.5 for n in range(ROWS)])
+    found = clean_column(column, "a")
+    assert found.cells.isna().sum() == len(range(0, ROWS, 9))
+    assert "infinite" in found.look_at[0].text
+
+
 def test_addresses_of_mail_are_ids():
     column = pd.Series([f"u{n * 7919}@example.org" for n in range(ROWS)], dtype="str")
     assert clean_column(column, "mail").id_like
