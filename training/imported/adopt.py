@@ -20,6 +20,7 @@ from training.imported.answers import (
     check_probabilities,
     fails,
     scoring,
+    with_labels,
 )
 from training.imported.card import card
 from training.imported.contract import (
@@ -88,6 +89,7 @@ def adopt(registry: Registry, job: Job) -> Finished:
                 loaded.model, described, spec, signature, rows[:LOOKED_AT], use_case=use_case
             )
     spec = by_its_answers(loaded.model, described, spec, signature, rows)
+    spec = with_labels(loaded.model, spec, signature, rows)
     score = score_of(loaded.model, spec, signature)
     began = perf_counter()
     scores = _scores(score, rows, signature)

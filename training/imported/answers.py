@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from artifact.encode import canonical
-from artifact.python_model import answer_of
+from artifact.onnx_table import OnnxTable
+from artifact.python_model import answer_of, score_of
 from training.imported.load import ModelError
 
 if TYPE_CHECKING:
@@ -104,6 +105,20 @@ def by_its_answers(
         return spec
     own = tuple(values.get(each, label) for each, label in zip(wanted, signature.classes, strict=True))
     return msgspec.structs.replace(spec, labels=own)
+
+
+def with_labels(model: Any, spec: PythonModel, signature: Signature, rows: NDArray[Any]) -> PythonModel:
+    """The spec of an ONNX file that is asked for its labels, if the numbers beside them are no probabilities.
+
+    Converters write the margins of a linear support vector machine there, for example.
+    """
+    if not isinstance(model, OnnxTable) or not (signature.classes and model.labels) or spec.labels:
+        return spec
+    try:
+        check_probabilities(signature, score_of(model, spec, signature)(rows[:LOOKED_AT]))
+    except (ModelError, ValueError):
+        return msgspec.structs.replace(spec, method="predict", labels=signature.classes)
+    return spec
 
 
 def check_probabilities(signature: Signature, scores: NDArray[np.float64]) -> None:

@@ -40,10 +40,10 @@ def convert(model: Any, spec: PythonModel, signature: Signature) -> tuple[onnx.M
     NoExport
         There is no graph for a part of the model.
     """
-    if isinstance(model, OnnxTable):
-        return embedded(model, spec, signature)
     if signature.decided:  # rows that show the difference may be in no table
         raise NoExport("the model's own label is not always that of its highest probability")
+    if isinstance(model, OnnxTable):
+        return embedded(model, spec, signature)
     boosters = {type(part): BOOSTER for part in parts_within(model) if _is_booster(part)}
     for _ in range(3):
         graph = Graph({**WRITERS, **boosters})

@@ -119,7 +119,7 @@ def describe(model: Any) -> Described:
         )
     names, behind = _names(model)
     categories = categories_of(model)
-    texts = not names and bool(getattr(_first(model), "vocabulary_", None))
+    texts = not names and callable(getattr(_first(model), "build_analyzer", None))  # of every vectorizer
     classes = tuple(value.item() if isinstance(value, np.generic) else value for value in _classes(model))
     probabilities = classes and callable(getattr(model, "predict_proba", None))
     described = Described(
@@ -150,6 +150,8 @@ def describe(model: Any) -> Described:
     return described
 
 
+HIGHEST = frozenset({"ArgMax", "TreeEnsembleClassifier", "LinearClassifier"})
+"""Operators whose label is that of the highest number."""
 _ONNX_KINDS: dict[str, Dtype] = {"f": "float", "i": "int", "u": "int", "b": "bool", "O": "str"}
 
 
@@ -178,6 +180,8 @@ def _of_onnx(model: OnnxTable) -> Described:
         classes=classes,
         dtypes=dtypes,
         every=None if dtypes else _ONNX_KINDS[first.dtype.kind],
+        decides=bool(classes and model.labels and (model.maps or model.numbers))
+        and last_operator(model.path, model.labels) not in HIGHEST,
         spaceless=bool(dtypes),  # converters write "_" for a space
         answers=model.answers,
     )

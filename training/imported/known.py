@@ -105,6 +105,8 @@ def _of_step(step: Any, place: int, width: int) -> Known:
     if getattr(step, "vocabulary_", None):
         words = _words(step)
         return Known(dtype="str", text=True, example=words, source="words of its vocabulary")
+    if callable(getattr(step, "build_analyzer", None)):  # it hashes words and knows none
+        return Known(dtype="str", text=True)
     kind = type(step).__name__
     categories = getattr(step, "categories_", None)
     if categories is not None and len(categories) == width:

@@ -18,6 +18,9 @@ MAX_BYTES = 2 * 1024**3 - 1
 """What one file of protobuf holds."""
 _CLASSES = ("classlabels_strings", "classlabels_int64s", "classlabels_ints", "cats_strings", "cats_int64s")
 
+_LOOKED_UP = frozenset({"ArrayFeatureExtractor", "Gather"})
+_PASSED = _LOOKED_UP | {"Cast", "Identity", "Reshape", "Squeeze", "Flatten", "LabelEncoder"}
+
 
 class NotOnnxError(ValueError):
     """The file is no graph that one file can hold; the message goes on after the file's name."""
@@ -67,11 +70,11 @@ def classes_of(path: Path) -> tuple[Any, ...]:
 
 
 def last_operator(path: Path, output: str) -> str:
-    """The operator that makes an output; casts and copies are passed over."""
+    """The operator that makes an output; casts, copies and what looks a place up are passed over."""
     made_by = {name: node for node in onnx.load(str(path)).graph.node for name in node.output}
     node = made_by.get(output)
-    while node is not None and node.op_type in {"Cast", "Identity", "Reshape", "Squeeze", "Flatten"}:
-        node = made_by.get(node.input[0])
+    while node is not None and node.op_type in _PASSED:
+        node = made_by.get(node.input[1 if node.op_type in _LOOKED_UP else 0])
     return node.op_type if node is not None else ""
 
 

@@ -14,7 +14,7 @@ from artifact.onnx_table import OnnxTable
 from artifact.python_model import score_of
 from artifact.signature import Column, Signature
 from training.imported.adoption import Adoption
-from training.imported.answers import check_probabilities, reason_of
+from training.imported.answers import check_probabilities, reason_of, with_labels
 from training.imported.card import card
 from training.imported.contract import (
     NUMBERS,
@@ -183,6 +183,7 @@ def _tried(loaded: Loaded, described: Described, use_case: UseCase, columns: dic
     rows = Encoder(signature).records([signature.example], lenient=True)
     if not described.classes:
         spec, signature = named_numbers(loaded.model, described, spec, signature, rows, use_case=use_case)
+    spec = with_labels(loaded.model, spec, signature, rows)
     score = score_of(loaded.model, spec, signature)
     scores = score(rows)
     if not np.isfinite(scores).all():

@@ -14,12 +14,15 @@ from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringT
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVC
 
 from artifact.encode import Encoder
 from artifact.onnx_session import open_session
+from artifact.signature import labels
+from training.imported.describe import describe
 from training.imported.load import ModelError, load
 from training.imported.unmeasured import Contract, contract_of
 from training.registry.mlflow_registry import Registry
@@ -164,6 +167,36 @@ def test_weights_in_files_beside_it_become_part_of_the_one_file(tmp_path: Path) 
     assert open_session(str(loaded.file)).get_inputs()[0].name == "x"
     with pytest.raises(ModelError, match=r"has weights in the file 'weights.bin', which is not beside it"):
         load(tmp_path / "model.onnx", trust=False)
+
+
+@pytest.mark.parametrize("probability", [True, False])
+def test_the_label_is_the_one_that_the_graph_answers(probability: bool, tmp_path: Path) -> None:
+    """An SVC decides by its margins, and its probabilities are estimated apart; others have margins alone."""
+    model = SVC(probability=True, random_state=0) if probability else RidgeClassifier()
+    single = X.astype(np.float32)
+    options = {"zipmap": False} if probability else {}
+    onnx.save(to_onnx(model.fit(single, WORDS), single[:1], options=options), tmp_path / "model.onnx")
+
+    found = contract(tmp_path / "model.onnx")
+
+    scores = found.score(Encoder(found.signature).rows(X.tolist()))
+    session = open_session(str(tmp_path / "model.onnx"))
+    (expected,) = session.run([session.get_outputs()[0].name], {session.get_inputs()[0].name: single})
+    assert found.signature.decided is probability
+    assert list(labels(found.signature, scores)) == expected.tolist()
+
+
+def test_a_graph_may_answer_float16_and_name_a_column_without_its_space(tmp_path: Path) -> None:
+    """The table has the space that a converter wrote as "_"."""
+    half = network(last="Identity", outputs=1, kind=TensorProto.FLOAT16)
+    onnx.save(half, tmp_path / "half.onnx")
+    onnx.save(by_column(), tmp_path / "columns.onnx")
+
+    found = contract(tmp_path / "half.onnx")
+    described = describe(load(tmp_path / "columns.onnx", trust=False).model)
+
+    assert np.isfinite(found.score(Encoder(found.signature).rows(X[:3].tolist()))).all()
+    assert described.spaceless
 
 
 def unknown_operator() -> Any:
