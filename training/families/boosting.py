@@ -171,5 +171,6 @@ FAMILY = Family(
     row_us=lambda params, layout, _rows: (
         0.01 * params["max_iter"] * layout.trees_a_round * log2(params["max_leaf_nodes"])
     ),
+    rounds="max_iter",
     writers={HistGradientBoostingClassifier: _WRITER, HistGradientBoostingRegressor: _WRITER},
 )

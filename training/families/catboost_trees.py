@@ -66,5 +66,6 @@ FAMILY = Family(
         1.3e-9, layout, rows, params["iterations"], params["depth"]
     ),
     row_us=lambda params, layout, _rows: 0.01 * params["iterations"] * layout.trees_a_round * params["depth"],
+    rounds="iterations",
     writers=writers("catboost", "CatBoostClassifier", "CatBoostRegressor"),
 )

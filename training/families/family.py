@@ -64,6 +64,8 @@ class Family:
         rows, beside what its text costs.
     max_fit_rows
         The most rows of a fit: with more, the fit would take too long or the model would be too large.
+    rounds
+        The parameter that says how many rounds boosting has; empty for other families.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Family:
         0.002 * layout.width
     )
     max_fit_rows: Callable[[Mapping[str, Any], Layout], int] = lambda _params, _layout: sys.maxsize
+    rounds: str = ""
 
     @property
     def installed(self) -> bool:

@@ -70,5 +70,6 @@ FAMILY = Family(
     row_us=lambda params, layout, _rows: (
         0.01 * params["n_estimators"] * layout.trees_a_round * log2(params["num_leaves"])
     ),
+    rounds="n_estimators",
     writers=writers("lightgbm", "LGBMClassifier", "LGBMRegressor"),
 )

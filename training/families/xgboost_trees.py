@@ -65,5 +65,6 @@ FAMILY = Family(
     row_us=lambda params, layout, _rows: (
         0.01 * params["n_estimators"] * layout.trees_a_round * params["max_depth"]
     ),
+    rounds="n_estimators",
     writers=writers("xgboost", "XGBClassifier", "XGBRegressor"),
 )

@@ -29,7 +29,7 @@ from training.families.scores import scores_of
 from training.families.stopping import fit_until
 from training.metrics.metric import METRICS
 from training.metrics.truth import Truth, truth_of
-from training.search.choice import LABEL_METRICS
+from training.search.choice import FREE_ROW_MS, LABEL_METRICS
 from training.search.clock import seconds_by
 from training.search.large_fit import LARGE_BYTES, dtype_of, prepare, return_freed_memory
 from training.search.spec import SIDE_BY_SIDE
@@ -52,6 +52,8 @@ SHORT_S = 2.0
 """Fits that are expected to take less stay in this process."""
 MANY_TIMES, MAX_HELD_ROWS, ROUNDS = 2, 20_000, 20
 """Members are weighed again on at most MAX_HELD_ROWS rows if there are MANY_TIMES those of the search."""
+MAX_MORE_ROUNDS = 4
+"""Boosting has up to so many times the rounds of the search on a table of many times its rows."""
 GATHERED_ROWS = 100_000
 MIN_LEFT_S, SLACK = 5.0, 0.8
 """The fits are planned for this fraction of the time that is left, since estimates may be wrong."""
@@ -114,10 +116,11 @@ def plan_of(result: SearchResult, rows: int, *, left_s: float | None = None) -> 
         families' own figures of a common machine decide, and no clock.
     """
     members = members_of(result.best)
+    limit = DEFAULT_FIT_S if left_s is None else max(MIN_LEFT_S, SLACK * left_s)
+    members = _with_more_rounds(members, result, rows, limit, by_clock=left_s is not None)
     caps = [min(rows, _most_rows(each, result.layout)) for each in members]
     figures = [_seconds_of(each, result, by_clock=left_s is not None) for each in members]
     clocks = [_seconds_of(each, result, by_clock=True) for each in members]
-    limit = DEFAULT_FIT_S if left_s is None else max(MIN_LEFT_S, SLACK * left_s)
     planned = _within(caps, figures, limit, min(rows, result.fold_rows))
     expected = [clock(count) for clock, count in zip(clocks, planned, strict=True)]
     # What is left over the estimate is shared out as the estimates are.
@@ -135,13 +138,45 @@ def _most_rows(member: Mapping[str, Any], layout: Layout) -> int:
 
 def _seconds_of(member: Mapping[str, Any], result: SearchResult, *, by_clock: bool) -> Callable[[int], float]:
     """How long a fit on so many rows takes: as a fold's did, or by the family's own figure."""
+    searched = member.get("searched", member["params"])
     taken = [
         each.fold_seconds
         for each in result.trials
-        if (each.family, each.params) == (member["family"], member["params"])
+        if (each.family, each.params) == (member["family"], searched)
     ]
     fold_seconds = min(taken, default=None) if by_clock else None
-    return seconds_by(member["family"], member["params"], result.layout, result.fold_rows, fold_seconds)
+    clock = seconds_by(member["family"], searched, result.layout, result.fold_rows, fold_seconds)
+    rounds = family(member["family"]).rounds
+    more = member["params"][rounds] / searched[rounds] if rounds else 1.0
+    return lambda count: more * clock(count)
+
+
+def _with_more_rounds(
+    members: Sequence[Mapping[str, Any]], result: SearchResult, rows: int, limit: float, *, by_clock: bool
+) -> list[dict[str, Any]]:
+    """The members with as many times the rounds as many more rows are worth and the time allows.
+
+    A search on a sample prefers few rounds, since more of them only learn the noise of few rows.
+    """
+    most = min(MAX_MORE_ROUNDS, int(math.sqrt(rows / max(1, result.fold_rows)) / 2))
+    for times in range(most, 1, -1):
+        more = [_times_the_rounds(each, times, result.layout, rows) for each in members]
+        seconds = [_seconds_of(each, result, by_clock=by_clock) for each in more]
+        caps = [min(rows, _most_rows(each, result.layout)) for each in more]
+        if _side_by_side([one(cap) for one, cap in zip(seconds, caps, strict=True)]) <= SLACK * limit:
+            return more
+    return [dict(each) for each in members]
+
+
+def _times_the_rounds(member: Mapping[str, Any], times: int, layout: Layout, rows: int) -> dict[str, Any]:
+    """A member of boosting with more rounds, as long as a row still costs next to nothing to serve."""
+    one = family(member["family"])
+    if not one.rounds:
+        return dict(member)
+    params = {**member["params"], one.rounds: times * member["params"][one.rounds]}
+    if one.row_us(params, layout, rows) > FREE_ROW_MS * 1000:
+        return dict(member)
+    return {**member, "params": params, "searched": member["params"]}
 
 
 def _within(
@@ -215,6 +250,8 @@ def fit_last(  # noqa: PLR0917
         parts, fitted, weights = _those(parts, fitted, weights)
         best = _reweighed(best, parts, weights)
     if best.family != ENSEMBLE:
+        if best.params != parts[0].params:
+            best = replace(best, params=parts[0].params)
         return fitted[0], best
     names = [f"{i}_{each.family}" for i, each in enumerate(parts)]
     weights = [member["weight"] for member in best.params["members"]]
@@ -371,7 +408,10 @@ def _fit_large(  # noqa: PLR0917
     (_, columns), (_, model) = pipeline.steps
     y = y[rows]
     dtype = dtype_of(model) if held_as is np.float32 else np.float64
-    return _fit_model(model, [prepare(columns, matrix, rows, y, dtype)], y, end)
+    return_freed_memory()  # of the fit that this process made before
+    held = [prepare(columns, matrix, rows, y, dtype)]
+    return_freed_memory()
+    return _fit_model(model, held, y, end)
 
 
 def _fit_model(model: Any, held: list[NDArray[Any]], y: NDArray[Any], end: float) -> tuple[int, int] | None:

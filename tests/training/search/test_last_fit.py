@@ -201,3 +201,32 @@ def test_a_last_fit_may_take_its_part_of_the_time_that_is_left_and_any_without_a
     plan = plan_of(result, 1_000_000, left_s=60.0)
     assert all(each.seconds <= each.allowed_s <= 60.0 for each in plan.parts)
     assert {each.allowed_s for each in plan_of(result, 1_000_000).parts} == {float("inf")}
+
+
+def test_boosting_has_more_rounds_on_many_times_the_rows_of_the_search_within_the_time():
+    """The fitted model has them, and the trial says so; tables that are not much larger keep theirs."""
+    result = result_of({"boosting": 0.1, "linear": 0.1}, rows=10_000)
+    searched = result.trials[0].params["max_iter"]
+
+    def rounds(rows: int, **options: float) -> int:
+        return plan_of(result, rows, **options).parts[0].params["max_iter"]
+
+    assert rounds(100_000) == searched
+    assert rounds(250_000) == 3 * searched
+    assert rounds(800_000, left_s=10_000.0) == 4 * searched
+    assert rounds(800_000, left_s=1.0) == searched
+    seconds = [plan_of(result, rows, left_s=10_000.0).seconds for rows in (100_000, 800_000)]
+    assert seconds[1] > 9 * seconds[0]
+    single = replace(result_of({"boosting": 0.1}, rows=40), fold_rows=10)
+    model, best = fit_last(
+        plan_of(single, 300), single, MADE.matrix[:300], MADE.labels[:300], MADE.signature, SPEC
+    )
+    assert model[-1].n_iter_ == best.params["max_iter"] == 2 * single.best.params["max_iter"]
+
+
+def test_more_rounds_never_make_a_row_dear_to_serve():
+    result = result_of({"catboost": 0.1}, rows=10_000)
+    dear = result.best.params | {"iterations": 1_500, "depth": 8}
+    trial = replace(result.best, params=dear)
+    result = replace(result, best=trial, trials=[trial])
+    assert plan_of(result, 800_000, left_s=100_000.0).parts[0].params["iterations"] == 1_500
