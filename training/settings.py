@@ -282,8 +282,8 @@ class Live(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metric: str | None = None
     alpha: Annotated[float, Meta(gt=0, lt=0.5)] = 0.05
     min_rows: Annotated[int, Meta(ge=1)] = 100
-    max_error: Annotated[float, Meta(gt=0)] | None = None
-    days: Annotated[float, Meta(gt=0)] = 30
+    max_error: Annotated[float, Meta(gt=0, le=1e150)] | None = None  # its square is finite
+    days: Annotated[float, Meta(ge=1e-6, le=36_500)] = 30
 
     @property
     def acts(self) -> bool:

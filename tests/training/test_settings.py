@@ -247,6 +247,9 @@ def test_every_metric_that_can_be_named_can_be_measured():
         ("[canary]\nmax_slowdown = 0.5\n", ("canary.max_slowdown is 0.5", ">= 1")),
         ("[canary]\nmax_shift = 0.5\n", ('"canary.max_shift"', '"max_score_shift"')),
         ("[live]\nalpha = 0\n", ("live.alpha is 0",)),
+        ("[live]\nmax_error = inf\n", ("live.max_error is inf",)),
+        ("[live]\ndays = inf\n", ("live.days is inf",)),
+        ("[live]\ndays = 1e-300\n", ("live.days is 1e-300",)),
         ("[live]\nmin_rows = 0\n", ("live.min_rows is 0",)),
         ("[live]\npromote_shadow = 1\n", ("live.promote_shadow is 1", "true or false")),
         (
