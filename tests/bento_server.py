@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,14 +12,6 @@ from tests.servers import CHECKOUT, Server, free_port, started
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-
-_PUT = """
-import json, sys
-from pathlib import Path
-from artifact import store
-for name, folder, version in json.loads(sys.argv[1]):
-    print(name, store.put(Path(folder), name=name, version=version))
-"""
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -48,18 +37,23 @@ def prepare(folder: Path, artifacts: Mapping[str, tuple[Path, str]]) -> None:
 
 
 def store(folder: Path, artifacts: Sequence[tuple[str, Path, str]]) -> list[str]:
-    """Put artifacts (name, folder, version) into the model store of `folder`; their lines of models.lock."""
-    wanted = json.dumps([(name, str(path), version) for name, path, version in artifacts])
-    done = subprocess.run(
-        [sys.executable, "-c", _PUT, wanted],
-        cwd=folder,
-        env={**os.environ, **environment(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    """Put artifacts (name, folder, version) into the model store of `folder`; their lines of models.lock.
+
+    In this process, as one of its own would spend most of a second on its imports.
+    """
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models import ModelStore
+
+    from artifact.store import put
+
+    home = folder / "bentoml"
+    for each in ("models", "bentos", "envs", "tmp"):
+        (home / each).mkdir(parents=True, exist_ok=True)
+    with (
+        BentoMLContainer.bentoml_home.patch(str(home)),
+        BentoMLContainer.model_store.patch(ModelStore(home / "models")),
+    ):
+        return [f"{name} {put(path, name=name, version=version)}" for name, path, version in artifacts]
 
 
 @contextmanager
