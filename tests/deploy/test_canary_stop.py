@@ -204,6 +204,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         yield started.url, made[0].path
 
 
+@pytest.mark.deep
 def test_a_registry_that_is_lost_at_each_request_has_the_stop_once_it_is_back(
     server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

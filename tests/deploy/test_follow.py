@@ -419,6 +419,7 @@ os._exit(0 if done else 1)
 """
 
 
+@pytest.mark.deep
 def test_whenever_it_is_killed_what_the_file_names_can_be_served(lock: Path) -> None:
     """At each step that writes anything; the next look completes what was begun."""
     promote(Registry(), "2")

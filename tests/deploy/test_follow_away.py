@@ -160,6 +160,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield started.url
 
 
+@pytest.mark.deep
 def test_a_server_may_be_lost_at_each_request(
     server: str, tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

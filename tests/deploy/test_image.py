@@ -112,6 +112,7 @@ def test_the_context_holds_the_bento_with_its_models_and_the_lock(site: Path, tm
     assert not bentoml.bentos.list()
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("bentoml_home")
 def test_the_version_is_that_of_the_content(site: Path, tmp_path: Path) -> None:
     """The same files give the same version; another model or base gives another one."""

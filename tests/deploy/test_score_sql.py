@@ -202,6 +202,7 @@ def in_child(*arguments: Any, **options: Any) -> multiprocessing.Process:
     return child
 
 
+@pytest.mark.deep
 def test_killed_at_random_moments_it_loses_and_doubles_nothing(
     made: Made, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

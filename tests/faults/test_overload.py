@@ -116,6 +116,10 @@ def test_beyond_its_knee_a_slow_model_answers_what_it_can_and_refuses_the_rest(
         goodputs, answers, livez_ms, after_ms = [], Counter[str](), 0.0, 0.0
         for _ in range(PARTS):
             found = offer(server, whole, times * peaks[-1], tmp_path)
+            if (
+                not FULL and "429" not in found["statuses"]
+            ):  # other work had slowed the peak when it was measured
+                found = offer(server, whole, 8 * times * peaks[-1], tmp_path)
             assert set(found["statuses"]) == {"200", "429"}, found
             end = time.monotonic() + (5 if FULL else 60)
             while time.monotonic() < end and one(server, whole).status != 200:

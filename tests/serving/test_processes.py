@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.servers import Server
     from tests.serving.artifacts import Made
 
+pytestmark = pytest.mark.deep
+
 
 def workers(server: Server) -> list[psutil.Process]:
     return psutil.Process(server.process.pid).children()

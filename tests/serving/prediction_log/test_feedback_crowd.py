@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.servers import Server
     from tests.serving.artifacts import Made
 
+pytestmark = pytest.mark.deep
+
 MIB = 1024 * 1024
 JSON = "Content-Type: application/json"
 PATIENT = "X-Deadline-Ms: 60000"

@@ -91,6 +91,7 @@ def brute_force(score: Score, row: NDArray[Any], background: NDArray[Any], group
     return found
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("family", FAMILIES)
 def test_few_columns_are_exact_as_the_shap_library_has_them(family: str) -> None:
     """Six columns: `shap.ExactExplainer` and we score every set of them."""
@@ -106,6 +107,7 @@ def test_few_columns_are_exact_as_the_shap_library_has_them(family: str) -> None
         assert ours.base == pytest.approx(float(theirs.base_values[0]), abs=1e-9)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("family", FAMILIES)
 def test_many_columns_are_within_the_stated_error_of_the_shap_library(family: str) -> None:
     """Thirty columns, held against the library's own permutation explainer with many more orders."""

@@ -228,6 +228,7 @@ def test_a_champion_whose_files_are_gone_is_replaced_by_hand_only(
     assert aliases(registry, "broken") == {"champion": "2", "previous": "1", "challenger": None}
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("skip", [0, 1, 2])
 def test_a_registry_lost_in_the_middle_leaves_the_old_champion(
     mlflow_url: str, cut: Cut, make_artifact: Make, monkeypatch: pytest.MonkeyPatch, skip: int
@@ -258,6 +259,7 @@ def test_a_registry_lost_in_the_middle_leaves_the_old_champion(
     assert rollback(direct, name)[0].number == "1"
 
 
+@pytest.mark.deep
 def test_a_rollback_that_was_cut_finds_its_way(
     cut: Cut, make_artifact: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 FAMILY = '''"""Naive Bayes with a normal density for each column."""
@@ -79,6 +81,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.deep
 def test_a_family_is_one_file_and_one_line(tmp_path: Path) -> None:
     """The search tries it in its own processes; it is exported, and its graph equals the pipeline."""
     for package in ("artifact", "training", "tests/training"):

@@ -220,6 +220,7 @@ def test_a_model_that_does_not_say_its_width_needs_a_table(cli: Callable[..., Sa
     assert not (place / "wordless.toml").exists()
 
 
+@pytest.mark.deep
 def test_the_objective_of_a_booster_file_is_its_task(
     cli: Callable[..., Said], place: Path, mlflow_url: str
 ) -> None:

@@ -15,6 +15,8 @@ from artifact.runtime import open_session
 from training.onnx.boosters import is_booster, thresholds_of_booster, write_booster
 from training.onnx.graph import INPUT, IR_VERSION, ML_OPSET, OPSET, OUTPUT, Graph, NoExport
 
+pytestmark = pytest.mark.deep
+
 catboost = pytest.importorskip("catboost")
 lightgbm = pytest.importorskip("lightgbm")
 xgboost = pytest.importorskip("xgboost")
