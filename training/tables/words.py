@@ -60,7 +60,7 @@ _ENTITY = re.compile(
     re.IGNORECASE,
 )
 _ODD_NUMBER = re.compile(r"[^\w\s.,#]{1,2}\s*\d[\d.,'’ ]*[^\w\s]{0,2}|\d[\d.,'’ ]*[^\w\s.,%]{1,2}")
-_NUMBER_AHEAD = re.compile(r"\d+(?:[.,]\d+)?\s*([^\d\s].*)")
+_NUMBER_AHEAD = re.compile(r"\d+(?:[.,]\d+)?(\s+[^\d\s].*|[^\d\s]\D*)")
 _DIGITS = re.compile(r"\d+")
 _MOMENT = re.compile(
     r"\d\s?年|年\s?\d|/Date\(|\d{1,2}:\d{2}(?::\d{2})?\s?(?:[ap]\.?m\b|uhr|h\b|GMT|UTC|Z\b|[+-]\d{2})|\d\s?[时時시点點]\s?\d"
@@ -253,7 +253,7 @@ def _one_suffix(_tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
     if not found[0] or len(found[0][1]) < MIN_LETTERS_OF_UNIT:
         return ""
     return (
-        f'numbers with "{found[0][1]}" behind them are taken as categories: where they are amounts, '
+        f'numbers with "{found[0][1].strip()}" behind them are taken as categories: where they are amounts, '
         "write plain numbers"
     )
 

@@ -171,6 +171,7 @@ def test_what_is_not_read_is_told(cells):
         ["IIA", "IIB", "III", "IV"],
         ["1-0-1", "1-1-1"],
         ["16:9", "4:3"],
+        ["100-0001", "530-0001", "060-0001"],
         ["#1", "#2"],
         ["Room 101", "Room 102"],
         ["2nd floor", "3rd floor"],
