@@ -49,6 +49,8 @@ class Heading(msgspec.Struct, frozen=True):
         The HTTP status of a request that is not a call of gRPC; 0 for a call.
     length
         Content-Length, if it was sent.
+    is_head
+        Whether the method is HEAD, whose reply has no body.
     """
 
     path: bytes
@@ -57,6 +59,7 @@ class Heading(msgspec.Struct, frozen=True):
     problem: Problem | None = None
     refused: int = 0
     length: int | None = None
+    is_head: bool = False
 
 
 class Headings:
@@ -142,7 +145,8 @@ def heading_of(fields: Iterable[Field]) -> Heading:  # noqa: C901, PLR0912 - one
         head = read_head(metadata, None)
     except Problem as found:
         problem, head = found, Head(headers=head.headers, request_id=request_id_of(metadata))
-    return Heading(path, head, coding, problem, refused, length)
+    is_head = pseudo[b":method"] == b"HEAD"
+    return Heading(path, head, coding, problem, refused, length, is_head)
 
 
 def check_field(name: bytes, value: bytes) -> None:

@@ -207,7 +207,13 @@ class Stream:
     def refuse_http(self, status: int) -> None:
         """Answer a request that is not a call of gRPC."""
         fields = [(b":status", b"%d" % status), (b"content-type", b"text/plain")]
+        if status == 405:
+            fields.append((b"allow", b"POST"))
         block = encoded([*fields, (b"content-length", b"%d" % len(_NOT_GRPC))])
+        if self.heading.is_head:
+            self.connection.write(frames.frame(frames.HEADERS, _END, self.id, block))
+            self._over()
+            return
         self.connection.write(frames.frame(frames.HEADERS, frames.END_HEADERS, self.id, block))
         self._pending += _NOT_GRPC
         self._status = b""

@@ -394,6 +394,19 @@ def test_what_is_not_grpc_gets_a_page_that_says_so(port: Port) -> None:
         assert b"gRPC" in data[3]
 
 
+@pytest.mark.parametrize("media", [None, "application/grpc"])
+def test_the_reply_to_head_has_no_body(port: Port, media: str | None) -> None:
+    with client(port) as one:
+        fields = [(":method", "HEAD"), (":scheme", "http"), (":path", "/"), (":authority", "x")]
+        block = one.encoder.encode(fields if media is None else [*fields, ("content-type", media)])
+        one.send(frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, block), one.call(3))
+        replies = one.replies(2)
+        (body, found), (message, ok) = replies[1], replies[3]
+        assert (body, message, ok) == (b"", b"hello", OK)
+        wanted = {":status": "415"} if media is None else {":status": "405", "allow": "POST"}
+        assert found.items() >= wanted.items()
+
+
 # ---- windows
 
 
