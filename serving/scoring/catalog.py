@@ -567,10 +567,9 @@ def open_model(
         example = encoder.records([found.signature.example], lenient=True)
         # In a busy worker, most of the wall time of a call in this thread is waiting for the interpreter's
         # lock: by it, a quick model would seem too slow for the event loop. Another process has no such wait.
-        clock = thread_time if process is None else perf_counter
-        batcher.warm_up(example, clock=clock)
+        batcher.warm_up(example, clock=thread_time if process is None else perf_counter)
         background = background_of(found, encoder)
-        explainer = _explainer(found, (name, version), background, batcher, score, settings, clock=clock)
+        explainer = _explainer(found, (name, version), background, batcher, score, settings)
         ranking = read_ranking(found)
     except BaseException:
         if process is not None:
@@ -721,8 +720,6 @@ def _explainer(  # noqa: PLR0917 - the parts of a model
     batcher: Batcher,
     score: runtime.Score,
     settings: Settings,
-    *,
-    clock: Callable[[], float] = perf_counter,
 ) -> Explainer:
     return Explainer(
         named[0],
@@ -735,7 +732,6 @@ def _explainer(  # noqa: PLR0917 - the parts of a model
             found.signature.width,
             _spare,
             observe_rows=metrics.EXPLAIN_ROWS.labels(*named).inc,
-            clock=clock,
         ),
         tolerance=settings.explain_error,
         max_rows=settings.explain_queue_rows,

@@ -75,8 +75,6 @@ class LowPriority:
         The time of the worker, which its models share.
     observe_rows
         Called with the rows of each chunk.
-    clock
-        Seconds, of which a chunk takes some in the thread that runs it.
     """
 
     def __init__(
@@ -87,14 +85,12 @@ class LowPriority:
         spare: SpareTime,
         *,
         observe_rows: Callable[[int], None] = lambda _rows: None,
-        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.spare = spare
         self._batcher = batcher
         self._score = score
         self._most = max(1, CHUNK_BYTES // (8 * width))
         self._observe_rows = observe_rows
-        self._clock = clock
         self._queue: dict[str, deque[Work]] = {}  # by caller; whose turn is next first
         self._busy = False  # a chunk runs, or the next one is due
 
@@ -106,12 +102,12 @@ class LowPriority:
             self.spare.turn(self._run)
 
     def _run(self) -> None:
-        started = self._clock()
+        started = perf_counter()
         limits = self._batcher.limits
         inline = limits.inline_rows >= MIN_INLINE_ROWS
         most = min(self._most, limits.inline_rows if inline else max(1, limits.batch_rows // 2))
         found = self._next(most)
-        seconds = self._clock() - started
+        seconds = perf_counter() - started
         if found is None:
             self._busy = False
             self.spare.spent(seconds)
@@ -157,18 +153,18 @@ class LowPriority:
         return None
 
     def _scored(self, chunk: Chunk) -> Scored:
-        started = self._clock()
+        started = perf_counter()
         try:
             rows = chunk()
             scores = self._score(rows)
         except Exception as error:  # noqa: BLE001 - whatever a model raises ends the work
-            return None, self._clock() - started, error
+            return None, perf_counter() - started, error
         self._observe_rows(len(rows))
-        return scores, self._clock() - started, None
+        return scores, perf_counter() - started, None
 
     def _take(self, work: Work, scored: Scored, before: float) -> None:
         """Give a work its scores; `before` are the seconds that went into making its chunk."""
-        started = self._clock()
+        started = perf_counter()
         scores, seconds, error = scored
         if work.open:
             if scores is None:
@@ -184,7 +180,7 @@ class LowPriority:
         if not work.open:
             seconds += REQUEST_S
         self._drop_closed()
-        self.spare.spent(before + seconds + self._clock() - started)
+        self.spare.spent(before + seconds + perf_counter() - started)
         if self._queue:
             self.spare.turn(self._run)
         else:
