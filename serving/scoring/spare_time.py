@@ -2,8 +2,8 @@
 
 On an idle worker the work has all of it. While predictions come, of whatever model, time that was used is
 owed: work goes on once `PAUSE` times as long has passed. So all of it together takes at most
-`1 / (1 + PAUSE)` of the worker's time, whether a piece of it is dear or cheap, and it never stands still. Time
-is by the clock: on a machine that is shared, a chunk takes longer as the worker gets less, and so is owed more.
+`1 / (1 + PAUSE)` of the worker's time, whether a piece of it is dear or cheap, and it never stands still.
+Time is by the clock: on a machine that is shared a chunk takes longer, so more is owed for it.
 """
 
 from __future__ import annotations
