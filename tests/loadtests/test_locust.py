@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.servers import Server
     from tests.serving.artifacts import Made
 
+pytestmark = pytest.mark.deep
+
 SECONDS = {"step": "6s"}
 SECONDS_AT_MOST = 120
 

@@ -533,6 +533,7 @@ async def under_load(address: str, until: Any, found: Counter[str], callers: int
     await asyncio.gather(*(call() for _ in range(callers)))
 
 
+@pytest.mark.deep
 def test_two_workers_share_the_port_and_end_without_losing_a_call(
     made: dict[str, Made], tmp_path: Path
 ) -> None:

@@ -156,6 +156,7 @@ def test_its_example_is_answered(what: str, cli: Callable[..., Said], place: Pat
     assert artifact.signature.decided == (what == "its own decision")
 
 
+@pytest.mark.deep
 def test_an_unmeasured_model_never_replaces_a_measured_one(
     cli: Callable[..., Said], place: Path, mlflow_url: str
 ) -> None:

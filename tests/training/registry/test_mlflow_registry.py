@@ -159,6 +159,7 @@ def test_the_artifact_comes_back_whole(mlflow_url: str, make_artifact: Make, tmp
     assert registry.version_of_run("whole", version.run_id) == registry.numbered("whole", version.number)
 
 
+@pytest.mark.deep
 def test_several_may_open_a_new_registry_at_once(tmp_path: Path) -> None:
     """The first trainings of two use cases, started together, do not both make the tables."""
     script = f"from training.registry.mlflow_registry import Registry; Registry('sqlite:///{tmp_path}/mlflow.db').names()"

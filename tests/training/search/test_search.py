@@ -80,6 +80,7 @@ def test_when_every_trial_fails_the_error_says_why(monkeypatch):
         run(messy("binary"), trials=2)
 
 
+@pytest.mark.deep
 def test_two_processes_share_a_study_and_its_budget(tmp_path):
     """The second finds the first one's trials, adds none beyond the budget, and chooses the same."""
     made = messy("binary", 120)
