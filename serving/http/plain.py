@@ -14,6 +14,7 @@ from serving.errors import Problem
 from serving.http.access import AccessRequest
 from serving.http.head import read_head
 from serving.protocols.codings import gzip_wish
+from serving.protocols.media import is_packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -106,7 +107,7 @@ class PlainReader:
             checked = read_head(found.headers, endpoint.content_types)
         except Problem:
             return None
-        if checked.length is None or checked.length > self.max_body_bytes:
+        if checked.length is None or checked.length > self.max_body_bytes or is_packed(checked.content_type):
             return None
         access_request = AccessRequest("POST", path, checked.credentials, endpoint.model.name)
         plain = self._plain(endpoint, checked.length, checked, access_request)

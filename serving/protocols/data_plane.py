@@ -13,6 +13,7 @@ from serving.access.check import demand
 from serving.errors import Problem, overloaded
 from serving.protocols import LARGE_BODY_BYTES, deadline
 from serving.protocols.codings import expanded
+from serving.protocols.media import is_packed
 from serving.protocols.options import check_digits
 from serving.waiting import unless_left
 
@@ -64,7 +65,7 @@ async def answer(
         The reason why there is no answer.
     """
     pictures = bool(endpoint.model.signature.pictures)
-    large = len(body) >= LARGE_BODY_BYTES or bool(head.coding) or pictures
+    large = len(body) >= LARGE_BODY_BYTES or bool(head.coding) or is_packed(head.content_type) or pictures
     if large:
         reading = readers.submit(_read, endpoint, body, head, settings.max_body_bytes)
         query = await _read_in_time(asyncio.wrap_future(reading), head, progress.started, settings, left)

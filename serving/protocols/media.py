@@ -45,6 +45,11 @@ def weight_of(parameters: Iterable[bytes]) -> float:
     return 1.0
 
 
+def is_packed(content_type: bytes) -> bool:
+    """Whether a small body may take long to read: Parquet of many cells, a form of many parts."""
+    return media_type(content_type) in (b"application/vnd.apache.parquet", b"multipart/form-data")
+
+
 def prefers(head: Head, media: bytes) -> bool:
     """Whether the client names this media type, or its range, and gives it more weight than JSON.
 

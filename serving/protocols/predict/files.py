@@ -72,7 +72,8 @@ def read(body: bytes, head: Head, model: LiveModel) -> Read:
         return _of_csv(body, "", model)
     if media == PARQUET:
         return _of_parquet(body, "", model)
-    return _of_form(_parts(body, head.content_type), model)
+    most = min(MAX_PARTS, len(model.signature.names) + len(_ALL_OPTIONS) + 1)  # all columns, options, a file
+    return _of_form(_parts(body, head.content_type, most), model)
 
 
 def named(error: BadRows, places: Sequence[str]) -> Problem:
@@ -181,8 +182,8 @@ def _listed(parts: Sequence[_Part]) -> str:
     return ", ".join(repr((part.file or part.name)[:60]) for part in parts[:4])
 
 
-def _parts(body: bytes, content_type: bytes) -> list[_Part]:
-    """The parts of a form (RFC 7578)."""
+def _parts(body: bytes, content_type: bytes, most: int) -> list[_Part]:
+    """The parts of a form (RFC 7578), of which it may have so many."""
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -193,8 +194,8 @@ def _parts(body: bytes, content_type: bytes) -> list[_Part]:
     header = [b"", b""]
 
     def begin() -> None:
-        if len(found) >= MAX_PARTS:
-            raise Problem(400, f"The form has more than {MAX_PARTS} fields.")
+        if len(found) >= most:
+            raise Problem(400, f"The form has more than {most} fields.")
         found.append(({}, bytearray()))
 
     def end_of_header() -> None:
