@@ -7,6 +7,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from artifact.signature import Column, Signature
 from artifact.trusted import TRUSTED
+from tests.training.made_tables import messy
 from tests.training.test_export import CASES, TRAIN, fitted
 from training.families.catalog import FAMILIES, WRITERS, build
 from training.families.ensemble import ENSEMBLE
@@ -30,6 +31,26 @@ def test_rows_are_placed_at_the_trees_thresholds(name):
     near = np.float32(value)
     for one in (near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))):
         assert (rows[:, column] == np.float64(one)).any() or len(found) > MAX_THRESHOLDS
+
+
+def test_a_split_between_missing_and_present_places_no_row_at_infinity():
+    """CatBoost puts it at float32's lowest number, and a network refuses its neighbour."""
+    made = messy("binary", 600, texts=False)
+    layout = layout_of(made.signature, 600)
+    matrix = made.matrix.copy()
+    y = np.isnan(matrix[:, 0]).astype(int)
+    families = {each.name: each for each in FAMILIES}
+    members = [
+        {"family": name, "params": families[name].default(layout), "weight": 1}
+        for name in ("catboost", "network")
+    ]
+    pipeline = build(ENSEMBLE, {"members": members}, layout, "binary", 0).fit(matrix, y)
+    assert any(abs(value) >= np.finfo(np.float32).max for _, value in thresholds(pipeline, WRITERS))
+    rows = parity_rows(pipeline, WRITERS, made.signature, matrix[:400], matrix[400:])
+    assert not np.isinf(rows).any()
+    graph = onnx_score(convert(pipeline, made.signature.width, WRITERS).SerializeToString())
+    found = compare(made.signature, lambda one: scores_of(pipeline, one, 2), graph, rows, 1e-6)
+    assert found.exact, str(found)
 
 
 TERMS = tuple(f"w{i:03}" for i in range(WIDE_TEXT + 40))
