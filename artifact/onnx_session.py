@@ -8,8 +8,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-LEAST_PRIORITY = 19
-"""A nice value: beside a thread of normal priority that is always busy, 1.5 % of its core."""
+LOW_PRIORITY = 10
+"""A nice value: beside a thread of normal priority that is always busy, 10 % of its core."""
 
 
 def open_session(model: str | bytes, *, low_priority: bool = False) -> Any:
@@ -30,7 +30,10 @@ def open_session(model: str | bytes, *, low_priority: bool = False) -> Any:
 
 def _lower_priority() -> None:
     if sys.platform == "linux":  # elsewhere priorities are those of processes
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_PRIORITY)
+        thread = threading.get_native_id()
+        # Never above that of a server which was itself started at a low priority.
+        priority = max(LOW_PRIORITY, os.getpriority(os.PRIO_PROCESS, thread))
+        os.setpriority(os.PRIO_PROCESS, thread, priority)
 
 
 def _open(model: str | bytes) -> Any:
