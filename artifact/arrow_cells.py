@@ -20,8 +20,9 @@ def cells(array: Any, kind: str) -> list[Any]:
     Parameters
     ----------
     kind
-        Of the column. Bytes of an image are in base64, others are a text in UTF-8, as many programs write
-        texts; a float32 that is no number is 0.1, not 0.10000000149.
+        Of the column. Bytes of an image are given in base64, other bytes as the text in UTF-8 that many
+        programs store so. A float32 in a column of other kinds than numbers keeps its own digits: 0.1, not
+        0.10000000149.
     """
     plain = array.dictionary_decode() if hasattr(array, "dictionary_decode") else array
     found = plain.to_pylist()

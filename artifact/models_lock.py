@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FILE = "models.lock"
 NAME_RULE = re.compile(r"[a-z][a-z0-9_]{0,40}")
+NAME_IN_WORDS = "a small letter, then at most 40 small letters, digits or _"
 """Names of use cases."""
 
 _PART = r"(?=.{1,63}(?:$|:))[a-z0-9](?:[-._a-z0-9]*[a-z0-9])?"

@@ -435,16 +435,12 @@ def forget(chosen: argparse.Namespace) -> int:
 
 def init(chosen: argparse.Namespace) -> int:
     """`init DATA.csv --target COLUMN`, `init MODEL --data DATA.csv --target COLUMN`, or `init MODEL`."""
-    from artifact.models_lock import NAME_RULE
+    from artifact.models_lock import NAME_IN_WORDS, NAME_RULE
     from training.imported.init import is_model, write_model_use_case, write_unmeasured_use_case
     from training.tables.init import write_use_case
 
     if chosen.name and not NAME_RULE.fullmatch(chosen.name):
-        print(
-            f"error: --name is {chosen.name!r}, expected a small letter, then at most 40 small letters, "
-            "digits or _",
-            file=sys.stderr,
-        )
+        print(f"error: --name is {chosen.name!r}, expected {NAME_IN_WORDS}", file=sys.stderr)
         return USAGE
     told: dict[str, Any] = {
         "read": read_of(chosen),

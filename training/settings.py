@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from artifact.canary_bounds import CanaryBounds
-from artifact.models_lock import NAME_RULE
+from artifact.models_lock import NAME_IN_WORDS, NAME_RULE
 from training.interpreter import typed
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -403,8 +403,7 @@ def _locate(name: str) -> Path:
         hint = f" For a table of your own: {command}." if table else ""
         raise UseCaseError(
             f'"{name}" is not a use case: expected a name such as "breast_cancer" '
-            "(a small letter, then at most 40 small letters, digits or _) or a file that ends in .toml."
-            f"{hint}"
+            f"({NAME_IN_WORDS}) or a file that ends in .toml.{hint}"
         )
     if not path.is_file():
         known = [found.stem for found in sorted(USE_CASES.glob("*.toml"))]
@@ -655,8 +654,8 @@ def _check_meaning(  # noqa: C901, PLR0912 - one rule after the other
     """Refuse values that have the right type and do not make sense."""
     if not NAME_RULE.fullmatch(use_case.name):
         raise UseCaseError(
-            f'{path}: name is "{use_case.name}", expected a small letter, then at most 40 small letters, '
-            "digits or _ (without the key, the file's own name is taken)."
+            f'{path}: name is "{use_case.name}", expected {NAME_IN_WORDS} '
+            "(without the key, the file's own name is taken)."
         )
     if path.parent == USE_CASES and use_case.name != path.stem:
         raise UseCaseError(f'{path}: name is "{use_case.name}", expected "{path.stem}" like the file.')

@@ -460,7 +460,7 @@ class Gateway:
             answered = asyncio.ensure_future(place.run(answer, body, until))
             return await unless_left(answered, receive)
 
-        caller = caller_of(scope, context.principal)
+        caller = context.caller()
         return await self._feedback_queue.answer(caller, until, work, presence)
 
     async def _change_models(self, context: RequestContext, scope: Scope, receive: Receive) -> Reply | None:

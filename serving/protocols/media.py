@@ -65,7 +65,7 @@ def prefers(head: Head, media: bytes) -> bool:
 
 
 def _weight(weights: Mapping[bytes, float], media: bytes) -> float | None:
-    """That of the most specific range of a media type; None if there is none."""
+    """The weight that `Accept` gives a media type: of the most specific entry; None if no entry names it."""
     return next((weights[each] for each in (media, _range(media), b"*/*") if each in weights), None)
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 from onnx import TensorProto
 
-from artifact.encode import canonical
-from artifact.nfc import nfc
 from artifact.onnx_table import OnnxTable
-from training.imported.embedded import UNLISTED, embedded
+from training.imported.embedded import embedded
+from training.imported.words import UNLISTED, with_words
 from training.imported.writers import finders
 from training.imported.writers.catalog import WRITERS
 from training.onnx.boosters import is_booster, write_booster
@@ -53,7 +51,7 @@ def convert(model: Any, spec: PythonModel, signature: Signature) -> tuple[onnx.M
             if len(spec.methods) > 1
             else graph.predict(model, columns)
         )
-        listed = _with_words(signature, graph.unlisted)
+        listed = with_words(signature, graph.unlisted)
         if listed == signature:
             break
         signature = listed
@@ -89,36 +87,9 @@ def _is_booster(part: Any) -> bool:
 BOOSTER = Writer(write_booster)
 
 
-def _with_words(signature: Signature, words: dict[str, set[str]]) -> Signature:
-    """The signature with more categories where unknown ones are passed on.
-
-    A word that no request can hold, such as one with a space at its end, stays out.
-    """
-    columns = []
-    for column in signature.columns:
-        new = sorted(
-            word
-            for word in words.get(column.name, set()) - set(column.categories)
-            if nfc(canonical(word)) == word and word
-        )
-        takes = column.kind == "category" and column.unknown == "pass"
-        columns.append(
-            msgspec.structs.replace(column, categories=(*column.categories, *new))
-            if new and takes
-            else column
-        )
-    return msgspec.structs.replace(signature, columns=tuple(columns))
-
-
 def _columns(graph: Graph, spec: PythonModel, signature: Signature) -> Columns:
     """The model's columns, in its order, of the matrix."""
-    starts = dict(
-        zip(
-            signature.names,
-            np.cumsum([0, *(each.width for each in signature.columns)]).tolist(),
-            strict=False,
-        )
-    )
+    starts = {name: place.start for name, place in zip(signature.names, signature.places, strict=True)}
     kinds = {each.name: each for each in signature.columns}
     found: list[Number | Words] = []
     for each in spec.inputs:
@@ -145,4 +116,4 @@ def cells_of(column: Column, *, boolean: bool) -> tuple[Any, ...]:
     return (np.nan, *column.categories, UNLISTED)
 
 
-__all__ = ["UNLISTED", "NoExport", "cells_of", "convert"]
+__all__ = ["NoExport", "cells_of", "convert"]

@@ -10,13 +10,11 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from artifact.encode import canonical
-from artifact.nfc import nfc
+from training.imported.words import UNLISTED, with_words
 from training.onnx.graph import INPUT, OUTPUT, NoExport
 
 if TYPE_CHECKING:
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
     from artifact.python_model import PythonModel
     from artifact.signature import Column, Signature
 
-UNLISTED = "\u0001 no such word \u0001"
-"""Stands for every word that the signature does not list."""
 FILE = "file/"
 """Begins every name of the file, so that none of ours is among them."""
 OURS = "okamochi/"
@@ -75,7 +71,7 @@ def embedded(table: OnnxTable, spec: PythonModel, signature: Signature) -> tuple
     _check(table, model)
     words = _words_of(model)
     if words:
-        signature = _with_words(signature, spec, words)
+        signature = with_words(signature, {each.name: words for each in spec.inputs if each.dtype == "str"})
     model = compose.add_prefix(model, FILE)
     nodes = _Nodes()
     _feed(nodes, table, spec, signature)
@@ -109,7 +105,7 @@ def _check(table: OnnxTable, model: onnx.ModelProto) -> None:
             raise NoExport("onnxruntime does not round float64 to float16 in one step")
     for node in model.graph.node:
         if node.domain not in DOMAINS or len(model.functions):
-            raise NoExport(f"the file's operator {node.op_type} is none of ONNX itself")
+            raise NoExport(f"the file's operator {node.op_type} is of another domain than ONNX's own")
         if node.op_type in APART:
             raise NoExport(f"the file has the operator {node.op_type}")
 
@@ -171,13 +167,7 @@ class _Nodes:
 
 def _feed(nodes: _Nodes, table: OnnxTable, spec: PythonModel, signature: Signature) -> None:
     """Each of the file's inputs of the matrix."""
-    starts = dict(
-        zip(
-            signature.names,
-            np.cumsum([0, *(each.width for each in signature.columns)]).tolist(),
-            strict=False,
-        )
-    )
+    starts = {name: place.start for name, place in zip(signature.names, signature.places, strict=True)}
     columns = {each.name: each for each in signature.columns}
     asked, place = spec.inputs, 0
     for each in table.inputs:
@@ -275,23 +265,6 @@ def _is_words(kind: Any) -> bool:
 
 def _texts(tensor: onnx.TensorProto) -> set[str]:
     return {each.decode() for each in tensor.string_data} if tensor.data_type == TensorProto.STRING else set()
-
-
-def _with_words(signature: Signature, spec: PythonModel, words: set[str]) -> Signature:
-    """The signature with these words in each column of words.
-
-    A word that no request can hold, such as one with a space at its end, stays out.
-    """
-    texts = {each.name for each in spec.inputs if each.dtype == "str"}
-    sendable = sorted(word for word in words if word and nfc(canonical(word)) == word)
-    columns = []
-    for column in signature.columns:
-        if column.name in texts and column.kind == "category" and column.unknown == "pass":
-            every = (*column.categories, *(word for word in sendable if word not in {*column.categories}))
-            columns.append(msgspec.structs.replace(column, categories=every))
-        else:
-            columns.append(column)
-    return msgspec.structs.replace(signature, columns=tuple(columns))
 
 
 # ---- its answers

@@ -12,7 +12,8 @@ from threadpoolctl import threadpool_limits
 from artifact.onnx_table import OnnxTable
 from artifact.signature import labels
 from training.imported.convert import convert, parts_within
-from training.imported.embedded import UNLISTED, check_quick
+from training.imported.embedded import check_quick
+from training.imported.words import UNLISTED
 from training.onnx.graph import NoExport
 from training.onnx.parity import Parity, onnx_score
 
@@ -263,8 +264,11 @@ def _edge_rows(
     shows where, to the last bit.
     """
     rng = np.random.default_rng(1)
-    starts = np.cumsum([0, *(column.width for column in signature.columns)])
-    places = [starts[i] for i, column in enumerate(signature.columns) if column.kind == "number"]
+    places = [
+        place.start
+        for column, place in zip(signature.columns, signature.places, strict=True)
+        if column.kind == "number"
+    ]
     if not places:
         return
     sources = matrix[np.isfinite(matrix[:, places]).all(axis=1)]

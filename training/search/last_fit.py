@@ -408,10 +408,7 @@ def _fit_large(  # noqa: PLR0917
     (_, columns), (_, model) = pipeline.steps
     y = y[rows]
     dtype = dtype_of(model) if held_as is np.float32 else np.float64
-    return_freed_memory()  # of the fit that this process made before
-    held = [prepare(columns, matrix, rows, y, dtype)]
-    return_freed_memory()
-    return _fit_model(model, held, y, end)
+    return _fit_model(model, [prepare(columns, matrix, rows, y, dtype)], y, end)
 
 
 def _fit_model(model: Any, held: list[NDArray[Any]], y: NDArray[Any], end: float) -> tuple[int, int] | None:

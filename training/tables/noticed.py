@@ -51,7 +51,7 @@ LEVELS_OF_LOGS = frozenset(
         "timeout", "running", "up", "down", "ready",
     }
 )  # fmt: skip
-MIN_LETTERS_BESIDE_X = 3  # of all other words, beside which "x" is none of its kind
+MIN_LETTERS_BESIDE_X = 3  # of each other word; beside shorter words "x" may be a category like them
 MIN_BINARY_CODES = 2  # different numbers such as 101 and 110, which are neither 0 nor a power of ten
 MIN_STAND_INS = 3  # cells with the one number that may stand for a missing value
 MIN_OTHERS = 5  # different numbers from which one lies apart

@@ -349,7 +349,7 @@ IN_PARQUET: dict[str, tuple[pa.Array, Any]] = {
     "a text without its type": (pa.array([b"clerk"]), "clerk"),
     "bytes of one length": (pa.array([b"clerk"], pa.binary(5)), "clerk"),
     "a category": (pa.array([" 3 "]).dictionary_encode(), " 3 "),
-    "bytes that are no text": (pa.array([b"\xff"]), []),
+    "bytes that are not UTF-8": (pa.array([b"\xff"]), []),
     "float32 0.1": (pa.array([0.1], pa.float32()), 0.1),
     "float32 3": (pa.array([3], pa.float32()), 3),
     "float16 0.1": (pa.array([np.float16(0.1)]), 0.1),
