@@ -41,6 +41,8 @@ LEAVING_S = 1.0
 """How long a client may take to say that it has read the goodbye, and to close its end after it."""
 MAX_FRAGMENTS = 128
 """Frames of one header block."""
+MAX_OF_SEVERAL = frames.WINDOW_BYTES - PREFIX_BYTES
+"""Bytes of one message of several, also where it is expanded: no call needs more, and they wait in memory."""
 MAX_RESET = 256
 """Numbers of calls that the server has reset, whose frames may still come."""
 MAX_SKIPPED = 16
@@ -428,13 +430,15 @@ class Connection(asyncio.Protocol):
                 elif missing > call.room and not call.granted:
                     self._take_large(call, size, missing - call.room)
                 return
-            if size > frames.WINDOW_BYTES or data[0]:
-                detail = f"Expected uncompressed messages of less than {frames.WINDOW_BYTES} bytes."
-                self.refuse(call, stream.RESOURCE_EXHAUSTED, Problem(413, detail))
+            if size > frames.WINDOW_BYTES:
+                self._refuse_size_of_several(call)
                 return
             if len(data) < size:
                 return
-            message = bytes(data[PREFIX_BYTES:size])
+            if not _is_readable(call, data[0]):
+                self._refuse_coding(call)
+                return
+            message = bytes(data[:size])
             del data[:size]
             call.came(message)
 
@@ -452,6 +456,10 @@ class Connection(asyncio.Protocol):
         text = f"The message has {size} bytes; at most {most} are accepted (OKAMOCHI_MAX_BODY_BYTES)."
         self.refuse(call, stream.RESOURCE_EXHAUSTED, Problem(413, text))
 
+    def _refuse_size_of_several(self, call: Stream) -> None:
+        text = f"Expected messages of at most {MAX_OF_SEVERAL} bytes."
+        self.refuse(call, stream.RESOURCE_EXHAUSTED, Problem(413, text))
+
     def _refuse_count(self, call: Stream) -> None:
         self.refuse(call, stream.UNIMPLEMENTED, Problem(400, "Expected exactly one message."))
 
@@ -467,18 +475,26 @@ class Connection(asyncio.Protocol):
         else:
             data, call.data = call.data, None
             message = bytes(memoryview(data)[PREFIX_BYTES:])
-            if data[0] == 0:
-                call.method.call(call, message)
-            elif data[0] == 1 and call.heading.coding in (b"gzip", b"deflate"):
+            if not _is_readable(call, data[0]):
+                self._refuse_coding(call)
+            elif data[0]:
                 call.start(self._expand(call, message))
             else:
-                detail = "The message is compressed, and grpc-encoding does not say how."
-                self.refuse(call, stream.INTERNAL, Problem(400, detail, reason="bad_content_encoding"))
+                call.method.call(call, message)
+
+    def _refuse_coding(self, call: Stream) -> None:
+        detail = "The message is compressed, and grpc-encoding does not say how."
+        self.refuse(call, stream.INTERNAL, Problem(400, detail, reason="bad_content_encoding"))
 
     async def _expand(self, call: Stream, message: bytes) -> None:
-        most = self._shared.settings.max_body_bytes
+        found = await self.expanded(call, message, self._shared.settings.max_body_bytes)
+        if found is not None:
+            call.method.call(call, found)
+
+    async def expanded(self, call: Stream, message: bytes, most: int = MAX_OF_SEVERAL) -> bytes | None:
+        """See `stream.Carrier`."""
         try:
-            found = await self._loop.run_in_executor(
+            return await self._loop.run_in_executor(
                 self._shared.readers, expanded, message, call.heading.coding, most
             )
         except asyncio.CancelledError:
@@ -486,12 +502,13 @@ class Connection(asyncio.Protocol):
                 self._shared.tell(call, late())
             raise
         except Problem as problem:
-            if problem.status == 413:
-                self._refuse_size(call, most + 1)
-            else:
+            if problem.status != 413:
                 self.refuse(call, stream.INVALID_ARGUMENT, problem)
-            return
-        call.method.call(call, found)
+            elif call.takes_several:
+                self._refuse_size_of_several(call)
+            else:
+                self._refuse_size(call, most + 1)
+        return None
 
     # ---- room for messages
 
@@ -695,6 +712,11 @@ class Connection(asyncio.Protocol):
             for call in [each for each in self.streams.values() if not each.half_closed]:
                 if not call.takes_several:
                     self._end_stream(call.id, Code.CANCEL)
+
+
+def _is_readable(call: Stream, flag: int) -> bool:
+    """Whether a message with this first byte of its prefix can be read."""
+    return flag == 0 or (flag == 1 and call.heading.coding in (b"gzip", b"deflate"))
 
 
 _DEPENDS_ON_ITSELF = 0x100

@@ -79,6 +79,9 @@ class Carrier(Protocol):
     def give_room(self, call: Stream, more: int) -> None:
         """Let the client send more of a call."""
 
+    async def expanded(self, call: Stream, message: bytes) -> bytes | None:
+        """A compressed message of several without its coding; None if the call is refused for it."""
+
     def finished(self, call: Stream) -> None:
         """A call is answered."""
 
@@ -267,6 +270,8 @@ class Stream:
             self._timer = None
         self.left = None
         self.connection.finished(self)
+        if self._following is not None and not self._following.done():  # a refused call has no more messages
+            self._following.set_result(None)
 
     # ---- a call that takes its time
 
@@ -319,7 +324,7 @@ class Stream:
         return self._messages is not None
 
     def came(self, message: bytes | None) -> None:
-        """A message has come; None: the client sends no more."""
+        """A message has come, with its prefix; None: the client sends no more."""
         assert self._messages is not None  # noqa: S101 - of a call of several messages
         if message is not None:
             self._messages.append(message)
@@ -330,11 +335,16 @@ class Stream:
         """The messages of the client, as they come; more may come once one is taken."""
         assert self._messages is not None  # noqa: S101 - of a call of several messages
         while True:
-            while self._messages:
+            while self._messages and not self.is_over:
                 message = self._messages.popleft()
-                self.connection.give_room(self, len(message) + PREFIX_BYTES)
-                yield message
-            if self.half_closed:
+                self.connection.give_room(self, len(message))
+                data: bytes | None = message[PREFIX_BYTES:]
+                if message[0]:
+                    data = await self.connection.expanded(self, message[PREFIX_BYTES:])
+                if data is None:
+                    return
+                yield data
+            if self.half_closed or self.is_over:
                 return
             self._following = asyncio.get_running_loop().create_future()
             await self._following

@@ -7,6 +7,7 @@ import collections
 import random
 import socket
 import threading
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ class Port:
 
     def __init__(self) -> None:
         self.held: list[Stream] = []
-        self.left = 0
+        self.left = self.streaming = 0
         self.settings = Settings(max_body_bytes=MAX_BYTES, max_head_bytes=8_192, receive_s=0.5)
         self.loop = uvloop.new_event_loop()
         self.errors: list[dict[str, Any]] = []
@@ -85,10 +86,14 @@ class Port:
         raise LookupError("hunter2")
 
     async def _several(self, call: Stream) -> None:
-        async for data in call.messages():
-            call.send(data)
-            await call.drained()
-        call.end(0)
+        self.streaming += 1
+        try:
+            async for data in call.messages():
+                call.send(data)
+                await call.drained()
+            call.end(0)
+        finally:
+            self.streaming -= 1
 
     def run(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE_S)
@@ -631,6 +636,61 @@ def test_a_call_of_several_messages(port: Port) -> None:
             one.send(frames.window_update(1, len(data)), frames.window_update(0, len(data)))
         one.send(frames.frame(frames.DATA, frames.END_STREAM, 1))
         assert one.replies(1)[1][1] == OK
+
+
+@pytest.mark.parametrize(
+    ("coding", "wbits"),
+    [("gzip", 31), ("deflate", 15), ("deflate", -15)],
+    ids=["gzip", "deflate", "raw deflate"],
+)
+def test_compressed_messages_of_a_call_of_several_are_read(port: Port, coding: str, wbits: int) -> None:
+    """Beside one that is not, each in its turn, also in parts."""
+    sent = [b"first", b"plain", b"x" * 60_000]
+    packed = [
+        prefixed(each if i == 1 else zlib.compress(each, wbits=wbits), int(i != 1))
+        for i, each in enumerate(sent)
+    ]
+    data = b"".join(packed)
+    with client(port) as one:
+        one.send(frames.header_frames(1, one.block("/several", ("grpc-encoding", coding))))
+        one.send(*(frames.frame(frames.DATA, 0, 1, data[i : i + 7]) for i in range(0, len(data), 7)))
+        one.send(frames.frame(frames.DATA, frames.END_STREAM, 1))
+        found, fields = one.replies(1)[1]
+    assert fields == OK
+    assert found == b"".join(prefixed(each) for each in sent)[5:]
+
+
+@pytest.mark.parametrize(
+    ("coding", "data", "refusal"),
+    [
+        ("gzip", prefixed(zlib.compress(b"x" * 70_000, wbits=31), 1), ("8", "at most 65530 bytes")),
+        ("gzip", prefixed(b"\0" * 70_000), ("8", "at most 65530 bytes")),
+        ("gzip", prefixed(b"abc", 1), ("3", "The gzip body is damaged at byte")),
+        ("gzip", prefixed(zlib.compress(b"abc", wbits=31)[:-1], 1), ("3", "cut short")),
+        ("gzip", prefixed(b"abc", 2), ("13", "grpc-encoding does not say how")),
+        ("identity", prefixed(b"abc", 1), ("13", "grpc-encoding does not say how")),
+        ("snappy", prefixed(b"abc", 1), ("12", "expected gzip, deflate or identity")),
+    ],
+)
+def test_a_call_of_several_is_refused_in_words(
+    port: Port, coding: str, data: bytes, refusal: tuple[str, str]
+) -> None:
+    """With the codes of a call of one message; others go on."""
+    with client(port) as one:
+        one.send(
+            frames.header_frames(1, one.block("/several", ("grpc-encoding", coding))),
+            *(frames.frame(frames.DATA, 0, 1, data[i : i + 9_000]) for i in range(0, 60_000, 9_000)),
+            one.call(3),
+        )
+        replies = one.replies(2)
+    assert replies[1][1]["grpc-status"] == refusal[0]
+    assert refusal[1] in replies[1][1]["grpc-message"]
+    assert replies[3] == (b"hello", OK)
+    for _ in range(int(PATIENCE_S * 100)):  # the method ends too: a refused call leaves no task behind
+        if not port.streaming:
+            break
+        threading.Event().wait(0.01)
+    assert not port.streaming
 
 
 # ---- HPACK

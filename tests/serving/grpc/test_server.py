@@ -401,6 +401,30 @@ def test_reflection_tells_the_methods_to_a_tool(served: Served) -> None:
         assert schema.SERVICE.encode() in next(newer(iter([b"\x3a\x00"])))
 
 
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed_messages_are_read_by_every_service(served: Served, compression: grpc.Compression) -> None:
+    """Those of one message, of a stream of replies, and of streams both ways."""
+    asked = health_pb2.HealthCheckRequest(service="iris").SerializeToString()
+    options = [
+        ("grpc.default_compression_algorithm", compression.value),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    with grpc.insecure_channel(served.address, options) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        assert health_pb2.HealthCheckResponse.FromString(check(asked)).status == Status.SERVING
+        watched = channel.unary_stream("/grpc.health.v1.Health/Watch")(asked)
+        assert health_pb2.HealthCheckResponse.FromString(next(watched)).status == Status.SERVING
+        watched.cancel()
+        assert method(channel)(message(id="x" * 1_000)).model_name == "iris"
+        ready = method(channel, "ModelReady")
+        assert ready(schema.METHODS["ModelReady"][0](name="iris", version="7")).ready
+        known = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+        long = b"\x0a\xe8\x07" + b"h" * 1_000  # the field `host`, so that grpcio compresses the message
+        assert [schema.SERVICE.encode() in each for each in known(iter([long + b"\x3a\x00"] * 3))] == [
+            True
+        ] * 3
+
+
 # ---- keys
 
 
