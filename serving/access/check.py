@@ -7,6 +7,7 @@ stays the same: a snapshot of the keys and what was granted by them are replaced
 from __future__ import annotations
 
 import math
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,7 @@ class Check:
         self._digits = digits
         self._clock = clock
         self._brake = Brake()
+        self._replacing = threading.Lock()
         self.now = Snapshot(None, None, {}, {})
         self.unknown_key = False
         if keys is not None:
@@ -110,17 +112,19 @@ class Check:
         """Let these keys hold; everything that was remembered is forgotten. Called from any thread."""
         found = Keys(keys)
         buckets: dict[str, Bucket] = {}
-        for key in found.all:
-            if key.rate:
-                per_s = per_second(key.rate) / self._workers
-                old = self.now.buckets.get(key.id)
-                buckets[key.id] = old if old is not None and old.per_s == per_s else Bucket(per_s)
-        self.now = Snapshot(found, self.now.tokens, {}, buckets)
+        with self._replacing:
+            for key in found.all:
+                if key.rate:
+                    per_s = per_second(key.rate) / self._workers
+                    old = self.now.buckets.get(key.id)
+                    buckets[key.id] = old if old is not None and old.per_s == per_s else Bucket(per_s)
+            self.now = Snapshot(found, self.now.tokens, {}, buckets)
 
     def replace_tokens(self, tokens: Tokens) -> None:
         """Let these public keys check tokens from now on; likewise."""
-        keys = self.now.keys
-        self.now = Snapshot(keys if keys is not None else Keys(()), tokens, {}, self.now.buckets)
+        with self._replacing:
+            keys = self.now.keys
+            self.now = Snapshot(keys if keys is not None else Keys(()), tokens, {}, self.now.buckets)
 
     def admit(self, request: AccessRequest) -> Principal | None:
         """The caller of an admitted request; None for an open route.

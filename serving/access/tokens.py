@@ -7,6 +7,7 @@ key as if it were a secret (`HS256`), is refused.
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ LEEWAY_S = 30
 MAX_BYTES = 1024 * 1024  # of a JWKS
 MAX_TOKEN_BYTES = 8_192
 TIMEOUT_S = 5.0
+"""How long a provider may take, to answer and then to send its JWKS."""
 CLAIM_ROLES, CLAIM_MODELS = "roles", "models"
 
 
@@ -170,13 +172,31 @@ def read(target: str) -> bytes:
     KeysError
     """
     try:
-        if is_url(target):
-            with urllib.request.urlopen(target, timeout=TIMEOUT_S) as reply:  # noqa: S310 - checked above
-                content: bytes = reply.read(MAX_BYTES + 1)
-        else:
-            content = read_regular(Path(target), MAX_BYTES + 1)
+        content = _read_url(target) if is_url(target) else read_regular(Path(target), MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise KeysError(f"OKAMOCHI_JWKS: {target} cannot be read ({error}).") from None
     if len(content) > MAX_BYTES:
         raise KeysError(f"OKAMOCHI_JWKS: {target} is larger than {MAX_BYTES} bytes.")
     return content
+
+
+class _ByTlsAlone(urllib.request.HTTPRedirectHandler):
+    """Follows no address that leads away from HTTPS, where others could send keys of their own."""
+
+    def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:
+        newurl = str(arguments[-1])
+        if not is_url(newurl):
+            raise OSError(f"it leads to {newurl[:200]}, expected an https:// address")
+        return super().redirect_request(*arguments)
+
+
+def _read_url(url: str) -> bytes:
+    opener = urllib.request.build_opener(_ByTlsAlone)
+    parts: list[bytes] = []
+    with opener.open(url, timeout=TIMEOUT_S) as reply:
+        end = time.monotonic() + TIMEOUT_S
+        while (part := reply.read1(65_536)) and sum(map(len, parts)) <= MAX_BYTES:
+            parts.append(part)
+            if time.monotonic() > end:
+                raise OSError(f"it was not sent within {TIMEOUT_S:g} s")
+    return b"".join(parts)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EVERY_S = 1.0
 URL_EVERY_S = 300.0
 URL_UNKNOWN_S = 10.0
-"""After a token with an unknown key the URL is asked again, but not more often than this."""
+"""After a token with an unknown key, and while it cannot be read, the URL is asked again after this time."""
 
 
 _follow = partial(
@@ -30,6 +30,8 @@ _follow = partial(
 class KeysWatch:
     """Reads keys and JWKS once, and then again and again.
 
+    A URL has a thread of its own, so that a provider that hangs holds up no change of the files.
+
     Parameters
     ----------
     settings
@@ -38,12 +40,11 @@ class KeysWatch:
 
     def __init__(self, settings: Settings) -> None:
         self.check = check = Check(None, workers=settings.workers, digits=settings.probability_digits)
-        self._followed: list[Followed] = []
-        self._url: Followed | None = None
-        self._url_asked = 0.0
+        self._files: list[Followed] = []
+        self._url: _Url | None = None
         if settings.keys:
             path = Path(settings.keys)
-            self._followed.append(
+            self._files.append(
                 _follow(
                     settings.keys,
                     lambda: keys.read_bytes(path),
@@ -59,35 +60,58 @@ class KeysWatch:
                 lambda content: check.replace_tokens(tokens.Tokens(content, settings)),
             )
             if tokens.is_url(settings.jwks):
-                self._url = jwks
+                self._url = _Url(jwks, check)
             else:
-                self._followed.append(jwks)
+                self._files.append(jwks)
+        if self._url is not None:
+            self._url.look()
         self.look()
         self._thread = Supervised("keys", self._run)
 
     def start(self) -> None:
         """Begin to look."""
         self._thread.start()
+        if self._url is not None:
+            self._url.thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the threads; one that waits for a provider ends with the process."""
         self._thread.close()
+        if self._url is not None:
+            self._url.thread.close(0)
 
     def _run(self) -> None:
         while not self._thread.ended.wait(EVERY_S):
             self.look()
 
     def look(self) -> None:
-        """Look at all of them once."""
-        for each in self._followed:
+        """Look at the files once."""
+        for each in self._files:
             each.look()
-        if self._url is not None and self._is_due():
-            self._url_asked = monotonic()
-            self.check.unknown_key = False
-            self._url.look()
-        every = [*self._followed, *([self._url] if self._url is not None else [])]
+        every = [*self._files, *([self._url.followed] if self._url is not None else [])]
         metrics.keys_refused("clients", refused=any(each.refusal for each in every))
 
+
+class _Url:
+    """A JWKS at a URL."""
+
+    def __init__(self, followed: Followed, check: Check) -> None:
+        self.followed = followed
+        self.thread = Supervised("jwks", self._run)
+        self._check = check
+        self._asked = 0.0
+
+    def _run(self) -> None:
+        while not self.thread.ended.wait(EVERY_S):
+            if self._is_due():
+                self.look()
+
+    def look(self) -> None:
+        """Ask the provider once."""
+        self._check.unknown_key = False
+        self.followed.look()
+        self._asked = monotonic()
+
     def _is_due(self) -> bool:
-        since = monotonic() - self._url_asked if self._url_asked else URL_EVERY_S
-        return since >= URL_EVERY_S or (self.check.unknown_key and since >= URL_UNKNOWN_S)
+        soon = self._check.unknown_key or self.followed.refusal
+        return monotonic() - self._asked >= (URL_UNKNOWN_S if soon else URL_EVERY_S)

@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from base64 import urlsafe_b64encode
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,18 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from serving.access import tokens
+from serving.access import keys, tokens
+from serving.access import watch as access_watch
 from serving.access.keys import KeysError
 from serving.access.request import AccessRequest, Principal
 from serving.access.watch import KeysWatch
 from serving.errors import Problem
 from serving.settings import Settings, SettingsError, read
 from tests.certificates import issued
+from tests.servers import PATIENCE_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -242,24 +246,199 @@ def test_a_rotation_counts_without_a_restart_and_a_broken_file_does_not(tmp_path
     assert unknown.value.status == 401
 
 
-def test_a_url_is_read_by_tls_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Provider:
+    """An identity provider on HTTPS, whose replies a test sets.
+
+    Attributes
+    ----------
+    reply
+        Called for each request.
+    asked
+        How many requests came.
+    """
+
+    def __init__(self, server: http.server.HTTPServer) -> None:
+        self.url = f"https://127.0.0.1:{server.server_port}/jwks.json"
+        self.asked = 0
+        self.reply: Callable[[http.server.BaseHTTPRequestHandler], None] = partial(send, content=BOTH)
+
+
+def send(to: http.server.BaseHTTPRequestHandler, content: bytes, status: int = 200, where: str = "") -> None:
+    to.send_response(status)
+    if where:
+        to.send_header("Location", where)
+    to.send_header("Content-Length", str(len(content)))
+    to.end_headers()
+    to.wfile.write(content)
+
+
+@contextmanager
+def listening(tls: ssl.SSLContext | None) -> Iterator[Provider]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            provider.asked += 1
+            with suppress(OSError):
+                provider.reply(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        provider = Provider(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield provider
+        server.shutdown()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    return issued(tmp_path, "127.0.0.1")[0]
+
+
+@pytest.fixture
+def provider(tmp_path: Path, authority: Path) -> Iterator[Provider]:
+    assert authority.exists()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "127.0.0.1.pem", tmp_path / "127.0.0.1.key")
+    with listening(tls) as found:
+        yield found
+
+
+def test_a_url_is_read_by_tls_alone(
+    provider: Provider, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A provider with a certificate that the server trusts, and the same one untrusted."""
-    authority, certificate, key = issued(tmp_path, "127.0.0.1")
-    (tmp_path / "jwks.json").write_bytes(BOTH)
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as provider:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        provider.socket = context.wrap_socket(provider.socket, server_side=True)
-        threading.Thread(target=provider.serve_forever, daemon=True).start()
-        url = f"https://127.0.0.1:{provider.server_port}/jwks.json"
-        with pytest.raises(KeysError, match="cannot be read"):
-            tokens.read(url)
-        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-        assert tokens.read(url) == BOTH
-        with pytest.raises(KeysError, match="cannot be read"):
-            tokens.read(url + ".absent")
-        provider.shutdown()
+    with pytest.raises(KeysError, match="cannot be read"):
+        tokens.read(provider.url)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    assert tokens.read(provider.url) == BOTH
+    provider.reply = partial(send, content=b"", status=404)
+    with pytest.raises(KeysError, match="cannot be read"):
+        tokens.read(provider.url)
+
+
+def test_a_url_leads_to_https_alone(
+    provider: Provider, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can change what comes over plain HTTP could send public keys of their own."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    with listening(None) as plain:
+        elsewhere = plain.url.replace("https", "http")
+        provider.reply = partial(send, content=b"", status=302, where=elsewhere)
+        with pytest.raises(KeysError, match="leads to http://"):
+            tokens.read(provider.url)
+        assert not plain.asked
+
+
+def test_an_address_may_lead_to_another_of_https(
+    provider: Provider, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+
+    def reply(to: http.server.BaseHTTPRequestHandler) -> None:
+        if to.path == "/moved":
+            send(to, b"", 302, provider.url)
+        else:
+            send(to, BOTH)
+
+    provider.reply = reply
+    assert tokens.read(provider.url.replace("/jwks.json", "/moved")) == BOTH
+
+
+def test_a_provider_that_sends_slowly_is_given_up(
+    provider: Provider, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    monkeypatch.setattr(tokens, "TIMEOUT_S", 0.3)
+    provider.reply = drip
+    with pytest.raises(KeysError, match=r"within 0\.3 s"):
+        tokens.read(provider.url)
+
+
+def drip(to: http.server.BaseHTTPRequestHandler) -> None:
+    """Bytes without an end, each of them soon enough."""
+    to.send_response(200)
+    to.end_headers()
+    while True:
+        to.wfile.write(b" ")
+        time.sleep(0.02)
+
+
+def test_a_provider_that_hangs_holds_up_no_change_of_keys(
+    provider: Provider, authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is revoked meanwhile is refused."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    monkeypatch.setattr(access_watch, "EVERY_S", 0.05)
+    monkeypatch.setattr(access_watch, "URL_UNKNOWN_S", 0.05)
+    path = tmp_path / "keys.json"
+    secret, key = keys.make("shop", ["predict"])
+    keys.write(path, [key])
+    watch = KeysWatch(watched(jwks=provider.url, keys=str(path)))
+    hanging, ended = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        hanging.set()
+        ended.wait(PATIENCE_S)
+
+    provider.reply = hang
+    monkeypatch.setattr(tokens, "TIMEOUT_S", PATIENCE_S)
+    watch.start()
+    try:
+        with pytest.raises(Problem, match="its key is unknown"):
+            watch.check.admit(asked(token(OTHER, "new")))
+        assert hanging.wait(PATIENCE_S)
+        assert watch.check.admit(asked(secret.encode())) is not None
+        keys.write(path, [])
+        until(lambda: refused(watch, secret.encode()))
+        assert not ended.is_set()
+    finally:
+        ended.set()
+        watch.close()
+
+
+def test_a_provider_that_was_away_at_the_start_is_asked_again_soon(
+    provider: Provider, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    monkeypatch.setattr(access_watch, "EVERY_S", 0.05)
+    monkeypatch.setattr(access_watch, "URL_UNKNOWN_S", 0.05)
+    provider.reply = partial(send, content=b"", status=503)
+    watch = KeysWatch(watched(jwks=provider.url))
+    watch.start()
+    try:
+        with pytest.raises(Problem) as nobody:
+            watch.check.admit(asked(token()))
+        assert nobody.value.status == 503
+        provider.reply = partial(send, content=BOTH)
+        until(lambda: not refused(watch, token()))
+        asked_until_then = provider.asked
+        assert not refused(watch, token(EC, "two", "ES256"))
+        time.sleep(0.5)
+        assert provider.asked == asked_until_then, "what was read holds for five minutes"
+    finally:
+        watch.close()
+
+
+def watched(**more: str) -> Settings:
+    return Settings(jwt_audience="okamochi", jwt_issuer="https://id.example.com/", **more)
+
+
+def refused(watch: KeysWatch, secret: bytes) -> bool:
+    try:
+        watch.check.admit(asked(secret))
+    except Problem:
+        return True
+    return False
+
+
+def until(found: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
