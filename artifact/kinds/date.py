@@ -49,6 +49,7 @@ PIECES = re.compile(
     r"|(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)(?:\s*(?P<zone>[+-]\d{2}:?\d{2})(?!\d))?"
     rf"|\d+|{_WORDS}"
 )
+_NOON = re.compile(r"(?<=\d|\s)([aApP])\.\s?[mM]\.?$")  # "8:12 a.m.", "8:12 p. m."
 _OCLOCK = re.compile(r"(?<=\d)\s?(?:Uhr|uhr|hrs?)$")
 INNER_DOT = re.compile(r"(?<=[^\W\d_])\.(?=[^\W\d_])")
 _PERIODS = {"Q": 3, "H": 6}  # months of a quarter and of half a year
@@ -127,6 +128,8 @@ def plain(text: str) -> str:
     text = text.strip()
     if text[-1:] in "rRsS" and text:
         text = _OCLOCK.sub("", text)
+    if text[-1:] in ".mM" and text:
+        text = _NOON.sub(lambda found: found[1].upper() + "M", text)
     if text[:1] == "[" and text[-1:] == "]":  # as logs of web servers write them
         text = text[1:-1].strip()
     if text[-1:] in {")", "]"}:  # the name of a zone after its offset

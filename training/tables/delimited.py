@@ -320,7 +320,11 @@ def _name_columns(table: _Table, columns: tuple[str, ...] | None) -> None:
     if layout.row_names:
         header = ("", *header)
         said = "the rows have one more value than the header: the first is taken as a row name"
-        if frame.iloc[:, 0].is_unique:
+        split = _split_number(frame) if table.dialect.delimiter == "," else None
+        if split:
+            text = f'{said}; if "{split}" is one number, put cells with a decimal comma in quotes'
+            table.look_at.append(LookAt(None, text))
+        elif frame.iloc[:, 0].is_unique:
             table.notes.append((None, said))
         else:
             table.look_at.append(
@@ -335,6 +339,19 @@ def _name_columns(table: _Table, columns: tuple[str, ...] | None) -> None:
             )
         )
     frame.columns = pd.Index([name.replace("\ufeff", "") for name in header])
+
+
+def _split_number(frame: pd.DataFrame) -> str | None:
+    """Two adjacent columns of digits that a decimal comma may part: the first number that they would make."""
+    digits = [bool(frame.iloc[:, place].str.fullmatch(r"[-+]?\d+").all()) for place in range(frame.shape[1])]
+    for place in range(1, len(digits) - 1):
+        if (
+            digits[place]
+            and digits[place + 1]
+            and not frame.iloc[:, place + 1].str.startswith(("-", "+")).any()
+        ):
+            return ",".join(str(cell) for cell in frame.iloc[0, place : place + 2])
+    return None
 
 
 def _is_marked(name: str) -> bool:

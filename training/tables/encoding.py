@@ -14,14 +14,17 @@ import chardet
 from artifact.nfc import nfc
 from training.tables.raw import DataError
 from training.tables.reading import Decided, LookAt, number_of
+from training.tables.units import is_unit
 
 SAMPLE_BYTES = 200_000
 SAMPLE_WORDS = 3
 MAX_WORD = 24
+MAX_SIGNS = 8  # different words beside numbers: a text has more
 NEAR = 0.1  # a second encoding that fits at most so much worse is told
 BEST_BY = 0.005  # by less than that no encoding fits better than one that is commoner
 MIN_UTF8_LINES = 3
 MIN_PLAIN = 0.03  # of the characters of a table that are ASCII: digits, delimiters and line ends at least
+_OTHER_ENDS = ("\x85", "\u2028", "\u2029", "\x1e")  # of lines, in a file that has no line feed
 MOST_ODD_LINES = 0.34  # of the lines that are not ASCII, up to which they are strangers in a UTF-8 file
 
 _MARKS = (
@@ -68,6 +71,7 @@ _PLACES = {
 }
 _VIETNAMESE = frozenset("àáâãèéêìíòóôõùúýăđơư" + "ÀÁÂÃÈÉÊÌÍÒÓÔÕÙÚÝĂĐƠƯ")  # whose tones stand apart
 _TONES = "\u0300\u0301\u0303\u0309\u0323"  # windows-1258 writes them behind their letters
+_SIGNS = frozenset("€£¥¢°½¼¾±×§")
 _BETWEEN_WORDS = frozenset("“”„‘’‚–—…€£°²³µ«»¿¡ºª·§©®№½¼¾×\u00a0" + _TONES)
 _WITHIN_WORDS = frozenset("’·" + _TONES)
 _OTHERS = (  # of other scripts; a detector knows more, and takes rare ones for common ones in a few words
@@ -109,17 +113,28 @@ def decode(content: bytes, path: Path, given: str | None = None) -> Decoded:
     if b"\0" in content[:SAMPLE_BYTES]:
         encoding = _by_zero_bytes(content)
         if encoding is None:
-            raise DataError(f"{path} holds zero bytes: it is no delimited text.")
+            line = content.count(b"\n", 0, content.index(b"\0")) + 1
+            raise DataError(f"{path}, line {line} holds a zero byte: expected text without any.")
         return _decode_as(content, encoding, "every other byte of its digits and signs is zero", path)
     if content.isascii():
         if b"\x1b$" in content or b"\x1b(" in content:
             return _decode_as(content, "iso2022_jp_2", "escape sequences of Japanese", path)
-        return Decoded(content.decode("ascii"), Decided("utf-8", "all of its bytes are ASCII"))
+        return Decoded(_cleaned(content.decode("ascii")), Decided("utf-8", "all of its bytes are ASCII"))
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         return _mostly_utf8(content) or _guessed(content, path)
-    return Decoded(nfc(text), Decided("utf-8", "all of its bytes are UTF-8"), _encoded_twice(text))
+    if _is_utf8_by_chance(content, text):
+        return _guessed(content, path)
+    return Decoded(_cleaned(text), Decided("utf-8", "all of its bytes are UTF-8"), _encoded_twice(text))
+
+
+def _cleaned(text: str) -> str:
+    """The text in NFC, its lines parted by line feeds, without marks where files were glued together."""
+    if "\n" not in text and "\r" not in text:
+        for end in _OTHER_ENDS:
+            text = text.replace(end, "\n")
+    return nfc(text.removeprefix("\ufeff").replace("\n\ufeff", "\n"))
 
 
 def _decode_as(content: bytes, encoding: str, reason: str, path: Path) -> Decoded:
@@ -127,7 +142,7 @@ def _decode_as(content: bytes, encoding: str, reason: str, path: Path) -> Decode
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(_unfit(content, error, _name(encoding), path)) from None
-    return Decoded(nfc(text.removeprefix("\ufeff")), Decided(_name(encoding), reason))
+    return Decoded(_cleaned(text), Decided(_name(encoding), reason))
 
 
 def _decode_given(content: bytes, given: str, path: Path) -> Decoded:
@@ -183,11 +198,21 @@ def _by_zero_bytes(content: bytes) -> str | None:
         text = sample[: len(sample) // width * width].decode(encoding, "replace")
         plain = sum(" " <= character <= "~" or character in "\t\r\n" for character in text)
         strange = sum(unicodedata.category(character) in {"Cn", "Co"} for character in set(text)) > 1
+        if text.count("\n") < sample.count(b"\n") / 2:  # a zero byte beside a few of its cells
+            continue
         if "\0" in text or strange or text.count("\ufffd") > 1 or plain < MIN_PLAIN * len(text):
             continue
         if plain > most:
             best, most = encoding, plain
     return best
+
+
+def _is_utf8_by_chance(content: bytes, text: str) -> bool:
+    """Whether the one letter that UTF-8 reads is a unit in another encoding, as "元" of GBK is."""
+    words = set(_words(text[:SAMPLE_BYTES].splitlines()))
+    if len(words) != 1 or len(next(iter(words))) > 1 or _is_sign(next(iter(words))):
+        return False
+    return bool(_by_signs(_lines_with_letters(content)))
 
 
 def _mostly_utf8(content: bytes) -> Decoded | None:
@@ -214,7 +239,7 @@ def _mostly_utf8(content: bytes) -> Decoded | None:
         "encoding under [read]",
     )
     text = b"\n".join(lines).decode("utf-8-sig")
-    return Decoded(nfc(text), Decided("utf-8", "nearly all of its lines are UTF-8"), (told,))
+    return Decoded(_cleaned(text), Decided("utf-8", "nearly all of its lines are UTF-8"), (told,))
 
 
 def _encoded_twice(text: str) -> tuple[LookAt, ...]:
@@ -272,7 +297,9 @@ def _guessed(content: bytes, path: Path) -> Decoded:
             f"; as {other} the same words are {_sample_words(sample.decode(other, 'replace').splitlines())}"
         )
     told += "; if these words are wrong, set encoding under [read]"
-    return Decoded(nfc(text), Decided(encoding, f"a guess from words such as {words}"), (LookAt(None, told),))
+    return Decoded(
+        _cleaned(text), Decided(encoding, f"a guess from words such as {words}"), (LookAt(None, told),)
+    )
 
 
 def _lines_with_letters(content: bytes) -> bytes:
@@ -296,6 +323,9 @@ def _byte_words(sample: bytes) -> bytes:
 
 def _ranked(sample: bytes) -> list[tuple[str, float]]:
     """Encodings that decode the sample, the likeliest first, with how much worse than the first they fit."""
+    signs = _by_signs(sample)
+    if signs:
+        return [(encoding, 0.0) for encoding in signs]
     found = [
         (_name(str(each["encoding"])), float(each["confidence"] or 0))
         for each in chardet.detect_all(_byte_words(sample))
@@ -320,6 +350,25 @@ def _ranked(sample: bytes) -> list[tuple[str, float]]:
     rest = sorted(each for each in scored if each is not first)
     found = [(encoding, max(0.0, odd - first[0])) for odd, _, encoding in [first, *rest]]
     return [(east, 0.0), *found] if east else found
+
+
+def _by_signs(sample: bytes) -> list[str]:
+    """Encodings in which all words that are not ASCII are signs and units, such as "€", "½" or "zł".
+
+    No detector knows them alone, as they stand beside the numbers of a table. Of encodings that read the same
+    words, the commonest is given.
+    """
+    found: dict[tuple[str, ...], str] = {}
+    for encoding in (*_LATIN, *_OTHERS):
+        if _fits(sample, encoding):
+            words = tuple(dict.fromkeys(_words(sample.decode(encoding).splitlines())))
+            if words and len(words) <= MAX_SIGNS and all(map(_is_sign, words)):
+                found.setdefault(words, encoding)
+    return list(found.values())
+
+
+def _is_sign(word: str) -> bool:
+    return set(word) <= _SIGNS or ("¤" not in word and is_unit(word))
 
 
 def _eastern(sample: bytes) -> str | None:

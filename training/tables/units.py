@@ -200,6 +200,12 @@ def is_currency(word: str) -> bool:
     return currency(word) is not None
 
 
+def is_unit(word: str) -> bool:
+    """Whether a word or a sign beside a number is known: a currency, a multiplier, a unit, or several of them."""
+    beside = sorted_out(word)
+    return (bool(beside.currency or beside.times) and not beside.unit) or scales([beside.unit]) is not None
+
+
 @dataclass(frozen=True)
 class Beside:
     """What stands beside a number, sorted: at most one of each."""

@@ -174,6 +174,8 @@ def test_a_european_table(tmp_path):
         ([f"2021-03-{i % 28 + 1:02d}T14:{i:02d}:00+09:00" for i in range(40)], "date", "2021-03-01T14:00:00"),
         ([f"{i % 28 + 1}.3.2021" for i in range(40)], "date", "2021-03-01"),
         ([f"3/{i % 28 + 1}/21 2:05 PM" for i in range(40)], "date", "2021-03-01T14:05:00"),
+        ([f"{i % 28 + 1:02d}/03/2021 2:05 p.m." for i in range(40)], "date", "2021-03-01T14:05:00"),
+        ([f"{i % 28 + 1:02d}/03/2021 12:05:10 a.\u00a0m." for i in range(40)], "date", "2021-03-01T00:05:10"),
         ([f"{i % 28 + 1:02d}-Mar-2021" for i in range(40)], "date", "2021-03-01"),
         ([f"March {i % 28 + 1}, 2021" for i in range(40)], "date", "2021-03-01"),
         ([f"2021{3:02d}{i % 28 + 1:02d}T000000" for i in range(40)], "date", "2021-03-01"),

@@ -313,3 +313,18 @@ def test_an_escaped_apostrophe_tells_the_quote_where_no_cell_needs_one(tmp_path)
     """As a writer that quotes by need leaves it, with the single quote as its own."""
     text = rows().replace("row 7,", "don\\'t,")
     assert "don't" in reading(tmp_path, text).frame["name"].tolist()
+
+
+def test_the_header_of_a_file_that_was_glued_to_another_is_left_out(tmp_path):
+    """Each of the two began with a byte order mark."""
+    raw = reading(tmp_path, rows() + "\ufeff" + rows())
+    assert len(raw.frame) == 80
+    assert "as it repeats the header" in told(raw)
+
+
+def test_a_decimal_comma_that_may_be_a_delimiter_is_told(tmp_path):
+    """`7,32,5,red` under `id,price,colour` has a row name, or the price is 32.5."""
+    lines = "".join(f"{i},{i % 9},{10 + i % 80},red\n" for i in range(60))
+    raw = reading(tmp_path, "id,price,colour\n" + lines)
+    assert 'if "0,10" is one number' in told(raw)
+    assert "decimal comma" not in told(reading(tmp_path, "id,price,kind,colour\n" + lines))

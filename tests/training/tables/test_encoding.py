@@ -114,7 +114,7 @@ def test_texts_are_in_nfc():
 
 def test_zero_bytes_are_no_text():
     """Neither UTF-16 nor a table."""
-    with pytest.raises(DataError, match="zero bytes"):
+    with pytest.raises(DataError, match="zero byte"):
         decode(b"a,b\n" + b"10,2\n" * 9 + b"1,\x00\n", HERE)
 
 
@@ -176,3 +176,46 @@ def test_no_word_has_letters_of_two_scripts(encoding, words):
     """As "Po룐ga" and "Nюmes" have, which other encodings make of the same bytes."""
     text = "town;n\n" + "".join(f"{word}\n" for word in words * 5)
     assert decode(text.encode(encoding), HERE).text == text
+
+
+@pytest.mark.parametrize(
+    ("cell", "encoding", "found"),
+    [
+        ("€{}.50", "cp1252", "windows-1252"),
+        ("{} €", "mac_roman", "mac-roman"),
+        ("{} €", "iso8859_15", "iso-8859-15"),
+        ("£{}", "cp850", "cp850"),
+        ("{}°C", "cp850", "cp850"),
+        ("{} µg", "latin_1", "windows-1252"),
+        ("{} zł", "cp1250", "windows-1250"),
+        ("{} Kč", "cp1250", "windows-1250"),
+        ("{} м", "koi8_r", "koi8-r"),
+        ("{} руб.", "cp1251", "windows-1251"),
+        ("{}円", "shift_jis", "shift_jis"),
+        ("{}원", "euc_kr", "euc-kr"),
+        ("{}元", "gbk", "gb18030"),  # these two bytes are a letter in UTF-8 too
+        ("{}萬元", "big5", "big5"),
+    ],
+)
+def test_a_unit_beside_numbers_tells_the_encoding(cell, encoding, found):
+    """No detector knows a sign alone: "€5" of Windows was taken for a Cyrillic letter."""
+    text = "colour;price\n" + "".join(f"red;{cell.format(i)}\n" for i in range(60))
+    decoded = decode(text.encode(encoding), HERE)
+    assert (decoded.encoding.value, decoded.text) == (found, text)
+    assert "encoding under [read]" in decoded.look_at[0].text
+
+
+def test_a_letter_beside_numbers_in_utf8_is_utf8():
+    text = "colour;grade\n" + "".join(f"red;{i}é\n" for i in range(60))
+    assert decode(text.encode(), HERE).encoding.value == "utf-8"
+
+
+def test_a_zero_byte_in_a_cell_is_named_by_its_line():
+    text = "name,n\n" + "".join(f"row {i}{chr(0) if i % 2 else ''},{i}\n" for i in range(60))
+    with pytest.raises(DataError, match=r"table\.csv, line 3 holds a zero byte"):
+        decode(text.encode(), HERE)
+
+
+@pytest.mark.parametrize("end", ["\x85", "\u2028", "\u2029", "\x1e"])
+def test_other_line_ends_where_there_is_no_line_feed(end):
+    assert decode(f"a,b{end}1,2{end}".encode(), HERE).text == "a,b\n1,2\n"
