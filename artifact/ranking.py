@@ -93,13 +93,11 @@ def best(scores: NDArray[np.float64], left_out: NDArray[np.int64], k: int) -> ND
     kept = scores.copy()
     kept[left_out] = -np.inf
     k = min(k, len(kept))
+    lowest = -np.inf
     if k < len(kept):
         lowest = np.partition(kept, len(kept) - k)[len(kept) - k]
-        found = np.flatnonzero(kept >= lowest)
-    else:
-        found = np.arange(len(kept))
-    found = found[np.argsort(-kept[found], kind="stable")][:k]
-    return found[np.isfinite(kept[found])]
+    found = (kept >= lowest if np.isfinite(lowest) else np.isfinite(kept)).nonzero()[0]
+    return found[(-kept[found]).argsort(kind="stable")[:k]]
 
 
 def write(directory: Path, ranking: Ranking) -> None:
@@ -163,3 +161,10 @@ def _check(ranking: Ranking, signature: Signature, path: Path) -> None:
         ranking.rated.size and not 0 <= ranking.rated.min() <= ranking.rated.max() < items
     ):
         raise ArtifactError(f"{path} does not have {users} users and {items} items, as the signature has")
+    largest = _largest(ranking.users) * _largest(ranking.items) * ranking.users.shape[1]
+    if not np.isfinite(largest + _largest(ranking.bias) + _largest(ranking.cold)):
+        raise ArtifactError(f"{path} gives scores that are not finite")
+
+
+def _largest(values: NDArray[np.float64]) -> float:
+    return float(np.abs(values).max(initial=0.0))

@@ -51,10 +51,16 @@ class Remembering(Encoder):
         )
 
 
-def _remember(matrix: NDArray[np.float64], raw: Callable[[int, str], Any]) -> NDArray[np.float64]:
+def _remember(matrix: NDArray[Any], raw: Callable[[int, str], Any]) -> NDArray[Any]:
     remembered = matrix.view(Remembered)
     remembered.raw = raw
     return remembered
+
+
+def with_cells_of(matrix: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
+    """Rows made of a matrix row by row, with the cells that the matrix was encoded from, if it has them."""
+    raw = getattr(matrix, "raw", None)
+    return rows if raw is None else _remember(rows, raw)
 
 
 def encoder(signature: Signature, settings: Settings) -> Encoder:

@@ -86,6 +86,14 @@ class Query(typing.Protocol):
     explain: Explain | None
 
 
+class AnswerLater(Exception):  # noqa: N818 - no error: the answer would hold up the event loop
+    """Raised instead of an answer: `make`, called in a thread, gives a query that is answered at once."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        super().__init__("the answer is made in a thread")
+        self.make = make
+
+
 class Endpoint(typing.Protocol):
     """A prediction route of one model in one protocol."""
 
@@ -109,6 +117,8 @@ class Endpoint(typing.Protocol):
         ------
         Problem
             The reason why there is none.
+        AnswerLater
+            It takes long. It is then asked for again with another query.
         """
 
     def refuse(self, problem: Problem) -> Reply:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from serving.access.check import demand
 from serving.errors import Problem, overloaded
-from serving.protocols import LARGE_BODY_BYTES, deadline
+from serving.protocols import LARGE_BODY_BYTES, AnswerLater, deadline
 from serving.protocols.codings import expanded
+from serving.protocols.later import make
 from serving.protocols.media import is_packed
 from serving.protocols.options import check_digits
 from serving.waiting import unless_left
@@ -127,8 +128,13 @@ async def answer_query(
     if found is None:
         return None
     progress.scores = found[0]
-    scores, first = found
-    return endpoint.answer(query, scores.rounded(digits), first)
+    scores, first = found[0].rounded(digits), found[1]
+    try:
+        return endpoint.answer(query, scores, first)
+    except AnswerLater as later:
+        making = make(later, due)
+        made = await (making if left is None else unless_left(making, left))
+        return None if made is None else endpoint.answer(made, scores, first)
 
 
 async def _read_in_time(

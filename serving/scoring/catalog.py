@@ -19,14 +19,13 @@ from artifact.contracts import mismatch
 from artifact.encode import Encoder
 from artifact.manifest import ArtifactError
 from artifact.models_lock import CANARY, CHAMPION, SHADOW
-from artifact.ranking import column_of
 from artifact.ranking import read as read_ranking
-from artifact.signature import Signature
 from artifact.tensors import array_of
 from serving.errors import Problem, too_many_rows, without_paths
 from serving.observe import metrics
 from serving.prediction_log import remembering
 from serving.scoring.batcher import WARM_UP_BYTES, Batcher
+from serving.scoring.best_items import BestItems, Wanted, as_rows
 from serving.scoring.drift import Drift
 from serving.scoring.explain import Explainer, background_of
 from serving.scoring.low_priority import LowPriority
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from artifact.manifest import Artifact
     from artifact.models_lock import Entry
     from artifact.ranking import Ranking
+    from artifact.signature import Signature
     from artifact.signing import Statement
     from artifact.tensors import Tensor, Value
     from serving.scoring.explain import RowExplanation
@@ -91,8 +91,8 @@ class LiveModel:
     process: ModelProcess | None = None  # of a model that does not run in the worker
     signed: Statement | None = None  # checked; None where no keys are trusted
     calls: TensorCalls | None = None  # of a model that takes tensors
-    # For a model that ranks items: itself as a model that scores all items for a user, from a column of users
-    # to a number for each item, with a queue of its own. That one has the ranking.
+    # For a model that ranks items: itself as a model that finds the best items for a user (`best_items`),
+    # with a queue of its own. That one has the ranking.
     ranked: LiveModel | None = None
     ranking: Ranking | None = None
     row_signature: Signature | None = None  # of `ranked`: that of the artifact
@@ -593,32 +593,13 @@ def open_model(
     return model if ranking is None else replace(model, ranked=_ranked(model, ranking, settings))
 
 
-class _ItemScores:
-    """Scores all items for users; a larger call than `max_rows` would take too much memory."""
-
-    def __init__(self, ranking: Ranking, max_rows: int) -> None:
-        self._ranking = ranking
-        self.max_rows = max_rows
-
-    def __call__(self, codes: NDArray[Any]) -> NDArray[np.float64]:
-        if len(codes) > self.max_rows:
-            raise ValueError(f"{len(codes)} users in one call, expected at most {self.max_rows}")
-        return self._ranking.score(codes)
-
-
 def _ranked(model: LiveModel, ranking: Ranking, settings: Settings) -> LiveModel:
-    """The model as one that scores all items for a user, warm."""
+    """The model as one that finds the best items for a user, warm."""
     found = model.artifact
-    user = column_of(found.signature, ranking.query)
-    signature = Signature(
-        task="scores",
-        target=ranking.item,
-        columns=(msgspec.structs.replace(user, missing="refuse", unknown="missing"),),
-        numbers=column_of(found.signature, ranking.item).categories,
-        sensitive=tuple(name for name in found.signature.sensitive if name == ranking.query),
-    )
+    score = BestItems(ranking)
+    signature = score.signature(found.signature)
     row_bytes = 8 * signature.outputs
-    score = _ItemScores(ranking, max(1, WARM_UP_BYTES // row_bytes))
+    score.max_rows = max(1, WARM_UP_BYTES // row_bytes)
     max_rows = max(1, min(settings.queue_rows, settings.max_matrix_bytes // row_bytes))
     batcher = Batcher(
         score,
@@ -628,7 +609,7 @@ def _ranked(model: LiveModel, ranking: Ranking, settings: Settings) -> LiveModel
         observe_batch=metrics.Batches(model.name, model.version),
         name=model.name,
     )
-    batcher.warm_up(np.zeros((1, 1)), clock=thread_time)
+    batcher.warm_up(as_rows([Wanted(0, 1, np.empty(0, np.int64), seen=False)]), clock=thread_time)
     score.max_rows = max_rows
     return replace(
         model,

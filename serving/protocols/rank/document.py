@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from artifact.ranking import column_of
 from serving.protocols import Described
 from serving.protocols.model_routes import route_of
 from serving.protocols.openapi import HEADERS, PROBLEMS, problem, schema
-from serving.protocols.rank.endpoint import DEFAULT_K, MAX_K, MAX_USERS, named
+from serving.protocols.rank.endpoint import DEFAULT_K, MAX_USERS, named
+from serving.scoring.best_items import MAX_K
 
 if TYPE_CHECKING:
     from artifact.ranking import Ranking
@@ -90,7 +92,8 @@ def _most(model: LiveModel) -> int:
 
 
 def _reply(model: LiveModel, ranking: Ranking) -> dict[str, Any]:
-    item = {"type": "integer" if isinstance(named(model.signature.numbers)[0], int) else "string"}
+    items = column_of(model.ranked_of, ranking.item).categories
+    item = {"type": "integer" if isinstance(named(items)[0], int) else "string"}
     ranked: dict[str, Any] = {
         ranking.query: {"description": "as it was sent"},
         "items": {

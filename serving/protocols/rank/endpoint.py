@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,13 +13,14 @@ from artifact.encode import BadRows, canonical
 from artifact.kinds.category import reader
 from artifact.kinds.cell import is_missing
 from artifact.logged import RANKED
-from artifact.ranking import best, column_of
+from artifact.ranking import column_of
 from serving.errors import Problem, bad_rows
 from serving.ids import new_id
-from serving.protocols import Reply, problem_reply
+from serving.protocols import AnswerLater, Reply, problem_reply
 from serving.protocols.json_body import decode
 from serving.protocols.options import bad_option, flag_of
 from serving.protocols.wording import described, hint, keys
+from serving.scoring.best_items import MAX_K, found, rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,9 +31,11 @@ if TYPE_CHECKING:
     from serving.scoring.scores import Scores
 
 JSON = b"application/json"
-DEFAULT_K, MAX_K = 10, 1_000
+DEFAULT_K = 10
 MAX_USERS = 64
 """The most users in one request."""
+MAX_ITEMS_AT_ONCE = 640
+"""The most items of a reply that the event loop makes, in 0.3 ms; a thread makes a longer reply."""
 OPTIONS = ("k", "exclude", "seen")
 
 _encode = msgspec.json.encode
@@ -42,17 +47,15 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     Parameters
     ----------
     rows
-        The codes of the users, shape (n, 1).
+        Of `best_items.Wanted`, shape (n, 1).
     users
         The users as they were sent.
     lone
         Whether one user was sent as a value, not in a list.
-    exclude
-        Codes of the items that are left out.
     unknown
         Excluded items that the model does not know, as they were sent.
-    seen
-        Whether items that the user has rated may be in the answer.
+    made
+        The rankings of a long reply as JSON, once a thread has made them; until then None.
     """
 
     rows: Any
@@ -60,15 +63,14 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     users: list[Any]
     lone: bool
     k: int
-    exclude: Any
     unknown: list[Any]
-    seen: bool
+    made: list[bytes] | None = None
     within_s: float | None = None
     explain: None = None
 
 
 class RankEndpoint:
-    """`/rank` of one model: `model` scores all items for a user, see `LiveModel.ranked`."""
+    """`/rank` of one model: `model` finds the best items for a user, see `LiveModel.ranked`."""
 
     name: str = RANKED
     content_types: tuple[str, ...] = ("application/json",)
@@ -77,10 +79,10 @@ class RankEndpoint:
         assert model.ranking is not None  # noqa: S101 - see `Rank.endpoints`
         self.model = model
         self._ranking: Ranking = model.ranking
-        items = model.signature.numbers
-        self._items = named(items)
-        self._code = {name: code for code, name in enumerate(items)}
-        self._read_item = reader(column_of(model.ranked_of, model.ranking.item))
+        column = column_of(model.ranked_of, model.ranking.item)
+        self._items = named(column.categories)
+        self._code = {name: code for code, name in enumerate(column.categories)}
+        self._read_item = reader(column)
 
     def read(self, body: bytes, head: Head) -> Query:  # noqa: ARG002 - other protocols look at headers
         """See `Endpoint`."""
@@ -111,10 +113,11 @@ class RankEndpoint:
         exclude, unknown = self._excluded(request.get("exclude"))
         k, seen = _k_of(request.get("k")), flag_of("seen", request.get("seen"))
         try:
-            rows = self.model.encoder.rows([[user] for user in users])
+            codes = self.model.encoder.rows([[user] for user in users])
         except BadRows as error:
             raise bad_rows(error) from None
-        return Query(rows, len(users), users, not isinstance(sent, list), k, exclude, unknown, seen)
+        rows = rows_of(codes, k, exclude, seen=seen)
+        return Query(rows, len(users), users, not isinstance(sent, list), k, unknown)
 
     def _excluded(self, value: object) -> tuple[NDArray[np.int64], list[Any]]:
         """The codes of the excluded items, and those of them that the model does not know."""
@@ -133,38 +136,46 @@ class RankEndpoint:
 
     def answer(self, query: Query, scores: Scores, first: int) -> Reply:
         """See `Endpoint`."""
-        found = [self._ranked(query, scores, first, row) for row in range(query.n)]
-        said: dict[str, Any] = dict(found[0]) if query.lone else {"rankings": found}
-        if query.unknown:
-            said["unknown_excluded"] = query.unknown
-        said |= {"model": self.model.name, "version": self.model.version, "id": new_id()}
-        return Reply(200, JSON, _encode(said))
+        if query.made is None and query.n * query.k > MAX_ITEMS_AT_ONCE:
+            raise AnswerLater(partial(self._made, query, scores, first))
+        end = self._end(query)
+        if query.made is not None:
+            rankings = query.made[0][1:-1] if query.lone else b'"rankings":[%b]' % b",".join(query.made)
+            return Reply(200, JSON, b"{%b,%b" % (rankings, _encode(end)[1:]))
+        ranked = [self._ranked(query, scores, first, row) for row in range(query.n)]
+        return Reply(200, JSON, _encode((ranked[0] if query.lone else {"rankings": ranked}) | end))
+
+    def _end(self, query: Query) -> dict[str, Any]:
+        """What a reply has behind its rankings."""
+        end: dict[str, Any] = {"unknown_excluded": query.unknown} if query.unknown else {}
+        return end | {"model": self.model.name, "version": self.model.version, "id": new_id()}
+
+    def _made(self, query: Query, scores: Scores, first: int) -> Query:
+        """The query with its rankings as JSON, each made in a turn of its own."""
+        made = []
+        for row in range(query.n):
+            made.append(_encode(self._ranked(query, scores, first, row)))
+            sleep(0)  # releases the interpreter's lock for the event loop
+        return msgspec.structs.replace(query, made=made)
 
     def _ranked(self, query: Query, scores: Scores, first: int, row: int) -> dict[str, Any]:
-        places, values, cold = self._first(query, scores, first, row)
+        best = found(scores.values[first + row])
         names = self._items
-        items = [{"item": names[place], "score": score} for place, score in zip(places, values, strict=True)]
+        items = [
+            {"item": names[place], "score": score}
+            for place, score in zip(best.items, best.scores, strict=True)
+        ]
         return {
             self._ranking.query: query.users[row],
             "items": items,
-            "by": "popularity" if cold else self._ranking.by,
-            "cold_start": cold,
+            "by": "popularity" if best.cold else self._ranking.by,
+            "cold_start": best.cold,
         }
 
-    def _first(
-        self, query: Query, scores: Scores, first: int, row: int
-    ) -> tuple[list[int], list[float], bool]:
-        """The best items of one user, their scores, and whether nothing is known of the user."""
-        rated = self._ranking.seen(int(query.rows[row, 0]))
-        own = scores.values[first + row]
-        left_out = query.exclude if query.seen else np.concatenate([rated, query.exclude])
-        places = best(own, left_out, query.k)
-        return places.tolist(), own[places].tolist(), not len(rated)
-
-    def logged(self, query: Query, scores: Scores, first: int, row: int) -> tuple[Any, NDArray[np.float64]]:
+    def logged(self, _query: Query, scores: Scores, first: int, row: int) -> tuple[Any, NDArray[np.float64]]:
         """What the prediction log keeps of a row: the items, the best first, and their scores."""
-        places, values, _ = self._first(query, scores, first, row)
-        return [self._items[place] for place in places], np.array(values)
+        best = found(scores.values[first + row])
+        return [self._items[place] for place in best.items], np.array(best.scores)
 
     def refuse(self, problem: Problem) -> Reply:
         """See `Endpoint`."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -13,12 +14,17 @@ from artifact import manifest
 from artifact.manifest import RANKING, ArtifactError
 from artifact.models_lock import CANARY, Entry
 from artifact.ranking import best, read
+from serving.errors import Problem
 from serving.http.gateway import Gateway
+from serving.protocols import AnswerLater, Head, later
 from serving.roles.canary import Canary
 from serving.scoring import catalog
+from serving.scoring.scores import Scores
+from tests.bento_server import bento_server, prepare
 from tests.serving import artifacts
 from tests.serving.artifacts import ITEMS
 from tests.serving.conftest import PATIENT_SETTINGS, ask
+from tests.serving.http.lanes import connect, exchange, request, taken
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,6 +107,68 @@ def test_several_users_in_one_request(ranking_gateway: Gateway) -> None:
         ("7", 102),
     ]
     assert [each["cold_start"] for each in said["rankings"]] == [False, True, False]
+
+
+LONG: dict[str, Any] = {"user": ["7", 8, "nobody", 9] * 16, "k": 11}
+
+
+def test_a_long_reply_has_what_short_ones_have(ranking_gateway: Gateway) -> None:
+    """It is made in a thread."""
+    endpoint = ranking_gateway.live.routes.endpoints["/rank"]
+    query = endpoint.read(json.dumps(LONG).encode(), Head())
+    scores = Scores(endpoint.model.score(query.rows), endpoint.model.signature)
+    with pytest.raises(AnswerLater):
+        endpoint.answer(query, scores, 0)
+
+    said = rank(ranking_gateway, LONG).json()
+    short = [rank(ranking_gateway, {"user": user, "k": 11}).json() for user in LONG["user"][:4]]
+
+    assert [{**each, **said} for each in said.pop("rankings")] == [{**each, **said} for each in short] * 16
+    one = rank(ranking_gateway, {"user": 8, "k": 700, "exclude": ["zz"]}).json()
+    other = rank(ranking_gateway, {"user": 8, "k": 600, "exclude": ["zz"]}).json()
+    assert one | {"id": ""} == other | {"id": ""}
+    assert list(one) == list(other)
+
+
+def test_long_replies_that_wait_are_bounded(
+    ranking_gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(later, "MAX_WAITING", 0)
+
+    answer = rank(ranking_gateway, LONG)
+
+    assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+    assert rank(ranking_gateway, {"user": 8}).status == 200
+
+
+def test_a_long_reply_whose_deadline_is_over_is_not_made() -> None:
+    async def made() -> Any:
+        return await later.make(AnswerLater(lambda: pytest.fail("it was made")), due=0.0)
+
+    with pytest.raises(Problem, match="before the deadline") as refused:
+        asyncio.run(made())
+    assert (refused.value.status, refused.value.reason) == (429, "deadline")
+
+
+def test_the_express_lane_answers_long_requests_too(found: Made, tmp_path: Path) -> None:
+    """In the order in which they came, and to a client that is still there."""
+    prepare(tmp_path / "work", {"ratings": (found.path, "4")})
+    body = json.dumps(LONG).encode()
+    with bento_server(tmp_path / "work") as server:
+        with connect(server) as connection:
+            for _ in range(20):  # whose client leaves
+                connection.sendall(request(body, path="/rank"))
+        short = request(b'{"user": 8}', path="/rank")
+        pipelined = exchange(server, [(request(body, path="/rank") + short) * 3])
+        with httpx.Client(base_url=server.url) as client:
+            one_by_one = [client.post("/rank", content=each) for each in (body, b'{"user": 8}', body)]
+        by_express = taken(server, "express")
+
+    assert [reply.status for reply in pipelined] == [200] * 7
+    assert [len(json.loads(reply.body)) for reply in pipelined[:6]] == [4, 7] * 3
+    assert [len(reply.json()) for reply in one_by_one] == [4, 7, 4]
+    assert [len(reply.json()["rankings"]) for reply in one_by_one[::2]] == [len(LONG["user"])] * 2
+    assert by_express >= 3
 
 
 def test_more_items_than_there_are_is_all_of_them(ranking_gateway: Gateway) -> None:
@@ -232,6 +300,9 @@ def test_a_ranking_that_is_not_the_one_that_was_written_is_refused(tmp_path: Pat
         ({"bias": arrays["bias"][:5]}, "does not have 4 users and 30 items"),
         ({"rated": arrays["rated"] + 30}, "does not have"),
         ({"query": np.array("visitor")}, "no category of the signature"),
+        ({"cold": np.where(arrays["cold"] == 5, np.inf, arrays["cold"])}, "not finite"),
+        ({"items": np.where(arrays["items"] == 5, np.nan, arrays["items"])}, "not finite"),
+        ({"users": arrays["users"] * 1e200, "items": arrays["items"] * 1e200}, "not finite"),
     ):
         np.savez(path / RANKING, **(arrays | change))
         artifacts.reseal(path)
