@@ -11,9 +11,11 @@ from training.tables.dates import Order, are_months_of_years
 from training.tables.numbers import NUMBER_SHARE, OTHER, Evidence, Marks, evidence_of
 from training.tables.numerals import numeral
 from training.tables.reading import Decided, Reading
+from training.tables.tokens import MissingWords
 
 SAMPLED = 200
 SEEN_AT_ONCE = 20_000
+SEEN_FOR_EACH = 10  # cells for each text of a sample
 
 
 def decide_from_cells(frame: pd.DataFrame, reading: Reading) -> Reading:
@@ -21,12 +23,13 @@ def decide_from_cells(frame: pd.DataFrame, reading: Reading) -> Reading:
 
     What a key gave stays.
     """
+    missing = MissingWords(reading)
     found = {
         str(name): evidence
         for place, name in enumerate(frame.columns)
-        if (evidence := _of_column(frame.iloc[:, place])) is not None
+        if (evidence := _of_column(frame.iloc[:, place], missing)) is not None
     }
-    return _with_day_order(_with_decimal(reading, found), frame)
+    return _with_day_order(_with_decimal(reading, found), frame, missing)
 
 
 def marks_of_file(reading: Reading) -> Marks:
@@ -45,14 +48,10 @@ def _delimiter(reading: Reading) -> str | None:
     return reading.delimiter.value if reading.delimiter else None
 
 
-def _of_column(cells: "pd.Series[Any]") -> Evidence | None:
+def _of_column(cells: "pd.Series[Any]", missing: MissingWords) -> Evidence | None:
     if not isinstance(cells.dtype, pd.StringDtype) and not pd.api.types.is_object_dtype(cells.dtype):
         return None
-    sample = [
-        text
-        for text in cells.iloc[:: max(1, len(cells) // SAMPLED)]
-        if isinstance(text, str) and text.strip()
-    ]
+    sample = _sample(cells, missing)
     if not sample or sum(any(c.isdigit() for c in text[:40]) for text in sample) < 0.5 * len(sample):
         return None
     if are_months_of_years([text.strip() for text in sample]):
@@ -61,8 +60,15 @@ def _of_column(cells: "pd.Series[Any]") -> Evidence | None:
         return None
     if not any("." in text or "," in text for text in sample):
         cells = cells[cells.astype("str").str.contains("[.,]", regex=True).fillna(value=False)]
-    found = evidence_of(_different(cells))
+    found = evidence_of(text for text in _different(cells) if not missing.has(text))
     return found if found.votes(".") or found.votes(",") else None
+
+
+def _sample(cells: "pd.Series[Any]", missing: MissingWords) -> list[str]:
+    """Some of the different texts of a column: a word of many cells is one text, as a number is."""
+    some = cells.iloc[:: max(1, len(cells) // (SAMPLED * SEEN_FOR_EACH))]
+    texts = [text for text in _different(some) if text and not missing.has(text)]
+    return texts[:: max(1, len(texts) // SAMPLED)]
 
 
 def _different(cells: "pd.Series[Any]") -> Iterator[str]:
@@ -88,13 +94,13 @@ def _with_decimal(reading: Reading, found: dict[str, Evidence]) -> Reading:
     return replace(reading, decimal=Decided(mark, f"numbers in {columns} can only have a decimal {word}"))
 
 
-def _with_day_order(reading: Reading, frame: pd.DataFrame) -> Reading:
+def _with_day_order(reading: Reading, frame: pd.DataFrame, missing: MissingWords) -> Reading:
     """The order of day and month where all columns that say which say the same."""
     if reading.day_first is not None and reading.day_first.given:
         return reading
     says: dict[bool, list[str]] = {True: [], False: []}
     for place, name in enumerate(frame.columns):
-        order = _order_of_column(frame.iloc[:, place])
+        order = _order_of_column(frame.iloc[:, place], missing)
         if order is not None and bool(order.day) != bool(order.month):
             says[order.day > 0].append(str(name))
         elif order is not None and order.day:
@@ -107,14 +113,10 @@ def _with_day_order(reading: Reading, frame: pd.DataFrame) -> Reading:
     return replace(reading, day_first=Decided(first, f"dates in {columns} can only have the {word} first"))
 
 
-def _order_of_column(cells: "pd.Series[Any]") -> Order | None:
+def _order_of_column(cells: "pd.Series[Any]", missing: MissingWords) -> Order | None:
     if not isinstance(cells.dtype, pd.StringDtype) and not pd.api.types.is_object_dtype(cells.dtype):
         return None
-    sample = [
-        text
-        for text in cells.iloc[:: max(1, len(cells) // SAMPLED)]
-        if isinstance(text, str) and text.strip()
-    ]
+    sample = _sample(cells, missing)
     tried = Order()
     if not sample or sum(tried.add(plain(text)) for text in sample) < NUMBER_SHARE / 2 * len(sample):
         return None

@@ -234,6 +234,7 @@ def read_numbers(texts: Sequence[str], counts: NDArray[np.intp], marks: Marks) -
     if units and not _settle_units(cells, units, bare, result):
         values[list(units)] = np.nan
     _settle_bounds(cells, apart, result)
+    _settle_parentheses(cells, apart, result)
     behind = cells.many(i for i, found in apart.items() if found.behind)
     if behind:
         result.remarks.append(f"a minus behind {behind:,} numbers is read as their sign")
@@ -244,6 +245,23 @@ def read_numbers(texts: Sequence[str], counts: NDArray[np.intp], marks: Marks) -
     result.open += _rounded(texts, counts, apart_values)
     result.left = np.flatnonzero(np.isnan(values)).tolist()
     return result
+
+
+def _settle_parentheses(cells: _Cells, apart: dict[int, Numeral], result: Numbers) -> None:
+    """Where all numbers stand in parentheses, these may be no sign: "(1992)" is a year, "(120)" a count."""
+    numbers = [i for i, value in enumerate(cells.read) if np.isfinite(value)]
+    if not numbers or not all(i in apart and "(" in cells.texts[i] for i in numbers):
+        return
+    first = numbers[0]
+    if all(not apart[i].unit and cells.read[i].is_integer() for i in numbers):
+        cells.read[numbers] = np.abs(cells.read[numbers])
+        other = "negative"
+    else:
+        other = "positive"
+    result.open.append(
+        f'all numbers stand in parentheses, and "{cells.texts[first]}" is read as {cells.read[first]:.15g}: '
+        f"where they are {other}, write them without parentheses, and a minus before negative ones"
+    )
 
 
 def may_be_codes(texts: Sequence[str]) -> tuple[str, str] | None:

@@ -68,6 +68,7 @@ _MOMENT = re.compile(
     r"|^\d{3,4}[./-]\d{1,2}[./-]\d{1,2}$",
     re.IGNORECASE,
 )
+_CALL = re.compile(r"[A-Za-z][\w.]*\(\s*[\"']?[-+]?\d[^()]*\)")  # ISODate("2020-01-24"), NumberLong(7)
 _EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 _LOST = "\ufffd"  # stands where a letter could not be read
 _AHEAD = re.compile(r"^[\W_]+")  # a sign or an arrow before the first digit
@@ -82,7 +83,10 @@ def is_prose(tokens: Tokens, distinct: Sequence[str]) -> bool:
     if len(distinct) < MIN_TEXTS or len(distinct) < TEXT_SHARE * tokens.present:
         return False
     sample = distinct[:: max(1, len(distinct) // SAMPLED_TEXTS)]
-    if sum(_EMAIL.fullmatch(text) is not None for text in sample) >= PAIRS_SHARE * len(sample):
+    if any(
+        sum(each.fullmatch(text) is not None for text in sample) >= PAIRS_SHARE * len(sample)
+        for each in (_EMAIL, _CALL)
+    ):
         return False
     if units_of(sample) == "words":
         found = [[word for word in terms_in(text, 1) if not word.isdigit()] for text in sample]
@@ -270,6 +274,17 @@ def _moments(_tokens: Tokens, distinct: Sequence[str], name: str) -> str:
     )
 
 
+def _calls(_tokens: Tokens, distinct: Sequence[str], _name: str) -> str:
+    """Numbers and dates as a program or a database prints them."""
+    found = [word for word in distinct if _CALL.fullmatch(word)]
+    if len(found) < max(2, PAIRS_SHARE * len(distinct)):
+        return ""
+    return (
+        f'values such as "{found[0][:30]}" are taken as categories: where they are amounts or dates, '
+        "write what stands in the parentheses alone"
+    )
+
+
 def _pairs(_tokens: Tokens, distinct: Sequence[str], name: str) -> str:
     """Fractions, feet and inches and the like, however few they are."""
     if len(distinct) < 2 or (len(distinct) == 2 and all(":" in word for word in distinct)):
@@ -333,6 +348,7 @@ _LOOKS: tuple[Callable[[Tokens, Sequence[str], str], str], ...] = (
     _odd_numbers,
     _one_suffix,
     _moments,
+    _calls,
     _strangers,
     _merged,
 )

@@ -137,6 +137,9 @@ def test_years_with_bounds_are_numbers_and_told():
         ["250.00", "401.9", "V58.61", "E880"],
         ["147.39 H", "2.358,05 S"],
         ["147.39", "2,358.05 CR", "12.50"],
+        [f'ISODate("2020-{m:02d}-{d:02d}T00:00:00Z")' for m in range(1, 13) for d in (3, 9, 17, 25)],
+        [f"NumberLong({n * n})" for n in range(40)],
+        [f"datetime.date(2021, {m}, 3)" for m in range(1, 13)],
     ],
 )
 def test_what_is_not_read_is_told(cells):
@@ -253,3 +256,30 @@ def test_infinite_numbers_of_a_typed_column_are_told():
 def test_addresses_of_mail_are_ids():
     column = pd.Series([f"u{n * 7919}@example.org" for n in range(ROWS)], dtype="str")
     assert clean_column(column, "mail").id_like
+
+
+@pytest.mark.parametrize(
+    ("cells", "meant"),
+    [
+        (["(1992)", "(2004)", "(2017)"], [1992, 2004, 2017]),
+        (["(1,473)", "(23)", "(7)"], [1473, 23, 7]),
+        (["(585.56)", "(12.00)"], [-585.56, -12]),
+        (["($70)", "($45)"], [-70, -45]),
+    ],
+)
+def test_parentheses_around_all_numbers_are_told(cells, meant):
+    """They may say less than a minus: a year or a count stands in them too."""
+    found = read(cells)
+    assert found.cells.tolist()[: len(meant)] == meant
+    assert any("parentheses" in each.text for each in found.look_at)
+
+
+@pytest.mark.parametrize("word", ["?", "not yet known"])
+def test_words_among_numbers_do_not_hide_their_decimal_mark(word):
+    """A word of many cells is one text beside many numbers: "0.350" decides for the other column."""
+    power = [word if i % 4 == 0 else f"{i % 9}.{350 + i}" for i in range(ROWS)]
+    volts = [f"{230 + i % 9}.{100 + i}" for i in range(ROWS)]
+    frame = pd.DataFrame({"power": power, "volts": volts}, dtype="str")
+    reading = decide_from_cells(frame, Reading())
+    found = clean_column(frame["volts"], "volts", reading=reading)
+    assert (found.cells.iloc[1], found.look_at) == (231.101, ())
