@@ -47,7 +47,7 @@ trials = $(if $(TRIALS),--trials $(TRIALS))
 .PHONY: help
 help: ## list these commands
 	@echo 'Okamochi: from a table of data to a model that serves. Commands:'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 	@echo 'Settings: PORT=$(PORT) MLFLOW_PORT=$(MLFLOW_PORT) USECASES="$(USECASES)" TRIALS=n PYTHON=path'
 
 .PHONY: serve
@@ -64,6 +64,11 @@ train: ## train USECASES again and promote the models that pass the gate
 evaluate: ## measure the documented held-out figures over ten splits (ARGS="iris --salts 2": fewer)
 	@$(environment) training --rebuild-for "$(PYTHON)"
 	@exec $(RUN) -m training.decide.evaluate_splits $(trials) $(ARGS)
+
+.PHONY: evaluate-public
+evaluate-public: ## train public tables by init and run, beside AutoGluon (ARGS="ames tate": some of them)
+	@$(environment) dev --rebuild-for "$(PYTHON)"
+	@exec $(RUN) -m benchmarks.public $(ARGS)
 
 .PHONY: bundle
 bundle: ## put the champions of USECASES into BentoML's model store and models.lock (ARGS=--only: remove others)
