@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import pytest
 from tests.faults.conftest import FULL
 from tests.faults.swaps import Swapping, swapping, under_load
 from tests.faults.wire import connect, one, open_to, read_reply, request, rest_of, workers
+from tests.servers import PATIENCE_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,29 +126,21 @@ def test_requests_under_way_end_on_the_version_that_they_began_with(tmp_path: Pa
 def test_a_server_that_is_ended_during_swaps_loses_no_request(tmp_path: Path) -> None:
     """SIGTERM while versions change: what was begun is answered, and the server ends."""
     with swapping(tmp_path) as swap:
-        ended = threading.Event()
-
-        def declare() -> None:
-            i = 0
-            while not ended.wait(0.1):
-                i += 1
-                swap.declare(str(1 + i % 3))
-
-        declaring = threading.Thread(target=declare)
-        declaring.start()
-        try:
-            versions = asyncio.run(_asked_until_ended(swap))
-        finally:
-            ended.set()
-            declaring.join()
-        assert versions
-        assert swap.server.process.wait(timeout=30) in (0, -signal.SIGTERM)
+        seen = asyncio.run(_asked_until_ended(swap))
+        assert seen[:3] == ["2", "3", "1"]
+        assert swap.server.process.wait(timeout=PATIENCE_S) in (0, -signal.SIGTERM)
         assert "Traceback" not in swap.server.log.read_text()
 
 
-async def _asked_until_ended(swap: Swapping) -> set[str]:
-    """Ask until the server, which gets SIGTERM, closes each connection between two replies."""
-    found: set[str] = set()
+async def _asked_until_ended(swap: Swapping) -> list[str]:
+    """Ask until the server, which gets SIGTERM, closes each connection between two replies.
+
+    Each version is declared once the one before it has answered, and the signal comes right behind the
+    fourth, which the server then opens.
+    """
+    seen: list[str] = []
+    swapped = asyncio.Event()
+    swap.declare("2")
 
     async def client(x: int) -> None:
         reader, writer = await open_to(swap.server)
@@ -161,13 +153,17 @@ async def _asked_until_ended(swap: Swapping) -> set[str]:
             said = json.loads(reply.body)
             assert reply.status == 200, reply
             assert abs(said["prediction"] - x * int(said["version"])) < 0.01, said
-            found.add(said["version"])
+            if said["version"] == str(1 + (len(seen) + 1) % 3):  # the one that was declared last
+                seen.append(said["version"])
+                swap.declare(str(1 + (len(seen) + 1) % 3))
+                if len(seen) == 3:
+                    swapped.set()
 
-    clients = [asyncio.create_task(client(x)) for x in range(16)]
-    await asyncio.sleep(2)
+    clients = asyncio.gather(*(client(x) for x in range(16)))
+    await asyncio.wait_for(swapped.wait(), PATIENCE_S)
     swap.server.process.send_signal(signal.SIGTERM)
-    await asyncio.gather(*clients)
-    return found
+    await clients
+    return seen
 
 
 def test_a_version_that_the_store_lacks_or_has_damaged_is_refused_by_every_worker(tmp_path: Path) -> None:

@@ -43,12 +43,18 @@ HEAD = [
 
 
 class Port:
-    """A listening port in a loop of its own; its methods echo, hold or stream."""
+    """A listening port in a loop of its own; its methods echo, hold or stream.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    receive_s
+        How long it waits for a client.
+    """
+
+    def __init__(self, receive_s: float) -> None:
         self.held: list[Stream] = []
         self.left = self.streaming = 0
-        self.settings = Settings(max_body_bytes=MAX_BYTES, max_head_bytes=8_192, receive_s=0.5)
+        self.settings = Settings(max_body_bytes=MAX_BYTES, max_head_bytes=8_192, receive_s=receive_s)
         self.loop = uvloop.new_event_loop()
         self.errors: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.errors.append(context))
@@ -115,7 +121,21 @@ class Port:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[Port]:
-    found = Port()
+    """It never ends a call or connection for its slowness, as a busy machine may stop a test for seconds."""
+    with opened(receive_s=PATIENCE_S) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def impatient_port() -> Iterator[Port]:
+    """It ends slow calls and connections after half a second to a second."""
+    with opened(receive_s=0.5) as found:
+        yield found
+
+
+@contextmanager
+def opened(receive_s: float) -> Iterator[Port]:
+    found = Port(receive_s)
     yield found
     found.close()
     assert found.errors == []
@@ -556,7 +576,7 @@ def test_a_flood_ends_its_connection(port: Port, flood: Callable[[Client, int], 
     port.held.clear()
 
 
-def test_a_header_block_without_an_end_ends_its_connection(port: Port) -> None:
+def test_a_header_block_without_an_end_ends_its_connection(port: Port, impatient_port: Port) -> None:
     """Too many parts, too many bytes, or too long a pause."""
     for parts in (200 * [b""], 10 * [b"\0" * 1_000]):
         with client(port) as one:
@@ -564,24 +584,24 @@ def test_a_header_block_without_an_end_ends_its_connection(port: Port) -> None:
             more = [frames.frame(frames.CONTINUATION, 0, 1, part) for part in parts]
             one.send(*more, frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1))
             assert one.ended() == "ENHANCE_YOUR_CALM"
-    with client(port) as one:
+    with client(impatient_port) as one:
         one.send(frames.frame(frames.HEADERS, 0, 1, one.block()))
         assert one.ended() == "ENHANCE_YOUR_CALM"
 
 
-def test_slow_clients_lose_their_call_or_connection(port: Port) -> None:
+def test_slow_clients_lose_their_call_or_connection(impatient_port: Port) -> None:
     """No preface; half a message; no sign of life, not even to a PING."""
-    with client(port, greet=False) as one:
+    with client(impatient_port, greet=False) as one:
         assert one.ended() == ""
-    with client(port) as one:
+    with client(impatient_port) as one:
         one.send(frames.header_frames(1, one.block()), frames.frame(frames.DATA, 0, 1, b"\0\0\0\0\5he"))
         assert one.replies(1) == {1: (b"", {"reset": "CANCEL"})}
         assert one.ended() == ""
 
 
-def test_a_client_that_does_not_read_is_left(port: Port) -> None:
+def test_a_client_that_does_not_read_is_left(impatient_port: Port) -> None:
     """It gets no further calls answered, and its connection ends; memory stays bounded."""
-    with client(port, {frames.INITIAL_WINDOW_SIZE: 2**31 - 1}) as one:
+    with client(impatient_port, {frames.INITIAL_WINDOW_SIZE: 2**31 - 1}) as one:
         one.send(frames.window_update(0, 2**31 - 1 - 65_535))
         one.socket.settimeout(PATIENCE_S)
         calls = (one.call(number, b"x" * 10_000) for number in range(1, 400_001, 2))
