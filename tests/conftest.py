@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import inspect
 import os
@@ -10,13 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from tests.kept import cache, locked
 from tests.servers import PATIENCE_S, postgres
 
 if TYPE_CHECKING:
@@ -139,12 +138,6 @@ def train_all(state: Path) -> None:
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
 
 
-def cache() -> Path:
-    """Outside the tree, as a clone is often a fresh one."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("OKAMOCHI_TEST_CACHE") or Path(home) / "okamochi")
-
-
 def inputs_digest() -> str:
     """Everything that a champion follows from."""
     digest = hashlib.sha256(f"{sys.version_info[:2]} {TRIALS}".encode())
@@ -165,15 +158,6 @@ def forget_old(current: Path) -> None:
     by_age = sorted(current.parent.iterdir(), key=lambda folder: -folder.stat().st_mtime)
     for folder in by_age[KEPT:]:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let one session at a time in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.fixture(scope="session")

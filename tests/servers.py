@@ -20,6 +20,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from tests.kept import empty_registry
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -70,7 +72,7 @@ FIRST_PORT, PORTS_OF_A_PROCESS, PROCESSES = 18_000, 200, 60
 @cache
 def _ports() -> Iterator[int]:
     """This process's block of ports, in turn and without end. A lock keeps it while the process lives."""
-    folder = Path(tempfile.gettempdir()) / f"okamochi-test-ports-{os.getuid()}"
+    folder = Path("/tmp") / f"okamochi-test-ports-{os.getuid()}"  # noqa: S108 - one for all values of TMPDIR
     folder.mkdir(exist_ok=True)
     for block in range(PROCESSES):
         lock = (folder / str(block)).open("w")
@@ -144,11 +146,10 @@ def _await(server: Server, ready: str, seconds: float) -> None:
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[Server]:
     """An MLflow tracking server with its database and files in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"),
+        *("--backend-store-uri", empty_registry(folder), "--workers", "1"),
         *("--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"),
     ]
     url = f"http://127.0.0.1:{port}"

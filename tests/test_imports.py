@@ -189,7 +189,10 @@ def against_the_layers(graph: dict[str, set[str]], package: str, layers: tuple[s
     return found
 
 
-GRAPH = module_graph({module_of(file): file.read_text() for file in SOURCES})
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    """Of all our modules."""
+    return module_graph({module_of(file): file.read_text() for file in SOURCES})
 
 
 def imports(file: Path, *, outside_functions: bool = False) -> set[str]:
@@ -268,9 +271,9 @@ def test_modules_that_import_one_another_are_found() -> None:
     assert sorted(map(sorted, found)) == [["a.one", "a.three", "a.two"], ["b", "b.five"]]
 
 
-def test_no_modules_import_one_another_in_a_circle() -> None:
+def test_no_modules_import_one_another_in_a_circle(graph: dict[str, set[str]]) -> None:
     """Two modules that need each other hide a third: a record type, an id, a protocol class."""
-    found = [sorted(circle) for circle in circles(GRAPH)]
+    found = [sorted(circle) for circle in circles(graph)]
 
     assert not found, f"modules import one another in a circle: {found}"
 
@@ -298,6 +301,6 @@ def test_an_import_that_goes_up_is_found() -> None:
 
 
 @pytest.mark.parametrize("package", LAYERS)
-def test_imports_inside_a_package_go_one_way(package: str) -> None:
+def test_imports_inside_a_package_go_one_way(graph: dict[str, set[str]], package: str) -> None:
     """`http` may know `protocols`, these `scoring`, none the other way round, and no protocol another."""
-    assert not against_the_layers(GRAPH, package, LAYERS[package])
+    assert not against_the_layers(graph, package, LAYERS[package])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.registered import crown
+from tests.kept import empty_registry
 from tests.serving.artifacts import iris, linear
 from training.registry.mlflow_registry import Registry
 
@@ -16,7 +17,7 @@ from training.registry.mlflow_registry import Registry
 def champions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state of a checkout in which `iris` and `linear` have a champion."""
     folder = tmp_path_factory.mktemp("champions")
-    registry = Registry(f"sqlite:///{folder}/state/mlflow.db")
+    registry = Registry(empty_registry(folder / "state"))
     crown(registry, iris(folder / "iris"), "iris")
     crown(registry, linear(folder / "linear"), "linear")
     return folder / "state"

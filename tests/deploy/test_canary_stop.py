@@ -18,6 +18,7 @@ from artifact.models_lock import CANARY
 from deploy.follow import Follower
 from tests.bento_server import bento_server, environment, prepare
 from tests.deploy.registered import crown, promote, version_of
+from tests.kept import empty_registry
 from tests.servers import CHECKOUT, PATIENCE_S, Cut, mlflow_server
 from tests.serving.artifacts import iris, linear
 from training.__main__ import main as training_main
@@ -39,7 +40,7 @@ REASON = "10 of its 10 requests failed"
 def champions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry in which `iris` has two versions; the first is champion."""
     folder = tmp_path_factory.mktemp("champions")
-    registry = Registry(f"sqlite:///{folder}/state/mlflow.db")
+    registry = Registry(empty_registry(folder / "state"))
     for number in range(2):
         crown(registry, iris(folder / str(number)), "iris")
     promote(registry, "1")
@@ -280,6 +281,7 @@ def until(found: Callable[[], object], what: str) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.deep
 def test_a_canary_that_one_server_stops_is_dropped_by_the_other(
     server: tuple[str, Path], tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from deploy import follow as following
 from deploy.bundle import put_champion
 from deploy.follow import Follower
 from tests.deploy.registered import crown, promote, version_of
+from tests.kept import empty_registry
 from tests.servers import CHECKOUT, PATIENCE_S, Cut, mlflow_server
 from tests.serving.artifacts import iris
 from training.decide.aliases import make_champion, rollback
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("bentoml_home")
 def champions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry in which `iris` has two versions; version 2 is champion."""
     folder = tmp_path_factory.mktemp("champions")
-    registry = Registry(f"sqlite:///{folder}/state/mlflow.db")
+    registry = Registry(empty_registry(folder / "state"))
     for number in range(2):
         crown(registry, iris(folder / str(number)), "iris")
     return folder / "state"

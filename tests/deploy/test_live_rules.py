@@ -13,6 +13,7 @@ from deploy.follow import Follower
 from deploy.live_rules import LOG_VARIABLE
 from serving.prediction_log.folder import Folder
 from tests.deploy.registered import crown, version_of
+from tests.kept import empty_registry
 from tests.servers import free_port
 from tests.serving.artifacts import iris
 from tests.training.decide.shadow_log import answered, write_folder
@@ -36,7 +37,7 @@ TOML = 'target = "species"\n[source]\nkind = "bundled"\nname = "iris"\n[live]\n'
 def champions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry in which `iris` has three versions and none is champion."""
     folder = tmp_path_factory.mktemp("champions")
-    registry = Registry(f"sqlite:///{folder}/state/mlflow.db")
+    registry = Registry(empty_registry(folder / "state"))
     for number in range(3):
         crown(registry, iris(folder / str(number)), "iris")
     registry.delete_alias("iris", CHAMPION)

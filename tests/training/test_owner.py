@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import mlflow
 import pytest
 
+from tests.kept import empty_registry
 from training.job import Budget
 from training.owner import COLUMNS, check_owner, columns_of, is_of_another_table, tags_of_table
 from training.progress import Progress
@@ -50,7 +51,7 @@ def registered(registry: Registry, make: Make, name: str, table: Table) -> Versi
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """A registry of the test's own, the default of every command."""
     monkeypatch.setenv("OKAMOCHI_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_registry(tmp_path))
     return Registry()
 
 

@@ -27,6 +27,7 @@ from serving.http.gateway import Gateway
 from serving.protocols.mlflow import VERSION
 from serving.protocols.mlflow.endpoint import InvocationsEndpoint, parse
 from serving.protocols.mlflow.frames import FORMS
+from tests.kept import empty_registry
 from tests.servers import CHECKOUT, PATIENCE_S, mlflow_models_serve
 from tests.serving.conftest import PATIENT_SETTINGS, ask, elsewhere
 from training.registry.mlflow_registry import Registry
@@ -67,7 +68,7 @@ def gateways(models: Catalog) -> dict[str, Gateway]:
 @pytest.fixture(scope="module")
 def registry_uri(made: dict[str, Made], tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("registry")
-    uri = f"sqlite:///{folder}/mlflow.db"
+    uri = empty_registry(folder)
     registry = Registry(uri)
     for name in NAMES:
         run = registry.start(name, f"{name} run", {})

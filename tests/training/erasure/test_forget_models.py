@@ -11,6 +11,7 @@ import pytest
 from artifact import background, manifest, runtime, signing
 from serving.prediction_log.folder import Folder
 from tests.deploy.registered import crown
+from tests.kept import empty_registry
 from tests.serving import artifacts
 from tests.serving.prediction_log.rows import line
 from training.__main__ import main
@@ -31,7 +32,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     monkeypatch.setenv("OKAMOCHI_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("OKAMOCHI_PREDICTION_LOG", str(tmp_path / "log"))
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
-    (tmp_path / "state").mkdir()
+    empty_registry(tmp_path / "state")
     found = artifacts.loans(tmp_path / "loans")
     registry = Registry()
     crown(registry, found, "loans")

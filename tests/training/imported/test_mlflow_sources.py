@@ -14,6 +14,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from artifact import manifest, runtime
 from artifact.encode import Encoder
+from tests.kept import empty_registry
 from tests.training.imported.champions import champion
 from tests.training.imported.test_onnx_files import network
 from training.registry.mlflow_registry import Registry
@@ -152,7 +153,7 @@ def test_what_is_not_there_is_one_true_sentence(
 ) -> None:
     """An absent name, version, alias or run, and files that are gone; nobody is told to start a server."""
     if local:
-        uri = f"sqlite:///{tmp_path}/mlflow.db"
+        uri = empty_registry(tmp_path)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         mlflow.set_tracking_uri(uri)
     name = f"gone_{'here' if local else 'there'}"

@@ -24,6 +24,7 @@ from servers import CHECKOUT, PATIENCE_S, free_port, mlflow_models_serve
 from sklearn.linear_model import LogisticRegression
 
 from artifact import manifest
+from tests.kept import empty_registry
 from training.registry import place
 from training.registry.mlflow_registry import Registry, read_alias
 from training.registry.records import CHAMPION, SOURCE, DataInput, RegistryError, TrialRun, Version
@@ -251,7 +252,7 @@ def test_a_model_of_another_maker_is_called_that(
     mlflow_url: str, tmp_path: Path, register: Callable[[str, str], None], has: str, behind: str
 ) -> None:
     """It is not called lost: the sentence says that Okamochi did not make it, what it is, what to type."""
-    registry = Registry(mlflow_url if behind == "a server" else f"sqlite:///{tmp_path}/mlflow.db")
+    registry = Registry(mlflow_url if behind == "a server" else empty_registry(tmp_path))
     name = f"theirs_{register.__name__}"
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(registry.uri)
@@ -282,7 +283,7 @@ def test_lost_files_of_ours_are_called_lost(
 ) -> None:
     """Whether some are gone or all, it is not said that another made them."""
     served = behind == "a server"
-    registry = Registry(mlflow_url if served else f"sqlite:///{tmp_path}/mlflow.db")
+    registry = Registry(mlflow_url if served else empty_registry(tmp_path))
     version = registered(registry, make_artifact, "lost_files")
     (folder,) = (
         found.parent
