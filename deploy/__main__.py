@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy import DEFAULT_BASE_IMAGE, DEFAULT_IMAGE
 from training.interpreter import lacks
 
 if TYPE_CHECKING:
@@ -153,17 +154,17 @@ def _add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_cluster(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """From `models.lock` to a cluster."""
     image = commands.add_parser("image", help="build the server's image with the bundled models")
-    add_image_options(image, default="okamochi:local")
+    add_image_options(image, default=DEFAULT_IMAGE)
     image.set_defaults(run=run_image, execute=execute)
 
     bill = commands.add_parser("sbom", help="print the bill of materials of the image (CycloneDX JSON)")
     bill.add_argument("--to", type=Path, metavar="FILE", help="write it to a file instead")
     bill.add_argument("--licences", action="store_true", help="print the packages of each licence instead")
-    bill.add_argument("--base-image", default="python:3.11-slim")
+    bill.add_argument("--base-image", default=DEFAULT_BASE_IMAGE)
     bill.set_defaults(run=run_sbom, execute=execute)
 
     cluster = commands.add_parser("cluster", help="serve the bundled models on a Kubernetes cluster")
-    add_image_options(cluster, default="okamochi:local")
+    add_image_options(cluster, default=DEFAULT_IMAGE)
     add_cluster_options(cluster)
     cluster.set_defaults(run=run_cluster, execute=execute)
 
@@ -334,7 +335,7 @@ def add_image_options(parser: argparse.ArgumentParser, *, default: str) -> None:
         default=default,
         help="the name of the image; without a tag, the digest of its content becomes the tag",
     )
-    parser.add_argument("--base-image", default="python:3.11-slim")
+    parser.add_argument("--base-image", default=DEFAULT_BASE_IMAGE)
     parser.add_argument(
         "--build-args", default="", metavar="OPTIONS", help="further options for docker or buildah"
     )

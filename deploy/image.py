@@ -18,12 +18,10 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from artifact import manifest, models_lock, python_model, store
-from deploy import sbom
+from deploy import DEFAULT_BASE_IMAGE, sbom
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DOCKERFILE = Path(__file__).with_name("Dockerfile")
-DEFAULT_IMAGE = "okamochi:local"
-DEFAULT_BASE = "python:3.11-slim"
 
 SKLEARN_ONLY = (
     "scikit-learn",
@@ -58,7 +56,9 @@ class Built:
     version: str
 
 
-def build(image: str, *, base: str = DEFAULT_BASE, options: str = "", checkout: Path = CHECKOUT) -> Built:
+def build(
+    image: str, *, base: str = DEFAULT_BASE_IMAGE, options: str = "", checkout: Path = CHECKOUT
+) -> Built:
     """Build an image of the models that `checkout` has bundled.
 
     Parameters
@@ -145,7 +145,7 @@ def beside(checkout: Path = CHECKOUT) -> dict[str, str]:
     return {" ".join(entry.slot): entry.tag for entry in found if entry.role != models_lock.CHAMPION}
 
 
-def lay_out(context: Path, tags: dict[str, str], checkout: Path, base: str = DEFAULT_BASE) -> None:
+def lay_out(context: Path, tags: dict[str, str], checkout: Path, base: str = DEFAULT_BASE_IMAGE) -> None:
     """Write the files that the Dockerfile copies into the build context."""
     lock, bill = materials(tags, checkout, base)
     shutil.copy(DOCKERFILE, context)
@@ -154,7 +154,7 @@ def lay_out(context: Path, tags: dict[str, str], checkout: Path, base: str = DEF
     build_bento(context / "bento", checkout)
 
 
-def materials(tags: dict[str, str], checkout: Path, base: str = DEFAULT_BASE) -> tuple[str, str]:
+def materials(tags: dict[str, str], checkout: Path, base: str = DEFAULT_BASE_IMAGE) -> tuple[str, str]:
     """The pins that an image of these models installs, and its bill of materials.
 
     Raises

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from serving.errors import Problem
+from serving.errors import PROBLEM_JSON, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -179,7 +179,7 @@ def deadline(head: Head, query: Query | None, started: float, settings: Settings
 
 def problem_reply(problem: Problem) -> Reply:
     """A problem as `application/problem+json`."""
-    return Reply(problem.status, b"application/problem+json", problem.body(), problem.headers, problem.reason)
+    return Reply(problem.status, PROBLEM_JSON, problem.body(), problem.headers, problem.reason)
 
 
 def unknown_version(catalog: Catalog, name: str, version: str) -> Problem:

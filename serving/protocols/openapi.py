@@ -5,6 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from serving.errors import PROBLEM_JSON
+
 if TYPE_CHECKING:
     from artifact.signature import Column, Signature
     from serving.scoring.catalog import LiveModel
@@ -61,7 +63,7 @@ def problem_schema() -> dict[str, Any]:
 def problem(status: int) -> dict[str, Any]:
     return {
         "description": PROBLEMS[status],
-        "content": {"application/problem+json": {"schema": schema("Problem")}},
+        "content": {PROBLEM_JSON.decode(): {"schema": schema("Problem")}},
     }
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-PERCENT = "%"
-
 
 @dataclass(frozen=True)
 class Scale:
