@@ -339,8 +339,8 @@ def _by_trusted(
     key = keys.get(said.signer)
     if key is None:
         raise ArtifactError(
-            f"{what} is signed by {said.signer!r}, which is none of the keys that {TRUSTED_VARIABLE} names: "
-            f"{', '.join(keys)}"
+            f"{what} is signed by {said.signer!r}, "
+            f"which is not among the keys that {TRUSTED_VARIABLE} names: {', '.join(keys)}"
         )
     found = msgspec.json.decode(text, type=Signature)
     try:

@@ -296,7 +296,7 @@ def role(chosen: argparse.Namespace) -> int:
     from training.registry.records import CANARY
 
     if chosen.percent is not None and chosen.role != CANARY:
-        print("--percent is for a canary: a shadow answers nobody.", file=sys.stderr)
+        print("--percent is for a canary: a shadow answers no request.", file=sys.stderr)
         return USAGE
     name, registry = _name(chosen), Registry()
     if chosen.none:

@@ -251,7 +251,9 @@ def _target(output: Place) -> FileOutput | TableOutput:
 def _check(source: Source, table: Place, target: FileOutput | TableOutput, output: Place, job: Job) -> None:
     signature, asked = job.artifact.signature, job.asked
     if source.kind == "jsonl" and (not isinstance(target, FileOutput) or target.kind != "jsonl"):
-        raise TableError(f"{target.shown}: of JSON lines, whose records may differ, come JSON lines (.jsonl)")
+        raise TableError(
+            f"{target.shown}: expected .jsonl for JSON lines, whose records may have different columns"
+        )
     if output == table or (
         isinstance(output, Path) and isinstance(table, Path) and output.resolve() == table.resolve()
     ):

@@ -152,7 +152,7 @@ def score_on_spark(spark: Any, table: str, output: str, job: SparkJob) -> Outcom
     try:
         frame, kind, delimiter = _read(spark, places, table, job)
         if (kind == "jsonl") != (target == "jsonl"):
-            raise TableError(f"{output}: of JSON lines come JSON lines (.jsonl), and of no other table")
+            raise TableError(f"{output}: expected .jsonl for JSON lines, and for no other table")
         scored = _scored_frame(spark, frame, kind, delimiter, job)
         return _write(scored, output, refused_target, places, (target, delimiter))
     except (PySparkException, Py4JJavaError) as error:

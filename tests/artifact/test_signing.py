@@ -90,7 +90,7 @@ def test_a_foreign_signature_is_refused(
     artifact: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a key that is not trusted, and of one that has the trusted name."""
-    for name, said in (("stranger", "which is none of the keys"), ("release", "was not made by the key")):
+    for name, said in (("stranger", "which is not among the keys"), ("release", "was not made by the key")):
         make_key(tmp_path / f"other-{name}", name)
         monkeypatch.setenv("OKAMOCHI_SIGNING_KEY", str(tmp_path / f"other-{name}"))
         put(artifact, sign(artifact, name="linear", version="3"))
@@ -250,7 +250,7 @@ def test_a_program_opens_what_a_server_would_serve(
     assert "is of other files" in opening(artifact)
     whole = sign(artifact, name="linear", version="3")
     put(artifact, whole.replace("release", "stranger"))
-    assert "which is none of the keys" in opening(artifact)
+    assert "which is not among the keys" in opening(artifact)
     monkeypatch.setenv("OKAMOCHI_SIGNATURE_DAYS", "0.0000001")
     put(artifact, sign(artifact, name="linear", version="3"))
     assert "by 'release' expired at" in opening(artifact)
@@ -336,7 +336,7 @@ def test_a_running_server_takes_no_version_that_is_not_signed_and_keeps_none_who
         trusted = keys.read_text()
         keys.write_text(make_key(tmp_path / "another", "another") + "\n")
         said = until(lambda found: not found["models"])
-        assert "is signed by 'release', which is none of the keys" in json.dumps(said["not_live"])
+        assert "is signed by 'release', which is not among the keys" in json.dumps(said["not_live"])
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{server.url}/predict", data=b'{"x": 1}')
         assert refused.value.code == 503

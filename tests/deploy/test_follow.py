@@ -25,6 +25,7 @@ from deploy import follow_roles
 from deploy.__main__ import main as deploy_main
 from deploy.follow import Follower
 from tests.deploy.registered import crown, promote, version_of
+from tests.kept import empty_registry
 from tests.servers import CHECKOUT, free_port
 from tests.serving.artifacts import iris, linear, reseal
 from training.__main__ import main as training_main
@@ -44,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("bentoml_home")
 def champions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry in which `iris` has two versions, the first is champion, and `linear` has one."""
     folder = tmp_path_factory.mktemp("champions")
-    registry = Registry(f"sqlite:///{folder}/state/mlflow.db")
+    registry = Registry(empty_registry(folder / "state"))
     crown(registry, iris(folder / "iris"), "iris")
     crown(registry, iris(folder / "other", runtime="python"), "iris")
     crown(registry, linear(folder / "linear"), "linear")
@@ -295,7 +296,7 @@ BAD_ROLES = {
     "training role iris canary --version 2 --percent nan": "nan is not above 0 and at most 100",
     "training role iris canary --version 2 --percent 1e-7": "1e-7 is not above 0 and at most 100, with six",
     "training role iris canary --version 2 --percent 5%": "5% is not above 0 and at most 100",
-    "training role iris shadow --version 2 --percent 5": "a shadow answers nobody",
+    "training role iris shadow --version 2 --percent 5": "a shadow answers no request",
     "training role iris shadow --version 9": "iris has no version '9'",
     "training role nobody shadow --version 1": 'There is no use case "nobody"',
     "deploy bundle iris --role king": "'king' is not a role; expected champion, shadow or canary=PERCENT",

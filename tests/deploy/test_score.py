@@ -398,7 +398,7 @@ def test_two_commands_of_one_output_exclude_each_other(made: Made, tmp_path: Pat
         (["lacking.csv", "out.csv"], "lacks 'age', which the model needs"),
         (["in.csv", "out.csv", "--columns", "idd"], "has no column 'idd'; it has 'id'"),
         (["empty.csv", "out.csv"], "is empty; expected a header and rows"),
-        (["in.jsonl", "out.csv"], "come JSON lines"),
+        (["in.jsonl", "out.csv"], "expected .jsonl for JSON lines"),
         (["broken.parquet", "out.csv"], "cannot be read"),
         (["double.csv", "out.csv"], "the header has 'age' twice"),
         (["nothing", "out"], "has no file that ends in"),

@@ -184,7 +184,7 @@ def test_a_folder_of_parts_an_empty_table_and_overwriting(spark: Any, made: Made
     "case",
     [
         ("absent.parquet", "out", {}, "absent.parquet does not exist"),
-        ("in.csv", "out.jsonl", {}, "of JSON lines come JSON lines"),
+        ("in.csv", "out.jsonl", {}, "expected .jsonl for JSON lines"),
         ("in.csv", "file.csv", {}, "is a file; Spark writes a folder"),
         ("lacking.csv", "out", {}, "lacks 'age', which the model needs"),
         ("in.csv", "out", {"asked": Asked(("idd",))}, "has no column 'idd'"),

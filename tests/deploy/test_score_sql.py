@@ -429,7 +429,7 @@ def test_options_of_a_database_are_refused_for_a_file(
     assert main(["score", str(made.path), "in.jsonl", "out.jsonl", "--key", "id"]) == 2
     assert "--query and --key are for a database" in capsys.readouterr().err
     assert main(["score", str(made.path), "in.jsonl", "sqlite:///out.db?table=t"]) == 2
-    assert "come JSON lines" in capsys.readouterr().err
+    assert "expected .jsonl for JSON lines" in capsys.readouterr().err
     assert main(["score", str(made.path), "in.jsonl", "sqlite:///out.db"]) == 2
     assert "expected ?table=NAME" in capsys.readouterr().err
     assert not Path("out.db").exists()

@@ -333,7 +333,9 @@ def set_role(
     """
     champion = registry.version(name, CHAMPION)
     if champion is None:
-        raise NothingToPromoteError(f"{name} has no champion, and a {role} stands beside one.")
+        raise NothingToPromoteError(
+            f"{name} has no champion, so it cannot have a {role}: promote a version first."
+        )
     version = registry.version(name, CHALLENGER) if number is None else _numbered(registry, name, number)
     if version is None:
         raise NothingToPromoteError(

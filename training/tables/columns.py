@@ -164,7 +164,7 @@ def _clean_number(  # noqa: C901 - the ways in which a number is none stand toge
         if dates is not None:
             return dates
         if wanted == "date":
-            raise UnfitColumn("holds numbers that are no dates such as 20240131")
+            raise UnfitColumn("holds numbers that cannot be read as dates; expected numbers such as 20240131")
     if wanted is None:
         present = values[~np.isnan(values)]
         whole = len(present) > 0 and bool((present == np.round(present)).all())
@@ -261,7 +261,7 @@ def _as_number(
     left = found.left
     if len(left) == len(distinct):
         if wanted == "number":
-            raise UnfitColumn(f'holds no numbers, but such as "{distinct[0][:40]}"')
+            raise UnfitColumn(f'holds texts such as "{distinct[0][:40]}"; expected numbers')
         return None, found.open
     cells_left = int(tokens.counts[left].sum())
     words = [i for i in left if not _INFINITE.fullmatch(distinct[i])]

@@ -675,7 +675,7 @@ def _times(frame: pd.DataFrame, use_case: UseCase, reading: Reading) -> NDArray[
         return column.cells.to_numpy()
     shown = column.cells.dropna().iloc[0]
     raise DataError(
-        f'time is "{use_case.time}", which holds no dates or numbers, but such as "{shown[:40]}".'
+        f'time is "{use_case.time}", a column of texts such as "{shown[:40]}": expected dates or numbers.'
     )
 
 

@@ -135,7 +135,7 @@ def as_date(
     lost = int(tokens.counts[parsed.isna().to_numpy()].sum())
     if lost > ((1 - DATE_SHARE) * tokens.present if wanted is None and given is None else tokens.present - 1):
         if wanted == "date" or given is not None:
-            raise UnfitColumn(f'holds no dates that can be read, but such as "{distinct[0][:40]}"')
+            raise UnfitColumn(f'holds values such as "{distinct[0][:40]}", which cannot be read as dates')
         return None
     parsed = _with_centuries(texts, parsed, name, found)
     if found.formats == ["%m.%Y"] and given is None and wanted is None:

@@ -114,7 +114,7 @@ def _read_content(  # noqa: PLR0917
     del content
     text = decoded.text
     if "\0" in text[:100_000]:
-        raise DataError(f"{path} holds zero bytes: it is no delimited text.")
+        raise DataError(f"{path} contains bytes of value zero, so it is not a delimited text file.")
     if not text.strip():
         raise DataError(f"{path} is empty: expected a header line and rows.")
     if said := _other_format(text):

@@ -177,7 +177,7 @@ def _with_csv(query: Query) -> Query:
     wanted = {"explain": query.explain, "interval": query.interval, "warnings": query.warnings}
     for option, value in wanted.items():
         if value is not None:
-            raise bad_option(option, "an answer in CSV has none; send Accept: application/json")
+            raise bad_option(option, "a reply in CSV has no place for it; send Accept: application/json")
     return msgspec.structs.replace(query, plain=False, csv=True)
 
 

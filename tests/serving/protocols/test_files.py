@@ -146,7 +146,7 @@ def test_accept_chooses_an_answer_in_csv(loans: Gateway, expected: Any) -> None:
         assert post(loans, in_csv(LOANS), CSV, accept=accept).json()["prediction"] == expected
     found = form(loans, accept="text/csv", file=("a.csv", in_csv(LOANS)), warnings=(None, b"true"))
     assert found.status == 422
-    assert "an answer in CSV has none" in found.json()["detail"]
+    assert "a reply in CSV has no place for it" in found.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from artifact import manifest
+from tests.kept import empty_registry
 from training.decide.aliases import (
     NothingToPromoteError,
     WhichVersionError,
@@ -202,7 +203,7 @@ def test_a_champion_whose_files_are_gone_is_replaced_by_hand_only(
 ) -> None:
     """No comparison, no promotion; the reason says the way out, and there is no way back to a broken one."""
     served = "server" in harm
-    registry = Registry(mlflow_url if served else f"sqlite:///{tmp_path}/mlflow.db")
+    registry = Registry(mlflow_url if served else empty_registry(tmp_path))
     (old,) = versions(registry, make_artifact, "broken", 3.0)
     make_champion(registry, old)
     (folder,) = (
@@ -303,7 +304,7 @@ def test_a_version_stands_beside_the_champion_and_no_longer(
     """As shadow or canary; the champion itself, or a name without one, is refused in one sentence."""
     registry = Registry(mlflow_url)
     first, second, third = versions(registry, make_artifact, "beside", 1.5, 2.0, 3.0)
-    with pytest.raises(NothingToPromoteError, match="beside has no champion, and a shadow stands beside one"):
+    with pytest.raises(NothingToPromoteError, match="beside has no champion, so it cannot have a shadow"):
         set_role(registry, "beside", SHADOW, first.number)
     make_champion(registry, first)
     with pytest.raises(NothingToPromoteError, match="no challenger: name a version with --version"):
