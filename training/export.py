@@ -9,7 +9,7 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import version
 from io import BytesIO
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from artifact.ranking import write as write_ranking
 from artifact.trusted import TRUSTED
 from training.families.catalog import WRITERS
 from training.families.scores import scores_of
+from training.interpreter import installed_packages
 from training.onnx.boosters import LIBRARIES as BOOSTERS
 from training.onnx.convert import convert, parts_of
 from training.onnx.graph import NoExport
@@ -272,7 +273,7 @@ def _distributions(pipeline: Any) -> tuple[str, ...]:
     """The installed distributions of all that a pipeline holds."""
     seen = _Seen()
     seen.dump(pipeline)
-    installed = packages_distributions()
+    installed = installed_packages()
     return tuple(sorted({installed[root][0] for root in seen.roots if root in installed}))
 
 

@@ -21,7 +21,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def result(made):
-    return run(made, ensemble=False)
+    return run(made, trials=5, ensemble=False)
 
 
 @pytest.fixture

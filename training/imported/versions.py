@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped] # MLflow brings it
 
 from training.imported.pickles import XGBOOST_UBJ, NotAPickleError, look_into
+from training.interpreter import installed_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -51,7 +52,7 @@ def installed(modules: Iterable[str]) -> dict[str, str]:
 
 def _distributions(modules: Iterable[str]) -> dict[str, tuple[str, str]]:
     """The installed distribution of each package and its version, by the name it is imported as."""
-    distributions = packages_distributions()  # slow: it reads the file list of every distribution
+    distributions = installed_packages()
     found = {}
     for module in sorted({each.partition(".")[0] for each in modules} & PACKAGES.keys()):
         # xgboost may come from the distribution xgboost-cpu, and mlflow comes from two.
