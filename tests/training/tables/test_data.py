@@ -618,7 +618,7 @@ def test_a_missing_file(tmp_path):
             ["60 different texts", "multiclass"],
         ),
         (plain(), {"drop_classes": ("never",)}, ["drop_classes", "'never'"]),
-        (plain(), {"time": "y"}, ['time is "y"', "no dates"]),
+        (plain(), {"time": "y"}, ['time is "y"', "expected dates or numbers"]),
     ],
 )
 def test_data_that_cannot_be_used_says_why(tmp_path, text, settings, parts):
