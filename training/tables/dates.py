@@ -39,6 +39,8 @@ FAR_APART = 3  # times it, from which any date that returns is told
 STANDS_APART = 0.2  # of what all other dates spread over, by which it lies away from them
 EARLIEST = 1500  # the year before which dates are rather of another calendar
 MIN_SHORT_DATES = 20
+MIN_ALL_DAYS, LATE_DAY = 100, 28  # so many dates have a day from the 28th on
+MONTHS, DAYS = frozenset(range(1, 13)), frozenset(range(1, 32))
 MIN_COMPACT = 8  # different numbers of eight digits that are all dates by chance once in 10^11 columns
 MIN_DOTTED_MONTHS = 3  # different ones
 
@@ -48,7 +50,9 @@ _CLOCK = re.compile(
     r"(?P<zgap> ?)(?P<z>Z|[+-]\d{2}:?\d{2})?"
 )
 _SHORT = re.compile(r"(\d{1,2})([-/. ])\s?(\d{1,2})\2\s?(\d{4}|\d{2})(?!\d)(.*)", re.DOTALL)
-_LONG = re.compile(r"(\d{4})([-/. ])\s?(\d{1,2})\2\s?(\d{1,2})(?!\d)(?:\.(?=$| ))?(.*)", re.DOTALL)
+_LONG = re.compile(
+    r"(\d{4})([-/. _]|:(?=\d\d:\d\d ))\s?(\d{1,2})\2\s?(\d{1,2})(?!\d)(?:\.(?=$| ))?(.*)", re.DOTALL
+)
 _MONTH_YEAR = re.compile(r"(\d{1,2})([-/.])(\d{4})")
 _YEAR_MONTH = re.compile(r"(\d{4})([-/.])(\d{1,2})")
 _DOTTED_MONTH = re.compile(r"(?:0?[1-9]|1[0-2])\.(?:19|20)\d{2}")
@@ -339,18 +343,25 @@ def _by_digits(
 ) -> "pd.Series[Any]":
     """Dates in digits alone, by the order of day and month that the column or the file has."""
     open_ = np.flatnonzero(parsed.isna())
-    order = Order()
-    for i in open_:
-        order.add(texts[i], int(tokens.counts[i]))
-    days_first = _order(order, texts, tokens, reading, found)
+    given = reading.day_first is not None and reading.day_first.given
+    ahead = None if given else year_stands_first(texts[open_].tolist())
+    if ahead:
+        found.look_at.append(ahead)
+        orders: tuple[str, ...] = ("%y%m%d",)
+    else:
+        order = Order()
+        for i in open_:
+            order.add(texts[i], int(tokens.counts[i]))
+        days_first = _order(order, texts, tokens, reading, found)
+        orders = ("%d%m%y", "%m%d%y") if days_first else ("%m%d%y", "%d%m%y")
     counts: Counter[str] = Counter()
     for i in open_:
-        for rank, first in enumerate((days_first, not days_first)):
-            form = _format(texts[i], day_first=first)
+        for rank, first in enumerate(orders):
+            form = _format(texts[i], first)
             if form is not None and _fits(texts[i], form):
                 counts[form] += int(tokens.counts[i]) if rank == 0 else 1
                 break
-    ordered = sorted(counts, key=lambda form: (form.startswith(_heads(not days_first)), -counts[form]))
+    ordered = sorted(counts, key=lambda form: (form.startswith(orders[-1][:2]), -counts[form]))
     for form in ordered[:MAX_FORMATS]:
         still = parsed.isna()
         if not still.any():
@@ -367,8 +378,22 @@ def _by_digits(
     return parsed
 
 
-def _heads(day_first: bool) -> str:
-    return "%d" if day_first else "%m"
+def year_stands_first(texts: Sequence[str]) -> str | None:
+    """What to tell where the days stand behind, as the many values of the last part of "23-07-25" show."""
+    parts = [part for text in texts if (part := _SHORT.fullmatch(text)) and len(part[4]) == 2]
+    if len(parts) < max(MIN_SHORT_DATES, DATE_SHARE * len(texts)):
+        return None
+    first, middle, last = ({int(part[i]) for part in parts} for i in (1, 3, 4))
+    if not (middle <= MONTHS and last <= DAYS):
+        return None
+    ends_of_months = len(parts) >= MIN_ALL_DAYS and max(first) < LATE_DAY <= max(last)
+    if first <= DAYS and 2 * len(first) > len(last) and not ends_of_months:
+        return None
+    return (
+        f'the year is taken to stand first, as in "{parts[0][0]}": the last part has {len(last)} values and '
+        f"the first {len(first)}; if that is wrong, set day_first under [read], or the format of the column "
+        "under [formats]"
+    )
 
 
 def _read(texts: "pd.Series[Any]", form: str) -> "pd.Series[Any]":
@@ -390,8 +415,8 @@ def _fits(text: str, form: str) -> bool:
     return True
 
 
-def _format(text: str, *, day_first: bool) -> str | None:
-    """The format of one date of digits, with the day or the month first where the year is behind."""
+def _format(text: str, order: str) -> str | None:
+    """The format of one date of digits, in the order "%d%m%y" or another where no four digits are a year."""
     clock = ""
     if found := _LONG.fullmatch(text):
         gap = " " if text[5] == " " and found[2] != " " else ""
@@ -399,11 +424,11 @@ def _format(text: str, *, day_first: bool) -> str | None:
         tail = found[5]
         head += "." * (len(text) - found.end(4) - len(tail))
     elif found := _SHORT.fullmatch(text):
-        one, two = ("%d", "%m") if day_first else ("%m", "%d")
-        if int(found[1]) > 31:
+        one, two, three = order[:2], order[2:4], order[4:]
+        if int(found[1]) > 31 and one != "%y":
             return None
         gap = " " if text[len(found[1]) + 1] == " " and found[2] != " " else ""
-        head = f"{one}{found[2]}{gap}{two}{found[2]}{gap}%{'Y' if len(found[4]) == 4 else 'y'}"
+        head = f"{one}{found[2]}{gap}{two}{found[2]}{gap}{three if len(found[4]) == 2 else '%Y'}"
         tail = found[5]
     elif found := _MONTH_YEAR.fullmatch(text):
         return f"%m{found[2]}%Y"
@@ -476,8 +501,8 @@ def _default(texts: "pd.Series[Any]", reading: Reading) -> bool:
 def _sorted_by(texts: "pd.Series[Any]", tokens: Tokens) -> bool | None:
     """The order in which every row is later than the one above; None where neither or both are such."""
     fits = []
-    for day_first in (True, False):
-        forms = [_format(text, day_first=day_first) for text in texts]
+    for order in ("%d%m%y", "%m%d%y"):
+        forms = [_format(text, order) for text in texts]
         values = np.full(len(texts), np.datetime64("NaT"), "datetime64[us]")
         for form in set(forms) - {None}:
             places = np.array([form == each for each in forms])

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from artifact.kinds.date import plain
-from training.tables.dates import Order, are_months_of_years
+from training.tables.dates import Order, are_months_of_years, year_stands_first
 from training.tables.numbers import NUMBER_SHARE, OTHER, Evidence, Marks, evidence_of
 from training.tables.numerals import numeral
 from training.tables.reading import Decided, Reading
@@ -119,6 +119,8 @@ def _order_of_column(cells: "pd.Series[Any]", missing: MissingWords) -> Order | 
     sample = _sample(cells, missing)
     tried = Order()
     if not sample or sum(tried.add(plain(text)) for text in sample) < NUMBER_SHARE / 2 * len(sample):
+        return None
+    if year_stands_first([plain(text) for text in sample]):
         return None
     order = Order()
     for text in _different(cells):

@@ -283,3 +283,32 @@ def test_words_among_numbers_do_not_hide_their_decimal_mark(word):
     reading = decide_from_cells(frame, Reading())
     found = clean_column(frame["volts"], "volts", reading=reading)
     assert (found.cells.iloc[1], found.look_at) == (231.101, ())
+
+
+DAYS = [date(2019, 1, 3) + timedelta(days=13 * i) for i in range(ROWS)]
+
+
+@pytest.mark.parametrize("write", ["%y-%m-%d", "%y/%m/%d", "%y.%m.%d %H:%M"])
+@pytest.mark.parametrize("days", [DAYS, [date(2001, 1, 3) + timedelta(days=67 * i) for i in range(ROWS)]])
+def test_a_year_of_two_digits_in_front_is_found_and_told(write, days):
+    """The days of a month have many values and reach 31, the years do not: "23-07-25" is in 2023."""
+    found = read([day.strftime(write) for day in days])
+    assert found.kind == "date"
+    assert found.cells.str[:10].tolist()[:ROWS] == [day.isoformat() for day in days]
+    assert "the year is taken to stand first" in found.look_at[0].text
+
+
+@pytest.mark.parametrize("write", ["%d.%m.%y", "%m/%d/%y", "%Y:%m:%d %H:%M:%S", "%Y_%m_%d"])
+def test_dates_whose_order_their_days_show(write):
+    found = read([day.strftime(write) for day in DAYS])
+    assert found.cells.str[:10].tolist()[:ROWS] == [day.isoformat() for day in DAYS]
+    assert not is_told(found)
+
+
+def test_a_year_in_front_says_nothing_of_other_columns():
+    """ "23-07-25" can only have its day behind, which does not make "03/04/2021" a day of April."""
+    months = [f"0{i % 9 + 1}/0{i % 7 + 1}/2021" for i in range(ROWS)]
+    frame = pd.DataFrame({"a": [day.strftime("%y-%m-%d") for day in DAYS], "b": months}, dtype="str")
+    reading = decide_from_cells(frame, Reading())
+    assert reading.day_first is None
+    assert "the other is possible too" in clean_column(frame["b"], "b", reading=reading).look_at[0].text
