@@ -28,7 +28,7 @@ class CanaryBounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     max_errors: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
-    max_slowdown: Annotated[float, msgspec.Meta(ge=1)] = 3.0
+    max_slowdown: Annotated[float, msgspec.Meta(ge=1, le=1e6)] = 3.0
     max_score_shift: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.25
 
 

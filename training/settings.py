@@ -280,9 +280,9 @@ class Live(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     promote_shadow: bool = False
     roll_back: bool = False
     metric: str | None = None
-    alpha: Annotated[float, Meta(gt=0, lt=0.5)] = 0.05
-    min_rows: Annotated[int, Meta(ge=1)] = 100
-    max_error: Annotated[float, Meta(gt=0, le=1e150)] | None = None  # its square is finite
+    alpha: Annotated[float, Meta(ge=1e-9, lt=0.5)] = 0.05
+    min_rows: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 100
+    max_error: Annotated[float, Meta(ge=1e-150, le=1e150)] | None = None  # its square is a finite number
     days: Annotated[float, Meta(ge=1e-6, le=36_500)] = 30
 
     @property

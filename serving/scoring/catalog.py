@@ -537,14 +537,14 @@ def open_model(
     Parameters
     ----------
     low_priority
-        See `open_session`.
+        See `open_session` and `manifest.digest`.
 
     Raises
     ------
     ArtifactError
         The reason why the model must not serve.
     """
-    found = manifest.load(path, name=name)
+    found = manifest.load(path, name=name, low_priority=low_priority)
     version = str(metadata.get("version", ""))
     if not version.isdecimal():
         raise ArtifactError(f"{path}: its version in the model store is {version!r}, expected a whole number")

@@ -51,6 +51,9 @@ logger = logging.getLogger("bentoml.okamochi")
 
 SETTLE_S = 0.3
 """How long the file must stay the same before it counts: an editor may write it in several steps."""
+RESTLESS_S = 5.0
+"""After this long without such a rest, a shorter one counts: whoever writes without end is followed too."""
+SHORT_REST_S = 0.02
 UNUSED_WAIT_S = 5.0
 """How long the next model waits for the previous one to be closed, so that few are open at once."""
 LOOK_UNUSED_S = 0.1
@@ -180,6 +183,7 @@ class Watch:
         self._wake = threading.Event()
         self.lines = list(declared)  # of the file when it could be followed last
         self._seen: object = None  # the state of the file that was followed last
+        self._restless: float | None = None  # since when it has changed without a rest
         # Of each line whose version is refused, the tag and the stamp of its stored files.
         catalog = current()
         self._refused: dict[Slot, tuple[str, object]] = {
@@ -242,10 +246,12 @@ class Watch:
             metrics.keys_refused("signers", refused=bool(self._signers.refusal))
         now = self._now()
         changed = now[0] != self._seen
+        if not changed:
+            self._restless = None
         ordered = self._shared.state(orders.ORDERS)
         if not changed and now[1] == dict(self._refused.values()) and ordered == self._followed_orders:
             return
-        if changed and (self._thread.ended.wait(SETTLE_S) or self._now() != now):
+        if changed and not self._rests(now):
             return  # something is being written: looked at again in a moment
         try:
             self.lines = list(self._read())
@@ -258,6 +264,16 @@ class Watch:
             metrics.VERSION_REFUSED.labels("").set(0)
             self._follow_orders(ordered, again=changed and self._seen is not None)
         self._seen = now[0]
+
+    def _rests(self, now: object) -> bool:
+        """Whether the file, and what is refused, stay the same for a moment; False if the server ends."""
+        if self._restless is None:
+            self._restless = monotonic()
+        rest_s = SETTLE_S if monotonic() - self._restless < RESTLESS_S else SHORT_REST_S
+        if self._thread.ended.wait(rest_s) or self._now() != now:
+            return False
+        self._restless = None
+        return True
 
     def _follow_orders(self, ordered: object, *, again: bool = False, lock: str = "") -> None:
         """Follow the lines as the orders change them.

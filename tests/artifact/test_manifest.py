@@ -43,7 +43,8 @@ def test_what_was_written_is_read(tmp_path):
 
 @pytest.mark.parametrize("file", ["model.onnx", "card.md", "signature.json", "golden.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "absent"])
-def test_a_damaged_file_refuses_the_artifact_and_is_named(tmp_path, file, damage):
+@pytest.mark.parametrize("low_priority", [False, True])
+def test_a_damaged_file_refuses_the_artifact_and_is_named(tmp_path, file, damage, low_priority):
     path = sealed(tmp_path) / file
     content = path.read_bytes()
     for place in {0, len(content) // 2, len(content) - 2}:
@@ -54,7 +55,16 @@ def test_a_damaged_file_refuses_the_artifact_and_is_named(tmp_path, file, damage
         else:
             path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(ArtifactError, match=file):
-            manifest.load(tmp_path)
+            manifest.load(tmp_path, low_priority=low_priority)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 16, 21])
+def test_a_digest_is_the_same_at_low_priority(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(manifest, "BLOCK_BYTES", 8)
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(size)))
+    expected = hashlib.sha256(bytes(range(size))).hexdigest()
+    assert manifest.digest(path) == manifest.digest(path, low_priority=True) == expected
 
 
 def test_another_models_files_are_refused(tmp_path):

@@ -35,6 +35,9 @@ LINEAR = request("/models/linear/predict", b'{"x": 10}')
 COPIES = 19 if FULL else 2
 """Of the forest: a file of 200 MB for `make faults`, of 20 MB for `make test-deep`."""
 
+LOOK_S = 0.5
+"""Between two looks whether a version is live: they hold up the clients, which share this process."""
+
 
 async def asked_while(swap: Swapping, work: Callable[[], None], clients: int = 16) -> list[float]:
     """The seconds that each answer of the small model took, until `work` has ended."""
@@ -117,7 +120,14 @@ def test_a_large_model_is_swapped_beside_a_small_one(tmp_path: Path, figures: di
 
         def swap_to(version: str) -> None:
             swap.declare(version, "iris")
-            swap.wait(linear=version, iris="1")
+            swap.wait(every_s=LOOK_S, linear=version, iris="1")
+
+        def pause(seconds: float) -> None:
+            """Look as often as somebody who waits for a version."""
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                swap.live()
+                time.sleep(LOOK_S)
 
         def swap_over_a_swap() -> None:
             for version in "123":
@@ -134,7 +144,7 @@ def test_a_large_model_is_swapped_beside_a_small_one(tmp_path: Path, figures: di
             took_s = time.monotonic() - began
             loaded.append(p99(seconds))
             answered += len(seconds)
-            calm.append(p99(asyncio.run(asked_while(swap, lambda took_s=took_s: time.sleep(took_s)))))
+            calm.append(p99(asyncio.run(asked_while(swap, lambda took_s=took_s: pause(took_s)))))
         ratio = statistics.median(loaded) / statistics.median(calm)
         size = sum(path.stat().st_size for path in (tmp_path / "server" / "v1").glob("model.onnx"))
         figures["large_model_swapped"] = {

@@ -245,12 +245,22 @@ def test_every_metric_that_can_be_named_can_be_measured():
         ("[live]\nalpha = 0.5\n", ("live.alpha is 0.5",)),
         ("[canary]\nmax_errors = 2\n", ("canary.max_errors is 2", "<= 1")),
         ("[canary]\nmax_slowdown = 0.5\n", ("canary.max_slowdown is 0.5", ">= 1")),
+        ("[canary]\nmax_slowdown = inf\n", ("canary.max_slowdown is inf",)),  # JSON has no infinity
         ("[canary]\nmax_shift = 0.5\n", ('"canary.max_shift"', '"max_score_shift"')),
         ("[live]\nalpha = 0\n", ("live.alpha is 0",)),
         ("[live]\nmax_error = inf\n", ("live.max_error is inf",)),
         ("[live]\ndays = inf\n", ("live.days is inf",)),
         ("[live]\ndays = 1e-300\n", ("live.days is 1e-300",)),
+        ("[live]\nalpha = 1e-320\n", ("live.alpha is 1e-320", "1e-09")),
+        ("[live]\nalpha = nan\n", ("live.alpha is nan",)),
+        ("[live]\nmax_error = 1e-200\n", ("live.max_error is 1e-200",)),
         ("[live]\nmin_rows = 0\n", ("live.min_rows is 0",)),
+        ("[live]\nmin_rows = 1000000001\n", ("live.min_rows is 1000000001", "1000000000")),
+        (
+            "[live]\nmin_rows = 10000000000000000000\n",
+            ("live.min_rows is 10000000000000000000", "1000000000"),
+        ),
+        (f"[live]\nmin_rows = {'9' * 400}\n", ("live.min_rows is 999", "1000000000")),
         ("[live]\npromote_shadow = 1\n", ("live.promote_shadow is 1", "true or false")),
         (
             '[live]\nmetric = "roc_auc"\n',

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from artifact import manifest
 from artifact.models_lock import CANARY, CHAMPION, SHADOW, Entry
 from serving.observe import metrics
 from serving.scoring import catalog, watch
@@ -109,6 +110,20 @@ def test_requests_are_counted_by_version_and_only_of_what_is_live(run: Callable[
     assert 'okamochi_model_info{model="linear",runtime="onnx",version="2"} 1.0' in text
     assert 'version="1"' not in text
     assert not [key for key in running.gateway._observe._kinds if key[1] == "1"]
+
+
+def test_the_files_of_a_new_version_are_hashed_with_pauses(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests are answered meanwhile; a start, which answers nothing yet, does not wait."""
+    pauses: list[float] = []
+    monkeypatch.setattr(manifest, "sleep", pauses.append)
+    running = run()
+    assert pauses == []
+    running.look("linear linear:2\n")
+    assert running.says() == (20, "2")
+    files = [path for path in running.store.folders["linear:2"].iterdir() if path.name != manifest.MANIFEST]
+    assert pauses == [manifest.PAUSE_S] * len(files)
 
 
 def test_a_file_that_stays_the_same_opens_nothing(run: Callable[..., Running]) -> None:
@@ -328,6 +343,39 @@ def test_a_file_that_is_being_written_is_left_alone(
     running.look()
     assert running.says() == (20, "2")
     assert set(running.gateway.catalog.live) == {"linear", "iris"}
+
+
+def test_a_file_that_never_rests_is_followed_in_the_end(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It changes during each rest of the usual length, and not during a short one."""
+    running = run()
+    running.look()
+    monkeypatch.setattr(watch, "SETTLE_S", 0.3)
+    monkeypatch.setattr(watch, "RESTLESS_S", 60.0)
+    thread = running.watch._thread
+    looks = []
+
+    def wait(seconds: float) -> bool:
+        looks.append(seconds)
+        if seconds == watch.SETTLE_S:
+            running.lock.write_text(f"linear linear:2 # {len(looks)}\n")
+        return False
+
+    monkeypatch.setattr(thread.ended, "wait", wait)
+    running.lock.write_text("linear linear:2\n")
+    for _ in range(3):
+        running.look()
+    assert running.says() == (10, "1")
+    monkeypatch.setattr(watch, "RESTLESS_S", 0.0)
+    running.look()
+    assert running.says() == (20, "2")
+    assert looks == [watch.SETTLE_S] * 3 + [watch.SHORT_REST_S]
+    # What comes then has to rest as long as ever.
+    monkeypatch.setattr(watch, "RESTLESS_S", 60.0)
+    running.lock.write_text("linear linear:1\n")
+    running.look()
+    assert running.says() == (20, "2")
 
 
 def test_names_come_and_go_and_the_first_is_the_default(run: Callable[..., Running]) -> None:
