@@ -106,6 +106,7 @@ UVICORN = Guard(
                 "on_message_begin",
                 "on_message_complete",
                 "on_header",
+                "on_body",
                 "on_response_complete",
                 "pause_writing",
                 "resume_writing",
@@ -141,6 +142,7 @@ UVICORN = Guard(
                 "message_event",
                 "response_complete",
                 "response_started",
+                "transport",
             )
         ),
         f"{_HTTP}flow_control:FlowControl.pause_reading",

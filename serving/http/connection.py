@@ -7,6 +7,7 @@ is declined, not dropped; a client that sends no more still gets the replies tha
 from __future__ import annotations
 
 from contextlib import suppress
+from http import HTTPStatus
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from serving.errors import Problem
 from serving.http.caller import CERTIFICATE, PRESENCE, Presence
 from serving.http.head import name_request, request_id_of
 from serving.http.lane import lane
+from serving.http.linger import MAX_BYTES, Linger, Outlet
 from serving.http.patience import Patience
 from serving.http.plain import one_host, without_offer
 from serving.protocols import Head, Reply, problem_reply
@@ -67,10 +69,12 @@ class Connection(HttpToolsProtocol):
         "_last",
         "_last_endpoint",
         "_last_head",
+        "_linger",
         "_patience",
         "_presence",
         "_refusal",
         "_shutting_down",
+        "_unread",
         "ended",
     )
 
@@ -81,6 +85,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0  # fed since the bytes that it began in
         self._header_bytes = 0
+        self._unread = 0  # bytes of its body that came after its reply
         self._declined = False  # it offers another protocol (Upgrade), at which llhttp stops
         self._refusal: Problem | None = None  # the refusal of a request that llhttp would accept
         # Of the connection:
@@ -93,6 +98,7 @@ class Connection(HttpToolsProtocol):
         self._last: Problem | None = None  # the reply to the request that ended it
         self._last_head = Head()  # of that request: what its line in the log says of it
         self._last_endpoint: Endpoint | None = None
+        self._linger: Linger | None = None  # it closes once the client has read the last reply
         self._patience = Patience(self, lane.settings.receive_s, self._refuse_late)
         if self.timeout_keep_alive == UVICORN_KEEP_ALIVE_S:
             self.timeout_keep_alive = lane.settings.keep_alive_s
@@ -109,6 +115,8 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Hand bytes to the parser."""
         if self.ended:
+            if self._linger is not None:
+                self._linger.received(len(data))
             return
         if not self._in_head:
             self._patience.heard = self.loop.time()
@@ -153,7 +161,7 @@ class Connection(HttpToolsProtocol):
         """The parser has seen the first byte of a request."""
         super().on_message_begin()
         self._in_message = self._in_head = True
-        self._head_bytes = 0
+        self._head_bytes = self._unread = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser has read a header."""
@@ -183,6 +191,14 @@ class Connection(HttpToolsProtocol):
                 self.cycle.keep_alive = False  # the bytes that follow cannot be parsed
             self._in_head = False  # from here on the request has a cycle
 
+    def on_body(self, body: bytes) -> None:
+        """The parser has read a part of a body; a refused request may have only so much more of it."""
+        if self.cycle.response_complete:
+            self._unread += len(body)
+            if self._unread > MAX_BYTES:
+                self.transport.close()
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """The parser has read the whole request."""
         if not self._declined:
@@ -193,6 +209,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: httptools_impl.RequestResponseCycle, app: Any) -> None:
         self._active = cycle
+        cycle.transport = Outlet(self.transport, self.leave)  # type: ignore[assignment]
         self._presence = cycle.scope[PRESENCE] = Presence()  # type: ignore[literal-required]
         self._presence.may_have_left = self._half_closed
         if self._certificate is not None:
@@ -284,7 +301,21 @@ class Connection(HttpToolsProtocol):
                 request_id=problem.request_id,
                 problem=problem,
             )
-        self.transport.close()
+        if (
+            problem is not None and problem.status != HTTPStatus.REQUEST_TIMEOUT
+        ):  # its client has had its time
+            self.leave()
+        elif self._linger is None:
+            self.transport.close()
+
+    def leave(self) -> None:
+        """Close; where the client has not sent all of its request, only once it may have read the reply."""
+        if not self._in_message or self._shutting_down or self.transport.is_closing():
+            self.transport.close()
+        elif self._linger is None:
+            self.ended = True
+            self.flow.resume_reading()
+            self._linger = Linger(self.transport, self.loop)
 
     # ---- the client
 
@@ -303,7 +334,7 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more; it still gets the replies that are due."""
-        if is_ssl(self.transport):
+        if is_ssl(self.transport) or self._linger is not None:
             return False  # asyncio's TLS has no half-closed connections
         self._half_closed = self._presence.may_have_left = True
         if not self.ended:
@@ -320,7 +351,7 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Close when idle, else once the replies are written; at once where nobody may read them."""
         self._shutting_down = True
-        if self._abandoned():
+        if self._abandoned() or self._linger is not None:
             self.transport.close()
         else:
             super().shutdown()
@@ -328,6 +359,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left."""
         self._patience.end()
+        if self._linger is not None:
+            self._linger.end()
         active = self._active
         if active is not None and not active.response_complete:
             # uvicorn notifies the last pipelined request only; the request being answered would write

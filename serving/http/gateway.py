@@ -11,7 +11,7 @@ import math
 import typing
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,6 +27,7 @@ from serving.http.cors import cors_of
 from serving.http.docs_page import docs_page
 from serving.http.fair_queue import FairQueue, Place
 from serving.http.head import as_sent, name_request, read_head, request_id_of
+from serving.http.kept import Elsewhere, Seldom, kept
 from serving.http.lane import lane
 from serving.http.openapi import document
 from serving.http.routes import Live, Page, Routes, heads_of
@@ -123,7 +124,7 @@ class Gateway:
         self._on_started = on_started
         self._observe = metrics.Observer("gateway")
         self._log = RequestLog("gateway", settings.log_sample, tracer)
-        self._passed_on = frozenset(passed_on)
+        self._passed_on = {path: Page("bentoml", Elsewhere(bentoml_app, path)) for path in passed_on}
         self._cors = cors_of(settings)
         self._gzip_bytes = settings.gzip_bytes or math.inf
         self._readers = Pool("reading", 2)
@@ -180,13 +181,16 @@ class Gateway:
     def _pages_of(self, catalog: Catalog) -> dict[str, Page]:
         document_of = document(catalog, self.settings, self._protocols)
         openapi = msgspec.json.encode(document_of)
-        described = {name: model.description() | {"tag": model.tag} for name, model in catalog.live.items()}
-        docs = pages.page(docs_page(catalog, document_of["paths"]))
+        described = {
+            name: msgspec.json.encode(model.description() | {"tag": model.tag})
+            for name, model in catalog.live.items()
+        }
+        docs = kept(pages.page(docs_page(catalog, document_of["paths"])))
         found = {
             "/livez": _prepared("health", TEXT, b"alive\n"),
             "/readyz": Page("health", lambda: _readyz(catalog)),
             "/metrics": Page("metrics", self._metrics),
-            "/models": Page("models", partial(self._models, catalog, described)),
+            "/models": Page("models", Seldom(partial(self._models, catalog, described))),
             "/openapi.json": _prepared("docs", JSON, openapi),
             "/": Page("docs", partial(pages.first, pages.DOCS if self._console is None else CONSOLE)),
             pages.DOCS: Page("docs", lambda: docs),
@@ -197,27 +201,25 @@ class Gateway:
                 own = {**protocol.pages(alone(catalog, beside)), **own}
             found |= {path: Page(protocol.name, each) for path, each in own.items()}
         for name, about in described.items():
-            found[f"/models/{name}"] = Page("models", partial(self._model, catalog, name, about))
+            found[f"/models/{name}"] = Page("models", Seldom(partial(self._model, catalog, name, about)))
         if self._console is not None:
             found |= {path: Page("console", answer) for path, answer in self._console.pages(catalog).items()}
         for name in catalog.refused:
             found[f"/models/{name}"] = Page("models", partial(_refused_model, catalog, name))
         return found
 
-    def _models(self, catalog: Catalog, described: dict[str, dict[str, Any]]) -> Reply:
+    def _models(self, catalog: Catalog, described: dict[str, bytes]) -> bytes:
         """All models; of these, only the versions beside champions change while this snapshot is live."""
         every = {
             "default": catalog.default,
-            "models": [self._with_roles(catalog, name, about) for name, about in described.items()],
+            "models": [msgspec.Raw(self._model(catalog, name, about)) for name, about in described.items()],
             "not_live": _not_live(catalog),
         }
-        return Reply(200, JSON, msgspec.json.encode(every))
+        return msgspec.json.encode(every)
 
-    def _model(self, catalog: Catalog, name: str, about: dict[str, Any]) -> Reply:
-        return Reply(200, JSON, msgspec.json.encode(self._with_roles(catalog, name, about)))
-
-    def _with_roles(self, catalog: Catalog, name: str, about: dict[str, Any]) -> dict[str, Any]:
-        return {**about, "beside": self._roles.describe(catalog, name)}
+    def _model(self, catalog: Catalog, name: str, about: bytes) -> bytes:
+        beside = msgspec.json.encode(self._roles.describe(catalog, name))
+        return b'%b,"beside":%b}' % (about[:-1], beside)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
@@ -320,10 +322,6 @@ class Gateway:
             model_name = endpoint.model.name if endpoint is not None else routes.catalog.default
             context.principal = access.admit(_access_request(scope, model_name))
             context.head = read_head(scope["headers"], None)
-            if path in self._passed_on and method in ("GET", "HEAD"):
-                name = "bentoml"
-                await self._pass_on(name, context, scope, receive, send)
-                return
             if path == feedback.ROUTE and method == "POST":
                 answered = await self._take_feedback(context, scope, receive)
             elif method == "POST" and model_repository.is_route(path):
@@ -357,7 +355,9 @@ class Gateway:
     async def _send(self, send: Send, reply: Reply, context: RequestContext) -> None:
         """Send a whole reply, in gzip if the client wants that."""
         reply, compress = negotiated(reply, context.scope["headers"], self._gzip_bytes)
-        if compress:
+        if compress and reply.gzip:
+            reply = compressed(reply)
+        elif compress:
             reply = await asyncio.get_running_loop().run_in_executor(lane.compressing, compressed, reply)
         await send_reply(send, reply, context.name)
 
@@ -385,7 +385,7 @@ class Gateway:
         raise method_not_allowed(method, path, allowed)
 
     def _page_at(self, routes: Routes, path: str) -> Page | None:
-        found = routes.pages.get(path)
+        found = routes.pages.get(path) or self._passed_on.get(path)
         if found is None and self._console is not None:
             reply = self._console.file(path)
             return None if reply is None else Page("console", lambda: reply)
@@ -399,7 +399,7 @@ class Gateway:
             or self._refused(routes.catalog, path)
         ):
             return ("POST", "OPTIONS")
-        if self._page_at(routes, path) is not None or path in self._passed_on:
+        if self._page_at(routes, path) is not None:
             return ("GET", "HEAD", "OPTIONS")
         return ("GET", "HEAD", "POST", "OPTIONS") if path == "*" else ()  # the server as a whole
 
@@ -416,23 +416,6 @@ class Gateway:
     def _not_found(self, catalog: Catalog, path: str) -> Problem:
         own = (protocol.not_found(path, catalog) for protocol in self._protocols)
         return next(filter(None, own), None) or _not_found(catalog, path)
-
-    async def _pass_on(
-        self, name: str, context: RequestContext, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Let BentoML answer; its errors are logged as well."""
-
-        async def noted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self._audit(name, message["status"], context, None)
-            if message["type"] == "http.response.start" and message["status"] >= 400:
-                context.request_id = name_request(context.head)
-                self._tell(name, Reply(message["status"], b"", b""), context)
-                named = (b"x-request-id", context.request_id.encode("latin-1"))
-                message = {**message, "headers": [*message["headers"], named]}
-            await send(message)
-
-        await self._bentoml(scope, receive, noted)
 
     async def _take_feedback(self, context: RequestContext, scope: Scope, receive: Receive) -> Reply | None:
         """The reply to feedback, or None for a client that has left."""
@@ -531,7 +514,7 @@ def _name_of(path: str) -> str:
 
 def _prepared(endpoint: str, content_type: bytes, body: bytes) -> Page:
     """A page with a constant reply."""
-    reply = Reply(200, content_type, body)
+    reply = kept(Reply(200, content_type, body))
     return Page(endpoint, lambda: reply)
 
 

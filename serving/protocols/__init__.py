@@ -35,6 +35,8 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     headers: Headers = ()
     reason: str = ""  # the reason of a refusal, for the metric and the log; "" otherwise
+    # Of a page that is kept (`serving.http.kept`): its body in gzip, once that is made. None: it is not kept.
+    gzip: list[bytes] | None = None
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):

@@ -184,6 +184,11 @@ def negotiated(reply: Reply, headers: Iterable[tuple[bytes, bytes]], least: floa
 
 
 def compressed(reply: Reply) -> Reply:
-    """The reply in gzip."""
-    body = zlib.compress(reply.body, LEVEL, _GZIP)
+    """The reply in gzip; that of a page that is kept is made once."""
+    if not reply.gzip:
+        body = zlib.compress(reply.body, LEVEL, _GZIP)
+        if reply.gzip is not None:
+            reply.gzip.append(body)
+    else:
+        body = reply.gzip[0]
     return msgspec.structs.replace(reply, body=body, headers=(*reply.headers, (b"content-encoding", b"gzip")))
