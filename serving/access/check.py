@@ -16,7 +16,7 @@ import msgspec
 from serving.access.brake import Brake
 from serving.access.keys import Keys
 from serving.access.rates import Bucket, per_second
-from serving.access.request import Principal
+from serving.access.request import Principal, Refused
 from serving.access.rights import ANY, OPEN, Need, needed
 from serving.errors import Problem, overloaded
 
@@ -132,7 +132,8 @@ class Check:
         Raises
         ------
         Problem
-            401, 403, or 429 for a key whose rate is used up; 503 where the keys could never be read.
+            401, 403, or 429 for a key whose rate is used up; 503 where the keys could never be read. It is
+            a `Refused` where the key is valid.
         """
         snapshot = self.now
         grant = snapshot.granted.get(request)
@@ -161,7 +162,10 @@ class Check:
                 problem.wait_s = self._brake.wait_s()
             raise
         assert grant.principal is not None  # noqa: S101 - of a key
-        _authorize(grant.principal, need, request)
+        try:
+            _authorize(grant.principal, need, request)
+        except Problem as problem:
+            raise Refused(problem, grant.principal) from None
         size = len(request.path) + sum(len(value) for _, value in request.credentials)
         if request.certificate is not None:
             size += sum(map(len, request.certificate.names))
@@ -230,7 +234,8 @@ class Check:
 
 def _used_up(grant: Grant, wait_s: int) -> Problem:
     name = grant.principal.name if grant.principal is not None else ""
-    return overloaded(f"The key of {name!r} has used up its rate.", "rate_exceeded", wait_s)
+    problem = overloaded(f"The key of {name!r} has used up its rate.", "rate_exceeded", wait_s)
+    return Refused(problem, grant.principal)
 
 
 def _secret_of(credentials: Headers) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from serving.access.rights import RIGHTS
+from serving.errors import Problem
 
 if TYPE_CHECKING:
     from serving.access.certificate import Certificate
@@ -63,3 +64,16 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     def may_use(self, model: str) -> bool:
         """Whether the caller may use a model, whether that exists or not."""
         return self.models is None or model in self.models
+
+
+class Refused(Problem):
+    """A refusal of a caller who has shown a valid key, for the logs."""
+
+    def __init__(self, problem: Problem, principal: Principal | None) -> None:
+        super().__init__(problem.status, problem.detail, headers=problem.headers, reason=problem.reason)
+        self.principal = principal
+
+
+def refused(problem: Problem) -> Principal | None:
+    """The caller who is refused; None without a valid key."""
+    return problem.principal if isinstance(problem, Refused) else None

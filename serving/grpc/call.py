@@ -76,6 +76,7 @@ class Call:
 
     def named(self, problem: Problem) -> Problem:
         """The problem as its caller may see it, with the request id of the log line."""
+        self.principal = self.principal or access.refused(problem)
         self.problem = problem = access.discreet(problem, self.principal)
         self.request_id = problem.request_id = name_request(self.head)
         return problem

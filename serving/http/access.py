@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serving.access.request import AccessRequest, Principal
+from serving.access.request import AccessRequest, Principal, refused
 from serving.errors import Problem
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "admit",
     "credentials_of",
     "discreet",
+    "refused",
     "require",
     "required",
     "with_certificate",

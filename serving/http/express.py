@@ -21,7 +21,7 @@ from uvicorn.protocols.utils import is_ssl
 from serving.access.check import demand
 from serving.errors import Problem, server_failed
 from serving.http import access
-from serving.http.caller import caller_of
+from serving.http.caller import caller_of, proxies
 from serving.http.connection import Connection
 from serving.http.cors import cors_of
 from serving.http.head import as_sent, name_request
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from serving.http.plain import Plain
     from serving.http.routes import Live
     from serving.observe.traces import Tracer
-    from serving.protocols import Reply
+    from serving.protocols import Head, Reply
     from serving.scoring.batcher import Ticket
     from serving.scoring.scores import Scores
     from serving.settings import Settings
@@ -64,7 +64,7 @@ def install(live: Live, observe: Observer, settings: Settings, tracer: Tracer | 
     """
     lane.settings, lane.cors = settings, cors_of(settings)
     lane.gzip_bytes = settings.gzip_bytes or math.inf
-    lane.live = live
+    lane.live, lane.proxies = live, proxies()
     lane.observe, lane.observe_refused = observe, Observer("gateway")
     lane.digits = settings.probability_digits
     lane.deadline_s = min(settings.default_deadline_ms, settings.max_deadline_ms) / 1000
@@ -185,18 +185,24 @@ class ExpressConnection(Connection):
             else:
                 demand(self._principal, "explain")
                 check_digits(explain, digits_of(self._principal, lane.settings))
-                caller = caller_of({"client": self.client}, self._principal)
-                submit = model.explainer.submit
+                submit, caller = model.explainer.submit, self._caller(head)
                 ticket = submit(explain, query.rows, query.n, self._scored, due, caller, explicit=explicit)
             if self._due:
                 self._ticket = ticket
         except Problem as problem:
+            self._principal = self._principal or access.refused(problem)
             if problem.wait_s:
                 self.loop.call_later(problem.wait_s, self._refuse_after_wait, plain, problem)
             else:
                 self._refuse(problem)
         except Exception as error:  # noqa: BLE001 - as in the gateway: a bug is a 500 and a line in the log
             self._fail(error)
+
+    def _caller(self, head: Head) -> str:
+        client = self.client
+        if lane.proxies is not None:
+            client = lane.proxies.client_of(client, head.headers)
+        return caller_of({"client": client}, self._principal)
 
     def _refuse_after_wait(self, plain: Plain, problem: Problem) -> None:
         if self._plain is plain and not self.transport.is_closing():

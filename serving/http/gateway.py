@@ -591,6 +591,7 @@ class RequestContext:
 
     def named(self, problem: Problem) -> Problem:
         """The problem with the request id of the log line."""
+        self.principal = self.principal or access.refused(problem)
         self.problem = problem = as_sent(problem, self.head)
         if not self.head.headers:  # refused by its head, whose X-Request-Id may be valid
             self.head = Head(request_id=request_id_of(self.scope["headers"]))

@@ -58,16 +58,20 @@ class Heads:
     ----------
     read
         Parses a head by llhttp, at ten times the cost of a look-up in `seen`.
-    by_canary_key
-        Whether a model has a canary, so that `X-Canary-Key` is a relevant header.
+    relevant
+        Names of further relevant headers.
     """
 
     def __init__(
-        self, read: Callable[[bytes], Plain | None], max_body_bytes: int, *, by_canary_key: bool = False
+        self,
+        read: Callable[[bytes], Plain | None],
+        max_body_bytes: int,
+        *,
+        relevant: frozenset[bytes] = frozenset(),
     ) -> None:
         self.read = read
         self._max_body_bytes = max_body_bytes
-        self._relevant = _RELEVANT | {CANARY_KEY} if by_canary_key else _RELEVANT
+        self._relevant = _RELEVANT | relevant
         self.seen: dict[bytes, Plain | None] = {}
         self.kinds: tuple[Kind, ...] = ()  # the latest ones; a new connection most likely has one of them
         self.kept: dict[int, Kind] = {}  # of all clients

@@ -11,6 +11,7 @@ from serving.settings import Settings
 
 if TYPE_CHECKING:
     from serving.errors import Headers
+    from serving.http.caller import Proxies
     from serving.http.cors import Cors
     from serving.http.heads import Heads
     from serving.http.routes import Live
@@ -35,6 +36,7 @@ class Lane:
         self.audit: Audit | None = None
         self.gzip_bytes = math.inf  # the size from which a reply is compressed
         self.compressing = Pool("compressing")
+        self.proxies: Proxies | None = None  # None: the other end of a connection is the client
         self.cors: Cors | None = None  # None: no page of another origin may call the server
         self.sample_rate: float | None = (
             None  # fraction of the successful replies that `log` is called for; None: it is never called

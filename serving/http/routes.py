@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from serving.http.caller import FORWARDED_FOR, proxies
+from serving.http.head import CANARY_KEY
 from serving.http.heads import Heads
 from serving.http.plain import PlainReader
 from serving.protocols import LARGE_BODY_BYTES
@@ -87,4 +89,5 @@ def heads_of(
         max_body_bytes=most,
         cors=bool(settings.cors_origins),
     )
-    return Heads(read, most, by_canary_key=bool(splits))
+    relevant = {*((CANARY_KEY,) if splits else ()), *((FORWARDED_FOR,) if proxies() is not None else ())}
+    return Heads(read, most, relevant=frozenset(relevant))

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import httpx
 import pytest
 
 from serving.http.access import Principal
 from serving.http.caller import caller_of
+from tests.bento_server import bento_server, prepare
+from tests.serving.http.lanes import BODY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.serving.artifacts import Made
 
 
 @pytest.mark.parametrize(
@@ -32,3 +42,39 @@ def test_a_server_that_names_no_client_has_one_caller() -> None:
 def test_a_principal_comes_before_the_address() -> None:
     scope = {"client": ("10.1.2.3", 50_000)}
     assert caller_of(scope, Principal("shop")) == caller_of({}, Principal("shop")) != caller_of(scope, None)
+
+
+CALLERS = """
+from serving.scoring import explain
+
+_submit = explain.Explainer.submit
+
+def submit(self, wanted, rows, n, done, deadline, caller, *, explicit):
+    print(caller, file=open("callers", "a"))
+    return _submit(self, wanted, rows, n, done, deadline, caller, explicit=explicit)
+
+explain.Explainer.submit = submit
+"""
+"""A service of a test writes down who takes turns for explanations."""
+
+
+@pytest.mark.parametrize("express", ["1", "0"], ids=["express", "gateway"])
+@pytest.mark.parametrize("trusted", ["127.0.0.1", ""])
+def test_a_trusted_proxy_names_its_clients_on_both_lanes(
+    express: str, trusted: str, made: dict[str, Made], tmp_path: Path
+) -> None:
+    """Their addresses change from request to request over one connection, as a proxy's pool has it."""
+    folder = tmp_path / "work"
+    prepare(folder, {"iris": (made["iris"].path, "12")})
+    service = folder / "service.py"
+    service.write_text(service.read_text() + CALLERS)
+    settings = {"OKAMOCHI_EXPRESS": express, "FORWARDED_ALLOW_IPS": trusted}
+    shown = ["192.0.2.7", "192.0.2.7", "192.0.2.8", "203.0.113.5, 192.0.2.9", "192.0.2.7", "", None]
+    with bento_server(folder, settings=settings) as server, httpx.Client(base_url=server.url) as client:
+        for address in shown:
+            own = {"X-Forwarded-For": address} if address is not None else {}
+            reply = client.post("/explain", content=BODY, headers=own)
+            assert reply.status_code == 200, reply.text
+    last = [address.rpartition(", ")[2] or "127.0.0.1" if address else "127.0.0.1" for address in shown]
+    expected = last if trusted else ["127.0.0.1"] * len(shown)
+    assert (folder / "callers").read_text().split() == expected

@@ -29,7 +29,9 @@ def test_every_request_of_a_server_is_counted(made: dict[str, Made], tmp_path: P
     folder = tmp_path / "work"
     prepare(folder, {"iris": (made["iris"].path, "12")})
     secret, key = keys.make("shop", ["predict"])
-    keys.write(tmp_path / "keys.json", [key])
+    other, another = keys.make("ops", ["observe"])
+    often, few = keys.make("often", ["predict"], rate="1/d")
+    keys.write(tmp_path / "keys.json", [key, another, few])
     settings = {
         "OKAMOCHI_EXPRESS": express,
         "OKAMOCHI_KEYS": str(tmp_path / "keys.json"),
@@ -40,18 +42,34 @@ def test_every_request_of_a_server_is_counted(made: dict[str, Made], tmp_path: P
         assert one_by_one(server, [good] * 25) == [200] * 25
         assert one_by_one(server, [request(b"{}", headers=(HOST, f"X-API-Key: {secret}"))]) == [422]
         assert one_by_one(server, [request(path="/models/iris/predict")] * 3) == [401] * 3
+        assert one_by_one(server, [request(headers=(HOST, f"X-API-Key: {other}")), request()]) == [403, 401]
+        assert one_by_one(server, [request(headers=(HOST, f"X-API-Key: {often}"))] * 3) == [200, 429, 429]
+        assert one_by_one(server, [request(path="/nowhere", headers=(HOST, f"X-API-Key: {other}"))]) == [404]
+        assert one_by_one(server, [request(path="/feedback", headers=(HOST, f"X-API-Key: {secret}"))]) == [
+            403
+        ]
         server.process.terminate()
         server.process.wait(60)
     found: Counter[tuple[Any, ...]] = Counter()
     for line in lines(tmp_path / "audit.jsonl"):
         assert list(line) == ["time", "caller", "model", "version", "endpoint", "status", "requests"]
-        if line["endpoint"] == "predict":
+        if line["endpoint"] not in ("livez", "health"):
             found[line["caller"], line["model"], line["version"], line["status"]] += line["requests"]
     assert found == {
         ("shop", "iris", "12", 200): 25,
         ("shop", "iris", "12", 422): 1,
-        (None, "iris", "12", 401): 3,
+        (None, "iris", "12", 401): 4,
+        ("ops", "iris", "12", 403): 1,
+        ("often", "iris", "12", 200): 1,
+        ("often", "iris", "12", 429): 2,
+        ("ops", None, None, 404): 1,
+        ("shop", None, None, 403): 1,
     }
+    logged = [json.loads(line) for line in server.log.read_text().splitlines() if '"status":4' in line]
+    told = Counter((line.get("principal"), line["status"]) for line in logged)
+    assert told[("ops", 403)] == told["shop", 403] == told["shop", 422] == 1
+    assert told["often", 429] == 2
+    assert told[(None, 401)] == 4
     text = (tmp_path / "audit.jsonl").read_text()
     assert secret not in text
     assert json.loads(BODY)["features"][0][0] == 5.1
