@@ -216,6 +216,7 @@ def test_a_registry_that_is_lost_costs_no_training(
     ]
 
 
+@pytest.mark.deep
 def test_an_interrupted_run_says_what_is_kept(mlflow_url: str, tmp_path: Path) -> None:
     """Ctrl-C ends with 130, without a traceback, and the run in MLflow is marked as killed."""
     path = iris(tmp_path, "stopped_flowers")
