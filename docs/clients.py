@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import urllib.request
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PAGE = Path(__file__).with_name("clients.md")
 ROUTE = "/predict"
@@ -25,20 +29,37 @@ TIMEOUT_S = 10
 class Program(NamedTuple):
     """A request in one language, to `URL` with the body `BODY`; it prints the reply.
 
-    `DOUBLED` is the body with each quote twice, as a verbatim string of C# needs it.
-
     Parameters
     ----------
     fence
         The language of its block in the page.
     file
         The name that its text is saved under to run it.
+    quoted
+        Writes the body, a JSON text in ASCII, as the language writes a text.
     """
 
     title: str
     fence: str
     file: str
+    quoted: Callable[[str], str]
     text: str
+
+
+def in_go(body: str) -> str:
+    """A raw string, or a JSON string where the body has the mark of a raw one."""
+    return json.dumps(body) if "`" in body else f"`{body}`"
+
+
+def in_java(body: str) -> str:
+    """The content of a text block."""
+    return body.replace("\\", "\\\\")
+
+
+def in_csharp(body: str) -> str:
+    """A verbatim string."""
+    doubled = body.replace('"', '""')
+    return f'@"{doubled}"'
 
 
 PROGRAMS = (
@@ -46,17 +67,19 @@ PROGRAMS = (
         "curl",
         "sh",
         "client.sh",
-        """curl URL -H 'Content-Type: application/json' -d 'BODY'
+        shlex.quote,
+        """curl URL -H 'Content-Type: application/json' -d BODY
 """,
     ),
     Program(
         "Python, requests",
         "python",
         "with_requests.py",
+        repr,
         """import requests
 
 headers = {"Content-Type": "application/json"}
-body = 'BODY'
+body = BODY
 session = requests.Session()  # keeps its connection
 reply = session.post("URL", data=body, headers=headers, timeout=10)
 reply.raise_for_status()
@@ -67,10 +90,11 @@ print(reply.json()["prediction"])
         "Python, httpx",
         "python",
         "with_httpx.py",
+        repr,
         """import httpx
 
 headers = {"Content-Type": "application/json"}
-body = 'BODY'
+body = BODY
 with httpx.Client(timeout=10) as client:
     reply = client.post("URL", content=body, headers=headers)
     reply.raise_for_status()
@@ -81,6 +105,7 @@ with httpx.Client(timeout=10) as client:
         "JavaScript",
         "javascript",
         "client.mjs",
+        str,
         """const reply = await fetch("URL", {
   method: "POST",
   headers: { "Content-Type": "application/json" },
@@ -94,6 +119,7 @@ console.log((await reply.json()).prediction);
         "Go",
         "go",
         "client.go",
+        in_go,
         """package main
 
 import (
@@ -108,7 +134,7 @@ import (
 
 func main() {
 	client := &http.Client{Timeout: 10 * time.Second}
-	reply, err := client.Post("URL", "application/json", strings.NewReader(`BODY`))
+	reply, err := client.Post("URL", "application/json", strings.NewReader(BODY))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -131,6 +157,7 @@ func main() {
         "Java",
         "java",
         "Client.java",
+        in_java,
         '''import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -159,6 +186,7 @@ class Client {
         "C#",
         "csharp",
         "Client.cs",
+        in_csharp,
         """using System;
 using System.Net.Http;
 using System.Text;
@@ -170,7 +198,7 @@ class Client
     {
         using (var client = new HttpClient { Timeout = TimeSpan.FromSeconds(10) })
         {
-            var body = new StringContent(@"DOUBLED", Encoding.UTF8, "application/json");
+            var body = new StringContent(BODY, Encoding.UTF8, "application/json");
             var reply = await client.PostAsync("URL", body);
             var text = await reply.Content.ReadAsStringAsync();
             if (!reply.IsSuccessStatusCode)
@@ -199,11 +227,11 @@ def programs(document: dict[str, Any], base: str = SHOWN) -> list[Program]:
     """
     examples = document["paths"][ROUTE]["post"]["requestBody"]["content"]["application/json"]["examples"]
     body = json.dumps(examples["features"]["value"])
-    words = {"URL": base + ROUTE, "BODY": body, "DOUBLED": body.replace('"', '""')}
-    return [
-        found._replace(text=re.sub("|".join(words), lambda word: words[word[0]], found.text))
-        for found in PROGRAMS
-    ]
+    return [_filled(found, {"URL": base + ROUTE, "BODY": found.quoted(body)}) for found in PROGRAMS]
+
+
+def _filled(program: Program, words: dict[str, str]) -> Program:
+    return program._replace(text=re.sub("|".join(words), lambda word: words[word[0]], program.text))
 
 
 def page(document: dict[str, Any]) -> str:

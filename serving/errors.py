@@ -66,6 +66,7 @@ _USUAL: dict[int, Reason] = {
     408: "timeout",
     409: "conflict",
     413: "body_too_large",
+    414: "head_too_large",
     415: "bad_content_type",
     422: "bad_input",
     429: "queue_full",

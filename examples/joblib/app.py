@@ -2,7 +2,7 @@
 
 import os
 
-import pandas as pd
+import numpy as np
 from fastapi import FastAPI
 from pydantic import BaseModel
 
@@ -26,7 +26,7 @@ def about():
 
 @app.post("/predict")
 def predict(flower: Flower):
-    row = pd.DataFrame([flower.model_dump()])
+    row = np.array([list(flower.model_dump().values())])
     return {
         "prediction": model.predict(row)[0],
         "probability": round(float(model.predict_proba(row).max()), 6),

@@ -24,13 +24,13 @@ function probabilities(body) {
 }
 
 function interval(body) {
-  const chance = `With a chance of ${format.percent(body.level)}`;
+  const holds = `that holds the outcome in at least ${format.percent(body.level)} of rows: `;
   if (body.intervals) {
     const [low, high] = body.intervals[0];
-    return el("p", { class: "interval" }, `${chance}, the outcome is between `, el("strong", {}, format.number(low)), " and ", el("strong", {}, format.number(high)), ".");
+    return el("p", { class: "interval" }, `A range ${holds}`, el("strong", {}, format.number(low)), " to ", el("strong", {}, format.number(high)), ".");
   }
   const likely = body.sets[0].map(shown).join(", ");
-  return el("p", { class: "interval" }, `${chance}, the outcome is ${body.sets[0].length > 1 ? "one of " : ""}`, el("strong", {}, likely), ".");
+  return el("p", { class: "interval" }, `A set ${holds}`, el("strong", {}, likely), ".");
 }
 
 function warnings(found) {

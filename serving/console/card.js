@@ -1,5 +1,5 @@
-// The model card's Markdown as elements: headings, paragraphs, lists, tables, bold, code, pictures that the card
-// itself holds. All else stays text.
+// The model card's Markdown as elements: headings, paragraphs, quotes, lists, tables, bold, code, pictures
+// that the card itself holds. All else stays text.
 
 import { el } from "/console/dom.js";
 
@@ -52,6 +52,8 @@ export function card(text) {
     else if (heading) {
       found.push(el(`h${Math.min(6, heading[1].length + 2)}`, {}, inline(heading[2])));
       i++;
+    } else if (line.startsWith(">")) {
+      found.push(el("blockquote", {}, inline(take(each => each.startsWith(">")).map(each => each.replace(/^> ?/, "")).join(" "))));
     } else if (line.startsWith("|")) found.push(table(take(each => each.startsWith("|"))));
     else if (/^\s*[-*] /.test(line)) {
       const items = [];
@@ -61,7 +63,7 @@ export function card(text) {
       }
       found.push(el("ul", {}, items.map(item => el("li", {}, inline(item)))));
     } else {
-      found.push(el("p", {}, inline(take(each => each.trim() && !/^(#|\||\s*[-*] |!\[)/.test(each)).join(" ") || lines[i++])));
+      found.push(el("p", {}, inline(take(each => each.trim() && !/^(#|>|\||\s*[-*] |!\[)/.test(each)).join(" ") || lines[i++])));
     }
   }
   return found;

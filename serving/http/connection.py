@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from serving.http.patience import Turn
     from serving.protocols import Endpoint
 
+MAX_TARGET_BYTES = 65_535
+"""Of the target of a request: httptools counts its parts with 16 bits."""
+BEGINNING_BYTES = 4_096
+"""What is fed at once where a head may begin: of it, what belongs to the head is not counted."""
 UVICORN_KEEP_ALIVE_S = 5  # its default, where `--timeout-keep-alive` was not given
 
 
@@ -121,17 +125,19 @@ class Connection(HttpToolsProtocol):
         if not self._in_head:
             self._patience.heard = self.loop.time()
         # llhttp keeps however much of one header comes, so a head is fed no more than it may have.
-        while self._in_head:
-            room = lane.settings.max_head_bytes - self._head_bytes
-            if room <= 0:
-                self._end_with(_head_too_large())
-                return
+        while data and not self.ended and not self.transport.is_closing():
+            room = len(data)
+            if self._in_head:
+                room = lane.settings.max_head_bytes - self._head_bytes
+                if room <= 0:
+                    self._end_with(_head_too_large())
+                    return
+            elif not self._in_message:
+                room = BEGINNING_BYTES
             part, data = data[:room], data[room:]
-            self._head_bytes += len(part)
+            if self._in_head:
+                self._head_bytes += len(part)
             self._parse(part)
-            if not data or self.ended or self.transport.is_closing():
-                return
-        self._parse(data)
 
     def _parse(self, data: bytes) -> None:
         """Do uvicorn's `data_received`, except that an offer of another protocol is declined.
@@ -162,6 +168,18 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._in_message = self._in_head = True
         self._head_bytes = self._unread = 0
+
+    def on_url(self, url: bytes) -> None:
+        """The parser has read a part of the request's target."""
+        self._header_bytes += len(url)
+        if self._header_bytes > lane.settings.max_head_bytes:
+            self._refusal = _head_too_large()
+            raise _RefusedError
+        if self._header_bytes > MAX_TARGET_BYTES:
+            detail = f"The target of the request is too long; at most {MAX_TARGET_BYTES} bytes are accepted."
+            self._refusal = Problem(414, detail)
+            raise _RefusedError
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser has read a header."""
@@ -265,7 +283,7 @@ class Connection(HttpToolsProtocol):
             self._active = None
         if self._in_message:
             self._last_head = Head(request_id=request_id_of(self.headers))
-            if self.scope.get("method") == "POST":  # its head was whole
+            if self.scope.get("method") == "POST" and "path" in self.scope:  # its head was whole
                 self._last_endpoint = lane.live.routes.endpoints.get(self.scope["path"])
         self.ended = self._in_message = True
         self._last = problem

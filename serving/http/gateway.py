@@ -38,6 +38,7 @@ from serving.observe.supervised import Pool
 from serving.prediction_log import capture, feedback
 from serving.protocols import Endpoint, Head, Protocol, Reply, data_plane, problem_reply
 from serving.protocols.codings import compressed, expanded, negotiated
+from serving.protocols.media import prefers
 from serving.protocols.oip import repository as model_repository
 from serving.protocols.registry import PROTOCOLS
 from serving.roles.roles import Roles, alone
@@ -327,7 +328,7 @@ class Gateway:
             elif method == "POST" and model_repository.is_route(path):
                 answered = await self._change_models(context, scope, receive)
             else:
-                answered = await self._page(routes, page, path, method)
+                answered = await self._page(routes, page, path, method, context.head)
                 if answered.status >= 400:  # a protocol's own way to say that the server is not ready
                     context.named(Problem(answered.status, "", error=routes.catalog.not_ready))
             if answered is None:
@@ -370,8 +371,10 @@ class Gateway:
             reply = problem_reply(context.named(problem))
         await self._send_other(send, reply, "preflight", context)
 
-    async def _page(self, routes: Routes, page: Page | None, path: str, method: str) -> Reply:
+    async def _page(self, routes: Routes, page: Page | None, path: str, method: str, head: Head) -> Reply:
         if page is not None and method in ("GET", "HEAD"):
+            if path == "/" and not prefers(head, b"text/html"):  # a program, not a person
+                return pages.ALIVE
             reply = page.answer()
             return reply if isinstance(reply, Reply) else await reply
         allowed = self._allowed(routes, path)

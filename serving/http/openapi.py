@@ -89,10 +89,12 @@ def _console(catalog: Catalog) -> dict[str, Any]:
 
 
 def _redirect(path: str) -> dict[str, Any]:
-    found = page("first", f"Redirects to {path}.", {})
+    found = page(
+        "first", f"Leads a browser to {path}, and tells a program that the server lives.", {"type": "object"}
+    )
     location = {"Location": {"schema": {"type": "string"}}}
     moved = {"description": HTTPStatus(307).phrase, "headers": location}
-    found["responses"] = {"307": moved, "400": problem(400)}
+    found["responses"] |= {"307": moved, "400": problem(400)}
     return found
 
 

@@ -11,12 +11,16 @@ from serving.protocols import Reply
 HTML = b"text/html; charset=utf-8"
 DOCS = "/docs"
 
+_VARY = (b"vary", b"Accept")
+ALIVE = Reply(200, b"application/json", b'{"status":"alive"}', (_VARY,))
+"""The reply to a program's `/`, as KServe's clients of `/v1` and the checks of load balancers expect it."""
+
 _INLINE = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
 
 
 def first(path: str) -> Reply:
-    """The reply to `/`: it leads to this path."""
-    return Reply(307, b"text/plain; charset=utf-8", b"", ((b"location", path.encode()),))
+    """The reply to a browser's `/`: it leads to this path."""
+    return Reply(307, b"text/plain; charset=utf-8", b"", ((b"location", path.encode()), _VARY))
 
 
 def page(text: str) -> Reply:

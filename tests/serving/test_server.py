@@ -80,6 +80,25 @@ def test_predict_without_a_name_asks_the_first_model(client: httpx.Client, made:
     assert found["prediction"] == made["breast_cancer"].labels(rows)
 
 
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@pytest.mark.parametrize(
+    ("size", "status", "words"),
+    [
+        (65_536, 414, "at most 65535 bytes are accepted"),
+        (65_537, 431, "OKAMOCHI_MAX_HEAD_BYTES"),
+        (100_000, 431, "OKAMOCHI_MAX_HEAD_BYTES"),
+    ],
+)
+def test_a_long_target_is_refused_in_words(
+    server: Server, method: bytes, size: int, status: int, words: str
+) -> None:
+    """Also one that is within the limit of a head, which the parser cannot take apart."""
+    target = b"/predict?" + b"x" * (size - 9)
+    found = raw(server, b"%b %b HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}" % (method, target))
+    assert found.startswith(b"HTTP/1.1 %d " % status)
+    assert words.encode() in found
+
+
 def test_no_content_type_means_json(server: Server) -> None:
     body = json.dumps({"features": [IRIS]}).encode()
     head = b"POST /models/iris/predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"

@@ -150,12 +150,18 @@ def _of_form(parts: Sequence[_Part], model: LiveModel) -> Read:
 
 def _field(part: _Part, signature: Signature) -> str:
     """The column or option of a part; the only column of pictures takes a file of any name."""
-    if part.name in signature.names or part.name in _ALL_OPTIONS:
-        return part.name
+    for name in (part.name, _unescaped(part.name)):
+        if name in signature.names or name in _ALL_OPTIONS:
+            return name
     if part.file is not None and len(signature.pictures) == 1:
         return signature.pictures[0]
     expected = ["a file of rows", *signature.names[:8], *_ALL_OPTIONS]
     raise Problem(422, f"The form has the field {part.name[:100]!r}; expected {one_of(expected)}.")
+
+
+def _unescaped(name: str) -> str:
+    """A name without what browsers write for quotes and ends of lines (HTML, multipart/form-data)."""
+    return name.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
 
 
 def _cell(part: _Part, field: str, signature: Signature) -> Any:

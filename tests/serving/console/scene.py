@@ -30,6 +30,9 @@ PICTURE = b64encode(
 ).decode()
 CARD = f"""# Customers
 
+> **To fill in**: `owner`,
+> `contact`.
+
 Whether a customer **leaves**, from `{CHINESE}` and others. {EVIL}
 
 | column | kind |

@@ -196,7 +196,7 @@ def test_a_row_is_answered_with_probabilities_a_set_the_reasons_and_every_versio
     page.get_by_role("button", name="Predict").click()
     answer = page.locator(".answer")
     expect(answer.locator(".prediction")).to_have_text("setosa")
-    expect(answer).to_contain_text("With a chance of 90 %, the outcome is")
+    expect(answer).to_contain_text("A set that holds the outcome in at least 90 % of rows")
     expect(answer.locator(".bars").first).to_contain_text("virginica")
     expect(answer.locator(".waterfall li")).to_have_count(6)
     expect(answer.locator(".waterfall")).to_contain_text("petal_length = 1.2")
@@ -212,7 +212,7 @@ def test_a_regression_has_an_interval_and_warns_outside_its_training(open_page: 
     page.get_by_role("button", name="Predict").click()
     answer = page.locator(".answer")
     expect(answer.locator(".prediction")).to_have_text("1000")
-    expect(answer).to_contain_text("the outcome is between")
+    expect(answer).to_contain_text("A range that holds the outcome in at least 90 % of rows")
     expect(answer.locator(".warnings")).to_contain_text("x")
 
 
@@ -257,6 +257,7 @@ def test_the_card_shows_the_pictures_that_it_holds(open_page: Open) -> None:
         320,
         200,
     ]
+    expect(page.locator(".card blockquote")).to_have_text("To fill in: owner, contact.")
     expect(page.locator(".card")).to_contain_text("![From elsewhere]")
     expect(page.locator(".card")).not_to_contain_text("data:image")
     assert page.evaluate("window.broken") is None

@@ -58,7 +58,7 @@ class Loads(HTMLParser):
 
 def pages_of(server: Server) -> dict[str, httpx.Response]:
     """Every route that answers GET with HTML: those of OpenAPI, BentoML's, and whatever they link to."""
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, headers={"Accept": "text/html,*/*;q=0.8"}) as client:
         waiting = ["/", *client.get("/openapi.json").json()["paths"], "/docs.json", "/schema.json", "/docs"]
         found: dict[str, httpx.Response] = {}
         seen: set[str] = set()
@@ -101,11 +101,21 @@ def test_the_policy_lets_a_page_do_what_it_does_and_no_more(server: Server) -> N
                 assert f"'sha256-{digest}'" in policy[f"{kind}-src"], path
 
 
-def test_the_first_page_leads_to_the_console(server: Server) -> None:
-    reply = httpx.get(server.url + "/")
+def test_the_first_page_leads_a_browser_to_the_console(server: Server) -> None:
+    accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    reply = httpx.get(server.url + "/", headers=accept)
     assert (reply.status_code, reply.headers["location"]) == (307, "/console")
-    assert httpx.head(server.url + "/").status_code == 307
-    assert httpx.get(server.url + "/", follow_redirects=True).url.path == "/console"
+    assert httpx.head(server.url + "/", headers=accept).status_code == 307
+    assert httpx.get(server.url + "/", headers=accept, follow_redirects=True).url.path == "/console"
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html;q=0, */*", ""])
+def test_the_first_page_tells_a_program_that_the_server_lives(server: Server, accept: str) -> None:
+    """As KServe's clients of `/v1` and the default checks of load balancers expect."""
+    reply = httpx.get(server.url + "/", headers={"Accept": accept})
+    assert (reply.status_code, reply.json()) == (200, {"status": "alive"})
+    assert "Accept" in reply.headers["vary"]
+    assert httpx.head(server.url + "/", headers={"Accept": accept}).status_code == 200
 
 
 def test_the_files_of_the_console_are_under_the_same_policy(server: Server) -> None:

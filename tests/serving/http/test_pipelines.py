@@ -72,6 +72,8 @@ BAD: dict[str, tuple[bytes, list[int]]] = {
         [400],
     ),
     "a large head": (request(headers=(HOST, "X-Long: " + "x" * 9000)), [431]),
+    "a long target": (b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n" % (b"x" * 9000), [431]),
+    "a long query": (request(path="/predict?" + "x" * 9000), [431]),
     "a malformed one with a valid one behind it": (b"GET\r\n\r\n" + request(), [400]),
     "refused before its body, which is malformed": (
         request(b"3\r\nabc\r\nzz", path="/nowhere", headers=CHUNKS, length=False),
@@ -125,8 +127,9 @@ def test_however_the_bytes_arrive(lanes: Lanes, good: str, bad: str) -> None:
 
 def test_an_endless_head_is_refused_after_what_came_before_it(lanes: Lanes) -> None:
     for server in lanes:
-        chunks = [SLOW + request() + b"GET /livez HTTP/1.1\r\nX: ", *[b"y" * 3000] * 4]
+        chunks = [SLOW + request() + b"GET /livez HTTP/1.1\r\nX: ", *[b"y" * 3000] * 5]
         assert statuses(server, chunks) == [200, 200, 431]
+        assert statuses(server, [b"".join(chunks)]) == [200, 200, 431]
 
 
 def test_requests_that_wait_behind_a_reply_of_the_express_lane_are_answered_after_a_half_close(

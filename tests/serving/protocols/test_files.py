@@ -12,6 +12,7 @@ import random
 import sys
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
+from artifact.signature import Column, Signature
 from serving.http.gateway import Gateway
 from serving.protocols import Head
 from serving.protocols.media import prefers
@@ -127,6 +129,17 @@ def test_fields_of_a_form_are_options_or_one_row(loans: Gateway, expected: Any) 
     assert (found.status, found.json()["prediction"]) == (200, expected[:1])
     found = form(loans, "/explain", file=("a.csv", in_csv(LOANS)))
     assert (found.status, len(found.json()["explanations"])) == (200, 2)
+
+
+def test_names_with_quotes_come_as_browsers_escape_them() -> None:
+    """`"` is sent as `%22` (HTML, "multipart/form-data encoding"); a name that has `%22` itself stays."""
+    names = ('say "hi"', "two\nlines", "a%22b", "客户")
+    columns = tuple(Column(name=name, kind="text") for name in names)
+    model: Any = SimpleNamespace(signature=Signature(task="regression", target="y", columns=columns))
+    sent = httpx.Request("POST", "http://h/", files={name: (None, f"of {name}") for name in names})
+    head = Head(content_type=sent.headers["content-type"].encode())
+    found = files.read(sent.read(), head, model)
+    assert found.request == {"records": [{name: f"of {name}" for name in names}]}
 
 
 def test_accept_chooses_an_answer_in_csv(loans: Gateway, expected: Any) -> None:
