@@ -86,8 +86,13 @@ class OnnxTable:
         labels = [each.name for each in outputs if each.type in {"tensor(int64)", "tensor(string)"}]
         self.numbers = next((name for name in numbers if "prob" in name.lower()), (numbers or [""])[0])
         self.labels = labels[0] if labels else ""
+        single = [each.name for each in outputs if each.name in numbers and _width(each) == 1]
+        self.apart = tuple(single) if labels and len(single) == len(numbers) > 1 else ()
+        """Outputs of one number each beside labels, which may be the classes' probabilities."""
         self.others = tuple(
-            each.name for each in outputs if each.name not in {self.maps, self.numbers, self.labels}
+            each.name
+            for each in outputs
+            if each.name not in {self.maps, self.numbers, self.labels, *self.apart}
         )
         """Outputs that a table has no place for."""
         self.answers = next((_width(each) for each in outputs if each.name == self.numbers), 0)
@@ -111,6 +116,10 @@ class OnnxTable:
         if not self.labels:
             return self.predict_proba(rows)
         return np.asarray(self._run(rows, self.labels)).reshape(len(rows))
+
+    def by_class(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Probabilities of a graph that has an output for each class, of shape (rows, classes)."""
+        return np.column_stack([self._numbers(rows, name) for name in self.apart])
 
     def every(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """The numbers of all outputs beside each other, of shape (rows, numbers)."""

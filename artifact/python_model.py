@@ -309,7 +309,12 @@ def scores_from(answered: Any, spec: PythonModel, signature: Signature, rows: in
     found = np.asarray(answered)
     if signature.task == "regression":
         if found.size != rows:
-            several = "; a model of several targets has the task scores" if found.shape[:1] == (rows,) else ""
+            several = (
+                ". Name a column for each number (--target a,b), or call init without --target where no "
+                "column measures them, as for quantiles"
+                if found.shape[:1] == (rows,)
+                else ""
+            )
             raise ValueError(
                 f"{rows} rows gave an answer of shape {found.shape}, expected one number a row{several}"
             )
@@ -370,6 +375,8 @@ def _open_xgboost(path: Path, _spec: PythonModel) -> Any:
     if best is not None and booster.attr("scikit_learn") is not None:
         # The file of an estimator that stopped early: its `predict` leaves out the rounds after the best one.
         booster = booster[: int(best) + 1]
+    if '"multi:softmax"' in booster.save_config():  # answers labels alone, of the same probabilities
+        booster.set_param({"objective": "multi:softprob"})
     return _XGBoost(booster)
 
 

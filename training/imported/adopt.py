@@ -17,6 +17,7 @@ from training.imported.answers import (
     LOOKED_AT,
     by_its_answers,
     by_name,
+    check_each_row_alone,
     check_probabilities,
     fails,
     scoring,
@@ -29,6 +30,7 @@ from training.imported.contract import (
     named_as,
     signature_of,
     spec_of,
+    spelt_as,
     with_fractions_refused,
     with_missing_refused,
 )
@@ -76,7 +78,7 @@ def adopt(registry: Registry, job: Job) -> Finished:
     adoption = Adoption(registry, use_case, job.key, job.folder, job.progress, job.began)
     loaded = adoption.open()
     available = [*map(str, table.frame.columns), *table.ignored]
-    described = named_as(describe(loaded.model), available)
+    described = spelt_as(named_as(describe(loaded.model), available), table.classes)
     job.progress.stage("measuring it on the table")
     described = with_its_columns(loaded, described, table)
     signature, spec = contract(loaded, described, table)
@@ -95,6 +97,7 @@ def adopt(registry: Registry, job: Job) -> Finished:
     scores = _scores(score, rows, signature)
     row_s = (perf_counter() - began) / len(rows)
     check_probabilities(signature, scores)
+    check_each_row_alone(loaded.model, score, signature, rows, row_s=row_s)
     signature = with_missing_refused(signature, score, rows)
     signature = with_fractions_refused(signature, spec, score, rows)
     job.progress.stage("comparing it with its ONNX form")

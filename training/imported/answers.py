@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from artifact.manifest import Score
     from artifact.python_model import PythonModel
     from artifact.signature import Signature
     from training.imported.describe import Described
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 LOOKED_AT = 500
 """Rows whose answers are looked at."""
 SHOWN = 12
+ALONE = 32
+"""Rows that a model is asked for alone and together."""
+ALONE_S = 2.0
+"""The time that this may take, in seconds; a model that is slower than half of it for a row is not asked."""
+ELSE = 1e-3
+"""The part of the largest answer by which an answer has to differ to be another one."""
 OFF_ONE = 1e-3
 """How far the sum of a row's probabilities may be from 1: float16 has three digits."""
 
@@ -141,3 +148,49 @@ def check_probabilities(signature: Signature, scores: NDArray[np.float64]) -> No
             f"{shown}. Expected numbers from 0 to 1 whose sum is 1: let a network end in a softmax, or in a "
             "sigmoid for two classes."
         )
+
+
+def check_each_row_alone(
+    model: Any, score: Score, signature: Signature, rows: NDArray[Any], *, row_s: float
+) -> None:
+    """Refuse a model whose answer for a row depends on the other rows of the call, or on chance.
+
+    A server answers the rows of several requests in one call.
+
+    Parameters
+    ----------
+    row_s
+        How long the model takes for a row, in seconds.
+
+    Raises
+    ------
+    ModelError
+    """
+    count = min(ALONE, len(rows), int(ALONE_S / max(row_s, 1e-6)))
+    if count < 2:
+        return
+    places = np.linspace(0, len(rows) - 1, count).astype(int)
+    with scoring(signature):
+        together, again = score(rows[places]), score(rows[places])
+        alone = np.concatenate([score(rows[place : place + 1]) for place in places])
+    size = np.maximum(np.abs(together).max(axis=0), np.finfo(float).tiny)
+    for other, said in ((again, "again"), (alone, "alone")):
+        off = np.flatnonzero((np.abs(together - other) > ELSE * size).any(axis=1))
+        if len(off) > count / 10:  # on a border a single row may fall to either side
+            row = int(off[0])
+            column = int(np.argmax(np.abs(together[row] - other[row])))
+            shown = f"row {places[row]} gives {together[row, column]:.4g}"
+            if said == "again":
+                raise ModelError(
+                    f"The model answers the same rows otherwise each time: {shown}, and when asked again "
+                    f"{other[row, column]:.4g}. Expected a model without chance in predict: export a network "
+                    "for inference (model.eval()), or fix the seed."
+                )
+            more = " tensors = true in [model] serves the file through /v2, one request at a time."
+            raise ModelError(
+                f"The model's answer for a row depends on the other rows of the call: {shown} among "
+                f"{count - 1} others and {other[row, column]:.4g} alone. Expected the same answer for a row "
+                "in any call, since a server puts rows of several requests into one."
+                + more
+                * isinstance(model, OnnxTable)
+            )

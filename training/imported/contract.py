@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NUMBERS = frozenset({"float", "float32", "int", "int32"})
 """Types of columns that are numbers."""
+TRUTH = frozenset({"true", "false"})
 MAX_CATEGORIES = 500
 """Different texts of a column from which on the signature lists none of them."""
 SHOWN = 5
@@ -99,6 +100,19 @@ def columns_wanted(
     return features
 
 
+def spelt_as(described: Described, classes: Sequence[Any]) -> Described:
+    """The model with the table's classes where one has truth values and the other 0 and 1, as XGBoost has."""
+    one, other = set(map(canonical, described.classes)), set(map(canonical, classes))
+    if {frozenset(one), frozenset(other)} != {TRUTH, frozenset({"0", "1"})}:
+        return described
+    spelt = {bool(label): label for label in classes}
+    return replace(
+        described,
+        classes=tuple(spelt[bool(label)] for label in described.classes),
+        answered=described.classes,
+    )
+
+
 def dtypes_of(described: Described, table: Table, names: Sequence[str]) -> dict[str, Dtype]:
     """The type of each column as the model was fitted on it: an encoder's own, else the table's.
 
@@ -111,6 +125,10 @@ def dtypes_of(described: Described, table: Table, names: Sequence[str]) -> dict[
     for name in names:
         kind, cells = table.kinds[name], table.frame[name].dropna()
         wanted = described.dtypes.get(name, described.every)
+        truth = kind == "category" and set(map(canonical, cells.unique())) <= TRUTH
+        if wanted in NUMBERS and truth:
+            found[name] = "bool"  # 1 and 0 to a model that reads numbers
+            continue
         if wanted in NUMBERS and kind != "number":
             raise ModelError(
                 f"The model reads {name!r} as a number, and the table has words there, such as "
@@ -122,7 +140,7 @@ def dtypes_of(described: Described, table: Table, names: Sequence[str]) -> dict[
         elif kind == "number":
             found[name] = "float"
         else:
-            found[name] = "bool" if set(cells.unique()) <= {"true", "false"} else "str"
+            found[name] = "bool" if truth else "str"
     return found
 
 
@@ -182,7 +200,12 @@ def signature_of(described: Described, table: Table, dtypes: dict[str, Dtype]) -
 
 
 def unmeasurable(described: Described, target: str) -> ModelError:
-    """The error for a target of a model that answers outlier scores or clusters."""
+    """The error for a target of a model that answers outlier scores, clusters or an order of rows."""
+    if described.ranks:
+        return ModelError(
+            f"The model ranks: its answers put rows in order, and are no values of the column {target!r}. "
+            'Call init with --data and without --target, or write task = "scores" and no target.'
+        )
     return ModelError(
         f"The model answers named numbers by {', '.join(described.methods)}, which the column "
         f"{target!r} does not measure: call init with --data and without --target, or write "
@@ -300,7 +323,9 @@ def spec_of(
         method=described.method,
         methods=described.methods,
         order=order,
-        labels=tuple(label_of(described.classes[place]) for place in order) if answers_labels else (),
+        labels=tuple(label_of((described.answered or described.classes)[place]) for place in order)
+        if answers_labels
+        else (),
         trusted=loaded.trusted,
         packages=tuple(loaded.versions),
         texts=described.texts,

@@ -10,6 +10,7 @@ import numpy as np
 from artifact.onnx_table import OnnxTable
 from training.imported.categories import categories_of, reading_parts
 from training.imported.load import ModelError
+from training.imported.objectives import by_objective, count_of_answers
 from training.imported.onnx_file import classes_of, last_operator
 
 KNOWN = frozenset({"sklearn", "imblearn", "xgboost", "lightgbm", "catboost"})
@@ -70,6 +71,10 @@ class Described:
         Its labels in its own order; empty for a regression.
     methods
         The methods that give its named numbers; empty if it answers none.
+    ranks
+        Its answers put rows in order, and are no values of a target.
+    answered
+        Its labels as `predict` gives them, where `classes` has the table's instead.
     decides
         Its label may be another than that of its highest probability.
     behind
@@ -93,6 +98,8 @@ class Described:
     answers: int = 0
     methods: tuple[str, ...] = ()
     behind: bool = False
+    ranks: bool = False
+    answered: tuple[Any, ...] = ()
 
 
 def describe(model: Any) -> Described:
@@ -107,16 +114,19 @@ def describe(model: Any) -> Described:
         inside = ", ".join(map(str, list(model)[:5])) if isinstance(model, dict) else ""
         what = f"a {type(model).__name__}" + (f" with {inside}" if inside else "")
         raise ModelError(f"The file holds {what}, expected a fitted model with predict or predict_proba.")
+    if isinstance(model, type):
+        raise ModelError(f"The file holds the class {model.__name__}, expected a fitted model of it.")
     if isinstance(model, OnnxTable):
         return _of_onnx(model)
     if type(model).__module__.startswith("mlflow.pyfunc"):
         return _of_pyfunc(model)
     if not callable(getattr(model, "predict", None)):
-        last = f" that ends in a {type(model.steps[-1][1]).__name__}" if hasattr(model, "steps") else ""
+        last = f" that ends in a {type(estimator_of(model)).__name__}" if hasattr(model, "steps") else ""
         raise ModelError(
             f"The file holds a {type(model).__name__}{last}, which has no method predict: it is no model, or "
             f"only a part of one."
         )
+    ranks = by_objective(estimator_of(model))
     names, behind = _names(model)
     categories = categories_of(model)
     texts = not names and callable(getattr(_first(model), "build_analyzer", None))  # of every vectorizer
@@ -139,15 +149,25 @@ def describe(model: Any) -> Described:
         spaceless=any(type(part).__module__.startswith("lightgbm") for part in reading_parts(model)),
         texts=texts,
         decides=bool(probabilities) and _decides(model),
-        methods=_methods(model),
+        methods=("predict",) if ranks else _methods(model),
+        ranks=ranks,
         behind=behind,
     )
+    if not classes:
+        described = replace(described, answers=count_of_answers(model, described.columns))
     for column, known, refuses in _encoded(model):
         described.dtypes[column] = _dtype(known)
         if refuses:
             described.known[column] = tuple(known.tolist())
     described.dtypes.update(dict.fromkeys(categories, "category"))
     return described
+
+
+def estimator_of(model: Any) -> Any:
+    """A model, or of a pipeline its last step, pipelines within pipelines included."""
+    while getattr(model, "steps", None):
+        model = model.steps[-1][1]
+    return model
 
 
 HIGHEST = frozenset({"ArgMax", "TreeEnsembleClassifier", "LinearClassifier"})
@@ -163,6 +183,9 @@ def _of_onnx(model: OnnxTable) -> Described:
             dtypes |= dict.fromkeys(own, _ONNX_KINDS[each.dtype.kind])
     first = model.inputs[0]
     classes, task = _onnx_classes(model), None
+    method = "predict_proba" if model.maps or model.numbers else "predict"
+    if classes and model.apart:
+        method = _by_class(model, classes)
     if classes:
         task = "binary" if len(classes) == 2 else "multiclass"
     elif model.numbers and not model.labels:
@@ -173,7 +196,7 @@ def _of_onnx(model: OnnxTable) -> Described:
             task = "binary"
     return Described(
         task=cast("Task | None", task),
-        method="predict_proba" if model.maps or model.numbers else "predict",
+        method=method,
         names=tuple(dtypes),
         columns=len(dtypes) or first.width,
         frame=False,
@@ -184,6 +207,26 @@ def _of_onnx(model: OnnxTable) -> Described:
         and last_operator(model.path, model.labels) not in HIGHEST,
         spaceless=bool(dtypes),  # converters write "_" for a space
         answers=model.answers,
+    )
+
+
+def _by_class(model: OnnxTable, classes: tuple[Any, ...]) -> str:
+    """The method of a graph with an output of one number for each class, as `zipmap="columns"` makes them.
+
+    Raises
+    ------
+    ModelError
+        The outputs are not named after the classes.
+    """
+    ends = [name.endswith(str(label)) for name, label in zip(model.apart, classes, strict=False)]
+    if len(model.apart) == len(classes) and all(ends):
+        return "by_class"
+    if "prob" in model.numbers.lower():
+        return "predict_proba"
+    raise ModelError(
+        f"The ONNX file has the outputs {', '.join(map(repr, model.apart))} of one number each beside its "
+        f"labels, and they are not named after the classes {', '.join(map(repr, classes[:20]))} in this "
+        "order. Expected one output of shape [rows, classes], as zipmap=False makes it."
     )
 
 
@@ -330,7 +373,7 @@ def _kind(model: Any) -> str | None:
 
 def _methods(model: Any) -> tuple[str, ...]:
     """The methods of a model that finds outliers or clusters."""
-    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    last = estimator_of(model)
     match _kind(model) or _kind(last):
         case "outlier_detector":
             more: tuple[str, ...] = ("score_samples", "decision_function")

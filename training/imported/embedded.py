@@ -279,6 +279,9 @@ def _scores(
         return nodes.columns(scores, [*spec.order])
     if not signature.classes:
         return _answer(nodes, table.numbers or table.labels)
+    if not spec.labels and spec.method == "by_class":
+        scores = nodes.beside([_answer(nodes, name) for name in table.apart])
+        return nodes.columns(scores, [*spec.order])
     if spec.labels or spec.method != "predict_proba" or not (table.maps or table.numbers):
         raise NoExport("the file answers labels alone")
     name, places = (table.numbers, [*spec.order])

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from artifact.onnx_table import OnnxTable
 from artifact.signature import labels
-from training.imported.convert import convert, parts_within
+from training.imported.convert import convert
 from training.imported.embedded import check_quick
 from training.imported.words import UNLISTED
 from training.onnx.graph import NoExport
@@ -31,8 +31,12 @@ MIXED_ROWS = 1_000
 EDGES = 250
 HALVINGS = 64
 MAX_CATEGORY_ROWS = 1_000
-EDGED = ("tree_", "_predictors", "bin_edges_", "get_booster", "booster_", "threshold")
-"""Attributes of a fitted part that compares numbers with thresholds."""
+TINY = float(np.finfo(float).tiny)
+BESIDE = 1e-11
+"""How far beside a jump rows stand as well, as a part of the value: far more than the last bits of a sum, and
+far less than float32 rounds."""
+ALONE = 60
+"""Rows at a jump that a model is asked for alone, to see whether it answers as it does among others."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def onnx_form(
             scored = onnx_score(graph)
             if isinstance(model, OnnxTable):
                 check_quick(scored, matrix_of(coded, raw_rows[:1]))
-            parity = parity_of(coded, score, scored, raw_rows, tolerance, edges=_has_edges(model))
+            parity = parity_of(coded, score, scored, raw_rows, tolerance)
         if parity.exact:
             return Form(coded, graph, parity, "")
         reason = f"its ONNX form is not exact: {parity}"
@@ -163,19 +167,41 @@ def parity_of(
     graph: Score,
     raw_rows: NDArray[Any],
     tolerance: NDArray[np.float64],
-    *,
-    edges: bool,
 ) -> Parity:
-    """Compare a model with its graph on rows of the table and on rows where a difference would show."""
+    """Compare a model with its graph on rows of the table and on rows where a difference would show.
+
+    Raises
+    ------
+    NoExport
+        One of the two refuses a row that the other answers.
+    """
     matrix = matrix_of(signature, raw_rows[:MAX_ROWS])
 
     def own(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         return answers(score, raw_of(signature, rows))
 
-    made = [matrix, *_made_rows(signature, matrix)]
-    if edges:
-        made += _edge_rows(signature, own, matrix)
-    rows = np.ascontiguousarray(np.concatenate(made))
+    jumps, beside = _jumps(signature, own, matrix, tolerance)
+    compared = [
+        _compared(signature, own, graph, [matrix, *_made_rows(signature, matrix), *beside], tolerance)
+    ]
+    if len(jumps):
+        last_bits = _compared(signature, own, graph, [jumps], tolerance)
+        if last_bits.exact or not _contradicts_itself(own, graph, jumps, tolerance):
+            compared.append(last_bits)
+    worst = max(compared, key=lambda each: (each.worst / max(each.tolerance, TINY), each.labels))
+    rows, different = (sum(getattr(each, of) for each in compared) for of in ("rows", "labels"))
+    return Parity(rows, worst.worst, worst.tolerance, different)
+
+
+def _compared(
+    signature: Signature,
+    own: Score,
+    graph: Score,
+    parts: list[NDArray[np.float64]],
+    tolerance: NDArray[np.float64],
+) -> Parity:
+    """The two beside each other on rows of the matrix."""
+    rows = np.ascontiguousarray(np.concatenate(parts))
     expected, found = own(rows), graph(rows)
     expected = np.broadcast_to(expected, found.shape)
     finite = np.asarray(np.isfinite(expected).all(axis=1))
@@ -187,8 +213,7 @@ def parity_of(
     differences = np.abs(expected[finite] - found[finite]).max(axis=0, initial=0.0)
     allowed = np.broadcast_to(tolerance, differences.shape)
     # The number whose difference is largest in relation to its own tolerance.
-    place = int(np.argmax(differences / np.maximum(allowed, np.finfo(float).tiny)))
-    worst = float(differences[place])
+    place = int(np.argmax(differences / np.maximum(allowed, TINY)))
     different = 0
     if signature.classes:
         own_labels = labels(
@@ -197,7 +222,22 @@ def parity_of(
         different = sum(
             one != other for one, other in zip(own_labels, labels(signature, found[finite]), strict=True)
         )
-    return Parity(len(rows), worst, float(allowed[place]), different)
+    return Parity(len(rows), float(differences[place]), float(allowed[place]), different)
+
+
+def _contradicts_itself(
+    own: Score, graph: Score, jumps: NDArray[np.float64], tolerance: NDArray[np.float64]
+) -> bool:
+    """Whether a model answers rows at its jumps otherwise alone than among others.
+
+    The last bits of a matrix product depend on its number of rows: then they decide on which side of the jump
+    such a row is, and no answer is the right one. Rows on which the graph differs are asked for first.
+    """
+    among = own(jumps)
+    differs = (np.abs(among - graph(jumps)) > tolerance).any(axis=1)
+    chosen = np.argsort(~differs, kind="stable")[:ALONE]
+    alone = np.concatenate([own(row.reshape(1, -1)) for row in jumps[chosen]])
+    return bool((np.abs(alone - among[chosen]) > tolerance).any())
 
 
 def matrix_of(signature: Signature, raw_rows: NDArray[Any]) -> NDArray[np.float64]:
@@ -255,13 +295,14 @@ def _special(column: Column, values: NDArray[np.float64], rng: np.random.Generat
     return np.array(found)
 
 
-def _edge_rows(
-    signature: Signature, own: Score, matrix: NDArray[np.float64]
-) -> Iterator[NDArray[np.float64]]:
-    """Rows on both sides of a value at which the model's score jumps, found by halving.
+def _jumps(
+    signature: Signature, own: Score, matrix: NDArray[np.float64], tolerance: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    """Rows on both sides of values at which the model's score jumps, found by halving, and rows beside them.
 
-    Trees compare a number with a threshold, before which it may have been scaled or rounded: the model itself
-    shows where, to the last bit.
+    Trees compare a number with a threshold, before which it may have been scaled or rounded; labels,
+    neighbours and clusters change at once. The model itself shows where, to the last bit. Where its score is
+    smooth, the two ends of a pair come within the tolerance, and the pair is left.
     """
     rng = np.random.default_rng(1)
     places = [
@@ -269,39 +310,36 @@ def _edge_rows(
         for column, place in zip(signature.columns, signature.places, strict=True)
         if column.kind == "number"
     ]
-    if not places:
-        return
     sources = matrix[np.isfinite(matrix[:, places]).all(axis=1)]
-    if len(sources) < 2:
-        return
+    if not places or len(sources) < 2:
+        return matrix[:0], []
     rows = sources[rng.integers(0, len(sources), EDGES)]
     which = rng.choice(places, EDGES)
-    each = np.arange(EDGES)
-    low = rows[each, which]
+    low = rows[np.arange(EDGES), which]
     high = sources[rng.integers(0, len(sources), EDGES), which]
 
-    def at(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        asked = rows.copy()
-        asked[each, which] = values
+    def at(values: NDArray[np.float64], of: NDArray[np.intp]) -> NDArray[np.float64]:
+        asked = rows[of]
+        asked[np.arange(len(of)), which[of]] = values
         return asked
 
-    left, right = own(at(low)), own(at(high))
+    left, right = own(at(low, np.arange(EDGES))), own(at(high, np.arange(EDGES)))
     for _ in range(HALVINGS):
         middle = low + (high - low) / 2
-        if ((middle == low) | (middle == high)).all():
+        between = (middle != low) & (middle != high) & (np.abs(right - left) > tolerance).any(axis=1)
+        of = np.flatnonzero(between)
+        if not len(of):
             break
-        found = own(at(middle))
+        found = own(at(middle[of], of))
         # The jump is in the half whose ends differ more; what else changes there is smooth.
-        below = np.abs(found - left).max(axis=1) >= np.abs(right - found).max(axis=1)
-        high, right = np.where(below, middle, high), np.where(below[:, None], found, right)
-        low, left = np.where(below, low, middle), np.where(below[:, None], left, found)
+        below = np.abs(found - left[of]).max(axis=1) >= np.abs(right[of] - found).max(axis=1)
+        high[of[below]], right[of[below]] = middle[of[below]], found[below]
+        low[of[~below]], left[of[~below]] = middle[of[~below]], found[~below]
+    of = np.flatnonzero((np.abs(right - left) > tolerance).any(axis=1))
+    low, high = low[of], high[of]
+    beside = []
     for values in (low, high):
-        near = values.astype(np.float32)
-        yield at(values)
-        for single in (near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))):
-            yield at(single.astype(np.float64))
-
-
-def _has_edges(model: Any) -> bool:
-    """Whether a part of a model compares numbers with thresholds."""
-    return any(hasattr(part, each) for part in parts_within(model) for each in EDGED)
+        near, away = values.astype(np.float32), np.maximum(np.abs(values), TINY) * BESIDE
+        floats = (near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf)))
+        beside += [at(each.astype(np.float64), of) for each in (values - away, values + away, *floats)]
+    return np.concatenate([at(low, of), at(high, of)]), beside

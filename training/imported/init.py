@@ -24,6 +24,7 @@ from training.tables.sources import read_source, source_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from training.imported.describe import Described
     from training.imported.load import Loaded
     from training.settings import KindSetting, Read
 
@@ -186,9 +187,10 @@ def write_model_use_case(
     if target is not None and described.methods:
         raise unmeasurable(described, target)
     if target is None:
-        if not described.methods:
+        if not _needs_no_target(described, loaded):
             raise UseCaseError("--target is missing; name the column to predict, or several as --target a,b.")
         task = "scores"
+        tell("! Without --target no column measures the model: its numbers are served unmeasured.")
     elif targets and target not in available:
         task = "scores"
     else:
@@ -198,10 +200,9 @@ def write_model_use_case(
     kinds: dict[str, KindSetting] = {}
     for column in available:
         if column in wanted:
-            dtype = described.dtypes.get(column, described.every) or _dtype(
-                raw.frame.iloc[:, available.index(column)].tolist()
-            )
-            kinds[column] = "number" if dtype in NUMBERS else "category"
+            cells = raw.frame.iloc[:, available.index(column)].tolist()
+            dtype = described.dtypes.get(column, described.every) or _dtype(cells)
+            kinds[column] = "number" if dtype in NUMBERS and not _is_truth(cells) else "category"
     return write_use_case(
         data,
         ", ".join(columns) or UNMEASURED_TARGET,
@@ -217,6 +218,18 @@ def write_model_use_case(
         task=task,
         targets=targets,
     )
+
+
+def _needs_no_target(described: Described, loaded: Loaded) -> bool:
+    """Whether no column of a table may have the true values of what a model answers."""
+    graph = loaded.flavor == "onnx" and described.task is None
+    return bool(described.methods) or graph or described.answers > 1
+
+
+def _is_truth(cells: Sequence[object]) -> bool:
+    """Whether cells are truth values in words, which a model of numbers reads as 1 and 0."""
+    found = {str(cell).strip().lower() for cell in cells if cell is not None and cell == cell}  # noqa: PLR0124 - NaN
+    return bool(found - {""}) and found <= {"true", "false", ""}
 
 
 def _dtype(cells: Sequence[object]) -> str:

@@ -35,6 +35,7 @@ FLAVORS: dict[str, Flavor] = {
     ".onnx": "onnx",
 }
 SHOWN_NAMES = 12
+TREES_END = b"\nend of trees"
 
 
 class ModelError(Exception):
@@ -142,6 +143,10 @@ def load(file: Path, *, trust: bool, code: tuple[Path, ...] = (), tensors: bool 
         if flavor != "onnx":
             raise ModelError(f"{file} is not an ONNX file; tensors = true in [model] is for ONNX files only.")
         return Loaded(None, flavor, file, (), _needed([], flavor), {})
+    if flavor == "lightgbm" and TREES_END not in file.read_bytes():  # LightGBM would read past the end
+        raise ModelError(
+            f"{file} is no model of LightGBM, or it is cut short: it has no line 'end of trees'."
+        )
     names = _names(file, flavor, trust=trust)
     _put_on_path(code)
     trusted = _untrusted(file) if flavor == "skops" else ()

@@ -51,10 +51,12 @@ def named_numbers(
     asked = msgspec.structs.replace(spec, methods=methods)
     _refuse_words(answer_of(model, spec, signature)(rows))
     widths = [each.shape[1] for each in answers_of(model, asked, signature)(rows)]
-    if widths == [1] and use_case.task != "scores":
+    if widths == [1] and use_case.task != "scores" and not described.methods:
         return spec, signature
     own: tuple[str, ...] = ()
-    if described.methods:
+    if described.ranks:
+        own = ("score",)
+    elif described.methods:
         own = _of_methods(methods, widths)
     elif graph:
         own = model.names_of_every(rows[:1])
@@ -85,7 +87,7 @@ def _names(
     if fixed and given and set(given) != set(own):
         raise ModelError(
             f"The model answers {', '.join(own)}, and targets is {', '.join(given)}: no column measures "
-            "outlier scores or clusters. Leave targets out."
+            "outlier scores, clusters or an order of rows. Leave targets out."
         )
     if given and len(given) != width:
         raise ModelError(

@@ -17,6 +17,7 @@ from artifact.manifest import MODEL
 from artifact.onnx_table import OnnxTable
 from artifact.python_model import CODE
 from training.export import write_json
+from training.imported.describe import estimator_of
 from training.onnx.parity import onnx_score
 from training.reference import reference
 
@@ -37,6 +38,8 @@ NOT_CODE = shutil.ignore_patterns("__pycache__", ".*")
 UNMEASURED_REASON = "without a table there are no rows to compare an ONNX form with the model on"
 LIBRARIES = ("mlflow", "numpy")
 GRAPH_LIBRARIES = ("onnx", "onnxruntime")
+NAMES = {"_XGBoost": "XGBoost booster", "Booster": "LightGBM booster"}
+"""What a booster's own file is called, by the class that opens it."""
 
 
 def seal(
@@ -154,4 +157,4 @@ def algorithm_of(model: Any) -> str:
         return "ONNX graph"
     if type(model).__module__.startswith("mlflow.pyfunc"):
         return "MLflow python_function"
-    return type(model.steps[-1][1] if hasattr(model, "steps") else model).__name__
+    return NAMES.get(name := type(estimator_of(model)).__name__, name)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from itertools import product
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from artifact.onnx_table import OnnxTable
 from artifact.python_model import score_of
 from artifact.signature import Column, Signature
 from training.imported.adoption import Adoption
-from training.imported.answers import check_probabilities, reason_of, with_labels
+from training.imported.answers import check_each_row_alone, check_probabilities, reason_of, with_labels
 from training.imported.card import card
 from training.imported.contract import (
     NUMBERS,
@@ -28,6 +28,7 @@ from training.imported.exact import no_form, onnx_form
 from training.imported.known import Known, known_columns
 from training.imported.load import ModelError
 from training.imported.numbers import named_numbers
+from training.imported.objectives import objective_of
 from training.imported.seal import UNMEASURED_REASON, algorithm_of, digest_of, seal
 from training.metrics.metric import DEFAULT_METRIC
 from training.onnx.parity import tolerance_of, tolerances_of
@@ -185,7 +186,9 @@ def _tried(loaded: Loaded, described: Described, use_case: UseCase, columns: dic
         spec, signature = named_numbers(loaded.model, described, spec, signature, rows, use_case=use_case)
     spec = with_labels(loaded.model, spec, signature, rows)
     score = score_of(loaded.model, spec, signature)
+    began = perf_counter()
     scores = score(rows)
+    row_s = perf_counter() - began
     if not np.isfinite(scores).all():
         raise ValueError("its answer is not a finite number")
     check_probabilities(signature, scores)
@@ -196,6 +199,8 @@ def _tried(loaded: Loaded, described: Described, use_case: UseCase, columns: dic
         record = {name: _other(each, signature.example[name], number) for name, each in columns.items()}
         if record not in records and _is_scored(signature, score, record):
             records.append(record)
+    made = Encoder(signature).records(records, lenient=True)
+    check_each_row_alone(loaded.model, score, signature, made, row_s=row_s)
     return Contract(
         signature,
         spec,
@@ -290,8 +295,10 @@ def _with_objective(described: Described, model: Any) -> Described:
         return replace(described, classes=tuple(range(count)), probabilities=True)
     if described.task is not None:
         return described
-    objective, classes = _objective(model)
-    if objective.startswith(("binary:hinge", "rank", "lambdarank", "survival")):
+    if described.ranks:
+        return replace(described, task="regression")
+    objective, classes = objective_of(model)
+    if objective.startswith(("binary:hinge", "survival")):
         raise ModelError(
             f"The booster's objective is {objective}, whose answers are neither probabilities nor a value."
         )
@@ -300,20 +307,6 @@ def _with_objective(described: Described, model: Any) -> Described:
     if objective.startswith(("binary", "reg:logistic", "cross_entropy")):
         return replace(described, task="binary", classes=(0, 1), probabilities=True)
     return replace(described, task="regression") if objective else described
-
-
-def _objective(model: Any) -> tuple[str, int]:
-    """The objective of a booster by its own name, and its number of classes; "" for any other model."""
-    booster = getattr(model, "booster", model)
-    if hasattr(booster, "save_config"):
-        learner = json.loads(booster.save_config())["learner"]
-        return str(learner["objective"]["name"]), int(learner["learner_model_param"]["num_class"])
-    if hasattr(booster, "dump_model"):
-        dumped = booster.dump_model(num_iteration=1)
-        return str(dumped.get("objective", "")), int(dumped.get("num_class", 1))
-    if type(booster).__module__.startswith("catboost"):
-        return "reg", 0
-    return "", 0
 
 
 def _sealed(adoption: Adoption, loaded: Loaded, contract: Contract, metric: str, run_id: str) -> Finished:

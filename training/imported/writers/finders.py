@@ -13,6 +13,7 @@ from sklearn.linear_model import SGDOneClassSVM
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import Pipeline
 from sklearn.svm import OneClassSVM
+from sklearn.utils.extmath import row_norms
 
 from training.imported.writers.vectors import support
 from training.onnx.columns import transform_columns
@@ -50,9 +51,14 @@ def write(graph: Graph, model: Any, x: str | Columns, methods: Sequence[str]) ->
 
 
 def _clusters(graph: Graph, model: KMeans, x: str) -> Answers:
-    squares = squared_distances(graph, x, np.asarray(model.cluster_centers_, np.float64))
-    place = graph.op("ArgMin", squares, axis=1, keepdims=1)
-    return {"predict": graph.cast(place), "transform": graph.op("Sqrt", squares)}
+    centers = np.asarray(model.cluster_centers_, np.float64)
+    # Without the row's own square, as in scikit-learn: its last bits would decide between equal distances.
+    nearness = graph.add(graph.matmul(x, -2.0 * centers.T), row_norms(centers, squared=True)[None, :])
+    place = graph.op("ArgMin", nearness, axis=1, keepdims=1)
+    return {
+        "predict": graph.cast(place),
+        "transform": graph.op("Sqrt", squared_distances(graph, x, centers)),
+    }
 
 
 def _mixture(graph: Graph, model: GaussianMixture, x: str) -> Answers:
