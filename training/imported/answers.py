@@ -173,7 +173,7 @@ def check_each_row_alone(
     with scoring(signature):
         together, again = score(rows[places]), score(rows[places])
         alone = np.concatenate([score(rows[place : place + 1]) for place in places])
-    size = np.maximum(np.abs(together).max(axis=0), np.finfo(float).tiny)
+    size = np.maximum(np.abs(together).max(axis=0), 1e-9)
     for other, said in ((again, "again"), (alone, "alone")):
         off = np.flatnonzero((np.abs(together - other) > ELSE * size).any(axis=1))
         if len(off) > count / 10:  # on a border a single row may fall to either side
