@@ -34,6 +34,7 @@ from training.registry.place import state_folder
 from training.registry.records import CHALLENGER, CHAMPION, RegistryError, TrialRun
 from training.search.choice import best_trial
 from training.search.clock import MIN_FIT_FRACTION, finish_s_by
+from training.search.large_fit import in_a_file
 from training.search.last_fit import fit_last, plan_of
 from training.search.letters import without_unseen
 from training.search.search import fit, search
@@ -242,7 +243,7 @@ def _train(registry: Registry, job: Job) -> Finished:
 def _trained(job: Job, log: _TrialLog) -> Finished:
     table, test = job.test.table, job.test.rows
     signature = signature_of(table, ~test)
-    train_matrix, test_matrix = encode(signature, table, ~test), encode(signature, table, test)
+    train_matrix, test_matrix = in_a_file(encode(signature, table, ~test)), encode(signature, table, test)
     labels = table.target[~test]
 
     job.progress.stage("searching")
@@ -251,7 +252,7 @@ def _trained(job: Job, log: _TrialLog) -> Finished:
         job.progress.say(not_tried(absent))
     signature, result, left = without_unseen(signature, result)
     if len(left) < train_matrix.shape[1]:
-        train_matrix, test_matrix = train_matrix[:, left], test_matrix[:, left]
+        train_matrix, test_matrix = in_a_file(train_matrix[:, left]), test_matrix[:, left]
 
     pipeline, best = _fitted(job, signature, result, train_matrix)
     winner = Fitted(

@@ -8,7 +8,9 @@ from it.
 from __future__ import annotations
 
 import ctypes
+import mmap
 from contextlib import suppress
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +34,34 @@ def return_freed_memory() -> None:
     """Give freed memory back to the system: 150 MB after 1,000,000 rows were read; only glibc keeps it."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def in_a_file(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same matrix; a large one is mapped from a file without a name, which `unload` takes out of memory.
+
+    Read-only then. Where no file can be written, it stays in memory.
+    """
+    if matrix.nbytes < LARGE_BYTES:
+        return matrix
+    with suppress(OSError), TemporaryFile(prefix="okamochi-") as file:
+        # Written, not mapped to be written: a full disk is an error here, and would be SIGBUS there.
+        for start in range(0, len(matrix), ROWS_AT_ONCE):
+            file.write(np.ascontiguousarray(matrix[start : start + ROWS_AT_ONCE]).data)
+        file.flush()
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return np.frombuffer(pages, matrix.dtype).reshape(matrix.shape)
+    return matrix
+
+
+def unload(matrix: NDArray[np.float64]) -> None:
+    """Let the system have the pages of a matrix of `in_a_file`; they are read again when they are used."""
+    held: Any = matrix
+    while isinstance(held, np.ndarray):
+        held = held.base
+    if isinstance(held, memoryview):
+        held = held.obj
+    if isinstance(held, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        held.madvise(mmap.MADV_DONTNEED)
 
 
 def dtype_of(model: Any) -> type[np.floating[Any]]:

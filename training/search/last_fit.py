@@ -31,7 +31,7 @@ from training.metrics.metric import METRICS
 from training.metrics.truth import Truth, truth_of
 from training.search.choice import FREE_ROW_MS, LABEL_METRICS
 from training.search.clock import seconds_by
-from training.search.large_fit import LARGE_BYTES, dtype_of, prepare, return_freed_memory
+from training.search.large_fit import LARGE_BYTES, dtype_of, prepare, return_freed_memory, unload
 from training.search.spec import SIDE_BY_SIDE
 from training.search.trial import members_of
 
@@ -312,7 +312,7 @@ def _fit(  # noqa: PLR0917
     learnt = reduce(np.union1d, chosen)
     with (
         _shared(matrix, learnt, held) as gathered,
-        _fresh_processes(matrix.nbytes),
+        _fresh_processes(matrix),
         parallel_config("loky", n_jobs=SIDE_BY_SIDE, inner_max_num_threads=1),
         Parallel(batch_size=1) as parallel,
     ):
@@ -343,13 +343,17 @@ def _shared(matrix: NDArray[np.float64], rows: NDArray[np.intp], held: type[Any]
 
 
 @contextmanager
-def _fresh_processes(matrix_bytes: int) -> Iterator[None]:
-    """For a large matrix, end the processes before and after: they keep the memory that they once took."""
-    if matrix_bytes >= LARGE_BYTES:
+def _fresh_processes(matrix: NDArray[np.float64]) -> Iterator[None]:
+    """For a large matrix, end the processes before and after: they keep the memory that they once took.
+
+    This process reads its own matrix again only after them.
+    """
+    if matrix.nbytes >= LARGE_BYTES:
         get_reusable_executor().shutdown(wait=True)
         return_freed_memory()
+        unload(matrix)
     yield
-    if matrix_bytes >= LARGE_BYTES:
+    if matrix.nbytes >= LARGE_BYTES:
         get_reusable_executor().shutdown(wait=True)
 
 

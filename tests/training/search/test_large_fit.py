@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 
 import numpy as np
+import psutil
 import pytest
 from sklearn.base import clone
 
@@ -78,3 +79,31 @@ def test_preparing_a_large_matrix_holds_its_result_and_little_else(monkeypatch):
     assert found[1].dtype == np.float32
     assert np.abs(found[0] - found[1]).mean() < 0.05
     assert peaks[1] < 0.5 * peaks[0]
+
+
+def test_a_large_matrix_is_held_in_a_file_that_is_read_again_when_it_is_used():
+    """What it holds is the same before and after `unload`, and its pages count for the process no longer."""
+    matrix = np.random.default_rng(0).normal(size=(400_000, 20))
+    mapped = large_fit.in_a_file(matrix)
+    assert np.array_equal(mapped, matrix)
+    held = [psutil.Process().memory_info().shared]
+    large_fit.unload(mapped)
+    held.append(psutil.Process().memory_info().shared)
+    assert held[0] - held[1] > 0.9 * matrix.nbytes
+    assert np.array_equal(mapped[:, [3, 1]], matrix[:, [3, 1]])
+    part = mapped[7:]
+    large_fit.unload(part)
+    assert np.array_equal(part, matrix[7:])
+
+
+def test_a_matrix_stays_in_memory_where_it_is_small_or_no_file_can_be_written(monkeypatch):
+    small = np.zeros((10, 2))
+    assert large_fit.in_a_file(small) is small
+    large_fit.unload(small)
+
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(large_fit, "TemporaryFile", full)
+    large = np.zeros((1_000, 7_000))
+    assert large_fit.in_a_file(large) is large
