@@ -36,6 +36,30 @@ TIE = 1e-12
 """Scores nearer than this are equal: a forest's votes, added in another order, differ in the last bits."""
 
 
+class Pixels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a model that was made elsewhere is given a picture: numbers from 0 to 255, row by row of pixels.
+
+    Parameters
+    ----------
+    height, width
+        In pixels.
+    grey
+        One number for each pixel, its brightness; else red, green and blue.
+    crop
+        The middle of the picture, in the form of the model's; else all of it, stretched.
+    """
+
+    height: int
+    width: int
+    grey: bool = False
+    crop: bool = False
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers a picture becomes."""
+        return self.height * self.width * (1 if self.grey else 3)
+
+
 class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One column of the raw table, as a client sends it.
 
@@ -88,6 +112,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         offset of its own is brought.
     views
         For pictures: the views that give its features, in their order; see `artifact.kinds.image`.
+    pixels
+        For pictures of a model that was made elsewhere: the pixels that are its features, in place of views.
     """
 
     name: str
@@ -119,6 +145,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     latest: str | None = None
     clock: str | None = None
     views: tuple[View, ...] = ()
+    pixels: Pixels | None = None
 
     @property
     def width(self) -> int:
@@ -128,6 +155,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 return len(self.terms) + len(self.letters) + len(TEXT_COUNTS) * self.counts
             case "date":
                 return len(self.parts)
+            case "image" if self.pixels is not None:
+                return self.pixels.numbers
             case "image":
                 return sum(VIEW_WIDTHS[view] for view in self.views)
         return 1
@@ -141,6 +170,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return [f"{self.name}: {part}" for part in parts]
         if self.kind == "date":
             return [f"{self.name}: {part}" for part in self.parts]
+        if self.kind == "image" and self.pixels is not None:
+            return [f"{self.name}: pixel {i}" for i in range(self.pixels.numbers)]
         if self.kind == "image":
             return [f"{self.name}: {view} {i}" for view in self.views for i in range(VIEW_WIDTHS[view])]
         return [self.name]

@@ -301,10 +301,17 @@ def _takes(column: Column) -> str:
         "text": f"text, {len(column.terms):,} terms"
         + (f", {len(column.letters):,} runs of letters" if column.letters else "")
         + (", counts" if column.counts else ""),
-        "image": f"picture, seen as {', '.join(column.views)}",
+        "image": f"picture, seen as {seen_as(column)}",
         "date": "dates: " + ", ".join(column.parts),
     }[column.kind]
     return told + ("; may be missing" if column.missing == "allow" else "")
+
+
+def seen_as(column: Column) -> str:
+    """What a model sees of a picture."""
+    if column.pixels is None:
+        return ", ".join(column.views)
+    return f"{column.pixels.width} x {column.pixels.height} pixels" + " in grey" * column.pixels.grey
 
 
 def _number(value: float | None) -> str:

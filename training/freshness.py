@@ -81,10 +81,9 @@ def settings_digest(use_case: UseCase) -> str:
         said.pop("canary")
     if not use_case.gate.fairness:
         said["gate"].pop("fairness")
-    if not use_case.targets:
-        said.pop("targets")
-    if use_case.rank is None:
-        said.pop("rank")
+    for key in ("targets", "rank", "images"):
+        if not said[key]:
+            said.pop(key)
     if isinstance(use_case.source, Csv | Parquet | Images):
         said["source"] = _source_said(said["source"])
     if use_case.model is not None and not use_case.model.source.startswith(REGISTERED):

@@ -21,6 +21,7 @@ from training.families.factors import FAMILY as FACTORS
 from training.families.scores import scores_of
 from training.freshness import key_of, with_named_version
 from training.imported.adopt import adopt
+from training.imported.pictures import adopt_pictures
 from training.imported.unmeasured import adopt_unmeasured
 from training.imported.unmeasured_tensors import adopt_tensors
 from training.job import Budget, Job
@@ -128,6 +129,8 @@ def _run_unmeasured(use_case: UseCase, progress: Progress, folder: Path) -> Resu
     if finished is None:
         began = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
         make = adopt_tensors if use_case.model is not None and use_case.model.tensors else adopt_unmeasured
+        if use_case.images is not None:
+            make = adopt_pictures
         finished = make(registry, use_case, key=key, folder=folder, progress=progress, began=began)
     result = _registered(
         registry,

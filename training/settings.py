@@ -169,6 +169,9 @@ class Read(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     day_first: bool | None = None
 
 
+Side = Annotated[int, Meta(ge=1, le=4096)]  # pixels
+
+
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model that was made elsewhere.
 
@@ -188,6 +191,40 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trust: bool = False
     code: tuple[str, ...] = ()
     tensors: bool = False
+
+
+class PictureInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an ONNX file that was made elsewhere takes a picture.
+
+    Parameters
+    ----------
+    size
+        Height and width in pixels; None: those of the file.
+    layout
+        The axes of its input; None: by the axis of one or three channels.
+    channels
+        Their order; None: "grey" for one channel, else "RGB".
+    scale
+        What the numbers from 0 to 255 are divided by.
+    mean, std
+        What is taken off then, and what the rest is divided by: one number, or one for each channel.
+    crop
+        Whether the middle of a picture is cut out; else all of it is stretched to the size.
+    classes
+        The labels in the order of the file's outputs; empty: those of the file, or numbers.
+    output
+        The output that is served; None: the only one of the file.
+    """
+
+    size: tuple[Side, Side] | None = None
+    layout: Literal["NCHW", "NHWC"] | None = None
+    channels: Literal["RGB", "BGR", "grey"] | None = None
+    scale: Annotated[float, Meta(gt=0)] = 255.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[Annotated[float, Meta(gt=0)], ...] = (1.0,)
+    crop: bool = False
+    classes: tuple[Label, ...] = ()
+    output: str | None = None
 
 
 class Candidates(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -325,6 +362,7 @@ class UseCase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     read: Read = Read()
     formats: dict[str, str] = {}
     model: Model | None = None
+    images: PictureInput | None = None
     candidates: Candidates = Candidates()
     rank: Rank | None = None
     leave_out: tuple[str, ...] = ()
@@ -476,8 +514,8 @@ def _absolute(named: str, file: Path) -> str:
 
 
 _TABLES: dict[str, type[Struct]] = {
-    "gate": Gate, "read": Read, "model": Model, "candidates": Candidates, "card": CardWords,
-    "canary": CanaryBounds,
+    "gate": Gate, "read": Read, "model": Model, "images": PictureInput, "candidates": Candidates,
+    "card": CardWords, "canary": CanaryBounds,
     "live": Live,
     "rank": Rank,
 }  # fmt: skip
@@ -631,6 +669,36 @@ def _with_rank(use_case: UseCase) -> UseCase:
     return msgspec.structs.replace(use_case, kinds=kinds, unknown=unknown)
 
 
+def _check_images(use_case: UseCase, path: Path) -> None:
+    images, model = use_case.images, use_case.model
+    if images is None:
+        return
+    if model is None:
+        raise UseCaseError(
+            f"{path}: [images] says how an ONNX file that was made elsewhere takes a picture, and there is "
+            "no [model]."
+        )
+    if model.tensors:
+        raise UseCaseError(
+            f"{path}: model.tensors is true, but [images] says that the file takes pictures: remove one of "
+            "them."
+        )
+    if use_case.source is not None:
+        raise UseCaseError(f"{path}: no table measures a model with [images]: remove [source].")
+    channels = 1 if images.channels == "grey" else 3
+    for key in ("mean", "std"):
+        values = getattr(images, key)
+        if len(values) not in {1, channels}:
+            raise UseCaseError(
+                f"{path}: images.{key} has {len(values)} numbers, expected one, or one for each of "
+                f"{channels} channels."
+            )
+    if len(images.classes) == 1 or len(set(images.classes)) != len(images.classes):
+        raise UseCaseError(
+            f"{path}: images.classes lists {len(images.classes)} labels, expected two or more, each once."
+        )
+
+
 def _check_live(use_case: UseCase, path: Path) -> None:
     live, task = use_case.live, use_case.task
     if task == "scores" and live != Live():
@@ -678,6 +746,7 @@ def _check_meaning(  # noqa: C901, PLR0912 - one rule after the other
     _check_candidates(use_case, path)
     _check_live(use_case, path)
     _check_rank(use_case, path)
+    _check_images(use_case, path)
     if use_case.model is not None and use_case.model.tensors and use_case.source is not None:
         raise UseCaseError(
             f"{path}: model.tensors is true, but no table measures such a model: remove [source]."

@@ -4,6 +4,8 @@ A cell is the content of a PNG, JPEG or WebP file in base64; `data:image/...;bas
 Every picture is brought to `SIDE` x `SIDE` pixels in RGB: turned as its EXIF says, laid on white where it is
 transparent, stretched where it is not square. Training keeps these squares. A square stays as it is, so a row
 of training and a client's file become the same features.
+
+A model that was made elsewhere says itself what size it takes: its picture is brought to that one (`Pixels`).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from artifact.kinds.cell import Encode, Errors
-    from artifact.signature import Column, View
+    from artifact.signature import Column, Pixels, View
 
 SIDE = 64
 MAX_PIXELS = 40_000_000
@@ -52,6 +54,23 @@ def square_of(content: bytes) -> NDArray[np.uint8]:
     ------
     BadPictureError
     """
+    return _resized(content, SIDE, SIDE, crop=False)
+
+
+def pixels_of(content: bytes, pixels: Pixels) -> NDArray[np.float64]:
+    """A picture as a model that was made elsewhere takes it, shape (height x width x channels,).
+
+    Raises
+    ------
+    BadPictureError
+    """
+    found = _resized(content, pixels.height, pixels.width, crop=pixels.crop)
+    numbers = found.astype(np.float64)
+    return _luminance(numbers).round().ravel() if pixels.grey else numbers.ravel()
+
+
+def _resized(content: bytes, height: int, width: int, *, crop: bool) -> NDArray[np.uint8]:
+    """A picture of a file, shape (height, width, 3)."""
     from PIL import Image, ImageOps  # only imported where there are pictures
 
     if not content:
@@ -64,18 +83,18 @@ def square_of(content: bytes) -> NDArray[np.uint8]:
         raise BadPictureError(_too_large("many")) from None
     except (OSError, ValueError, SyntaxError):
         raise BadPictureError(f"no picture that can be read; expected a {_NAMES} file") from None
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise BadPictureError(_too_large(f"{width} x {height}"))
+    if picture.width * picture.height > MAX_PIXELS:
+        raise BadPictureError(_too_large(f"{picture.width} x {picture.height}"))
     frames = getattr(picture, "n_frames", 1)
     if frames > 1:
         raise BadPictureError(f"a moving picture of {frames} frames; expected one frame")
     try:
-        picture.draft("RGB", (4 * SIDE, 4 * SIDE))  # a JPEG is decoded at a fraction of its size
+        picture.draft("RGB", (4 * width, 4 * height))  # a JPEG is decoded at a fraction of its size
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged EXIF
             turned = ImageOps.exif_transpose(picture)
-        small = _in_rgb(turned).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        resize = ImageOps.fit if crop else Image.Image.resize
+        small = resize(_in_rgb(turned), (width, height), Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError, IndexError, EOFError, ArithmeticError, MemoryError) as error:
         why = (str(error) or type(error).__name__)[:120]
         raise BadPictureError(f"a {picture.format} file that cannot be decoded ({why})") from None
@@ -230,7 +249,11 @@ def encode_column(column: Column) -> Encode:
                 continue
             try:
                 content = cell if isinstance(cell, bytes) else content_of(_text(cell))
-                matrix[i] = features_of(square_of(content), column.views)
+                matrix[i] = (
+                    features_of(square_of(content), column.views)
+                    if column.pixels is None
+                    else pixels_of(content, column.pixels)
+                )
             except BadPictureError as error:
                 if errors is not None:
                     errors.add(i, column.name, str(error), "bad_picture")

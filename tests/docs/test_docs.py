@@ -103,6 +103,7 @@ def test_every_key_of_a_use_case_is_documented() -> None:
         use_case_settings.CanaryBounds,
         use_case_settings.Live,
         use_case_settings.Rank,
+        use_case_settings.PictureInput,
     )
     for table in (*tables_of, *others):
         keys |= set(table.__struct_fields__)

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from artifact import manifest
@@ -58,7 +59,10 @@ class Adoption:
         assert self.use_case.model is not None  # noqa: S101 - only such use cases are adopted
         self.progress.stage("opening the model")
         shutil.rmtree(self.folder, ignore_errors=True)
-        loaded = open_model(self.use_case.model, self.registry, self.folder / "fetched")
+        asked = self.use_case.model
+        if self.use_case.images is not None:  # a picture is a tensor to the file
+            asked = msgspec.structs.replace(asked, tensors=True)
+        loaded = open_model(asked, self.registry, self.folder / "fetched")
         if loaded.warning:
             self.progress.say(f"          ! {loaded.warning}")
         return loaded

@@ -11,6 +11,7 @@ from training.card import (
     quality_lines,
     reliance_lines,
     robustness_lines,
+    seen_as,
 )
 from training.fairness_report import factor_lines, fairness_lines
 from training.imported.load import shown_source
@@ -135,6 +136,12 @@ def _columns(spec: PythonModel, signature: Signature, examples: Mapping[str, str
         if examples is not None:
             line += f" {str(column.example).replace('|', '/')} | {examples[each.name]} |"
         lines.append(line)
+    if not spec.inputs:  # it takes pictures
+        where = examples or {}
+        lines += [
+            f"| {column.name} | {column.kind} | {seen_as(column)} | | {where.get(column.name, '')} |"
+            for column in signature.columns
+        ]
     if len(spec.inputs) > MAX_COLUMNS:
         lines.append(f"| and {len(spec.inputs) - MAX_COLUMNS} more | | |")
     return lines

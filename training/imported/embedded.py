@@ -170,6 +170,10 @@ def _feed(nodes: _Nodes, table: OnnxTable, spec: PythonModel, signature: Signatu
     starts = {name: place.start for name, place in zip(signature.names, signature.places, strict=True)}
     columns = {each.name: each for each in signature.columns}
     asked, place = spec.inputs, 0
+    if not asked:  # it takes the matrix as it is
+        (whole,) = table.inputs
+        nodes.op("Cast", INPUT, to=helper.np_dtype_to_tensor_dtype(whole.dtype), output=FILE + whole.name)
+        return
     for each in table.inputs:
         width = each.width or len(asked)
         chosen = [(columns[one.name], starts[one.name]) for one in asked[place : place + width]]

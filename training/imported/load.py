@@ -141,7 +141,10 @@ def load(file: Path, *, trust: bool, code: tuple[Path, ...] = (), tensors: bool 
             raise ModelError(f"{file} {error}.") from None
     if tensors:
         if flavor != "onnx":
-            raise ModelError(f"{file} is not an ONNX file; tensors = true in [model] is for ONNX files only.")
+            raise ModelError(
+                f"{file} is not an ONNX file; tensors = true in [model] is for ONNX files only, and so is "
+                "[images]."
+            )
         return Loaded(None, flavor, file, (), _needed([], flavor), {})
     if flavor == "lightgbm" and TREES_END not in file.read_bytes():  # LightGBM would read past the end
         raise ModelError(

@@ -37,9 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from artifact.manifest import Score
     from artifact.python_model import Dtype, PythonModel
     from training.imported.describe import Described
+    from training.imported.exact import Form
     from training.imported.load import Loaded
     from training.pending import Finished
     from training.progress import Progress
@@ -89,7 +92,8 @@ def adopt_unmeasured(
     contract = contract_of(loaded, use_case)
     metric = use_case.metric or DEFAULT_METRIC[contract.signature.task]
     with adoption.run(task=contract.signature.task, metric=metric) as run_id:
-        return _sealed(adoption, loaded, contract, metric, run_id)
+        form, digest = _form(loaded, contract), digest_of(loaded.file)
+        return sealed(adoption, loaded, contract, metric, run_id, form=form, digest=digest)
 
 
 def contract_of(loaded: Loaded, use_case: UseCase) -> Contract:
@@ -102,7 +106,7 @@ def contract_of(loaded: Loaded, use_case: UseCase) -> Contract:
         with another version of a library than the one that opens it.
     """
     loaded.check_provable()
-    described = _with_objective(describe(loaded.model), loaded.model)
+    described = with_objective(describe(loaded.model), loaded.model)
     if not described.columns:
         raise ModelError(
             "The model does not say which columns it reads; name a table that does: init MODEL --data TABLE."
@@ -286,7 +290,7 @@ def _column(name: str, known: Known) -> Column:
     )
 
 
-def _with_objective(described: Described, model: Any) -> Described:
+def with_objective(described: Described, model: Any) -> Described:
     """A booster of a file of its own, with the task that its objective is of; a network, with its classes."""
     if described.classes:
         return described
@@ -309,23 +313,40 @@ def _with_objective(described: Described, model: Any) -> Described:
     return replace(described, task="regression") if objective else described
 
 
-def _sealed(adoption: Adoption, loaded: Loaded, contract: Contract, metric: str, run_id: str) -> Finished:
+def _form(loaded: Loaded, contract: Contract) -> Form:
+    if not isinstance(loaded.model, OnnxTable):
+        return no_form(UNMEASURED_REASON)
+    # Its nodes stay as they are, so made rows are enough.
+    rows = Encoder(contract.signature).records(contract.records, lenient=True)
+    return onnx_form(
+        loaded.model,
+        contract.spec,
+        contract.signature,
+        contract.score,
+        raw_rows=rows,
+        tolerance=tolerances_of(contract.signature, _shown(contract)),
+    )
+
+
+def _shown(contract: Contract) -> NDArray[np.float64]:
+    """The answers to the made rows; with classes the first probability."""
+    scores = contract.score(Encoder(contract.signature).records(contract.records, lenient=True))
+    return scores if contract.signature.numbers else scores[:, 0]
+
+
+def sealed(
+    adoption: Adoption,
+    loaded: Loaded,
+    contract: Contract,
+    metric: str,
+    run_id: str,
+    *,
+    form: Form,
+    digest: str,
+) -> Finished:
+    """Make the artifact of a model without a table; `digest` is that of the file that the use case names."""
     use_case, folder = adoption.use_case, adoption.folder
     signature, algorithm = contract.signature, algorithm_of(loaded.model)
-    digest = digest_of(loaded.file)
-    rows = Encoder(signature).records(contract.records, lenient=True)
-    scores = contract.score(rows)
-    shown = scores if signature.numbers else scores[:, 0]
-    form = no_form(UNMEASURED_REASON)
-    if isinstance(loaded.model, OnnxTable):  # its nodes stay as they are, so made rows are enough
-        form = onnx_form(
-            loaded.model,
-            contract.spec,
-            signature,
-            contract.score,
-            raw_rows=rows,
-            tolerance=tolerances_of(signature, shown),
-        )
     words = card(
         use_case,
         algorithm=algorithm,
@@ -347,7 +368,7 @@ def _sealed(adoption: Adoption, loaded: Loaded, contract: Contract, metric: str,
         signature,
         score=contract.score,
         records=contract.records,
-        tolerance=tolerance_of(signature, shown),
+        tolerance=tolerance_of(signature, _shown(contract)),
         card=words,
         run_id=run_id,
         metric=metric,
@@ -360,7 +381,7 @@ def _sealed(adoption: Adoption, loaded: Loaded, contract: Contract, metric: str,
         algorithm=algorithm,
         loaded=loaded,
         digest=digest,
-        params={"columns": str(len(contract.spec.inputs))},
+        params={"columns": str(len(signature.columns))},
         runtime=form.runtime,
         reason=form.reason,
         metric=metric,

@@ -150,7 +150,26 @@ def _size(size: int | str) -> str:
 def tensors_toml_lines(tensors: Tensors) -> list[str]:
     """The inputs and outputs as lines for the file of the use case."""
     return [
-        f"{what} {each.name}: {each.datatype} {_shape(each)}"
+        f"It {what} {each.name}: {each.datatype} {_shape(each)}"
         for what, some in (("takes", tensors.inputs), ("gives", tensors.outputs))
         for each in some
+    ] + _picture_lines(tensors)
+
+
+def _picture_lines(tensors: Tensors) -> list[str]:
+    """[images], where the one input may be a picture: a person decides, and knows mean and classes."""
+    shape = tensors.inputs[0].shape or ()
+    channels = [place for place in (1, 3) if len(shape) == 4 and shape[place] in {1, 3}]
+    if len(tensors.inputs) != 1 or len(channels) != 1:
+        return []
+    sides = shape[2:] if channels == [1] else shape[1:3]
+    size = [side if isinstance(side, int) else 224 for side in sides]
+    return [
+        "If these are pictures (docs/your-own-model.md#pictures), take the # off these lines, remove",
+        "tensors = true, and requests are pictures as files or in base64:",
+        "[images]",
+        f"size = {size}",
+        "mean = [0.485, 0.456, 0.406]",
+        "std = [0.229, 0.224, 0.225]",
+        'classes = ["first", "second"]',
     ]
