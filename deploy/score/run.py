@@ -10,7 +10,9 @@ from __future__ import annotations
 import fcntl
 import json
 import multiprocessing
+import os
 import shutil
+import threading
 import uuid
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -399,7 +401,7 @@ def _scorer(model: str, job: Job) -> Iterator[Callable[[_Task], Future[None]]]:
         return
     # Started anew, since onnxruntime and Arrow have threads that a fork would not have.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(job.jobs, context, _open, (model,)) as pool:
+    with ProcessPoolExecutor(job.jobs, context, _open_beside, (model,)) as pool:
         try:
             yield lambda task: pool.submit(_do, task)
         except BaseException:
@@ -412,6 +414,19 @@ _MODEL: list[Model] = []
 
 def _open(model: str) -> None:
     _MODEL[:] = [Model(manifest.load(Path(model)))]
+
+
+def _open_beside(model: str) -> None:
+    """Open the model in a process that ends with the one that started it, also where that one is killed."""
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, name="parent", daemon=True).start()
+    _open(model)
 
 
 def _do(task: _Task) -> None:

@@ -12,12 +12,14 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 import unicodedata
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -304,10 +306,30 @@ def test_several_processes_give_the_same_file(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "1.parquet")["prediction"].to_pylist() == made.labels(rows)
 
 
-def score_in_child(made: Made, table: Path, output: Path) -> multiprocessing.Process:
-    child = multiprocessing.get_context("fork").Process(target=score, args=(made, table, output))
+def score_in_child(made: Made, table: Path, output: Path, **options: Any) -> multiprocessing.Process:
+    child = multiprocessing.get_context("fork").Process(
+        target=score, args=(made, table, output), kwargs=options
+    )
     child.start()
     return child
+
+
+def test_its_processes_end_with_one_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL gives it no time to end them, and what waits for chunks would wait for ever."""
+    made = iris(tmp_path / "iris")
+    rows = [made.rows[i % len(made.rows)] for i in range(50_000)]
+    pd.DataFrame(rows, columns=list(made.signature.names)).to_csv(tmp_path / "in.csv", index=False)
+    monkeypatch.setattr(files, "CHUNK_ROWS", 5)
+    child = score_in_child(made, tmp_path / "in.csv", tmp_path / "out.csv", jobs=2)
+    parts = tmp_path / "out.csv.parts"
+    while child.is_alive() and not list(parts.glob("*.part")):
+        time.sleep(0.01)
+    theirs = psutil.Process(child.pid).children(recursive=True)
+    assert len(theirs) >= 2
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    _, alive = psutil.wait_procs(theirs, timeout=60)
+    assert alive == []
 
 
 def test_killed_fifty_times_it_loses_and_doubles_nothing(
