@@ -52,6 +52,7 @@ LAYERS: dict[str, tuple[set[str], ...]] = {
         {"manifest"},
         {"contracts", "encode", "logged"},
         {"kinds"},
+        {"json_text"},
         {"models_lock", "nfc", "raised", "sealing", "signature", "trusted", "verdict"},
         {"atomic", "key_lines", "tags", "tensors"},
         {"regular"},

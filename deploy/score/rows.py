@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
 from artifact import arrow_cells
 from artifact.csv_cells import cells as cells_of_texts
 from artifact.encode import BadRows
+from artifact.json_text import JsonError, decode
 from artifact.kinds.cell import MAX_ERRORS
 from artifact.nfc import nfc
 from artifact.signature import labels, probabilities
@@ -195,28 +193,10 @@ def decoded(line: bytes) -> dict[str, Any]:
 
     As Python writes them, `NaN` is a missing cell and an infinity a number that every column refuses.
     """
-    line = line.removeprefix(codecs.BOM_UTF8)
     try:
-        record = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        try:
-            record = _as_python_writes(line)
-        except (ValueError, RecursionError):
-            raise ValueError(f"the line is not JSON: {error}") from None
+        record = decode(line, literals=True, keys_in_nfc=False)
+    except JsonError as error:
+        raise ValueError(f"the line is not JSON: {error}") from None
     if not isinstance(record, dict):
         raise ValueError(f"expected an object of columns, got {type(record).__name__}")  # noqa: TRY004 - one kind
     return record
-
-
-def _as_python_writes(line: bytes) -> Any:
-    """JSON with `NaN` and infinities, and with numbers beyond float64."""
-    found = json.loads(line.decode(), parse_int=_whole)
-    json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is a ValueError
-    return found
-
-
-def _whole(digits: str) -> int | float:
-    try:
-        return int(digits)
-    except ValueError:  # more digits than Python reads: far beyond float64
-        return float(digits)

@@ -130,13 +130,15 @@ def test_lines_are_read_as_a_body_of_json_is(made: Made, tmp_path: Path) -> None
         b'{%b,"age":1e400}' % whole,
         b'{%b,"beside":"\\ud800"}' % whole,
         b'{%b,"beside":"\xff"}' % whole,
+        b'{%b,"beside":%b}' % (whole, b"[" * 100 + b"]" * 100),
     ]
     (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))
     found = score(made, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
-    assert (found.rows, found.refused) == (7, 3)
+    assert (found.rows, found.refused) == (8, 4)
     refused = [json.loads(line) for line in (tmp_path / "out.jsonl.refused.jsonl").read_text().splitlines()]
-    assert [each["row"] for each in refused] == [5, 6, 7]
+    assert [each["row"] for each in refused] == [5, 6, 7, 8]
     assert refused[0]["errors"][0]["column"] == "age"
+    assert "nested too deeply; at most 100 levels" in refused[3]["errors"][0]["reason"]
     assert all("is not JSON" in each["errors"][0]["reason"] for each in refused[1:])
 
 
