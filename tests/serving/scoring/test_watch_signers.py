@@ -58,7 +58,7 @@ def test_a_key_that_is_taken_away_ends_what_it_signed(
     trusted.write_text(lines[1])
     running.look()
     reply = running.post("/predict")
-    assert (reply.status, "is signed by 'release', which is none" in str(reply.json())) == (503, True)
+    assert (reply.status, "is signed by 'release', which is not among" in str(reply.json())) == (503, True)
     assert running.get("/readyz").status == 503
     assert running.get("/models/iris").status == 200
     assert {(each["name"], each.get("role")) for each in running.not_live} == {
@@ -92,7 +92,7 @@ def test_a_shadow_alone_goes_where_its_key_goes(
     assert running.says() == (10, "1")
     assert running.get("/readyz").status == 200
     assert running.get("/models/linear").json()["beside"] == []
-    assert [(each["role"], "none of the keys" in each["reason"]) for each in running.not_live] == [
+    assert [(each["role"], "not among the keys" in each["reason"]) for each in running.not_live] == [
         ("shadow", True)
     ]
 
