@@ -258,6 +258,12 @@ def _champion(name: str, asked_as: str) -> Version:
 
 def no_champion(name: str, asked_as: str) -> str:
     """Say what is missing: a training, or the alias of a registered model."""
+    if name.startswith(("models:", "runs:")):
+        adopt = typed(f"-m training init {name} --name NAME")
+        return (
+            f"{name} is a place in MLflow, expected the name of a use case; to serve the model that stands "
+            f"there, take it in: {adopt}"
+        )
     versions = Registry().versions(name) if exists() else []
     if not versions:
         train = typed(f"-m training run {asked_as}")

@@ -143,6 +143,15 @@ def test_a_name_without_a_champion_is_told_to_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("state")
+@pytest.mark.parametrize("place", ["models:/theirs/1", "models:/theirs@champion", "runs:/abc/model"])
+def test_a_place_in_mlflow_is_no_name(tmp_path: Path, place: str) -> None:
+    with pytest.raises(NoChampionError) as said:
+        deploy.bundle([place], tmp_path / "models.lock")
+    assert "expected the name of a use case" in str(said.value)
+    assert f"training init {place} --name NAME" in str(said.value)
+
+
+@pytest.mark.usefixtures("state")
 def test_a_missing_alias_is_no_missing_training(tmp_path: Path) -> None:
     """Somebody took it away, or registered the model without it: the versions are told."""
     Registry().delete_alias("iris", CHAMPION)

@@ -349,16 +349,19 @@ class Registry:
             with self._as_default():
                 flavors = self._mlflow.models.get_model_info(version.uri).flavors
             has = f"its MLmodel names {', '.join(flavors) or 'no flavor'}"
+            adopt = (
+                f"take it in under another name ({typed(f'-m training init {version.uri} --name NAME')}), or "
+            )
         except Exception as error:
             if not _is_lost(error):
                 raise
-            has = "it has no MLmodel"
+            has, adopt = "it has no MLmodel", ""
         train, replace = (
             typed(f"-m training {command} {version.name}") for command in ("run", "promote --force")
         )
         return (
             f"{version.uri} is not a model that Okamochi made ({has}), so it holds no artifact that could be "
-            f"served; train one under this name ({train}), then let it replace this one: {replace}"
+            f"served; {adopt}train one under this name ({train}), then let it replace this one: {replace}"
         )
 
     def _source(self, run_id: str) -> str | None:

@@ -269,6 +269,7 @@ def test_a_model_of_another_maker_is_called_that(
     assert f"models:/{name}/1 is not a model that Okamochi made ({has})" in str(said.value)
     assert f"training run {name}" in str(said.value)
     assert f"promote --force {name}" in str(said.value)
+    assert (f"training init models:/{name}/1 --name NAME" in str(said.value)) == ("no MLmodel" not in has)
 
 
 def owners_experiment(uri: str, tmp_path: Path) -> str:
