@@ -201,7 +201,7 @@ def test_answers_and_targets_that_do_not_fit_are_one_sentence(cli: Callable[...,
     wrong: dict[str, tuple[tuple[str, ...], str]] = {
         "one": (
             ("two.pkl", "--target", "height"),
-            "of shape (120, 2), expected one number a row; a model of",
+            "of shape (120, 2), expected one number a row. Name a column for each number",
         ),
         "feature": (("two.pkl", "--target", "height,a"), "reads the column 'a', so it cannot be a target"),
         "misspelt": (("two.pkl", "--target", "height,wight"), 'names the column "wight"'),
