@@ -1,4 +1,4 @@
-"""JSON of a body: `artifact.json_text` decodes it, and what is no JSON is a problem that the client reads.
+"""JSON of a body, decoded by `artifact.json_text`; a text that is not JSON becomes a problem for the client.
 
 Decoders of one form (`hot` in the protocols' modules, `blocks`) may take a body before it comes here, but
 only such as `decode` takes with the same values.
