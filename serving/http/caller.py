@@ -76,7 +76,7 @@ async def _nothing(_scope: Any, _receive: Any, _send: Any) -> None:
 
 
 def proxies() -> Proxies | None:
-    """The trusted proxies of this process; None if there are none."""
+    """The proxies that this process trusts; None if it trusts no proxy."""
     trusted = os.environ.get("FORWARDED_ALLOW_IPS", "").strip()
     return Proxies(trusted) if trusted else None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from artifact.json_text import LARGE_BYTES
 from serving.errors import PROBLEM_JSON, Problem
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 # A larger body is decoded in a thread, so that the loop goes on answering others; a thread costs 0.1 ms, the
 # worst body of this size 30 ms.
-LARGE_BODY_BYTES = 64 * 1024
+LARGE_BODY_BYTES = LARGE_BYTES
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
